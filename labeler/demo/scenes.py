@@ -1,0 +1,222 @@
+"""A synthetic world with exact ground truth: coloured shapes on noisy gradients.
+
+Every pixel is drawn from one seed, so a scene and its masks can be made again anywhere: the demo, the
+training script, the benchmarks and the tests share this one source.
+
+A scene holds one to eight objects. An object is a colour and a shape with random radius (6 to 20 % of the image
+side), place and rotation; a later object may hide up to 30 % of an earlier one. The background is a linear gradient
+between any two colours, with Gaussian noise of 2 to 12 grey levels over the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
+
+Pair = tuple[str, str]  # (colour, shape)
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (235, 215, 50),
+    "purple": (140, 50, 170),
+    "orange": (245, 140, 30),
+    "white": (245, 245, 245),
+    "black": (25, 25, 25),
+}
+COLOUR_JITTER = 18
+RADIUS_SHARE = (0.06, 0.20)
+NOISE_LEVELS = (2.0, 12.0)
+MAX_OBJECTS = 8
+MAX_HIDDEN = 0.30
+SUPERSAMPLING = 4
+
+
+def _arc(radius: float, start: float, stop: float, points: int = 48) -> NDArray[np.float64]:
+    angles = np.linspace(start, stop, points)
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _regular(points: int, radii: Sequence[float]) -> NDArray[np.float64]:
+    angles = np.arange(points) * 2 * np.pi / points - np.pi / 2
+    radius = np.resize(np.asarray(radii), points)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
+
+
+def _heart() -> NDArray[np.float64]:
+    t = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    points = np.stack([x, y - (y.min() + y.max()) / 2], axis=1)
+    return points / np.linalg.norm(points, axis=1).max()
+
+
+def _crescent() -> NDArray[np.float64]:
+    # A unit disc less a disc of radius 0.8 centred at x = 0.5; both circles meet at this angle.
+    bite, offset = 0.8, 0.5
+    x = (1 - bite**2 + offset**2) / (2 * offset)
+    y = np.sqrt(1 - x**2)
+    outer = np.arctan2(y, x)
+    inner = np.arctan2(y, x - offset)
+    far = _arc(1.0, outer, 2 * np.pi - outer)
+    near = _arc(bite, 2 * np.pi - inner, inner) + [offset, 0.0]
+    return np.concatenate([far, near])
+
+
+_CROSS = np.array(
+    [(-1, 3), (1, 3), (1, 1), (3, 1), (3, -1), (1, -1), (1, -3), (-1, -3), (-1, -1), (-3, -1), (-3, 1), (-1, 1)]
+) / np.sqrt(10)
+
+# Each shape is its outer ring and, for a ring, the hole, as polygons inside the unit circle.
+SHAPES: dict[str, list[NDArray[np.float64]]] = {
+    "circle": [_arc(1.0, 0, 2 * np.pi)],
+    "square": [_regular(4, [1.0])],
+    "triangle": [_regular(3, [1.0])],
+    "star": [_regular(10, [1.0, 0.42])],
+    "ring": [_arc(1.0, 0, 2 * np.pi), _arc(0.55, 0, 2 * np.pi)],
+    "cross": [_CROSS],
+    "heart": [_heart()],
+    "crescent": [_crescent()],
+}
+
+PAIRS: list[Pair] = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+# Never named by a training prompt: what the detector says of them it put together from colour and shape.
+HELD_OUT_PAIRS: list[Pair] = [
+    ("red", "star"),
+    ("green", "ring"),
+    ("blue", "heart"),
+    ("yellow", "cross"),
+    ("purple", "circle"),
+    ("orange", "triangle"),
+]
+SEEN_PAIRS: list[Pair] = [pair for pair in PAIRS if pair not in HELD_OUT_PAIRS]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image and its truth.
+
+    Attributes:
+        image: uint8 ``(side, side, 3)``, RGB.
+        pairs: what each object is, in drawing order (later ones lie on top).
+        index_map: uint8 ``(side, side)``; 0 is background, ``i + 1`` the visible pixels of object ``i``.
+    """
+
+    image: NDArray[np.uint8]
+    pairs: list[Pair]
+    index_map: NDArray[np.uint8]
+
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """Visible pixels of object ``index``, bool ``(side, side)``."""
+        visible: NDArray[np.bool_] = self.index_map == index + 1
+        return visible
+
+
+def scene_rng(seed: int, index: int) -> np.random.Generator:
+    """The generator of scene ``index`` of the world ``seed``."""
+    return np.random.default_rng([seed, index])
+
+
+def make_scene(rng: np.random.Generator, side: int = 320, pairs: Sequence[Pair] = PAIRS) -> Scene:
+    """Draw one scene of ``side`` × ``side`` pixels whose objects are taken from ``pairs``."""
+    image = _gradient(rng, side)
+    index_map = np.zeros((side, side), dtype=np.uint8)
+    chosen: list[Pair] = []
+    full_areas: list[int] = []
+    for _ in range(int(rng.integers(1, MAX_OBJECTS + 1))):
+        pair = pairs[int(rng.integers(len(pairs)))]
+        for _attempt in range(20):
+            coverage, top, left = _draw_shape(rng, side, pair[1])
+            window = (slice(top, top + coverage.shape[0]), slice(left, left + coverage.shape[1]))
+            mask = coverage >= 0.5
+            if _hides_too_much(index_map, window, mask, full_areas):
+                continue
+            colour = np.asarray(COLOURS[pair[0]]) + rng.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, size=3)
+            image[window] += coverage[..., None] * (np.clip(colour, 0, 255) - image[window])
+            chosen.append(pair)
+            full_areas.append(int(mask.sum()))
+            index_map[window][mask] = len(chosen)
+            break
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(*NOISE_LEVELS)
+    return Scene(np.clip(image + noise, 0, 255).round().astype(np.uint8), chosen, index_map)
+
+
+def _gradient(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
+    start, stop = rng.uniform(0, 255, size=(2, 3)).astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    axis = np.linspace(-1, 1, side, dtype=np.float32)
+    ramp = axis[None, :] * np.float32(np.cos(angle)) + axis[:, None] * np.float32(np.sin(angle))
+    ramp = (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    gradient: NDArray[np.float32] = start + ramp[..., None] * (stop - start)
+    return gradient
+
+
+def _draw_shape(rng: np.random.Generator, side: int, shape: str) -> tuple[NDArray[np.float32], int, int]:
+    """Coverage in [0, 1] of a shape in its own window, with the window's top and left in the image."""
+    radius = rng.uniform(*RADIUS_SHARE) * side
+    angle = rng.uniform(0, 2 * np.pi)
+    centre = rng.uniform(radius, side - radius, size=2)  # x, y
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    rings = [ring @ rotation * radius + centre for ring in SHAPES[shape]]
+    left, top = np.maximum(np.floor(centre - radius).astype(int), 0)
+    right, bottom = np.minimum(np.ceil(centre + radius).astype(int), side)
+    width, height = int(right - left), int(bottom - top)
+    canvas = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
+    draw = ImageDraw.Draw(canvas)
+    for ring, fill in zip(rings, (255, 0), strict=False):
+        draw.polygon([tuple(point) for point in (ring - [left, top]) * SUPERSAMPLING], fill=fill)
+    coverage = np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255
+    return coverage, int(top), int(left)
+
+
+def _hides_too_much(
+    index_map: NDArray[np.uint8], window: tuple[slice, slice], mask: NDArray[np.bool_], full_areas: list[int]
+) -> bool:
+    covered = np.bincount(index_map[window][mask], minlength=len(full_areas) + 1)[1:]
+    if not covered.any():
+        return False
+    visible = np.bincount(index_map.ravel(), minlength=len(full_areas) + 1)[1:]
+    return bool(np.any(visible - covered < (1 - MAX_HIDDEN) * np.asarray(full_areas)))
+
+
+def class_name(pair: Pair) -> str:
+    """``("red", "circle")`` as it stands in prompts and class lists: ``red circle``."""
+    return f"{pair[0]} {pair[1]}"
+
+
+def coco_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
+    """The scenes' truth as a COCO dictionary, masks as compressed RLE.
+
+    An object belongs to each class that names it: ``red circle`` and ``circle`` alike. Category ids are positions in
+    ``class_names`` plus one; objects that no class names are left out.
+    """
+    category_ids = {name: index + 1 for index, name in enumerate(class_names)}
+    images, annotations = [], []
+    for image_index, (scene, file_name) in enumerate(zip(scenes, file_names, strict=True)):
+        side = scene.image.shape[0]
+        images.append({"id": image_index + 1, "file_name": file_name, "width": side, "height": side})
+        for index, pair in enumerate(scene.pairs):
+            rle = coco_mask.encode(np.asfortranarray(scene.mask(index), dtype=np.uint8))
+            for name in (class_name(pair), pair[1]):
+                if name not in category_ids:
+                    continue
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image_index + 1,
+                        "category_id": category_ids[name],
+                        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                        "area": float(coco_mask.area(rle)),
+                        "bbox": coco_mask.toBbox(rle).tolist(),
+                        "iscrowd": 0,
+                    }
+                )
+    categories = [{"id": category_id, "name": name} for name, category_id in category_ids.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}

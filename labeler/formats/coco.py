@@ -1,0 +1,205 @@
+"""Records to COCO instances JSON, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from labeler.errors import FormatError, UsageError
+from labeler.masks import Rle, rle_area, rle_box_xyxy, rle_runs
+from labeler.polygons import mask_to_polygons, polygons_to_rle
+from labeler.records import ImageRecord, Instance
+
+SCORE_DIGITS = 6
+
+
+def write_coco(
+    path: Path,
+    records: Iterable[ImageRecord],
+    class_names: Sequence[str],
+    *,
+    segmentation: Literal["rle", "polygon"] = "rle",
+    file_names: Callable[[ImageRecord], str] | None = None,
+) -> None:
+    """Write ``records`` to ``path``; the file is there whole or not at all, and memory does not grow with it.
+
+    Image and annotation ids count from 1 in the order given; a category's id is the class's position + 1, since
+    many COCO tools keep 0 for the background. ``score`` is the joint score, for ranking; ``detector_score`` and
+    ``mask_score`` are its two factors. Records with status ``error`` and instances with an empty mask are left out;
+    images without objects stay.
+
+    Args:
+        path: the JSON file; its folder exists.
+        records: read once.
+        class_names: by class id.
+        segmentation: ``rle``, or ``polygon`` along pixel edges; ``pycocotools`` reads the same mask from both.
+        file_names: a record's ``file_name``; its ``image_id`` unless given.
+
+    Raises:
+        UsageError: an instance's class id is not in ``class_names``.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    image_count = annotation_count = 0
+    try:
+        with open(temporary, "w", encoding="ascii") as file, tempfile.TemporaryFile("w+", dir=path.parent) as spool:
+            file.write('{"images": [')
+            for record in records:
+                if record.status == "error":
+                    continue
+                image_count += 1
+                name = file_names(record) if file_names else record.image_id
+                image = {"id": image_count, "file_name": name, "width": record.width, "height": record.height}
+                file.write(_item(image, image_count))
+                for annotation in _annotations(record, class_names, segmentation):
+                    annotation_count += 1
+                    identity = {"id": annotation_count, "image_id": image_count}
+                    spool.write(_item(identity | annotation, annotation_count))
+            file.write('\n], "annotations": [')
+            spool.seek(0)
+            shutil.copyfileobj(spool, file)
+            file.write('\n], "categories": [')
+            for position, name in enumerate(class_names, start=1):
+                file.write(_item({"id": position, "name": name, "supercategory": ""}, position))
+            file.write("\n]}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_coco(path: Path) -> tuple[list[str], list[ImageRecord]]:
+    """Class names by class id, and one record an image, in the file's order.
+
+    Reads any instances file: class ids are the places of the category ids in rising order; segmentations may be
+    polygons or RLE, compressed or not, crowds like the rest. ``image_id`` is ``file_name``. What COCO has no word
+    for is 1 for a score and the class name for the prompt; the box is ``bbox``, or the mask's where there is none.
+
+    Raises:
+        FormatError: the file does not hold together; the message names the entry.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: not a COCO file ({error})") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    ):
+        raise FormatError(f"{path}: not a COCO file (expected lists 'images', 'annotations' and 'categories')")
+
+    categories = _by_id(path, "category", content["categories"], {"name": str})
+    class_names = [categories[category]["name"] for category in sorted(categories)]
+    class_ids = {category: position for position, category in enumerate(sorted(categories))}
+    images = _by_id(path, "image", content["images"], {"file_name": str, "width": int, "height": int})
+
+    instances: dict[int, list[Instance]] = {image: [] for image in images}
+    for position, annotation in enumerate(content["annotations"]):
+        identity = annotation.get("id", f"at position {position}") if isinstance(annotation, dict) else position
+        where = f"{path}: annotation {identity}"
+        try:
+            image, class_id = images.get(annotation["image_id"]), class_ids.get(annotation["category_id"])
+            if image is None:
+                raise FormatError(f"{where}: names image {annotation['image_id']}, which the file does not hold")
+            if class_id is None:
+                raise FormatError(f"{where}: names category {annotation['category_id']}, which the file does not hold")
+            instance = _instance(annotation, class_id, class_names[class_id], image["width"], image["height"])
+            instances[image["id"]].append(instance)
+        except KeyError as error:
+            raise FormatError(f"{where}: {error} is missing") from error
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
+    return class_names, [
+        ImageRecord(
+            image["file_name"], image["width"], image["height"], digest="", instances=tuple(instances[identity])
+        )
+        for identity, image in images.items()
+    ]
+
+
+def _item(entry: dict[str, Any], number: int) -> str:
+    return ("\n" if number == 1 else ",\n") + json.dumps(entry)
+
+
+def _annotations(record: ImageRecord, class_names: Sequence[str], segmentation: str) -> Iterator[dict[str, Any]]:
+    for instance in record.instances:
+        if not 0 <= instance.class_id < len(class_names):
+            raise UsageError(
+                f"{record.image_id}: class id {instance.class_id}, but there are {len(class_names)} classes"
+            )
+        area = rle_area(instance.rle)
+        if not area:
+            continue
+        x1, y1, x2, y2 = rle_box_xyxy(instance.rle)
+        rle = {"size": instance.rle["size"], "counts": instance.rle["counts"].decode("ascii")}
+        yield {
+            "category_id": instance.class_id + 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": area,
+            "iscrowd": 0,
+            "score": round(instance.joint_score, SCORE_DIGITS),
+            "detector_score": round(instance.score, SCORE_DIGITS),
+            "mask_score": round(instance.mask_score, SCORE_DIGITS),
+            "segmentation": rle if segmentation == "rle" else mask_to_polygons(instance.rle),
+        }
+
+
+def _by_id(path: Path, what: str, entries: list[Any], fields: dict[str, type]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for position, entry in enumerate(entries):
+        for key, kind in {"id": int, **fields}.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+                raise FormatError(f"{path}: {what} at position {position}: expected '{key}' ({kind.__name__})")
+        if entry["id"] in found:
+            raise FormatError(f"{path}: {what} {entry['id']} is there twice")
+        found[entry["id"]] = entry
+    return found
+
+
+def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, height: int) -> Instance:
+    rle = _rle(annotation["segmentation"], width, height)
+    box = rle_box_xyxy(rle)
+    if "bbox" in annotation:
+        x, y, box_width, box_height = map(float, annotation["bbox"])
+        box = (x, y, x + box_width, y + box_height)
+    return Instance(
+        class_id=class_id,
+        prompt=name,
+        box_xyxy=box,
+        score=float(annotation.get("detector_score", annotation.get("score", 1.0))),
+        mask_score=float(annotation.get("mask_score", 1.0)),
+        stability=1.0,
+        area=rle_area(rle),
+        rle=rle,
+    )
+
+
+def _rle(segmentation: Any, width: int, height: int) -> Rle:
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+                raise ValueError("a polygon is not a list of three or more x, y")
+            # Far outside or not finite, pycocotools would run out of memory or worse.
+            if not (np.abs(np.array(polygon, dtype=np.float64)) <= 2 * max(width, height)).all():
+                raise ValueError("a polygon has points far outside the image")
+        if not segmentation:
+            raise ValueError("the segmentation is empty")
+        return polygons_to_rle(segmentation, height, width)
+    if segmentation["size"] != [height, width]:
+        raise ValueError(f"RLE of size {segmentation['size']} on an image of size {[height, width]}")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        if any(not isinstance(run, int) or run < 0 for run in counts) or sum(counts) != height * width:
+            raise ValueError(f"RLE counts do not sum to {height} x {width}")
+        counts = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+    rle: Rle = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else bytes(counts)}
+    rle_runs(rle)
+    return rle

@@ -1,0 +1,156 @@
+"""Records to YOLO-seg label files and ``data.yaml``, and back.
+
+A label line is ``class x1 y1 x2 y2 ...``: one closed polygon through the mask's border pixels, divided by the image's
+size. Readers multiply again and cut to whole pixels (Ultralytics) or round (supervision), then ``cv2.fillPoly``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from labeler.errors import FormatError, ImageError
+from labeler.images import find_images, image_size
+from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.polygons import mask_to_single_polygon, single_polygon_to_mask
+from labeler.records import ImageRecord, Instance
+
+# Cut or rounded, x + 0.45 is x again; 0.5, the pixel's centre, would be rounded up. Six digits keep that true to
+# images of 80 000 pixels.
+INSIDE_PIXEL = 0.45
+SPLITS = ("train", "val", "test")
+
+
+def label_path(image_path: Path) -> Path:
+    """Where Ultralytics looks for an image's labels: the last folder ``images`` becomes ``labels``, the suffix .txt.
+
+    Images that differ only in suffix share one label file; give them different names first.
+    """
+    folders = list(image_path.parent.parts)
+    if "images" in folders:
+        folders[len(folders) - 1 - folders[::-1].index("images")] = "labels"
+    return Path(*folders, image_path.name).with_suffix(".txt")
+
+
+def write_yolo_labels(path: Path, record: ImageRecord) -> None:
+    """Write one image's label file: a line an instance, empty without any. Instances with an empty mask are left out.
+
+    Args:
+        path: the ``.txt`` file, see ``label_path``; its folder is made.
+        record: an image that could be read.
+    """
+    size = np.array([record.width, record.height])
+    lines = []
+    for instance in record.instances:
+        polygon = mask_to_single_polygon(instance.rle)
+        if len(polygon):
+            values = ((polygon + INSIDE_PIXEL) / size).ravel().tolist()
+            lines.append(f"{instance.class_id}" + (" %.6f" * len(values)) % tuple(values) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="ascii", newline="\n")
+
+
+def write_data_yaml(path: Path, class_names: Sequence[str], splits: Sequence[str] = ("train", "val")) -> None:
+    """Write Ultralytics' ``data.yaml``: each split is ``images/{split}`` beside it.
+
+    Without ``path:`` Ultralytics takes the splits from the file's own folder, so the dataset may be moved. It wants
+    ``train`` and ``val``; both may name the same split.
+    """
+    content: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    content["names"] = dict(enumerate(class_names))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
+    """Class names by class id, and one record an image of every split, splits in turn and images by path.
+
+    ``image_id`` is the path below the split's folder. An image without a label file has no objects. Lines of a
+    class and four numbers are boxes (centre, size) and become rectangles. Scores are 1, the prompt the class name.
+
+    Raises:
+        FormatError: a file does not hold together; the message names file and line.
+    """
+    try:
+        content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise FormatError(f"{data_yaml}: not a data.yaml ({' '.join(str(error).split())})") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or set(names) != set(range(len(names))):
+        raise FormatError(f"{data_yaml}: expected 'names', a list or a mapping from 0, 1, 2, ... to names")
+    class_names = [str(names[class_id]) for class_id in range(len(names))]
+
+    records: list[ImageRecord] = []
+    for split in SPLITS:
+        folders = content.get(split) or []
+        for folder in [folders] if isinstance(folders, str) else folders:
+            root = data_yaml.parent / (content.get("path") or "") / folder
+            if not root.is_dir():
+                raise FormatError(f"{data_yaml}: {split} is {folder}, but there is no folder {root}")
+            records += [_read_image(root, image_id, class_names) for image_id in find_images(root).image_ids]
+    return class_names, records
+
+
+def _read_image(root: Path, image_id: str, class_names: list[str]) -> ImageRecord:
+    try:
+        width, height = image_size(root / image_id)
+    except ImageError as error:
+        raise FormatError(f"{root / image_id}: {error}") from error
+    instances = tuple(_read_labels(label_path(root / image_id), width, height, class_names))
+    return ImageRecord(image_id, width, height, digest="", instances=instances)
+
+
+def _read_labels(path: Path, width: int, height: int, class_names: list[str]) -> Iterator[Instance]:
+    if not path.is_file():
+        return
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except ValueError as error:
+        raise FormatError(f"{path}: not a text file ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield _read_line(line, width, height, class_names)
+            except ValueError as error:
+                raise FormatError(f"{path}:{number}: {error}") from error
+
+
+def _read_line(line: str, width: int, height: int, class_names: list[str]) -> Instance:
+    class_id, *values = map(float, line.split())
+    if class_id not in range(len(class_names)):
+        raise ValueError(f"class {class_id:g}, but data.yaml names {len(class_names)} classes")
+    if len(values) % 2 or len(values) < 4:
+        raise ValueError(f"{len(values)} coordinates, expected 4 (a box) or three or more x, y")
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError("coordinates outside [0, 1]; expected shares of the image's width and height")
+    points = np.array(values).reshape(-1, 2)
+    size = np.array([width, height])
+    mask = _rectangle(points, size) if len(values) == 4 else single_polygon_to_mask(points * size, height, width)
+    rle = mask_to_rle(mask)
+    return Instance(
+        class_id=int(class_id),
+        prompt=class_names[int(class_id)],
+        box_xyxy=rle_box_xyxy(rle),
+        score=1.0,
+        mask_score=1.0,
+        stability=1.0,
+        area=rle_area(rle),
+        rle=rle,
+    )
+
+
+def _rectangle(box: npt.NDArray[np.float64], size: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """A box, (2, 2) shares of centre and size, as a mask of at least one pixel."""
+    centre, sides = box * size
+    x1, y1 = np.clip(np.rint(centre - sides / 2).astype(np.int64), 0, size - 1)
+    x2, y2 = np.maximum(np.rint(centre + sides / 2).astype(np.int64), (x1 + 1, y1 + 1))
+    mask = np.zeros(tuple(size[::-1]), dtype=bool)
+    mask[y1:y2, x1:x2] = True
+    return mask

@@ -1,0 +1,213 @@
+"""Which models there are, and how they are loaded: from the hub's cache, the hub, a folder, or this package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeler.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from labeler.detectors import Detector, Runtime
+    from labeler.labelers import GroundedSamLabeler
+    from labeler.segmenters import Segmenter
+
+EMBEDDED = "embedded:"
+WEIGHTS = Path(__file__).parent / "demo" / "weights"
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Preset:
+    detector: str
+    segmenter: str
+    about: str
+
+
+# Open, ungated weights only.
+PRESETS = {
+    "demo": Preset("embedded:detector", "embedded:segmenter", "coloured shapes only; ships with the package"),
+    "fast": Preset("iSEE-Laboratory/llmdet_tiny", "facebook/sam2.1-hiera-tiny", "a laptop, or a first look"),
+    "balanced": Preset(
+        "openmmlab-community/mm_grounding_dino_base_all", "facebook/sam2.1-hiera-base-plus", "one GPU, good masks"
+    ),
+    "best": Preset("iSEE-Laboratory/llmdet_large", "facebook/sam2.1-hiera-large", "best labels, slowest"),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides what the models answer, and how fast.
+
+    Attributes:
+        detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``.
+        device: ``auto`` takes CUDA, then MPS, then the CPU.
+        precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
+        batch_size: images in one forward, at most.
+        prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
+        floor: raw candidates with a lower class score are not kept.
+        max_instances: raw candidates kept an image, at most.
+        clean_share: specks and pinholes below this share of a mask are removed; 0 switches cleaning off.
+    """
+
+    detector: str
+    segmenter: str
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 8
+    prompts_per_caption: int | None = None
+    floor: float = 0.1
+    max_instances: int = 300
+    clean_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check("device", self.device.split(":")[0] in DEVICES, f"one of {', '.join(DEVICES)}", self.device)
+        _check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}", self.precision)
+        _check("batch_size", self.batch_size >= 1, "1 or more", self.batch_size)
+        _check("max_instances", self.max_instances >= 1, "1 or more", self.max_instances)
+        _check("floor", 0 < self.floor <= 1, "above 0 and at most 1", self.floor)
+        _check("clean_share", 0 <= self.clean_share < 0.5, "from 0 to below 0.5", self.clean_share)
+        captions = self.prompts_per_caption
+        _check("prompts_per_caption", captions is None or captions >= 1, "1 or more", captions)
+
+
+def _check(name: str, holds: bool, expected: str, found: object) -> None:
+    if not holds:
+        raise UsageError(f"{name} must be {expected}, not {found!r}")
+
+
+def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
+    """Both models of ``config``, ready to label.
+
+    Raises:
+        ModelError: a model cannot be found or loaded, or is of no kind known here.
+    """
+    from labeler.labelers import GroundedSamLabeler
+
+    return GroundedSamLabeler(
+        load_detector(config), load_segmenter(config), floor=config.floor, max_instances=config.max_instances
+    )
+
+
+def load_detector(config: ModelConfig) -> Detector:
+    from labeler import detectors
+
+    def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
+        return detectors.GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
+
+    kinds: dict[str, Callable[[Any, Any, Runtime], Detector]] = {
+        "grounding-dino": grounding,
+        "mm-grounding-dino": grounding,
+        "owlv2": detectors.Owlv2Detector,
+        "omdet-turbo": detectors.OmDetTurboDetector,
+    }
+    model, processor, runtime = _load(config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config)
+    return kinds[model.config.model_type](model, processor, runtime)
+
+
+def load_segmenter(config: ModelConfig) -> Segmenter:
+    from labeler.segmenters import SamSegmenter
+
+    kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+    model, processor, runtime = _load(config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config)
+    return SamSegmenter(model, processor, runtime, config.clean_share)
+
+
+def _load(source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig) -> tuple[Any, Any, Runtime]:
+    import torch
+    import transformers
+
+    from labeler.detectors import Runtime
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    device = _device(config.device)
+    name, revision = _resolve(source, role)
+    try:
+        model_type = transformers.AutoConfig.from_pretrained(name, revision=revision).model_type
+        if model_type not in kinds:
+            raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
+        processor = transformers.AutoProcessor.from_pretrained(name, revision=revision)
+        model = getattr(transformers, auto_class).from_pretrained(name, revision=revision, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(_why_not_loaded(source, role, error)) from error
+    runtime = Runtime(device, _dtype(config.precision, device), config.batch_size, config.floor)
+    return model.to(device).eval(), processor, runtime
+
+
+def _resolve(source: str, role: str) -> tuple[str, str | None]:
+    """What ``from_pretrained`` takes: a folder or hub id, and a revision."""
+    if source.startswith(EMBEDDED):
+        folder = WEIGHTS / source.removeprefix(EMBEDDED)
+        if not folder.is_dir():
+            raise ModelError(f"{role} {source!r}: this package embeds {', '.join(embedded_models())}")
+        return str(folder), None
+    if os.path.isdir(os.path.expanduser(source)):
+        return os.path.expanduser(source), None
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
+        raise ModelError(f"{role} {source!r}: no such folder")
+    name, _, revision = source.partition("@")
+    return name, revision or None
+
+
+def embedded_models() -> list[str]:
+    return [f"{EMBEDDED}{folder.name}" for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
+
+
+def _why_not_loaded(source: str, role: str, error: Exception) -> str:
+    if source.startswith(EMBEDDED) or os.path.isdir(os.path.expanduser(source)):
+        return f"{role} {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
+    name = source.partition("@")[0]
+    return (
+        f"{role} {source!r} is not on this machine and could not be fetched; where there is a network run "
+        f"`hf download {name} --local-dir {name.split('/')[-1]}`, then give that folder as --{role}"
+    )
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if has[device])
+    if not has[wanted.split(":")[0]]:
+        raise UsageError(f"device {wanted!r} is not on this machine; take --device cpu or auto")
+    return wanted
+
+
+def _dtype(precision: str, device: str) -> Any:
+    import torch
+
+    if precision == "auto":
+        precision = "fp32" if not device.startswith("cuda") else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def model_identity(source: str) -> str:
+    """What tells one model from another: the hub id as it is, or for a folder a digest of its files."""
+    name, revision = _resolve(source, "model")
+    if not os.path.isdir(name):
+        return f"{name}@{revision}" if revision else name
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(name).iterdir()):
+        if path.suffix in {".json", ".safetensors", ".bin", ".txt"}:
+            digest.update(path.name.encode())
+            with open(path, "rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+    return f"blake2b:{digest.hexdigest()}"
+
+
+def is_on_this_machine(source: str) -> bool:
+    """Whether a model loads without a network: embedded, a folder, or in the hub's cache."""
+    if source.startswith(EMBEDDED) or os.path.isdir(os.path.expanduser(source)):
+        return os.path.isdir(_resolve(source, "model")[0])
+    from huggingface_hub import try_to_load_from_cache
+
+    name, revision = _resolve(source, "model")
+    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)

@@ -1,0 +1,205 @@
+"""The ``labeler`` command.
+
+Exit codes: 0 done; 1 finished, but some images could not be labeled; 2 wrong usage or configuration; 3 nothing was
+labeled; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from labeler.errors import LabelerError, UsageError
+from ontologies import OntologyError, OntologyWarning
+
+OK, SOME_FAILED, USAGE, NOTHING_LABELED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is returned."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(stderr=False)
+    warnings.showwarning = _say_warning
+    logging.basicConfig(level=logging.WARNING, format="labeler: %(message)s")
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _run(arguments, console)
+    except (LabelerError, OntologyError) as error:
+        print(f"labeler: {error}", file=sys.stderr)
+        from workflows.label import NothingFoundError
+
+        return NOTHING_LABELED if isinstance(error, NothingFoundError) else USAGE
+    except KeyboardInterrupt:
+        print("labeler: stopped; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OK
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        cause = (error.strerror or str(error)).splitlines()[0]
+        print(f"labeler: {where}{cause}; mend that, and the same command goes on where it was", file=sys.stderr)
+        return USAGE
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, OntologyWarning):
+        print(f"labeler: {message}", file=sys.stderr)
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    parser, commands = _parser()
+    if arguments and arguments[0] in commands:
+        from workflows.config import with_config_file
+
+        arguments = with_config_file(commands[arguments[0]], arguments)
+    try:
+        options = vars(parser.parse_args(arguments))
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
+    command = options.pop("command", None)
+    if command is None:
+        parser.print_help()
+        return USAGE
+    return int(_COMMANDS[command](options, console))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    from workflows.config import add_export_flags, add_model_flags, add_ontology_flags
+
+    parser = argparse.ArgumentParser(
+        prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        commands[name] = subparsers.add_parser(
+            name, help=text, description=text, argument_default=argparse.SUPPRESS, allow_abbrev=False
+        )
+        commands[name].add_argument("--config", metavar="FILE", help="TOML file of flags; the command line wins")
+        return commands[name]
+
+    demo = command("demo", "Draw sample scenes, label them with the embedded weights, and measure the result.")
+    demo.add_argument("-o", "--output", type=Path, help="folder to make (default: labeler-demo)")
+    demo.add_argument("--scenes", type=int, metavar="N", help="scenes to draw (default: 60)")
+
+    label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
+    label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths")
+    label.add_argument("-o", "--output", type=Path, required=True, help="dataset and run folder")
+    label.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
+    label.add_argument("--restart", action="store_true", help="drop the labels that are in the output folder")
+    add_ontology_flags(label)
+    add_model_flags(label)
+    add_export_flags(label)
+
+    export = command("export", "Write the dataset anew from the records: other thresholds, split or format; no model runs.")
+    export.add_argument("output", metavar="OUT", type=Path, help="a labeled folder")
+    export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
+    add_export_flags(export)
+
+    command("models", "List the presets, and which of their models are on this machine.")
+    return parser, commands
+
+
+def _label(options: dict[str, Any], console: Console) -> int:
+    from workflows.config import export_from, model_from, ontology_from
+    from workflows.console import ConsoleProgress, print_label_summary
+    from workflows.label import SHARD_SIZE, LabelJob, label
+
+    ontology = ontology_from(options)
+    if ontology is None:
+        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
+    shard_size = options.get("shard_size", SHARD_SIZE)
+    if shard_size < 1:
+        raise UsageError(f"--shard-size must be 1 or more, not {shard_size}")
+    job = LabelJob(
+        images=options["images"],
+        output=options["output"],
+        ontology=ontology,
+        model=model_from(options),
+        export=export_from(options),
+        shard_size=shard_size,
+        restart=options.get("restart", False),
+    )
+    progress = ConsoleProgress(console)
+    try:
+        summary = label(job, progress)
+    finally:
+        progress.close()
+    print_label_summary(console, summary, job.output)
+    return _exit_code(len(summary.dataset.failures), sum(summary.dataset.images.values()))
+
+
+def _exit_code(failures: int, images: int) -> int:
+    if failures:
+        return SOME_FAILED if images else NOTHING_LABELED
+    return OK
+
+
+def _export(options: dict[str, Any], console: Console) -> int:
+    from workflows.config import export_from, ontology_from, saved_export
+    from workflows.console import print_dataset
+    from workflows.export import export
+    from workflows.label import saved_ontology
+    from workflows.run_folder import RunFolder
+
+    run = RunFolder(options["output"])
+    saved = run.read_settings()
+    ontology = saved_ontology(saved["ontology"])
+    given = ontology_from(options)
+    if given is not None and given.prompt_digest != ontology.prompt_digest:
+        raise UsageError(
+            f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again for those"
+        )
+    ontology = given or ontology
+    config = export_from(options, saved_export(saved["export"]))
+    with run.locked():
+        summary = export(run, Path(saved["input"]), ontology, config)
+        run.write_settings({**saved, "ontology": asdict(ontology), "export": asdict(config)})
+    print_dataset(console, summary, run.output)
+    return _exit_code(len(summary.failures), sum(summary.images.values()))
+
+
+def _demo(options: dict[str, Any], console: Console) -> int:
+    from workflows.demo import run_demo
+
+    return run_demo(options.get("output", Path("labeler-demo")), options.get("scenes", 60), console)
+
+
+def _models(options: dict[str, Any], console: Console) -> int:
+    from labeler.models import PRESETS, is_on_this_machine
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("preset", "detector", "segmenter", "here", "for"):
+        table.add_column(name, overflow="fold")
+    for name, preset in PRESETS.items():
+        here = [is_on_this_machine(source) for source in (preset.detector, preset.segmenter)]
+        told = "yes" if all(here) else "in part" if any(here) else "no"
+        table.add_row(name, preset.detector, preset.segmenter, told, preset.about)
+    console.print(table)
+    console.print("Any other checkpoint of these families: --detector and --segmenter take a hub id or a folder.")
+    return OK
+
+
+_COMMANDS = {"demo": _demo, "label": _label, "export": _export, "models": _models}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Flags and configuration files: every flag of a command can stand in a TOML file, and the command line wins.
+
+Flags have no defaults of their own: what is not given stays out, and the dataclasses that hold the settings
+(``ModelConfig``, ``QualityConfig``, ``ExportConfig``) say the default, in one place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from labeler.errors import UsageError
+from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
+from labeler.quality import QualityConfig
+from ontologies import Ontology, read_ontology
+from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig)
+
+
+def add_ontology_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what to look for")
+    group.add_argument("--classes", metavar="TEXT", help='"dog, cat", or prompt=class: "puppy=dog, kitten=cat"')
+    group.add_argument("--ontology", metavar="FILE", help="TOML, YAML, JSON, a COCO file, an Ultralytics data.yaml, .txt")
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models")
+    group.add_argument("--model", choices=PRESETS, help="preset (see `labeler models`; default: balanced)")
+    group.add_argument("--detector", metavar="ID", help="hub id or folder, instead of the preset's")
+    group.add_argument("--segmenter", metavar="ID", help="hub id or folder, instead of the preset's")
+    group.add_argument("--device", metavar="|".join(DEVICES), help="where models run")
+    group.add_argument("--precision", choices=PRECISIONS, help="auto: fp32 on CPU, bf16 on GPUs that have it")
+    group.add_argument("--batch-size", type=int, metavar="N", help="images in one forward, at most")
+    group.add_argument("--prompts-per-caption", type=int, metavar="N", help="prompts in one forward; default: all that fit")
+    group.add_argument("--floor", type=float, metavar="P", help="keep raw candidates from this class score on")
+    group.add_argument("--max-instances", type=int, metavar="N", help="raw candidates kept an image")
+    group.add_argument("--clean-share", type=float, metavar="P", help="remove specks and pinholes below this share; 0: off")
+
+
+def add_export_flags(parser: argparse.ArgumentParser) -> None:
+    gate = parser.add_argument_group("quality gate (0 switches a filter off)")
+    for name, text in QUALITY_FLAGS.items():
+        gate.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
+    group = parser.add_argument_group("dataset")
+    group.add_argument("--include-review", action=argparse.BooleanOptionalAction, help="write reviewable instances too")
+    group.add_argument("--val-share", type=float, metavar="P", help="share of the images for validation")
+    group.add_argument("--seed", type=int, metavar="N", help="of the split")
+    group.add_argument("--link", choices=LINKS, help="how images come into the dataset")
+    group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
+    group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
+
+
+QUALITY_FLAGS: dict[str, str] = {}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """``arguments`` with those of the ``--config`` file before them, so that the command line wins.
+
+    Raises:
+        UsageError: the file cannot be read, or has a key that is no flag of the command.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    if path is None:
+        return list(arguments)
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    known = {option: action for action in parser._actions for option in action.option_strings}
+    given = []
+    for key, value in content.items():
+        option = f"--{key.replace('_', '-')}"
+        if option not in known or option in ("--config", "--help"):
+            names = sorted(o[2:] for o in known if o.startswith("--") and not o.startswith("--no-"))
+            raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(names)}")
+        if isinstance(value, bool):
+            given.append(option if value else f"--no-{key.replace('_', '-')}")
+        elif isinstance(value, list):
+            given.append(f"{option}={','.join(map(str, value))}")
+        elif isinstance(value, (str, int, float)):
+            given.append(f"{option}={value}")
+        else:
+            raise UsageError(f"{path}: key {key!r} must be a word, a number, a yes or no, or a list")
+    return [arguments[0], *given, *arguments[1:]]
+
+
+def ontology_from(options: dict[str, Any]) -> Ontology | None:
+    """The ontology that the flags name, or None if they name none."""
+    text, path = options.get("classes"), options.get("ontology")
+    if text is not None and path is not None:
+        raise UsageError("--classes and --ontology both say what to look for; give one of them")
+    if path is not None:
+        return read_ontology(path)
+    return None if text is None else Ontology.from_text(text)
+
+
+def model_from(options: dict[str, Any]) -> ModelConfig:
+    preset = PRESETS[options.get("model", "balanced")]
+    return override(ModelConfig(preset.detector, preset.segmenter), options)
+
+
+def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
+    base = base or ExportConfig()
+    return override(replace(base, quality=override(base.quality, options)), options)
+
+
+def override(settings: Settings, options: dict[str, Any]) -> Settings:
+    """``settings`` with those of ``options`` that are fields of it."""
+    names = {field.name for field in fields(settings)}
+    return replace(settings, **{name: value for name, value in options.items() if name in names})
+
+
+def saved_export(content: dict[str, Any]) -> ExportConfig:
+    """The export settings as ``run.json`` keeps them."""
+    quality = QualityConfig(**content["quality"])
+    return ExportConfig(**{**content, "quality": quality, "formats": tuple(content["formats"])})

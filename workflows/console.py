@@ -1,0 +1,117 @@
+"""What the terminal shows: progress while a job runs, and the summary when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from workflows.export import ExportSummary
+from workflows.label import LabelSummary
+from workflows.shards import ShardReport
+
+SECONDS_BETWEEN_LINES = 15.0
+FAILURES_SHOWN = 10
+VERDICTS = ("accept", "review", "reject")
+
+
+class ConsoleProgress:
+    """A bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._done = ShardReport()
+        self._total = 0
+        self._started = self._said = time.monotonic()
+
+    def begin(self, images: int, already_labeled: int) -> None:
+        if already_labeled:
+            self.say(f"{already_labeled} of {images} images are labeled already")
+        self._total = images - already_labeled
+        if not self._total:
+            return
+        self.say(f"labeling {self._total} image{'s' if self._total != 1 else ''}")
+        self._started = self._said = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("labeling"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("labeling", total=self._total, figures="")
+
+    def advance(self, report: ShardReport) -> None:
+        self._done.add(report)
+        now = time.monotonic()
+        rate = self._done.images / max(now - self._started, 1e-9)
+        figures = f"{rate:.1f} images/s, {self._done.objects} candidates, {len(self._done.failures)} failed"
+        if self._bar:
+            self._bar.update(self._task, completed=self._done.images, figures=figures)
+        elif now - self._said >= SECONDS_BETWEEN_LINES:
+            left = (self._total - self._done.images) / rate
+            self.say(f"{self._done.images}/{self._total} images, {figures}, {left:.0f} s left")
+            self._said = now
+
+    def say(self, message: str) -> None:
+        self._console.print(message, highlight=False)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def print_label_summary(console: Console, summary: LabelSummary, output: Path) -> None:
+    print_dataset(console, summary.dataset, output)
+    stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
+    timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
+    if summary.labeled.images:
+        rate = summary.labeled.images / max(summary.seconds["label"], 1e-9)
+        console.print(f"{summary.labeled.images} images labeled now, {rate:.1f} a second", highlight=False)
+    if timed:
+        console.print(f"seconds: {timed}", highlight=False)
+
+
+def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> None:
+    """Classes and verdicts, reasons, failures, and where everything is."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("class", "left"), *((verdict, "right") for verdict in VERDICTS)):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    totals: Counter[str] = Counter()
+    for class_name in sorted(dataset.verdicts):
+        counts = dataset.verdicts[class_name]
+        totals += counts
+        table.add_row(class_name, *(str(counts[verdict]) for verdict in VERDICTS))
+    table.add_row("all", *(str(totals[verdict]) for verdict in VERDICTS), style="bold")
+    console.print(table)
+    if dataset.reasons:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.reasons.most_common())
+        console.print(f"not accepted: {reasons}", highlight=False, soft_wrap=True)
+    splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
+    console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
+    for what, names in (
+        ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
+        ("gone from the input, left out", dataset.missing),
+    ):
+        if names:
+            console.print(f"{len(names)} {what}:", highlight=False)
+            for name in names[:FAILURES_SHOWN]:
+                console.print(f"  {name}", highlight=False, markup=False, soft_wrap=True)
+            if len(names) > FAILURES_SHOWN:
+                console.print(f"  … and {len(names) - FAILURES_SHOWN} more, in the records", highlight=False)
+    for path, what in (
+        (output / "data.yaml", "Ultralytics"),
+        (output / "annotations", "COCO"),
+        (output / "run", "records and settings"),
+    ):
+        if path.exists():
+            console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,239 @@
+"""Records to dataset: judge every instance, split the images, write COCO and YOLO. No model runs here.
+
+The dataset is built beside the old one and takes its place when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labeler.errors import UsageError
+from labeler.formats.coco import CocoWriter
+from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
+from labeler.quality import Judgement, QualityConfig, judge
+from labeler.records import ImageRecord, read_records
+from ontologies import Ontology
+from workflows.run_folder import DATASET_ENTRIES, RunFolder
+
+LINKS = ("hard", "symlink", "copy", "none")
+FORMATS = ("coco", "yolo")
+SEGMENTATIONS = ("rle", "polygon")
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is made of the records.
+
+    Attributes:
+        quality: thresholds of the gate.
+        include_review: write instances under review too, not only accepted ones.
+        val_share: share of the images that goes to ``val``.
+        seed: of the split.
+        link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path.
+        formats: ``coco``, ``yolo``.
+        segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
+    """
+
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    include_review: bool = False
+    val_share: float = 0.2
+    seed: int = 0
+    link: str = "hard"
+    formats: tuple[str, ...] = FORMATS
+    segmentation: str = "rle"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share <= 1:
+            raise UsageError(f"val_share must be from 0 to 1, not {self.val_share!r}")
+        for name, value, known in (
+            ("link", self.link, LINKS),
+            ("segmentation", self.segmentation, SEGMENTATIONS),
+            *(("formats", name, FORMATS) for name in self.formats),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+@dataclass
+class ExportSummary:
+    """What an export wrote and left out."""
+
+    images: Counter[str] = field(default_factory=Counter)  # by split
+    verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
+    reasons: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # labeled once, gone from the input since
+    without_objects: int = 0
+
+
+def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+    """Write the dataset of ``run`` from its records and the images below ``root``."""
+    building = run.path / "building"
+    shutil.rmtree(building, ignore_errors=True)
+    for split in SPLITS:
+        for folder in ("images", "labels"):
+            (building / folder / split).mkdir(parents=True)
+    (building / "annotations").mkdir()
+    summary = ExportSummary()
+    with ExitStack() as stack:
+        coco = {
+            split: stack.enter_context(
+                CocoWriter(
+                    building / "annotations" / f"instances_{split}.json",
+                    ontology.class_names,
+                    segmentation="polygon" if config.segmentation == "polygon" else "rle",
+                )
+            )
+            for split in SPLITS
+            if "coco" in config.formats
+        }
+        verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
+        for record, file_name in _named(_labeled(read_records(run.record_paths()), root, summary)):
+            judgements = judge(record, config.quality, ontology.min_scores)
+            verdicts.add(record, judgements)
+            _count(summary, record, judgements, ontology.class_names)
+            wanted = ("accept", "review") if config.include_review else ("accept",)
+            chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
+            kept = replace(record, instances=chosen)
+            split = split_of(record.image_id, config.val_share, config.seed)
+            summary.images[split] += 1
+            summary.without_objects += not chosen
+            image = building / "images" / split / file_name
+            if config.link != "none":
+                _link(root / record.image_id, image, config.link)
+            if coco:
+                coco[split].add(kept, file_name if config.link != "none" else str(root / record.image_id))
+            if "yolo" in config.formats:
+                write_yolo_labels(building / "labels" / split / label_path(file_name), kept)
+    if "yolo" in config.formats and config.link != "none":
+        # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
+        present = [split for split in SPLITS if summary.images[split]] or ["train"]
+        places = {split: f"images/{split if split in present else present[0]}" for split in SPLITS}
+        write_data_yaml(building / "data.yaml", ontology.class_names, train=places["train"], val=places["val"])
+    _swap_in(building, run)
+    return summary
+
+
+def split_of(image_id: str, val_share: float, seed: int) -> str:
+    """``train`` or ``val``, from a hash: no other image has a say, so adding images never moves an old one."""
+    digest = hashlib.blake2b(f"{seed}:{image_id}".encode(), digest_size=8).digest()
+    return "val" if int.from_bytes(digest, "big") / 2**64 < val_share else "train"
+
+
+def _labeled(records: Iterable[ImageRecord], root: Path, summary: ExportSummary) -> Iterator[ImageRecord]:
+    for record in records:
+        if record.status == "error":
+            summary.failures.append((record.image_id, record.error))
+        elif not (root / record.image_id).exists():
+            summary.missing.append(record.image_id)
+        else:
+            yield record
+
+
+def _named(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
+    """Each record with its name in the dataset: its own, unless the stem is taken (``a.jpg``, ``a.png``).
+
+    YOLO has one label file a stem. Records come old ones first, so a name once given stays.
+    """
+    taken: set[str] = set()
+    for record in records:
+        path = PurePosixPath(record.image_id)
+        name, count = path, 1
+        while (stem := str(name.with_suffix("")).casefold()) in taken:
+            count += 1
+            name = path.with_name(f"{path.stem}_{count}{path.suffix}")
+        taken.add(stem)
+        yield record, str(name)
+
+
+def _count(
+    summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], class_names: Sequence[str]
+) -> None:
+    for instance, judgement in zip(record.instances, judgements, strict=True):
+        summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if judgement.reason:
+            summary.reasons[judgement.reason] += 1
+
+
+def _link(source: Path, target: Path, link: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link == "symlink":
+        target.symlink_to(source.resolve())
+        return
+    if link == "hard":
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:
+            pass  # another file system, or one without hard links: copy
+    shutil.copy2(source, target)
+
+
+def _swap_in(building: Path, run: RunFolder) -> None:
+    for name in DATASET_ENTRIES:
+        old, new = run.output / name, building / name
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+        if new.exists() and (new.is_file() or any(path.is_file() or path.is_symlink() for path in new.rglob("*"))):
+            os.replace(new, old)
+    os.replace(building / "verdicts.parquet", run.path / "verdicts.parquet")
+    shutil.rmtree(building)
+
+
+class _VerdictWriter:
+    """``run/verdicts.parquet``: the verdict and reason of every instance, by image and position in its record."""
+
+    SCHEMA = pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("instance", pa.int32()),
+            ("class_id", pa.int32()),
+            ("joint_score", pa.float32()),
+            ("verdict", pa.string()),
+            ("reason", pa.string()),
+        ]
+    )
+    ROWS = 10_000
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, self.SCHEMA, compression="zstd")
+        self._rows: list[dict[str, object]] = []
+
+    def add(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
+        for index, (instance, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
+            self._rows.append(
+                {
+                    "image_id": record.image_id,
+                    "instance": index,
+                    "class_id": instance.class_id,
+                    "joint_score": instance.joint_score,
+                    "verdict": judgement.verdict,
+                    "reason": judgement.reason,
+                }
+            )
+        if len(self._rows) >= self.ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.SCHEMA))
+        self._rows = []
+
+    def __enter__(self) -> _VerdictWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()

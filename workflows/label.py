@@ -1,0 +1,140 @@
+"""The whole job: find images, label what is not labeled yet, write the dataset.
+
+    find ──► plan shards ──► label each (decode ► detect ► segment ► records) ──► judge ──► COCO + YOLO
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from labeler.errors import RunError
+from labeler.images import find_images
+from labeler.models import ModelConfig, load_labeler, model_identity
+from ontologies import ClassSpec, Ontology
+from workflows.engines import run_local
+from workflows.export import ExportConfig, ExportSummary, export
+from workflows.run_folder import RunFolder
+from workflows.shards import ShardReport
+
+SHARD_SIZE = 64
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """One labeling, whole.
+
+    Attributes:
+        images: folder, file, glob or list file.
+        output: the folder that becomes dataset and run folder.
+        shard_size: images in one record file: what a killed run loses, at most.
+        restart: drop labels that are already in ``output``.
+    """
+
+    images: str
+    output: Path
+    ontology: Ontology
+    model: ModelConfig
+    export: ExportConfig = field(default_factory=ExportConfig)
+    shard_size: int = SHARD_SIZE
+    restart: bool = False
+
+
+class Progress(Protocol):
+    def begin(self, images: int, already_labeled: int) -> None: ...
+    def advance(self, report: ShardReport) -> None: ...
+    def say(self, message: str) -> None: ...
+
+
+@dataclass
+class LabelSummary:
+    """What one call of ``label`` did.
+
+    Attributes:
+        found: images in the input.
+        labeled: figures of the images labeled by this call; earlier ones are not in it.
+        seconds: wall clock of ``load`` (models), ``label`` and ``export``.
+    """
+
+    found: int
+    labeled: ShardReport
+    dataset: ExportSummary
+    seconds: dict[str, float]
+
+
+def label(job: LabelJob, progress: Progress) -> LabelSummary:
+    """Run ``job``; the same call after an interruption goes on where it stopped.
+
+    Raises:
+        UsageError: nothing is at ``job.images``.
+        RunError: the output folder is in use, was labeled with other settings, or no image was found.
+        ModelError: a model cannot be loaded.
+    """
+    source = find_images(job.images, exclude=job.output)
+    if not source.image_ids:
+        raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
+    run = RunFolder(job.output)
+    seconds = dict.fromkeys(("load", "label", "export"), 0.0)
+    done = ShardReport()
+    with run.locked():
+        run.begin(settings(job, source.root), job.restart)
+        run.plan(source.image_ids, job.shard_size)
+        todo = [shard for shard in run.shards() if not shard.records_path.exists()]
+        remaining = sum(len(shard.image_ids) for shard in todo)
+        progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))
+        if todo:  # a run with nothing new loads no model
+            with _clock(seconds, "load"):
+                labeler = load_labeler(job.model)
+            with _clock(seconds, "label"):
+                for report in run_local(todo, source.root, labeler, job.ontology, job.model.batch_size):
+                    progress.advance(report)
+                    done.add(report)
+        progress.say("writing the dataset")
+        with _clock(seconds, "export"):
+            dataset = export(run, source.root, job.ontology, job.export)
+    return LabelSummary(len(source.image_ids), done, dataset, seconds)
+
+
+class NothingFoundError(RunError):
+    """The input is there, but holds no image."""
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - started
+
+
+def settings(job: LabelJob, root: Path) -> dict[str, Any]:
+    """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
+    return {
+        "version": 1,
+        "input": str(root),
+        "labeling": {
+            "ontology": job.ontology.prompt_digest,
+            "detector": model_identity(job.model.detector),
+            "segmenter": model_identity(job.model.segmenter),
+            **{
+                name: getattr(job.model, name)
+                for name in ("precision", "prompts_per_caption", "floor", "max_instances", "clean_share")
+            },
+        },
+        "ontology": asdict(job.ontology),
+        "model": asdict(job.model),
+        "export": asdict(job.export),
+        "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
+    }
+
+
+def saved_ontology(content: dict[str, Any]) -> Ontology:
+    """The ontology as ``run.json`` keeps it."""
+    classes = tuple(ClassSpec(c["name"], tuple(c["prompts"]), c["min_score"]) for c in content["classes"])
+    return Ontology(classes, tuple(content["distractors"]))

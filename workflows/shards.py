@@ -1,0 +1,181 @@
+"""Label a stream of shards: decoding, the models and writing overlap, and memory stays that of a few batches.
+
+Files are read by threads some batches ahead, across the border between shards, so the models never wait for a disk.
+Within a shard, images of one size go together, since models batch only what has one shape.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labeler.errors import ImageError, LabelerError
+from labeler.images import DecodedImage, image_size, read_image
+from labeler.labelers import Labeler
+from labeler.records import ImageRecord, Instance, write_records
+from ontologies import Ontology
+from workflows.run_folder import Shard
+
+BATCHES_AHEAD = 3
+DECODE_THREADS = 4
+
+
+@dataclass
+class ShardReport:
+    """Figures of one shard, or of several added up.
+
+    Attributes:
+        seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
+        splits: batches that failed and were halved.
+    """
+
+    images: int = 0
+    objects: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    splits: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "wait", "model", "write"), 0.0))
+
+    def add(self, other: ShardReport) -> None:
+        self.images += other.images
+        self.objects += other.objects
+        self.failures += other.failures
+        self.splits += other.splits
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds
+
+
+@dataclass(frozen=True)
+class _Batch:
+    shard: Shard
+    image_ids: tuple[str, ...]
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    image_id: str
+    image: DecodedImage | None
+    error: str
+    seconds: float
+
+
+def label_shards(
+    shards: Iterable[Shard], root: Path, labeler: Labeler, ontology: Ontology, batch_size: int
+) -> Iterator[ShardReport]:
+    """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
+
+    An image that cannot be read, or that the labeler raises on, gives a record with the error; the rest go on.
+    """
+    with ThreadPoolExecutor(DECODE_THREADS) as readers, ThreadPoolExecutor(1) as writer:
+        written: deque[Future[ShardReport]] = deque()
+        records: dict[str, ImageRecord] = {}
+        report = ShardReport()
+        try:
+            for batch, decoding in _read_ahead(shards, root, batch_size, readers):
+                started = time.perf_counter()
+                decoded = [future.result() for future in decoding]
+                report.seconds["decode"] += sum(image.seconds for image in decoded)
+                report.seconds["wait"] += time.perf_counter() - started
+                started = time.perf_counter()
+                for record in _label(decoded, labeler, ontology, report):
+                    records[record.image_id] = record
+                report.seconds["model"] += time.perf_counter() - started
+                if batch.is_last:
+                    in_order = [records.pop(image_id) for image_id in batch.shard.image_ids]
+                    written.append(writer.submit(_write, batch.shard, in_order, report))
+                    report = ShardReport()
+                while written and (written[0].done() or len(written) > 2):
+                    yield written.popleft().result()
+            while written:
+                yield written.popleft().result()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _read_ahead(
+    shards: Iterable[Shard], root: Path, batch_size: int, readers: ThreadPoolExecutor
+) -> Iterator[tuple[_Batch, list[Future[_Decoded]]]]:
+    ahead: deque[tuple[_Batch, list[Future[_Decoded]]]] = deque()
+    for shard in shards:
+        for batch in _batches(shard, root, batch_size, readers):
+            ahead.append((batch, [readers.submit(_decode, root, image_id) for image_id in batch.image_ids]))
+            if len(ahead) > BATCHES_AHEAD:
+                yield ahead.popleft()
+    yield from ahead
+
+
+def _batches(shard: Shard, root: Path, batch_size: int, readers: ThreadPoolExecutor) -> list[_Batch]:
+    sizes = readers.map(lambda image_id: _size(root / image_id), shard.image_ids)
+    by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
+    starts = range(0, len(by_size), batch_size)
+    return [
+        _Batch(shard, tuple(by_size[start : start + batch_size]), is_last=start == starts[-1]) for start in starts
+    ]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return image_size(path)
+    except ImageError:
+        return (0, 0)  # reading it will tell why
+
+
+def _decode(root: Path, image_id: str) -> _Decoded:
+    started = time.perf_counter()
+    try:
+        image, error = read_image(root / image_id), ""
+    except ImageError as raised:
+        image, error = None, str(raised)
+    return _Decoded(image_id, image, error, time.perf_counter() - started)
+
+
+def _label(
+    decoded: Sequence[_Decoded], labeler: Labeler, ontology: Ontology, report: ShardReport
+) -> Iterator[ImageRecord]:
+    readable = [(item.image_id, item.image) for item in decoded if item.image is not None]
+    for item in decoded:
+        if item.image is None:
+            yield ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error)
+    yield from _label_images(readable, labeler, ontology, report)
+
+
+def _label_images(
+    images: Sequence[tuple[str, DecodedImage]], labeler: Labeler, ontology: Ontology, report: ShardReport
+) -> Iterator[ImageRecord]:
+    """Records of ``images``; a batch that raises is halved down to the image that is to blame."""
+    if not images:
+        return
+    try:
+        labeled: list[list[Instance]] = labeler.label([image.pixels for _, image in images], [ontology] * len(images))
+    except LabelerError:
+        raise  # wrong settings: no image is to blame
+    except Exception as error:
+        if len(images) > 1:
+            report.splits += 1
+            middle = len(images) // 2
+            yield from _label_images(images[:middle], labeler, ontology, report)
+            yield from _label_images(images[middle:], labeler, ontology, report)
+            return
+        image_id, image = images[0]
+        height, width = image.pixels.shape[:2]
+        reason = " ".join(f"labeling failed: {type(error).__name__}: {error}".split())
+        yield ImageRecord(image_id, width, height, image.digest, status="error", error=reason)
+        return
+    for (image_id, image), instances in zip(images, labeled, strict=True):
+        height, width = image.pixels.shape[:2]
+        yield ImageRecord(image_id, width, height, image.digest, instances=tuple(instances))
+
+
+def _write(shard: Shard, records: list[ImageRecord], report: ShardReport) -> ShardReport:
+    started = time.perf_counter()
+    write_records(shard.records_path, records)
+    report.seconds["write"] += time.perf_counter() - started
+    report.images = len(records)
+    report.objects = sum(len(record.instances) for record in records)
+    report.failures = [(record.image_id, record.error) for record in records if record.status == "error"]
+    return report
