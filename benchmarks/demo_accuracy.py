@@ -15,7 +15,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from labeler.demo.scenes import HELD_OUT_PAIRS, PAIRS, SHAPES, Pair, Scene, class_name, coco_truth, make_scene, scene_rng
+from labeler.demo.scenes import (
+    HELD_OUT_PAIRS,
+    PAIRS,
+    SHAPES,
+    Pair,
+    Scene,
+    class_name,
+    coco_truth,
+    make_scene,
+    scene_rng,
+)
 from labeler.models import PRESETS, ModelConfig, load_labeler
 from ontologies import ClassSpec, Ontology
 from workflows.evaluate import mask_ap
@@ -74,9 +84,7 @@ def main() -> None:
     some = scenes(0, PAIRS)
     print("prompts                 AP50   AP75   AP")
     print("pairs                  ", evaluate(config, some, pair_names, class_name), flush=True)
-    print(
-        "held-out pairs         ", evaluate(config, scenes(1, HELD_OUT_PAIRS), pair_names, class_name), flush=True
-    )
+    print("held-out pairs         ", evaluate(config, scenes(1, HELD_OUT_PAIRS), pair_names, class_name), flush=True)
     print("bare shapes            ", evaluate(config, some, list(SHAPES), lambda pair: pair[1]), flush=True)
     print("pairs, all 64 prompted ", evaluate(config, some, pair_names, class_name, every_class=True), flush=True)
     assert set(held_out_names) <= set(pair_names)

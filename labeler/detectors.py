@@ -97,7 +97,9 @@ class GroundingDinoDetector:
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         pixels = [_pixel_values(self.processor.image_processor, image) for image in images]
-        jobs = [(index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)]
+        jobs = [
+            (index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)
+        ]
         found: list[list[Detections]] = [[] for _ in images]
         for batch in _batches(jobs, lambda job: pixels[job[0]].shape, self.runtime.batch_size):
             for (index, caption), logits, boxes in zip(batch, *self._forward(batch, pixels), strict=True):
@@ -171,7 +173,11 @@ class OmDetTurboDetector:
             names = [prompt.lower() for prompt in prompts[batch[0]]]
             classes = _fixed_length(self.processor.tokenizer, names, 77)
             task = self.processor.tokenizer(
-                [f"Detect {', '.join(names)}."], padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+                [f"Detect {', '.join(names)}."],
+                padding="max_length",
+                truncation=True,
+                max_length=77,
+                return_tensors="pt",
             )  # the task only colours the text; the authors cut it too
             device = self.runtime.device
             with self.runtime.autocast():
@@ -192,7 +198,9 @@ class OmDetTurboDetector:
 
 def _pixel_values(image_processor: Any, image: Image) -> Tensor:
     """One image as the model wants it, ``(3, h, w)``. Alone, so that no batch companion pads it."""
-    values: Tensor = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+    values: Tensor = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")[
+        "pixel_values"
+    ]
     return values[0]
 
 
@@ -226,7 +234,7 @@ def _above_floor(
     floor: float,
     scale: tuple[int, int] | None = None,
 ) -> Detections:
-    """Boxes as shares of ``scale`` (width, height; the image's own unless given) to pixels, less those under the floor."""
+    """Boxes to pixels, less those under the floor; shares of ``scale`` (width, height), else of the image's size."""
     height, width = image.shape[:2]
     kept = scores.max(1) >= floor
     centres, sizes = np.split(boxes_cxcywh.cpu().numpy()[kept].astype(np.float32), 2, axis=1)

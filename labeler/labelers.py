@@ -61,11 +61,12 @@ class GroundedSamLabeler:
             detections, ontologies, candidates, boxes, masks, strict=True
         ):
             mask_of = dict(zip(rows, image_masks, strict=True))
+            prompts_of = ontology.prompts
             labeled.append(
                 [
                     Instance(
-                        class_id=ontology.prompts[prompt][1],
-                        prompt=ontology.prompts[prompt][0],
+                        class_id=prompts_of[prompt][1],
+                        prompt=prompts_of[prompt][0],
                         box_xyxy=tuple(found.boxes_xyxy[box].tolist()),
                         score=score,
                         mask_score=float(np.clip(mask_of[box].mask_score, 0, 1)),
@@ -102,5 +103,5 @@ class GroundedSamLabeler:
         distractor = found.scores[:, is_distractor].max(axis=1)
         wanted = found.scores[:, ~is_distractor].max(axis=1)
         overlaps = box_iou(found.boxes_xyxy, found.boxes_xyxy) >= DISTRACTOR_IOU
-        claimed: NDArray[np.bool_] = (np.where(overlaps, distractor[None, :], 0).max(axis=1) > wanted)
+        claimed: NDArray[np.bool_] = np.where(overlaps, distractor[None, :], 0).max(axis=1) > wanted
         return claimed

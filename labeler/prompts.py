@@ -58,7 +58,7 @@ def pack_prompts(
     for index, tokens in enumerate(_tokenize(prompts, tokenizer)):
         if len(tokens) + 3 > token_budget:
             raise UsageError(
-                f"prompt {prompts[index]!r} takes {len(tokens)} tokens; the detector reads {token_budget - 3}: shorten it"
+                f"prompt {prompts[index]!r} takes {len(tokens)} tokens; the detector reads {token_budget - 3}"
             )
         if members and (len(ids) + len(tokens) + 2 > token_budget or len(members) == prompts_per_caption):
             close()

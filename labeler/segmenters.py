@@ -45,9 +45,7 @@ class SegmentedMask:
 
 
 class Segmenter(Protocol):
-    def segment(
-        self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]
-    ) -> list[list[SegmentedMask]]:
+    def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
         """One mask for each box of each image.
 
         Args:
@@ -75,9 +73,7 @@ class SamSegmenter:
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
 
     @torch.inference_mode()
-    def segment(
-        self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]
-    ) -> list[list[SegmentedMask]]:
+    def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
         pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
         asked = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for start in range(0, len(asked), self.runtime.batch_size):
@@ -95,7 +91,7 @@ class SamSegmenter:
         return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
-        """Pixels ``(1, 3, h, w)`` and the (height, width) that the image itself takes of them, the rest being padding."""
+        """Pixels ``(1, 3, h, w)`` and the (height, width) of them that the image takes; the rest is padding."""
         values = self.image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
         pixels = values["pixel_values"]
         if "reshaped_input_sizes" in values:  # SAM keeps the aspect and pads; SAM 2 stretches

@@ -58,7 +58,7 @@ def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, OntologyWarning):
         print(f"labeler: {message}", file=sys.stderr)
 
@@ -109,7 +109,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_model_flags(label)
     add_export_flags(label)
 
-    export = command("export", "Write the dataset anew from the records: other thresholds, split or format; no model runs.")
+    export = command(
+        "export", "Write the dataset anew from the records: other thresholds, split or format; no model runs."
+    )
     export.add_argument("output", metavar="OUT", type=Path, help="a labeled folder")
     export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
     add_export_flags(export)

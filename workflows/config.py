@@ -24,13 +24,28 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+QUALITY_FLAGS = {
+    "min_score": "reject below this detector score; a class's own min_score goes before it",
+    "min_joint_score": "reject below this detector × mask score",
+    "accept_score": "accept from this joint score on; between the two an instance goes to review",
+    "min_mask_score": "reject below this IoU estimate of the segmenter",
+    "min_stability": "reject below this stability score",
+    "min_area": "reject masks of fewer pixels",
+    "max_area_share": "reject masks over this share of the image",
+    "min_box_iou": "reject if the detector's box and the mask's agree less",
+    "duplicate_iou": "reject the lesser of two masks of one class that overlap this much",
+    "cross_class_iou": "the same across classes",
+    "contained_share": "reject a mask that lies this much inside a better one of its class",
+}
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig)
 
 
 def add_ontology_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what to look for")
     group.add_argument("--classes", metavar="TEXT", help='"dog, cat", or prompt=class: "puppy=dog, kitten=cat"')
-    group.add_argument("--ontology", metavar="FILE", help="TOML, YAML, JSON, a COCO file, an Ultralytics data.yaml, .txt")
+    group.add_argument(
+        "--ontology", metavar="FILE", help="TOML, YAML, JSON, a COCO file, an Ultralytics data.yaml, .txt"
+    )
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +56,21 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", metavar="|".join(DEVICES), help="where models run")
     group.add_argument("--precision", choices=PRECISIONS, help="auto: fp32 on CPU, bf16 on GPUs that have it")
     group.add_argument("--batch-size", type=int, metavar="N", help="images in one forward, at most")
-    group.add_argument("--prompts-per-caption", type=int, metavar="N", help="prompts in one forward; default: all that fit")
+    group.add_argument(
+        "--prompts-per-caption", type=int, metavar="N", help="prompts in one forward; default: all that fit"
+    )
     group.add_argument("--floor", type=float, metavar="P", help="keep raw candidates from this class score on")
     group.add_argument("--max-instances", type=int, metavar="N", help="raw candidates kept an image")
-    group.add_argument("--clean-share", type=float, metavar="P", help="remove specks and pinholes below this share; 0: off")
+    group.add_argument(
+        "--clean-share", type=float, metavar="P", help="remove specks and pinholes below this share; 0: off"
+    )
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
     gate = parser.add_argument_group("quality gate (0 switches a filter off)")
     for name, text in QUALITY_FLAGS.items():
-        gate.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
+        kind = int if name == "min_area" else float
+        gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
     group = parser.add_argument_group("dataset")
     group.add_argument("--include-review", action=argparse.BooleanOptionalAction, help="write reviewable instances too")
     group.add_argument("--val-share", type=float, metavar="P", help="share of the images for validation")
@@ -58,9 +78,6 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--link", choices=LINKS, help="how images come into the dataset")
     group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
     group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
-
-
-QUALITY_FLAGS: dict[str, str] = {}
 
 
 def _names(text: str) -> tuple[str, ...]:

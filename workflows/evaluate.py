@@ -35,7 +35,7 @@ def mask_ap(truth: dict[str, Any], instances: Iterable[tuple[int, int, Instance]
 
     Args:
         truth: a COCO dictionary.
-        instances: (image id, category id, instance), ranked by their joint score; image and category ids as in ``truth``.
+        instances: (image id, category id, instance) with the ids of ``truth``, ranked by their joint score.
     """
     found = [
         {
@@ -65,7 +65,9 @@ def precision_recall(
     """Precision and recall of ``instances`` as they are, matched greedily by score within image and class."""
     true_masks: dict[tuple[int, int], list[Any]] = {}
     for annotation in truth["annotations"]:
-        true_masks.setdefault((annotation["image_id"], annotation["category_id"]), []).append(annotation["segmentation"])
+        true_masks.setdefault((annotation["image_id"], annotation["category_id"]), []).append(
+            annotation["segmentation"]
+        )
     found: dict[tuple[int, int], list[Instance]] = {}
     for image_id, category_id, instance in instances:
         found.setdefault((image_id, category_id), []).append(instance)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,7 +52,7 @@ class ExportConfig:
     seed: int = 0
     link: str = "hard"
     formats: tuple[str, ...] = FORMATS
-    segmentation: str = "rle"
+    segmentation: Literal["rle", "polygon"] = "rle"
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -92,7 +93,7 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
                 CocoWriter(
                     building / "annotations" / f"instances_{split}.json",
                     ontology.class_names,
-                    segmentation="polygon" if config.segmentation == "polygon" else "rle",
+                    config.segmentation,
                 )
             )
             for split in SPLITS
@@ -115,12 +116,12 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
             if coco:
                 coco[split].add(kept, file_name if config.link != "none" else str(root / record.image_id))
             if "yolo" in config.formats:
-                write_yolo_labels(building / "labels" / split / label_path(file_name), kept)
+                write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
     if "yolo" in config.formats and config.link != "none":
         # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
         present = [split for split in SPLITS if summary.images[split]] or ["train"]
-        places = {split: f"images/{split if split in present else present[0]}" for split in SPLITS}
-        write_data_yaml(building / "data.yaml", ontology.class_names, train=places["train"], val=places["val"])
+        folders = {split: split if split in present else present[0] for split in SPLITS}
+        write_data_yaml(building / "data.yaml", ontology.class_names, folders)
     _swap_in(building, run)
     return summary
 

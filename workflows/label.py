@@ -1,6 +1,6 @@
 """The whole job: find images, label what is not labeled yet, write the dataset.
 
-    find ──► plan shards ──► label each (decode ► detect ► segment ► records) ──► judge ──► COCO + YOLO
+find ──► plan shards ──► label each (decode ► detect ► segment ► records) ──► judge ──► COCO + YOLO
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class RunFolder:
         try:
             settings: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.output} holds no run (there is no {self._settings}); label images into it first") from None
+            raise RunError(
+                f"{self.output} holds no run (there is no {self._settings}); label images into it first"
+            ) from None
         except ValueError as error:
             raise RunError(f"{self._settings} is damaged ({error}); label again with --restart") from None
         return settings

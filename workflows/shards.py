@@ -113,9 +113,7 @@ def _batches(shard: Shard, root: Path, batch_size: int, readers: ThreadPoolExecu
     sizes = readers.map(lambda image_id: _size(root / image_id), shard.image_ids)
     by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
     starts = range(0, len(by_size), batch_size)
-    return [
-        _Batch(shard, tuple(by_size[start : start + batch_size]), is_last=start == starts[-1]) for start in starts
-    ]
+    return [_Batch(shard, tuple(by_size[start : start + batch_size]), is_last=start == starts[-1]) for start in starts]
 
 
 def _size(path: Path) -> tuple[int, int]:

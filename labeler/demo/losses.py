@@ -1,4 +1,4 @@
-"""Losses of the demo training: a set loss for grounding detectors, focal and dice losses for masks."""
+"""Losses of the demo training: a set loss for grounding detectors, cross entropy and dice for masks."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ def set_loss(
             continue
         with torch.no_grad():
             cost = _matching_cost(logits[image], boxes_cxcywh[image], token_map, true_boxes)
-            queries, columns = linear_sum_assignment(cost.repeat(1, copies).cpu().numpy())
-        queries, objects = torch.as_tensor(queries), torch.as_tensor(columns) % len(true_boxes)
+            rows, columns = linear_sum_assignment(cost.repeat(1, copies).cpu().numpy())
+        queries, objects = torch.as_tensor(rows), torch.as_tensor(columns) % len(true_boxes)
         targets[image, queries] = token_map[objects].to(targets)
         predicted, wanted = boxes_cxcywh[image, queries], true_boxes[objects]
         giou = generalized_box_iou(*(box_convert(b, "cxcywh", "xyxy") for b in (predicted, wanted))).diag()
         box_losses = box_losses + BOX_WEIGHT * (predicted - wanted).abs().sum() + GIOU_WEIGHT * (1 - giou).sum()
-    class_loss = sigmoid_focal_loss(logits, targets, FOCAL_ALPHA, FOCAL_GAMMA, reduction="sum")
-    return (class_loss + box_losses) / total
+    class_loss: Tensor = sigmoid_focal_loss(logits, targets, FOCAL_ALPHA, FOCAL_GAMMA, reduction="sum")
+    loss: Tensor = (class_loss + box_losses) / total
+    return loss
 
 
 def _matching_cost(logits: Tensor, boxes: Tensor, token_map: Tensor, true_boxes: Tensor) -> Tensor:
@@ -58,17 +59,21 @@ def _matching_cost(logits: Tensor, boxes: Tensor, token_map: Tensor, true_boxes:
     return cost
 
 
-def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Focal loss times 20 plus dice, per mask, as Segment Anything is trained (Kirillov et al. 2023).
+def mask_loss(logits: Tensor, masks: Tensor, box_areas: Tensor) -> Tensor:
+    """Cross entropy plus dice (Milletari et al. 2016), per mask.
+
+    Cross entropy is summed over the image and divided by the area of the box, so that small objects count as much as
+    large ones and the wide background around them does not drown either.
 
     Args:
         logits: ``(N, H, W)``.
         masks: ``(N, H, W)`` in [0, 1].
+        box_areas: ``(N,)``, in the pixels of ``masks``.
 
     Returns:
         ``(N,)``
     """
-    focal = sigmoid_focal_loss(logits, masks, FOCAL_ALPHA, FOCAL_GAMMA, reduction="none").mean((1, 2))
+    entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").sum((1, 2)) / box_areas
     p = logits.sigmoid()
     dice = 1 - (2 * (p * masks).sum((1, 2)) + 1) / (p.sum((1, 2)) + masks.sum((1, 2)) + 1)
-    return 20 * focal + dice
+    return entropy + dice

@@ -55,7 +55,7 @@ def _heart() -> NDArray[np.float64]:
     x = 16 * np.sin(t) ** 3
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
     points = np.stack([x, y - (y.min() + y.max()) / 2], axis=1)
-    return points / np.linalg.norm(points, axis=1).max()
+    return np.asarray(points / np.linalg.norm(points, axis=1).max(), dtype=np.float64)
 
 
 def _crescent() -> NDArray[np.float64]:
@@ -66,7 +66,7 @@ def _crescent() -> NDArray[np.float64]:
     outer = np.arctan2(y, x)
     inner = np.arctan2(y, x - offset)
     far = _arc(1.0, outer, 2 * np.pi - outer)
-    near = _arc(bite, 2 * np.pi - inner, inner) + [offset, 0.0]
+    near = _arc(bite, 2 * np.pi - inner, inner) + np.array([offset, 0.0])
     return np.concatenate([far, near])
 
 
@@ -172,8 +172,8 @@ def _draw_shape(rng: np.random.Generator, side: int, shape: str) -> tuple[NDArra
     draw = ImageDraw.Draw(canvas)
     for ring, fill in zip(rings, (255, 0), strict=False):
         draw.polygon([tuple(point) for point in (ring - [left, top]) * SUPERSAMPLING], fill=fill)
-    coverage = np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255
-    return coverage, int(top), int(left)
+    coverage = np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / np.float32(255)
+    return coverage.astype(np.float32, copy=False), int(top), int(left)
 
 
 def _hides_too_much(
@@ -198,7 +198,8 @@ def coco_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: 
     ``class_names`` plus one; objects that no class names are left out.
     """
     category_ids = {name: index + 1 for index, name in enumerate(class_names)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_index, (scene, file_name) in enumerate(zip(scenes, file_names, strict=True)):
         side = scene.image.shape[0]
         images.append({"id": image_index + 1, "file_name": file_name, "width": side, "height": side})

@@ -11,7 +11,9 @@ from the weights in ``--output``. What departs from a plain fresh model, and why
   The set loss is put on the decoder *and* on the dense encoder outputs, which transformers' own loss leaves without
   gradient. All images of a batch share one caption.
 * Segmenter: a fresh ``SamModel`` has two unrelated positional embeddings where the published one shares them; here
-  they are tied before training, with standard deviation 1 as in segment-anything.
+  they are tied before training, with standard deviation 1 as in segment-anything. ``transformers`` draws all weights
+  with standard deviation 0.02, meant for layers of 768 channels; at 64 they stall, so Xavier's scale is used. Queries
+  and keys of the decoder's cross attention start equal, so that the corner of a box attends to its own place.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,10 +51,10 @@ from labeler.demo.scene_pool import SceneBatch, ScenePool, scene_pool
 from labeler.demo.scenes import COLOURS, PAIRS, SEEN_PAIRS, SHAPES, class_name
 
 DETECTOR_SIDE = 160
-SEGMENTER_SIDE = 256
+SEGMENTER_SIDE = 192
 PHRASES = 28
 IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
-Step = Callable[[nn.Module], Tensor]
+Step = Callable[[Any], Tensor]
 
 
 # --- detector ---------------------------------------------------------------------------------------------------
@@ -76,13 +79,27 @@ def new_detector(tokenizer: BertTokenizer) -> MMGroundingDinoForObjectDetection:
             hidden_sizes=[32, 64, 128, 160], depths=[1, 2, 3, 1], layer_scale_init_value=0.5, out_indices=[2, 3, 4]
         ),
         text_config=BertConfig(
-            vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=128, max_position_embeddings=256, hidden_dropout_prob=0.0,
-        ),  # fmt: skip
-        d_model=96, encoder_n_points=2, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=256, decoder_ffn_dim=256,
-        encoder_attention_heads=4, decoder_attention_heads=4, num_queries=40, num_feature_levels=3,
-        dropout=0.0, fusion_droppath=0.0,
-    )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=128,
+            max_position_embeddings=256,
+            hidden_dropout_prob=0.0,
+        ),
+        d_model=96,
+        encoder_n_points=2,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=256,
+        decoder_ffn_dim=256,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        num_queries=40,
+        num_feature_levels=3,
+        dropout=0.0,
+        fusion_droppath=0.0,
+    )
     model = MMGroundingDinoForObjectDetection(config)
     for name, parameter in model.named_parameters():
         if name.endswith(("vision_param", "text_param")):
@@ -108,7 +125,7 @@ def detector_step(
     streams = [pool.batches(size, rng) for pool in pools]
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
 
-    def step(model: nn.Module) -> Tensor:
+    def step(model: Any) -> Tensor:
         bare = rng.random() < 0.25
         batch = next(streams[int(bare)])
         names = [[PAIRS[i][1] if bare else class_name(PAIRS[i]) for i in ids] for ids in batch.pair_ids]
@@ -148,7 +165,7 @@ def detector_step(
     return step
 
 
-def save_detector(model: nn.Module, tokenizer: BertTokenizer, output: Path) -> None:
+def save_detector(model: Any, tokenizer: BertTokenizer, output: Path) -> None:
     processor = GroundingDinoProcessor(
         GroundingDinoImageProcessor(
             size={"shortest_edge": DETECTOR_SIDE, "longest_edge": DETECTOR_SIDE},
@@ -167,17 +184,39 @@ def save_detector(model: nn.Module, tokenizer: BertTokenizer, output: Path) -> N
 def new_segmenter() -> SamModel:
     config = SamConfig(
         vision_config=dict(
-            hidden_size=96, num_hidden_layers=4, num_attention_heads=4, mlp_ratio=3.0, output_channels=64,
-            image_size=SEGMENTER_SIDE, patch_size=8, window_size=8, global_attn_indexes=[2], num_pos_feats=32,
+            hidden_size=96,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            mlp_ratio=3.0,
+            output_channels=64,
+            image_size=SEGMENTER_SIDE,
+            patch_size=8,
+            window_size=8,
+            global_attn_indexes=[2],
+            num_pos_feats=32,
         ),
         prompt_encoder_config=dict(hidden_size=64, image_size=SEGMENTER_SIDE, patch_size=8, mask_input_channels=8),
         mask_decoder_config=dict(
-            hidden_size=64, num_hidden_layers=2, num_attention_heads=4, mlp_dim=128, iou_head_hidden_dim=64,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            mlp_dim=128,
+            iou_head_hidden_dim=64,
+            attention_downsample_rate=1,
         ),
-    )  # fmt: skip
+    )
     model = SamModel(config)
     nn.init.normal_(model.shared_image_embedding.positional_embedding, std=1.0)
     model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+    for name, module in model.mask_decoder.named_modules():
+        if name.endswith(("cross_attn_token_to_image", "cross_attn_image_to_token", "final_attn_token_to_image")):
+            nn.init.orthogonal_(module.q_proj.weight, gain=1.5)
+            module.k_proj.weight.data.copy_(module.q_proj.weight)
     return model
 
 
@@ -185,7 +224,7 @@ def segmenter_step(pool: ScenePool, size: int, device: str, rng: np.random.Gener
     stream = pool.batches(size, rng)
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
 
-    def step(model: nn.Module) -> Tensor:
+    def step(model: Any) -> Tensor:
         batch = next(stream)
         pixels = functional.interpolate(
             batch.images.to(device), size=(SEGMENTER_SIDE, SEGMENTER_SIDE), mode="bilinear", antialias=True
@@ -212,12 +251,14 @@ def segmenter_step(pool: ScenePool, size: int, device: str, rng: np.random.Gener
         with torch.no_grad():
             found, true = logits > 0, wanted > 0.5
             iou = (found & true).sum((1, 2)) / (found | true).sum((1, 2)).clamp(min=1)
-        return mask_loss(logits, wanted).mean() + functional.mse_loss(scores, iou)
+        extents = torch.cat([true_boxes[:, 2:] - true_boxes[:, :2] for true_boxes in batch.boxes_xyxy])
+        areas = (extents.prod(1) * logits.shape[-1] ** 2).to(device)
+        return mask_loss(logits, wanted, areas).mean() + functional.mse_loss(scores, iou)
 
     return step
 
 
-def save_segmenter(model: nn.Module, output: Path) -> None:
+def save_segmenter(model: Any, output: Path) -> None:
     processor = SamProcessor(
         SamImageProcessor(
             size={"longest_edge": SEGMENTER_SIDE},
@@ -235,12 +276,10 @@ def save_segmenter(model: nn.Module, output: Path) -> None:
 # --- both -------------------------------------------------------------------------------------------------------
 
 
-def fit(
-    model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float
-) -> None:
+def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float) -> None:
     """AdamW under a cosine that spans the wall-clock budget; what is saved is the moving average of the weights."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # type: ignore[no-untyped-call]
     started = reported = time.monotonic()
     count, recent = 0, []
     while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:
@@ -249,7 +288,7 @@ def fit(
             group["lr"] = learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         loss = step(model)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(model)
@@ -269,7 +308,7 @@ def main() -> None:
     parser.add_argument("model", choices=["detector", "segmenter"])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch-size", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--scenes", type=int, default=8000, help="scenes in the training pool")
     parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="where the pool is kept (0.4 MB a scene)")
@@ -290,13 +329,15 @@ def main() -> None:
             else new_detector(tokenizer)
         ).to(device)
         step = detector_step((seen_pairs, every_pair), tokenizer, args.batch_size, device, rng)
-        fit(detector, step, lambda m: save_detector(m, tokenizer, args.output), args.minutes, args.learning_rate or 4e-4)
+        fit(
+            detector, step, lambda m: save_detector(m, tokenizer, args.output), args.minutes, args.learning_rate or 4e-4
+        )
     else:
-        segmenter = (
-            SamModel.from_pretrained(args.output, dtype=torch.float32) if args.resume else new_segmenter()
-        ).to(device)
+        segmenter = (SamModel.from_pretrained(args.output, dtype=torch.float32) if args.resume else new_segmenter()).to(
+            device
+        )
         step = segmenter_step(every_pair, args.batch_size, device, rng)
-        fit(segmenter, step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 1e-3)
+        fit(segmenter, step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 2e-3)
 
 
 if __name__ == "__main__":

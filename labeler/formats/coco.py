@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,60 +21,85 @@ from labeler.records import ImageRecord, Instance
 SCORE_DIGITS = 6
 
 
+class CocoWriter:
+    """A COCO instances file, written an image at a time; it is there whole or not at all, and memory does not grow.
+
+    Image and annotation ids count from 1 in the order given; a category's id is the class's position + 1, since
+    many COCO tools keep 0 for the background. ``score`` is the joint score, for ranking; ``detector_score`` and
+    ``mask_score`` are its two factors. Instances with an empty mask are left out.
+
+    Args:
+        path: the JSON file; its folder exists. It appears when the writer is left without an error.
+        class_names: by class id.
+        segmentation: ``rle``, or ``polygon`` along pixel edges; ``pycocotools`` reads the same mask from both.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str], segmentation: Literal["rle", "polygon"] = "rle") -> None:
+        self._path = path
+        self._class_names = class_names
+        self._segmentation = segmentation
+        self._temporary = path.with_name(f".{path.name}.partial")
+        self._images = self._annotations = 0
+        self._file = open(self._temporary, "w", encoding="ascii")  # noqa: SIM115 closed by __exit__
+        # Annotations come after the images in the file, so they wait in one of their own.
+        self._spool = tempfile.TemporaryFile("w+", dir=path.parent)  # noqa: SIM115 likewise
+        self._file.write('{"images": [')
+
+    def add(self, record: ImageRecord, file_name: str | None = None) -> None:
+        """Append an image and its instances; ``file_name`` is the record's ``image_id`` unless given.
+
+        Raises:
+            UsageError: an instance's class id is not in ``class_names``.
+        """
+        self._images += 1
+        image = {
+            "id": self._images,
+            "file_name": record.image_id if file_name is None else file_name,
+            "width": record.width,
+            "height": record.height,
+        }
+        self._file.write(_item(image, self._images))
+        for annotation in _annotations(record, self._class_names, self._segmentation):
+            self._annotations += 1
+            identity = {"id": self._annotations, "image_id": self._images}
+            self._spool.write(_item(identity | annotation, self._annotations))
+
+    def __enter__(self) -> CocoWriter:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._file, self._spool:
+            if error is None:
+                self._finish()
+        if error is None:
+            os.replace(self._temporary, self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        self._file.write('\n], "annotations": [')
+        self._spool.seek(0)
+        shutil.copyfileobj(self._spool, self._file)
+        self._file.write('\n], "categories": [')
+        for position, name in enumerate(self._class_names, start=1):
+            self._file.write(_item({"id": position, "name": name, "supercategory": ""}, position))
+        self._file.write("\n]}\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
 def write_coco(
     path: Path,
     records: Iterable[ImageRecord],
     class_names: Sequence[str],
     *,
     segmentation: Literal["rle", "polygon"] = "rle",
-    file_names: Callable[[ImageRecord], str] | None = None,
 ) -> None:
-    """Write ``records`` to ``path``; the file is there whole or not at all, and memory does not grow with it.
-
-    Image and annotation ids count from 1 in the order given; a category's id is the class's position + 1, since
-    many COCO tools keep 0 for the background. ``score`` is the joint score, for ranking; ``detector_score`` and
-    ``mask_score`` are its two factors. Records with status ``error`` and instances with an empty mask are left out;
-    images without objects stay.
-
-    Args:
-        path: the JSON file; its folder exists.
-        records: read once.
-        class_names: by class id.
-        segmentation: ``rle``, or ``polygon`` along pixel edges; ``pycocotools`` reads the same mask from both.
-        file_names: a record's ``file_name``; its ``image_id`` unless given.
-
-    Raises:
-        UsageError: an instance's class id is not in ``class_names``.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    image_count = annotation_count = 0
-    try:
-        with open(temporary, "w", encoding="ascii") as file, tempfile.TemporaryFile("w+", dir=path.parent) as spool:
-            file.write('{"images": [')
-            for record in records:
-                if record.status == "error":
-                    continue
-                image_count += 1
-                name = file_names(record) if file_names else record.image_id
-                image = {"id": image_count, "file_name": name, "width": record.width, "height": record.height}
-                file.write(_item(image, image_count))
-                for annotation in _annotations(record, class_names, segmentation):
-                    annotation_count += 1
-                    identity = {"id": annotation_count, "image_id": image_count}
-                    spool.write(_item(identity | annotation, annotation_count))
-            file.write('\n], "annotations": [')
-            spool.seek(0)
-            shutil.copyfileobj(spool, file)
-            file.write('\n], "categories": [')
-            for position, name in enumerate(class_names, start=1):
-                file.write(_item({"id": position, "name": name, "supercategory": ""}, position))
-            file.write("\n]}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write ``records``, less those with status ``error``, by a ``CocoWriter``."""
+    with CocoWriter(path, class_names, segmentation) as writer:
+        for record in records:
+            if record.status != "error":
+                writer.add(record)
 
 
 def read_coco(path: Path) -> tuple[list[str], list[ImageRecord]]:

@@ -6,7 +6,7 @@ size. Readers multiply again and cut to whole pixels (Ultralytics) or round (sup
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from labeler.records import ImageRecord, Instance
 # images of 80 000 pixels.
 INSIDE_PIXEL = 0.45
 SPLITS = ("train", "val", "test")
+SAME_NAMES = {"train": "train", "val": "val"}
 
 
 def label_path(image_path: Path) -> Path:
@@ -55,13 +56,13 @@ def write_yolo_labels(path: Path, record: ImageRecord) -> None:
     path.write_text("".join(lines), encoding="ascii", newline="\n")
 
 
-def write_data_yaml(path: Path, class_names: Sequence[str], splits: Sequence[str] = ("train", "val")) -> None:
-    """Write Ultralytics' ``data.yaml``: each split is ``images/{split}`` beside it.
+def write_data_yaml(path: Path, class_names: Sequence[str], folders: Mapping[str, str] = SAME_NAMES) -> None:
+    """Write Ultralytics' ``data.yaml``: each split, and its folder below ``images`` beside the file.
 
     Without ``path:`` Ultralytics takes the splits from the file's own folder, so the dataset may be moved. It wants
-    ``train`` and ``val``; both may name the same split.
+    ``train`` and ``val``; both may name the same folder.
     """
-    content: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    content: dict[str, Any] = {split: f"images/{folder}" for split, folder in folders.items()}
     content["names"] = dict(enumerate(class_names))
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
     path.write_text(text, encoding="utf-8", newline="\n")

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
 
 from labeler.errors import FormatError, UsageError
-from labeler.formats.coco import read_coco, write_coco
+from labeler.formats.coco import CocoWriter, read_coco, write_coco
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
@@ -61,6 +61,13 @@ def test_round_trip_is_exact(tmp_path: Path, segmentation: Any) -> None:
             assert other.box_xyxy == rle_box_xyxy(one.rle)
 
 
+def _write(path: Path, records: list[ImageRecord]) -> None:
+    with CocoWriter(path, NAMES[:2], segmentation="polygon") as writer:
+        for item in records:
+            if item.status == "ok":
+                writer.add(item, f"x/{item.image_id}")
+
+
 def test_what_is_written(tmp_path: Path) -> None:
     mask = np.zeros((8, 6), dtype=bool)
     mask[2:5, 1:3] = True
@@ -71,9 +78,9 @@ def test_what_is_written(tmp_path: Path) -> None:
         record("b.jpg", ~mask),
     ]
     path = tmp_path / "a.json"
-    write_coco(path, records, NAMES[:2], segmentation="polygon", file_names=lambda item: f"x/{item.image_id}")
+    _write(path, records)
     first = path.read_bytes()
-    write_coco(path, records, NAMES[:2], segmentation="polygon", file_names=lambda item: f"x/{item.image_id}")
+    _write(path, records)
     assert path.read_bytes() == first
     assert list(tmp_path.iterdir()) == [path]
     content = json.loads(first)

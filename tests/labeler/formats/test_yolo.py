@@ -35,7 +35,7 @@ def write_dataset(root: Path, **splits: list[ImageRecord]) -> Path:
             image.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (item.width, item.height)).save(image)
             write_yolo_labels(label_path(image), item)
-    write_data_yaml(root / "data.yaml", NAMES, list(splits))
+    write_data_yaml(root / "data.yaml", NAMES, {split: split for split in splits})
     return root / "data.yaml"
 
 
@@ -145,7 +145,7 @@ def through_own_reader(root: Path, before: ImageRecord, scratch: Path) -> np.nda
     source = root / "labels" / "train" / before.image_id
     label_path(image).parent.mkdir(parents=True, exist_ok=True)
     label_path(image).write_text(source.with_suffix(".txt").read_text())
-    write_data_yaml(scratch / "own" / "data.yaml", NAMES, ["train"])
+    write_data_yaml(scratch / "own" / "data.yaml", NAMES, {"train": "train"})
     _, (read,) = read_yolo(scratch / "own" / "data.yaml")
     image.unlink()
     return rle_to_mask(read.instances[0].rle)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import yaml
+from PIL import Image
+
+from labeler.masks import mask_to_rle, rle_area
+from labeler.quality import QualityConfig
+from labeler.records import ImageRecord, Instance, write_records
+from ontologies import ClassSpec, Ontology
+from workflows.export import ExportConfig, export, split_of
+from workflows.run_folder import RunFolder
+
+ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.6)))
+
+
+def instance(class_id: int, score: float, left: int) -> Instance:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[5:25, left : left + 15] = True
+    rle = mask_to_rle(mask)
+    box = (float(left), 5.0, left + 15.0, 25.0)
+    return Instance(class_id, "p", box, score, 0.9, 0.95, rle_area(rle), rle)
+
+
+def make_run(tmp_path: Path, image_ids: list[str], instances: tuple[Instance, ...]) -> tuple[RunFolder, Path]:
+    root = tmp_path / "input"
+    for image_id in image_ids:
+        (root / image_id).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40), (len(image_id), 0, 0)).save(root / image_id)
+    run = RunFolder(tmp_path / "out")
+    with run.locked():
+        run.begin({"labeling": {}}, restart=False)
+    records = [ImageRecord(image_id, 60, 40, "d", instances=instances) for image_id in image_ids]
+    write_records(run.records / "000000.parquet", records)
+    return run, root
+
+
+def coco(run: RunFolder) -> dict[str, list[dict[str, object]]]:
+    merged: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    for split in ("train", "val"):
+        content = json.loads((run.output / "annotations" / f"instances_{split}.json").read_text())
+        for key, items in merged.items():
+            items += content[key]
+    return merged
+
+
+def test_verdicts_reasons_and_class_thresholds(tmp_path: Path) -> None:
+    candidates = (instance(0, 0.8, 0), instance(0, 0.31, 20), instance(1, 0.55, 40), instance(0, 0.1, 40))
+    run, root = make_run(tmp_path, ["a.png"], candidates)
+    summary = export(run, root, ONTOLOGY, ExportConfig())
+    assert summary.verdicts == {"dog": {"accept": 1, "review": 1, "reject": 1}, "cat": {"reject": 1}}
+    assert summary.reasons == {"low score": 2, "uncertain": 1}
+    verdicts = pandas.read_parquet(run.path / "verdicts.parquet")
+    assert list(verdicts["verdict"]) == ["accept", "review", "reject", "reject"]
+    assert list(verdicts["reason"]) == ["", "uncertain", "low score", "low score"]
+    assert len(coco(run)["annotations"]) == 1
+    export(run, root, ONTOLOGY, ExportConfig(include_review=True))
+    assert len(coco(run)["annotations"]) == 2
+    lowered = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.2)))
+    export(run, root, lowered, ExportConfig())
+    assert {annotation["category_id"] for annotation in coco(run)["annotations"]} == {1, 2}
+
+
+def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, [f"{index}.png" for index in range(12)], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0.5))
+    everything = ExportConfig(val_share=0.0, quality=QualityConfig(min_score=0.9))
+    summary = export(run, root, ONTOLOGY, everything)
+    assert summary.without_objects == 12
+    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+    assert len(list((run.output / "images" / "train").iterdir())) == 12
+    assert not list((run.output / "images").glob("val/*"))
+    assert all(path.read_text() == "" for path in (run.output / "labels").rglob("*.txt"))
+
+
+@pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
+def test_links(link: str, tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a/b.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0))
+    written = run.output / "images" / "train" / "a" / "b.png"
+    assert written.read_bytes() == (root / "a" / "b.png").read_bytes()
+    assert written.is_symlink() == (link == "symlink")
+    assert (os.stat(written).st_ino == os.stat(root / "a" / "b.png").st_ino) == (link != "copy")
+
+
+def test_no_link_names_images_where_they_are(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a/b.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(link="none"))
+    assert [image["file_name"] for image in coco(run)["images"]] == [str(root / "a" / "b.png")]
+    assert not (run.output / "images").exists()
+    assert not (run.output / "data.yaml").exists()
+
+
+def test_images_of_one_stem_get_label_files_of_their_own(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.bmp", "a.png", "A.jpg", "a_2.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    images = {path.name for path in (run.output / "images" / "train").iterdir()}
+    labels = {path.name for path in (run.output / "labels" / "train").iterdir()}
+    assert images == {"a.bmp", "a_2.png", "A_3.jpg", "a_2_2.png"}
+    assert labels == {"a.txt", "a_2.txt", "A_3.txt", "a_2_2.txt"}
+    assert {image["file_name"] for image in coco(run)["images"]} == images
+
+
+def test_a_set_too_small_for_two_splits_still_trains(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    content = yaml.safe_load((run.output / "data.yaml").read_text())
+    assert (content["train"], content["val"]) == ("images/train", "images/train")
+    assert content["names"] == {0: "dog", 1: "cat"}
+
+
+def test_images_gone_from_the_input_are_left_out_and_listed(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "b.png"], (instance(0, 0.8, 0),))
+    (root / "a.png").unlink()
+    summary = export(run, root, ONTOLOGY, ExportConfig())
+    assert summary.missing == ["a.png"]
+    assert [image["file_name"] for image in coco(run)["images"]] == ["b.png"]
+
+
+def test_split_is_a_hash_of_the_id_and_the_seed() -> None:
+    names = [f"{index}.jpg" for index in range(4000)]
+    splits = {name: split_of(name, 0.2, 0) for name in names}
+    share = sum(split == "val" for split in splits.values()) / len(names)
+    assert 0.18 < share < 0.22  # four standard deviations are 0.025
+    assert splits != {name: split_of(name, 0.2, 1) for name in names}
+    assert {split_of(name, 0.0, 0) for name in names} == {"train"}
+    assert {split_of(name, 1.0, 0) for name in names} == {"val"}
+    wider = {name for name in names if split_of(name, 0.3, 0) == "val"}
+    assert {name for name in names if splits[name] == "val"} < wider

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+
+from labeler.errors import RunError
+from workflows.run_folder import RunFolder
+
+LABELING = {"labeling": {"ontology": "a", "detector": "b"}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "out")
+    with run.locked():
+        run.begin(LABELING, restart=False)
+    return run
+
+
+def test_new_images_get_shards_behind_the_old_ones(run: RunFolder) -> None:
+    run.plan(["b", "c", "d"], shard_size=2)
+    before = run.shards()
+    run.plan(["a", "b", "c", "d", "e", "f"], shard_size=2)
+    after = run.shards()
+    assert [shard.image_ids for shard in after] == [("b", "c"), ("d",), ("a", "e"), ("f",)]
+    assert after[:2] == before
+    manifest = pandas.read_parquet(run.path / "images.parquet")
+    assert dict(zip(manifest["image_id"], manifest["shard"], strict=True)) == {
+        "b": 0, "c": 0, "d": 1, "a": 2, "e": 2, "f": 3
+    }  # fmt: skip
+
+
+def test_planning_again_changes_nothing(run: RunFolder) -> None:
+    run.plan(["a", "b"], shard_size=1)
+    content = (run.path / "images.parquet").read_bytes()
+    run.plan(["a", "b"], shard_size=7)
+    assert (run.path / "images.parquet").read_bytes() == content
+
+
+def test_other_settings_are_refused_and_named(run: RunFolder) -> None:
+    with pytest.raises(RunError, match=r"another ontology;.*--restart.*export"):
+        run.begin({"labeling": {"ontology": "x", "detector": "b"}}, restart=False)
+    run.begin(LABELING, restart=False)
+
+
+def test_restart_drops_the_records(run: RunFolder) -> None:
+    run.plan(["a"], shard_size=1)
+    run.shards()[0].records_path.write_bytes(b"records")
+    run.begin({"labeling": {"ontology": "x", "detector": "b"}}, restart=True)
+    assert run.record_paths() == []
+    assert run.shards() == []
+
+
+def test_a_second_process_is_refused_while_the_first_lives(run: RunFolder) -> None:
+    held = (
+        "import sys; from pathlib import Path; from workflows.run_folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", held, str(run.output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="in use by another run"), run.locked():
+        pass
+    process.kill()  # however the first ends, its lock goes with it
+    process.wait()
+    with run.locked():
+        pass
+
+
+def test_a_folder_with_somebodys_data_is_left_alone(tmp_path: Path) -> None:
+    picture = tmp_path / "images" / "mine.jpg"
+    picture.parent.mkdir()
+    picture.write_bytes(b"mine")
+    with pytest.raises(RunError, match="holds images that no run made"), RunFolder(tmp_path).locked():
+        pass
+    assert picture.read_bytes() == b"mine"
+
+
+def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(RunError, match="holds no run"):
+        run.read_settings()
+    run.path.mkdir()
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        run.read_settings()

@@ -1,0 +1,86 @@
+"""``labeler demo``: draw scenes, label them like anybody's images, and measure the result against the truth."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from labeler.demo.scenes import SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
+from labeler.models import PRESETS, ModelConfig
+from labeler.quality import judge
+from labeler.records import Instance, read_records
+from ontologies import ClassSpec, Ontology
+from workflows.console import ConsoleProgress, print_label_summary
+from workflows.evaluate import mask_ap, precision_recall
+from workflows.label import LabelJob, label
+from workflows.preview import write_preview
+from workflows.run_folder import RunFolder
+
+SEED = 4711  # not one the weights were trained on
+CLASSES_SHOWN, CLASSES_ABSENT = 12, 4
+
+
+def run_demo(output: Path, scene_count: int, console: Console) -> int:
+    """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` and ``preview.png``."""
+    chosen = np.random.default_rng(SEED).permutation(len(SEEN_PAIRS))[: CLASSES_SHOWN + CLASSES_ABSENT]
+    pairs = [SEEN_PAIRS[int(index)] for index in chosen]
+    ontology = Ontology(tuple(ClassSpec(class_name(pair)) for pair in pairs))
+    scenes = [make_scene(scene_rng(SEED, index), pairs=pairs[:CLASSES_SHOWN]) for index in range(scene_count)]
+    names = [f"scene_{index:04d}.png" for index in range(scene_count)]
+    folder = output / "scenes"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for scene, name in zip(scenes, names, strict=True):
+        Image.fromarray(scene.image).save(folder / name)
+    truth = coco_truth(scenes, names, ontology.class_names)
+    (output / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+    console.print(
+        f"{scene_count} scenes drawn with {CLASSES_SHOWN} kinds of object; asking for those and "
+        f"{CLASSES_ABSENT} that are nowhere",
+        highlight=False,
+    )
+
+    preset = PRESETS["demo"]
+    job = LabelJob(
+        images=str(folder),
+        output=output / "dataset",
+        ontology=ontology,
+        model=ModelConfig(preset.detector, preset.segmenter, floor=0.05),
+        restart=True,
+    )
+    progress = ConsoleProgress(console)
+    try:
+        summary = label(job, progress)
+    finally:
+        progress.close()
+    print_label_summary(console, summary, job.output)
+
+    image_ids = {name: index + 1 for index, name in enumerate(names)}
+    candidates = list(_instances(job, image_ids, accepted_only=False))
+    accepted = list(_instances(job, image_ids, accepted_only=True))
+    metrics = mask_ap(truth, candidates)
+    precision, recall = precision_recall(truth, accepted)
+    console.print(
+        f"\nagainst the truth: mask AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}, AP {metrics.ap:.3f} (COCO, all "
+        f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
+        highlight=False,
+        soft_wrap=True,
+    )
+    write_preview(job.output, folder, ontology, job.export.quality, output / "preview.png")
+    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _instances(job: LabelJob, image_ids: dict[str, int], accepted_only: bool) -> Iterator[tuple[int, int, Instance]]:
+    """(image id, category id, instance) as in the truth file."""
+    for record in read_records(RunFolder(job.output).record_paths()):
+        judgements = judge(record, job.export.quality, job.ontology.min_scores)
+        for instance, judgement in zip(record.instances, judgements, strict=True):
+            if not accepted_only or judgement.verdict == "accept":
+                yield image_ids[record.image_id], instance.class_id + 1, instance
