@@ -117,7 +117,7 @@ def read_image(path: str | Path) -> DecodedImage:
         with _open(io.BytesIO(data)) as image:
             image.load()
             turn = _orientation(image)  # after loading: plugins that turn the image themselves then drop the tag
-            pixels = _turned(_to_rgb(image), turn)
+            pixels = _turned(to_rgb(image), turn)
         return DecodedImage(pixels, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
@@ -274,7 +274,7 @@ def _turned(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
-def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 of a loaded image of any mode."""
     if image.mode[0] in "IF":
         return np.repeat(_to_8_bit(image)[:, :, None], 3, axis=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 WEIGHTS = Path(__file__).parent / "demo" / "weights"
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -66,7 +67,8 @@ class ModelConfig:
     clean_share: float = 0.01
 
     def __post_init__(self) -> None:
-        _check("device", self.device.split(":")[0] in DEVICES, f"one of {', '.join(DEVICES)}", self.device)
+        is_device = re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", self.device) is not None
+        _check("device", is_device, f"one of {', '.join(DEVICES)}", self.device)
         _check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}", self.precision)
         _check("batch_size", self.batch_size >= 1, "1 or more", self.batch_size)
         _check("max_instances", self.max_instances >= 1, "1 or more", self.max_instances)
@@ -121,6 +123,7 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
 def _load(source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig) -> tuple[Any, Any, Runtime]:
     import torch
     import transformers
+    from huggingface_hub import HfApi
 
     from labeler.detectors import Runtime
 
@@ -128,30 +131,72 @@ def _load(source: str, role: str, auto_class: str, kinds: Any, config: ModelConf
     transformers.logging.disable_progress_bar()
     device = _device(config.device)
     name, revision = _resolve(source, role)
-    try:
-        model_type = transformers.AutoConfig.from_pretrained(name, revision=revision).model_type
+
+    def read(**where: bool) -> tuple[Any, Any]:
+        model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **where).model_type
         if model_type not in kinds:
             raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
-        processor = transformers.AutoProcessor.from_pretrained(name, revision=revision)
-        model = getattr(transformers, auto_class).from_pretrained(name, revision=revision, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(_why_not_loaded(source, role, error)) from error
+        processor = transformers.AutoProcessor.from_pretrained(name, revision=revision, **where)
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            name,
+            revision=revision,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, in words
+            **where,
+        )
+        _check_whole(model, processor, report)
+        return model, processor
+
+    reached = os.path.isdir(name)
+    try:
+        try:
+            model, processor = read(local_files_only=True)
+        except ModelError:
+            raise
+        except Exception:
+            if reached:
+                raise
+            # One quick question; without a network, from_pretrained would retry for half a minute.
+            HfApi().model_info(name, revision=revision, timeout=10)
+            reached = True
+            model, processor = read()
+    except ModelError:
+        raise
+    except Exception as error:  # a broken folder raises what its readers happen to raise
+        raise ModelError(_why_not_loaded(source, role, error, reached)) from error
     runtime = Runtime(device, _dtype(config.precision, device), config.batch_size, config.floor)
     return model.to(device).eval(), processor, runtime
+
+
+def _check_whole(model: Any, processor: Any, report: dict[str, Any]) -> None:
+    """What ``transformers`` would fill in without a word: weights with random ones, a vocabulary with an empty one."""
+    unfit = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if unfit:
+        raise ValueError(
+            f"the weights do not fit config.json: missing or of another shape are {len(unfit)}, such as {unfit[0]}"
+        )
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is not None and 2 * len(tokenizer) < model.config.text_config.vocab_size:
+        raise ValueError(
+            f"its tokenizer has {len(tokenizer)} tokens and the model {model.config.text_config.vocab_size}; "
+            "are the tokenizer's files there?"
+        )
 
 
 def _resolve(source: str, role: str) -> tuple[str, str | None]:
     """What ``from_pretrained`` takes: a folder or hub id, and a revision."""
     if source.startswith(EMBEDDED):
-        folder = WEIGHTS / source.removeprefix(EMBEDDED)
-        if not folder.is_dir():
+        if source not in embedded_models():
             raise ModelError(f"{role} {source!r}: this package embeds {', '.join(embedded_models())}")
-        return str(folder), None
+        return str(WEIGHTS / source.removeprefix(EMBEDDED)), None
     if os.path.isdir(os.path.expanduser(source)):
         return os.path.expanduser(source), None
     if source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source:
         raise ModelError(f"{role} {source!r}: no such folder")
     name, _, revision = source.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
+        raise ModelError(f"{role} {source!r} is neither a folder nor a hub id (owner/name)")
     return name, revision or None
 
 
@@ -159,9 +204,10 @@ def embedded_models() -> list[str]:
     return [f"{EMBEDDED}{folder.name}" for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
 
 
-def _why_not_loaded(source: str, role: str, error: Exception) -> str:
-    if source.startswith(EMBEDDED) or os.path.isdir(os.path.expanduser(source)):
-        return f"{role} {source!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
+def _why_not_loaded(source: str, role: str, error: Exception, reached: bool) -> str:
+    if reached:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"{role} {source!r} cannot be loaded: {reason:.300}"
     name = source.partition("@")[0]
     return (
         f"{role} {source!r} is not on this machine and could not be fetched; where there is a network run "
@@ -175,7 +221,8 @@ def _device(wanted: str) -> str:
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if has[device])
-    if not has[wanted.split(":")[0]]:
+    kind, _, number = wanted.partition(":")
+    if not has[kind] or (number and int(number) >= torch.cuda.device_count()):
         raise UsageError(f"device {wanted!r} is not on this machine; take --device cpu or auto")
     return wanted
 
@@ -205,9 +252,16 @@ def model_identity(source: str) -> str:
 
 def is_on_this_machine(source: str) -> bool:
     """Whether a model loads without a network: embedded, a folder, or in the hub's cache."""
-    if source.startswith(EMBEDDED) or os.path.isdir(os.path.expanduser(source)):
-        return os.path.isdir(_resolve(source, "model")[0])
+    try:
+        name, revision = _resolve(source, "model")
+    except ModelError:
+        return False
+    if os.path.isdir(name):
+        return True
     from huggingface_hub import try_to_load_from_cache
 
-    name, revision = _resolve(source, "model")
-    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    def cached(file: str) -> bool:
+        return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
+
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    return cached("config.json") and any(map(cached, weights))

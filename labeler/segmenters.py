@@ -5,7 +5,7 @@ A segmenter is anything with ``segment``. The one here runs SAM, SAM-HQ, SAM 2, 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from labeler.masks import Rle, clean_mask, mask_to_rle, rle_area
 BOXES_A_CALL = 64
 # Mask pixels brought to image size at a time; as float32 logits, 64 MiB.
 PIXELS_A_CHUNK = 16 * 2**20
+# Chunks that wait for the encoder, at most: the decoder may be faster, and must not pile up dense masks.
+CHUNKS_WAITING = 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class SamSegmenter:
     @torch.inference_mode()
     def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
         pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
+        waiting: deque[Future[list[SegmentedMask]]] = deque()
         asked = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for start in range(0, len(asked), self.runtime.batch_size):
             batch = asked[start : start + self.runtime.batch_size]
@@ -85,9 +88,10 @@ class SamSegmenter:
                 for masks, mask_scores, stabilities in self._decode(
                     [level[row : row + 1] for level in embeddings], boxes_xyxy[index], images[index].shape[:2], shape
                 ):
-                    pending[index].append(
-                        self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share)
-                    )
+                    if len(waiting) == CHUNKS_WAITING:
+                        waiting.popleft().result()
+                    waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
+                    pending[index].append(waiting[-1])
         return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:

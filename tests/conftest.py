@@ -6,7 +6,6 @@ lets text reach the image, so that a comparison of two results means something.
 
 from __future__ import annotations
 
-import json
 import math
 import string
 from collections.abc import Callable
@@ -73,13 +72,13 @@ def bert_tokenizer() -> Any:
     return BertTokenizer(vocab={token: index for index, token in by_id.items()}, do_lower_case=True)
 
 
-def _clip_tokenizer() -> Any:
+def _clip_tokenizer(length: int) -> Any:
     from transformers import CLIPTokenizer
 
     characters = string.ascii_lowercase + string.digits + ",.?-'"
     tokens = ["!", *characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="!", model_max_length=77)
+    return CLIPTokenizer(vocab=vocabulary, merges=[], pad_token="!", model_max_length=length)
 
 
 def _enliven(model: Any) -> None:
@@ -120,7 +119,7 @@ def _grounding(config_class: Any, model_class: Any) -> tuple[Any, Any]:
         d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
         encoder_attention_heads=4, decoder_attention_heads=4, num_queries=20, max_text_len=CAPTION_BUDGET,
     )  # fmt: skip
-    image_processor = GroundingDinoImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 96})
+    image_processor = GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
     return model_class(config), GroundingDinoProcessor(image_processor, tokenizer)
 
 
@@ -139,11 +138,11 @@ def _mm_grounding_dino() -> tuple[Any, Any]:
 def _owlv2() -> tuple[Any, Any]:
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    tokenizer = _clip_tokenizer()
+    tokenizer = _clip_tokenizer(32)
     config = Owlv2Config(
         text_config=dict(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=16, bos_token_id=tokenizer.bos_token_id,
+            num_attention_heads=2, max_position_embeddings=32, bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         ),
         vision_config=dict(
@@ -165,15 +164,15 @@ def _omdet_turbo() -> tuple[Any, Any]:
         OmDetTurboProcessor,
     )
 
-    tokenizer = _clip_tokenizer()
+    tokenizer = _clip_tokenizer(77)
     config = OmDetTurboConfig(
         text_config=CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, max_position_embeddings=77, projection_dim=32,
+            vocab_size=len(tokenizer), hidden_size=48, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=2, max_position_embeddings=77, projection_dim=48,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         ),
-        backbone_config=_swin(), use_timm_backbone=False, image_size=SIDE, num_queries=20,
-        text_projection_in_dim=32, text_projection_out_dim=32, class_embed_dim=32, task_encoder_hidden_dim=64,
+        backbone_config=_swin(), apply_layernorm_after_vision_backbone=False, image_size=SIDE, num_queries=20,
+        text_projection_in_dim=48, text_projection_out_dim=48, class_embed_dim=48, task_encoder_hidden_dim=64,
         encoder_hidden_dim=32, vision_features_channels=[32, 32, 32], encoder_in_channels=[16, 32, 64],
         encoder_dim_feedforward=64, encoder_attention_heads=4, decoder_hidden_dim=32, decoder_num_heads=4,
         decoder_num_layers=2, decoder_dim_feedforward=64,

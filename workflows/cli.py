@@ -28,7 +28,7 @@ OK, SOME_FAILED, USAGE, NOTHING_LABELED, INTERRUPTED = 0, 1, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(stderr=False)
+    console = Console(soft_wrap=True)  # paths stay whole when output goes to a file
     warnings.showwarning = _say_warning
     logging.basicConfig(level=logging.WARNING, format="labeler: %(message)s")
     signal.signal(signal.SIGTERM, _stop)

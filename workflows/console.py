@@ -75,8 +75,12 @@ def print_label_summary(console: Console, summary: LabelSummary, output: Path) -
     stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
     timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
     if summary.labeled.images:
-        rate = summary.labeled.images / max(summary.seconds["label"], 1e-9)
-        console.print(f"{summary.labeled.images} images labeled now, {rate:.1f} a second", highlight=False)
+        seconds = max(summary.seconds["label"], 1e-9)
+        rate, busy = summary.labeled.images / seconds, summary.labeled.seconds["model"] / seconds
+        console.print(
+            f"{summary.labeled.images} images labeled now, {rate:.1f} a second, models busy {busy:.0%} of the time",
+            highlight=False,
+        )
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
 
@@ -95,7 +99,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
     console.print(table)
     if dataset.reasons:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.reasons.most_common())
-        console.print(f"not accepted: {reasons}", highlight=False, soft_wrap=True)
+        console.print(f"not accepted: {reasons}", highlight=False)
     splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     for what, names in (
@@ -105,7 +109,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
         if names:
             console.print(f"{len(names)} {what}:", highlight=False)
             for name in names[:FAILURES_SHOWN]:
-                console.print(f"  {name}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"  {name}", highlight=False, markup=False)
             if len(names) > FAILURES_SHOWN:
                 console.print(f"  … and {len(names) - FAILURES_SHOWN} more, in the records", highlight=False)
     for path, what in (
@@ -114,4 +118,4 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
         (output / "run", "records and settings"),
     ):
         if path.exists():
-            console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{what}: {path}", highlight=False, markup=False)

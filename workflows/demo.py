@@ -70,10 +70,9 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         f"\nagainst the truth: mask AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}, AP {metrics.ap:.3f} (COCO, all "
         f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
         highlight=False,
-        soft_wrap=True,
     )
     write_preview(job.output, folder, ontology, job.export.quality, output / "preview.png")
-    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, soft_wrap=True)
+    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False)
     return 0
 
 

@@ -5,7 +5,6 @@ The dataset is built beside the old one and takes its place when it is whole.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from labeler.errors import UsageError
 from labeler.formats.coco import CocoWriter
+from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, read_records
@@ -107,7 +107,7 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
             wanted = ("accept", "review") if config.include_review else ("accept",)
             chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
             kept = replace(record, instances=chosen)
-            split = split_of(record.image_id, config.val_share, config.seed)
+            split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
             summary.images[split] += 1
             summary.without_objects += not chosen
             image = building / "images" / split / file_name
@@ -124,12 +124,6 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
         write_data_yaml(building / "data.yaml", ontology.class_names, folders)
     _swap_in(building, run)
     return summary
-
-
-def split_of(image_id: str, val_share: float, seed: int) -> str:
-    """``train`` or ``val``, from a hash: no other image has a say, so adding images never moves an old one."""
-    digest = hashlib.blake2b(f"{seed}:{image_id}".encode(), digest_size=8).digest()
-    return "val" if int.from_bytes(digest, "big") / 2**64 < val_share else "train"
 
 
 def _labeled(records: Iterable[ImageRecord], root: Path, summary: ExportSummary) -> Iterator[ImageRecord]:

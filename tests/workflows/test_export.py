@@ -14,7 +14,7 @@ from labeler.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
-from workflows.export import ExportConfig, export, split_of
+from workflows.export import ExportConfig, export
 from workflows.run_folder import RunFolder
 
 ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.6)))
@@ -121,15 +121,3 @@ def test_images_gone_from_the_input_are_left_out_and_listed(tmp_path: Path) -> N
     summary = export(run, root, ONTOLOGY, ExportConfig())
     assert summary.missing == ["a.png"]
     assert [image["file_name"] for image in coco(run)["images"]] == ["b.png"]
-
-
-def test_split_is_a_hash_of_the_id_and_the_seed() -> None:
-    names = [f"{index}.jpg" for index in range(4000)]
-    splits = {name: split_of(name, 0.2, 0) for name in names}
-    share = sum(split == "val" for split in splits.values()) / len(names)
-    assert 0.18 < share < 0.22  # four standard deviations are 0.025
-    assert splits != {name: split_of(name, 0.2, 1) for name in names}
-    assert {split_of(name, 0.0, 0) for name in names} == {"train"}
-    assert {split_of(name, 1.0, 0) for name in names} == {"val"}
-    wider = {name for name in names if split_of(name, 0.3, 0) == "val"}
-    assert {name for name in names if splits[name] == "val"} < wider

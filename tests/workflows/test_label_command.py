@@ -40,7 +40,9 @@ def test_dataset_from_a_folder(scenes: Path, tmp_path: Path, labeler: Run) -> No
     for split in ("train", "val"):
         coco = COCO(out / "annotations" / f"instances_{split}.json")
         for image in coco.loadImgs(coco.getImgIds()):
-            assert (out / "images" / split / image["file_name"]).read_bytes() == (scenes / image["file_name"]).read_bytes()
+            assert (out / "images" / split / image["file_name"]).read_bytes() == (
+                scenes / image["file_name"]
+            ).read_bytes()
             assert (out / "labels" / split / image["file_name"]).with_suffix(".txt").exists()
             seen.add(image["file_name"])
     assert seen == {record.image_id for record in records if record.status == "ok"}
@@ -187,5 +189,3 @@ def test_images_of_every_kind_in_one_run(tmp_path: Path, labeler: Run) -> None:
     }
     annotations = [json.loads(path.read_text()) for path in (out / "annotations").iterdir()]
     assert sum(len(content["images"]) for content in annotations) == 6
-
-

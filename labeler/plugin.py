@@ -1,0 +1,264 @@
+"""``GroundedSAM``: this project as an autodistill model, in place of ``autodistill_grounded_sam.GroundedSAM``.
+
+Coordinates are those of the image as autodistill's callers see it: upright for a file or a URL (as ``cv2.imread`` turns
+it), as given for an array or a PIL image. Masks stay supervision's ``CompactMask`` until ``predict`` returns.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import roboflow
+import supervision as sv
+from autodistill.detection import CaptionOntology, DetectionBaseModel
+from autodistill.detection.detection_base_model import NmsSetting
+from autodistill.helpers import load_image
+from PIL import Image, ImageOps
+from rich.progress import track
+
+from labeler.errors import ImageError, UsageError
+from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
+from labeler.images import read_image, to_rgb
+from labeler.models import PRESETS, ModelConfig, load_labeler
+from labeler.quality import QualityConfig, judge
+from labeler.records import ImageRecord
+from ontologies import Ontology, from_caption_ontology
+
+logger = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+DECODE_THREADS = 4
+
+
+class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is not typed
+    """Grounding DINO finds, SAM outlines, the quality gate decides. Both models load here, once.
+
+    Args:
+        ontology: autodistill's ``CaptionOntology``; several prompts may name one class. ``set_ontology`` changes it.
+        box_threshold: the detector score that a box needs, the mean over its prompt's tokens; may be set later. It goes
+            before ``quality.min_score``; where it is lower, the gate's joint thresholds are lowered in proportion.
+        text_threshold: without effect, as in the original: there it picks the tokens that spell a box's label, which
+            is then overwritten; here no label is spelled from tokens.
+        model: a preset of ``labeler.models``.
+        detector, segmenter: hub id or folder, instead of the preset's.
+        device, precision, batch_size, prompts_per_caption: as in ``ModelConfig``.
+        quality: the gate's other thresholds. What it sends to review or rejects is not returned.
+
+    Raises:
+        OntologyError: ``ontology`` is no valid caption ontology.
+        UsageError: an argument is out of its range.
+        ModelError: a model cannot be found or loaded.
+    """
+
+    def __init__(
+        self,
+        ontology: CaptionOntology,
+        box_threshold: float = 0.35,
+        text_threshold: float = 0.25,
+        *,
+        model: str = "balanced",
+        detector: str | None = None,
+        segmenter: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 8,
+        prompts_per_caption: int | None = None,
+        quality: QualityConfig | None = None,
+    ) -> None:
+        from_caption_ontology(ontology)
+        for name, value in (("box_threshold", box_threshold), ("text_threshold", text_threshold)):
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise UsageError(f"{name} must be a number from 0 to 1, not {value!r}")
+        if model not in PRESETS:
+            raise UsageError(f"model must be one of {', '.join(PRESETS)}, not {model!r}; a hub id goes to detector=")
+        config = ModelConfig(
+            detector or PRESETS[model].detector,
+            segmenter or PRESETS[model].segmenter,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            prompts_per_caption=prompts_per_caption,
+            floor=0.01,  # box_threshold goes before it
+        )
+        self.ontology = ontology
+        self.box_threshold = box_threshold
+        self.text_threshold = text_threshold
+        self.quality = quality or QualityConfig()
+        self.batch_size = batch_size
+        self.labeler = load_labeler(config)
+
+    def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
+        """What the gate accepts in one image, best detector score first.
+
+        Args:
+            input: path, URL, uint8 array ``(H, W, 3)`` in BGR, or PIL image of any mode.
+
+        Returns:
+            ``xyxy`` is the detector's boxes, ``mask`` bool ``(n, H, W)``, ``confidence`` the detector's scores.
+            ``ontology.classes()[class_id]`` is the class; where several prompts name it, ``class_id`` is the position
+            of the first, whichever found it. ``data`` holds ``class_name``, ``mask_score``, ``stability`` and
+            ``joint_score``.
+
+        Raises:
+            ImageError: it cannot be read.
+            UsageError: it is none of the above.
+        """
+        ontology = from_caption_ontology(self.ontology)
+        return self._as_autodistill(self._predict([_pixels(input)], ontology)[0], ontology)
+
+    def sahi_predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
+        """As ``predict``, on overlapping tiles of 640 pixels, by supervision's ``InferenceSlicer``."""
+        ontology = from_caption_ontology(self.ontology)
+        return self._as_autodistill(self._predict_tiles(_pixels(input), ontology), ontology)
+
+    def label(
+        self,
+        input_folder: str,
+        extension: str = ".jpg",
+        output_folder: str | None = None,
+        human_in_the_loop: bool = False,
+        roboflow_project: str | None = None,
+        roboflow_tags: Sequence[str] = ("autodistill",),
+        sahi: bool = False,
+        record_confidence: bool = False,
+        nms_settings: NmsSetting = NmsSetting.NONE,
+    ) -> sv.DetectionDataset:
+        """Label the images of a folder into autodistill's layout, see ``labeler.formats.autodistill``.
+
+        Unlike autodistill's own: images keep name and bytes; masks are written whole, however small; an image's split
+        is the same each time; a file that cannot be read is left out, with a warning. As there, what an earlier call
+        left in ``output_folder`` stays.
+
+        Args:
+            input_folder: the folder; those below it are not searched.
+            extension: what a file's name must end in.
+            output_folder: by default ``input_folder`` + ``_labeled``.
+            human_in_the_loop: upload the dataset to ``roboflow_project``, without tags, as autodistill does.
+            sahi: as ``sahi_predict``.
+            record_confidence: write ``confidence-<name>.txt`` beside the labels, a line an object.
+            nms_settings: suppress masks of one class, or of any two, whose IoU is above 0.5.
+
+        Returns:
+            The dataset, masks as ``CompactMask``. ``classes`` lists each class once, as ``data.yaml`` does.
+
+        Raises:
+            UsageError: there is no such image, or two share a label file.
+            ImageError: none of them can be read.
+        """
+        if nms_settings not in list(NmsSetting):
+            known = ", ".join(setting.value for setting in NmsSetting)
+            raise UsageError(f"nms_settings must be one of {known}, not {nms_settings!r}")
+        paths = _find(input_folder, extension)
+        output = Path(output_folder if output_folder is not None else f"{input_folder}_labeled")
+        ontology = from_caption_ontology(self.ontology)
+        annotations: dict[str, sv.Detections] = {}
+        batches = _read_ahead(paths, self.batch_size)
+        for batch in track(batches, "Labeling images", total=-(-len(paths) // self.batch_size)):
+            images = [pixels for _, pixels in batch]
+            found = [self._predict_tiles(p, ontology) for p in images] if sahi else self._predict(images, ontology)
+            for (path, _), detections in zip(batch, found, strict=True):
+                if nms_settings != NmsSetting.NONE:
+                    detections = detections.with_nms(class_agnostic=nms_settings == NmsSetting.CLASS_AGNOSTIC)
+                annotations[path] = detections
+                labels = write_image(output, Path(path), detections)
+                if record_confidence:
+                    self._record_confidence_in_files(str(labels.parent), [labels.name], {labels.name: detections})
+        if not annotations:
+            raise ImageError(f"{input_folder}: no file that ends in {extension!r} can be read as an image")
+        write_data_yaml(output, ontology.class_names)
+        if human_in_the_loop:
+            roboflow.login()
+            roboflow.Roboflow().workspace().upload_dataset(str(output), project_name=roboflow_project)
+        return sv.DetectionDataset(list(ontology.class_names), list(annotations), annotations)
+
+    def _predict(self, images: Sequence[Pixels], ontology: Ontology) -> list[sv.Detections]:
+        """Detections of RGB images, with compact masks; class ids are the ontology's."""
+        labeler = replace(self.labeler, floor=max(self.box_threshold, self.labeler.floor))
+        min_scores = [self.box_threshold] * len(ontology.classes)
+        found = []
+        for image, candidates in zip(images, labeler.label(images, [ontology] * len(images)), strict=True):
+            height, width = image.shape[:2]
+            record = ImageRecord("", width, height, "", instances=tuple(candidates))
+            judged = zip(candidates, judge(record, self.quality, min_scores), strict=True)
+            accepted = [instance for instance, judgement in judged if judgement.verdict == "accept"]
+            found.append(to_detections(accepted, (height, width), ontology.class_names))
+        return found
+
+    def _predict_tiles(self, image: Pixels, ontology: Ontology) -> sv.Detections:
+        slicer = sv.InferenceSlicer(
+            lambda tiles: self._predict([np.ascontiguousarray(tile) for tile in tiles], ontology),
+            batch_size=max(self.batch_size, 2),  # with 1 it hands over a bare tile; the models mind their own limit
+        )
+        detections = slicer(image)
+        return detections if len(detections) else to_detections([], image.shape[:2], ontology.class_names)
+
+    def _as_autodistill(self, detections: sv.Detections, ontology: Ontology) -> sv.Detections:
+        """Dense masks, and class ids that are positions in autodistill's ``classes()``, which repeats names."""
+        names = [" ".join(name.split()) for name in self.ontology.classes()]
+        positions = np.array([names.index(name) for name in ontology.class_names])
+        detections.class_id = positions[detections.class_id]
+        detections.mask = np.asarray(detections.mask)
+        return detections
+
+
+def _pixels(source: Any) -> Pixels:
+    """uint8 ``(H, W, 3)`` RGB of anything that ``predict`` takes."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+            raise UsageError(f"expected a BGR array, uint8 (H, W, 3), not {source.dtype} {source.shape}")
+        return np.ascontiguousarray(source[:, :, ::-1])
+    if not isinstance(source, (str, os.PathLike, Image.Image)):
+        raise UsageError(f"expected a path, URL, array or PIL image, not {type(source).__name__}")
+    try:
+        if isinstance(source, Image.Image):
+            source.load()
+            return to_rgb(source)
+        if str(source).startswith(("http://", "https://")):
+            return to_rgb(ImageOps.exif_transpose(load_image(source, return_format="PIL")))
+        return read_image(os.fspath(source)).pixels
+    except Exception as error:  # decoders raise whatever comes
+        what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)
+        raise ImageError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _find(folder: str, extension: str) -> list[str]:
+    """The paths that autodistill's own ``label`` finds, sorted."""
+    if not os.path.isdir(folder):
+        raise UsageError(f"{folder}: no such folder")
+    paths = sorted(path for path in glob.glob(f"{glob.escape(os.fspath(folder))}/*{extension}") if os.path.isfile(path))
+    if not paths:
+        raise UsageError(f"{folder}: no file here ends in {extension!r}; give another extension=")
+    stems: dict[str, str] = {}
+    for path in paths:
+        if (other := stems.setdefault(Path(path).stem, path)) != path:
+            raise UsageError(f"{other} and {path} would share one label file; rename one, or give one extension=")
+    return paths
+
+
+def _read_ahead(paths: Sequence[str], size: int) -> Iterator[list[tuple[str, Pixels]]]:
+    """Path and RGB pixels, ``size`` at a time while the next ones decode; less those that cannot be read."""
+
+    def readable(batch: list[tuple[str, Future[Pixels]]]) -> Iterator[tuple[str, Pixels]]:
+        for path, future in batch:
+            try:
+                yield path, future.result()
+            except ImageError as error:
+                logger.warning("%s; left out", error)
+
+    with ThreadPoolExecutor(DECODE_THREADS) as readers:
+        ahead: deque[list[tuple[str, Future[Pixels]]]] = deque()
+        for start in range(0, len(paths), size):
+            ahead.append([(path, readers.submit(_pixels, path)) for path in paths[start : start + size]])
+            if len(ahead) > 1:
+                yield list(readable(ahead.popleft()))
+        yield from (list(readable(batch)) for batch in ahead)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from labeler.errors import UsageError
+from labeler.models import ModelConfig
+from labeler.quality import QualityConfig
+from workflows.cli import _parser
+from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
+from workflows.export import ExportConfig
+
+LABEL = ["label", "images", "-o", "out"]
+
+
+def parse(arguments: list[str]) -> dict[str, object]:
+    parser, commands = _parser()
+    return vars(parser.parse_args(with_config_file(commands[arguments[0]], arguments)))
+
+
+def test_every_setting_has_a_flag() -> None:
+    _, commands = _parser()
+    flags = {action.dest for action in commands["label"]._actions}
+    for settings in (ModelConfig, QualityConfig, ExportConfig):
+        assert {field.name for field in fields(settings)} - {"quality"} <= flags
+    assert set(QUALITY_FLAGS) == {field.name for field in fields(QualityConfig)}
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    options = parse(LABEL)
+    assert export_from(options) == ExportConfig()
+    model = model_from(options)
+    assert model == ModelConfig(model.detector, model.segmenter)
+
+
+def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(
+        'model = "fast"\nfloor = 0.2\nmin-area = 40\nval_share = 0.3\ninclude_review = true\nformats = ["coco"]\n'
+        'classes = "dog, cat"\n'
+    )
+    options = parse([*LABEL, "--config", str(path), "--floor", "0.4", "--no-include-review"])
+    assert model_from(options).floor == 0.4
+    assert "llmdet_tiny" in model_from(options).detector
+    export = export_from(options)
+    assert (export.quality.min_area, export.val_share, export.formats) == (40, 0.3, ("coco",))
+    assert not export.include_review
+    ontology = ontology_from(options)
+    assert ontology is not None
+    assert ontology.class_names == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("flor = 0.2", "unknown key 'flor'; known keys: .*floor"),
+        ("floor = ", "not valid TOML"),
+        ("[floor]\na = 1", "'floor' must be a word, a number"),
+        ('config = "other.toml"', "unknown key 'config'"),
+    ],
+)
+def test_wrong_files(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        parse([*LABEL, "--config", str(path)])
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        parse([*LABEL, "--config", str(tmp_path / "none.toml")])
+
+
+def test_one_source_of_classes_only() -> None:
+    with pytest.raises(UsageError, match="give one of them"):
+        ontology_from({"classes": "dog", "ontology": "pets.toml"})

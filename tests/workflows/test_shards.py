@@ -1,0 +1,100 @@
+"""Faults inside a shard, with a labeler that really raises; everything behind that seam is the real code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from labeler.errors import UsageError
+from labeler.masks import mask_to_rle
+from labeler.records import ImageRecord, Instance, read_records
+from ontologies import ClassSpec, Ontology
+from workflows.run_folder import Shard
+from workflows.shards import ShardReport, label_shards
+
+ONTOLOGY = Ontology((ClassSpec("thing"),))
+
+
+class AreaLabeler:
+    """One instance an image, the whole of it; raises on images of a chosen width, or on too many at once."""
+
+    def __init__(self, poisoned_width: int = -1, most: int = 1000, error: type[Exception] = RuntimeError) -> None:
+        self.poisoned_width, self.most, self.error = poisoned_width, most, error
+        self.batches: list[list[tuple[int, ...]]] = []
+
+    def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        assert len(images) == len(ontologies)
+        self.batches.append([image.shape for image in images])
+        if len(images) > self.most or any(image.shape[1] == self.poisoned_width for image in images):
+            raise self.error("CUDA out of memory.\nTried to allocate")
+        labeled = []
+        for image in images:
+            height, width = image.shape[:2]
+            rle = mask_to_rle(np.ones((height, width), dtype=bool))
+            labeled.append([Instance(0, "thing", (0, 0, width, height), 0.9, 0.9, 0.9, height * width, rle)])
+        return labeled
+
+
+def write_images(root: Path, widths: Sequence[int]) -> tuple[str, ...]:
+    for index, width in enumerate(widths):
+        Image.new("RGB", (width, 20)).save(root / f"{index}.png")
+    return tuple(f"{index}.png" for index in range(len(widths)))
+
+
+def run(
+    root: Path, shards: Sequence[tuple[str, ...]], labeler: AreaLabeler, batch_size: int = 4
+) -> tuple[ShardReport, list[ImageRecord]]:
+    folder = root / "records"
+    folder.mkdir()
+    todo = [Shard(index, ids, folder / f"{index}.parquet") for index, ids in enumerate(shards)]
+    total = ShardReport()
+    for report in label_shards(todo, root, labeler, ONTOLOGY, batch_size):
+        total.add(report)
+    return total, list(read_records(sorted(folder.glob("*.parquet"))))
+
+
+def test_images_of_one_size_go_together_and_records_keep_their_order(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30, 50, 30, 50, 30, 50, 30])
+    labeler = AreaLabeler()
+    _, records = run(tmp_path, [ids], labeler, batch_size=4)
+    assert labeler.batches == [[(20, 30, 3)] * 4, [(20, 50, 3)] * 3]
+    assert [record.image_id for record in records] == list(ids)
+    assert [record.instances[0].area for record in records] == [600, 1000, 600, 1000, 600, 1000, 600]
+
+
+def test_an_image_that_raises_is_one_error_record(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30, 31, 32, 33, 34])
+    (tmp_path / "0.png").write_bytes(b"")
+    report, records = run(tmp_path, [ids], AreaLabeler(poisoned_width=32), batch_size=8)
+    assert [record.status for record in records] == ["error", "ok", "error", "ok", "ok"]
+    assert records[2].error == "labeling failed: RuntimeError: CUDA out of memory. Tried to allocate"
+    assert (records[2].width, records[2].height) == (32, 20)
+    assert [image_id for image_id, _ in report.failures] == ["0.png", "2.png"]
+
+
+def test_a_batch_too_large_is_halved(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 8)
+    labeler = AreaLabeler(most=2)
+    report, records = run(tmp_path, [ids], labeler, batch_size=8)
+    assert [len(batch) for batch in labeler.batches] == [8, 4, 2, 2, 4, 2, 2]
+    assert report.splits == 3
+    assert all(record.status == "ok" for record in records)
+
+
+def test_wrong_settings_stop_the_run(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 3)
+    with pytest.raises(UsageError):
+        run(tmp_path, [ids], AreaLabeler(most=0, error=UsageError))
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_reports_add_up_over_shards(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 7)
+    report, records = run(tmp_path, [ids[:3], ids[3:6], ids[6:]], AreaLabeler())
+    assert (report.images, report.objects, report.failures) == (7, 7, [])
+    assert len(records) == 7
