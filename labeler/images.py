@@ -46,10 +46,6 @@ class ImageSource:
     root: Path
     image_ids: tuple[str, ...]
 
-    def path(self, image_id: str) -> Path:
-        """Where the image lies."""
-        return self.root / image_id
-
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
@@ -166,6 +162,8 @@ def _walk(root: Path, exclude: Path | None, depth: int | None = None) -> Iterato
         except OSError as error:
             logger.warning("%s: cannot be listed (%s); left out", here, error.strerror)
             continue
+        if prefix and os.path.exists(os.path.join(here, "run", "run.json")):
+            continue  # an earlier output inside the input, with copies of the images
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return NOTHING_LABELED if isinstance(error, NothingFoundError) else USAGE
     except KeyboardInterrupt:
-        print("labeler: stopped; the same command goes on where it was", file=sys.stderr)
+        print(f"labeler: stopped; {_way_on(arguments)}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -50,8 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         cause = (error.strerror or str(error)).splitlines()[0]
-        print(f"labeler: {where}{cause}; mend that, and the same command goes on where it was", file=sys.stderr)
+        print(f"labeler: {where}{cause}; mend that, then {_way_on(arguments)}", file=sys.stderr)
         return USAGE
+
+
+def _way_on(arguments: Sequence[str]) -> str:
+    without = " without --restart" if "--restart" in arguments else ""
+    return f"the same command{without} goes on where it was"
 
 
 def _stop(*_: object) -> NoReturn:
@@ -105,6 +110,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label.add_argument("-o", "--output", type=Path, required=True, help="dataset and run folder")
     label.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
     label.add_argument("--restart", action="store_true", help="drop the labels that are in the output folder")
+    label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
     add_ontology_flags(label)
     add_model_flags(label)
     add_export_flags(label)
@@ -139,6 +145,7 @@ def _label(options: dict[str, Any], console: Console) -> int:
         export=export_from(options),
         shard_size=shard_size,
         restart=options.get("restart", False),
+        retry_failed=options.get("retry_failed", False),
     )
     progress = ConsoleProgress(console)
     try:
@@ -159,20 +166,25 @@ def _export(options: dict[str, Any], console: Console) -> int:
     from workflows.config import export_from, ontology_from, saved_export
     from workflows.console import print_dataset
     from workflows.export import export
-    from workflows.label import saved_ontology
+    from workflows.label import check_floor, saved_ontology
     from workflows.run_folder import RunFolder
 
     run = RunFolder(options["output"])
-    saved = run.read_settings()
-    ontology = saved_ontology(saved["ontology"])
-    given = ontology_from(options)
-    if given is not None and given.prompt_digest != ontology.prompt_digest:
-        raise UsageError(
-            f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again for those"
-        )
-    ontology = given or ontology
-    config = export_from(options, saved_export(saved["export"]))
+    run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
+        saved = run.read_settings()
+        ontology = saved_ontology(saved["ontology"])
+        given = ontology_from(options)
+        if given is not None and given.prompt_digest != ontology.prompt_digest:
+            raise UsageError(
+                f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
+            )
+        ontology = given or ontology
+        config = export_from(options, saved_export(saved["export"]))
+        check_floor(saved["model"]["floor"], config.quality, ontology)
+        waiting = sum(len(shard.image_ids) for shard in run.shards() if not shard.records_path.exists())
+        if waiting:
+            console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
         summary = export(run, Path(saved["input"]), ontology, config)
         run.write_settings({**saved, "ontology": asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)

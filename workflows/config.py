@@ -108,14 +108,18 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         if option not in known or option in ("--config", "--help"):
             names = sorted(o[2:] for o in known if o.startswith("--") and not o.startswith("--no-"))
             raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(names)}")
+        if {key, *arguments} >= {"classes", "--ontology"} or {key, *arguments} >= {"ontology", "--classes"}:
+            continue  # the command line says it the other way
+        if isinstance(value, bool) != (known[option].nargs == 0):
+            raise UsageError(f"{path}: key {key!r} must {'not ' if isinstance(value, bool) else ''}be true or false")
         if isinstance(value, bool):
-            given.append(option if value else f"--no-{key.replace('_', '-')}")
+            given += [option] if value else [no] if (no := f"--no-{option[2:]}") in known else []
         elif isinstance(value, list):
             given.append(f"{option}={','.join(map(str, value))}")
         elif isinstance(value, (str, int, float)):
             given.append(f"{option}={value}")
         else:
-            raise UsageError(f"{path}: key {key!r} must be a word, a number, a yes or no, or a list")
+            raise UsageError(f"{path}: key {key!r} must be a word, a number, true or false, or a list")
     return [arguments[0], *given, *arguments[1:]]
 
 
@@ -147,5 +151,5 @@ def override(settings: Settings, options: dict[str, Any]) -> Settings:
 
 def saved_export(content: dict[str, Any]) -> ExportConfig:
     """The export settings as ``run.json`` keeps them."""
-    quality = QualityConfig(**content["quality"])
+    quality = QualityConfig.from_dict(content["quality"])
     return ExportConfig(**{**content, "quality": quality, "formats": tuple(content["formats"])})

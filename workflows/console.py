@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -63,7 +64,7 @@ class ConsoleProgress:
             self._said = now
 
     def say(self, message: str) -> None:
-        self._console.print(message, highlight=False)
+        self._console.print(message, highlight=False, markup=False)
 
     def close(self) -> None:
         if self._bar:
@@ -81,6 +82,8 @@ def print_label_summary(console: Console, summary: LabelSummary, output: Path) -
             f"{summary.labeled.images} images labeled now, {rate:.1f} a second, models busy {busy:.0%} of the time",
             highlight=False,
         )
+    if summary.labeled.splits:
+        console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
 
@@ -94,7 +97,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
     for class_name in sorted(dataset.verdicts):
         counts = dataset.verdicts[class_name]
         totals += counts
-        table.add_row(class_name, *(str(counts[verdict]) for verdict in VERDICTS))
+        table.add_row(escape(class_name), *(str(counts[verdict]) for verdict in VERDICTS))
     table.add_row("all", *(str(totals[verdict]) for verdict in VERDICTS), style="bold")
     console.print(table)
     if dataset.reasons:
@@ -104,7 +107,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
-        ("gone from the input, left out", dataset.missing),
+        ("gone, and left out", dataset.missing),
     ):
         if names:
             console.print(f"{len(names)} {what}:", highlight=False)

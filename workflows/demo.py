@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from labeler.demo.scenes import SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
+from labeler.errors import UsageError
 from labeler.models import PRESETS, ModelConfig
 from labeler.quality import judge
 from labeler.records import Instance, read_records
@@ -28,6 +29,10 @@ CLASSES_SHOWN, CLASSES_ABSENT = 12, 4
 
 def run_demo(output: Path, scene_count: int, console: Console) -> int:
     """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` and ``preview.png``."""
+    if output.exists() and any(output.iterdir()) and not (output / "dataset" / "run" / "run.json").exists():
+        raise UsageError(f"{output} is not empty and no earlier demo; choose another folder with -o")
+    if scene_count < 1:
+        raise UsageError(f"--scenes must be 1 or more, not {scene_count}")
     chosen = np.random.default_rng(SEED).permutation(len(SEEN_PAIRS))[: CLASSES_SHOWN + CLASSES_ABSENT]
     pairs = [SEEN_PAIRS[int(index)] for index in chosen]
     ontology = Ontology(tuple(ClassSpec(class_name(pair)) for pair in pairs))
@@ -72,7 +77,7 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         highlight=False,
     )
     write_preview(job.output, folder, ontology, job.export.quality, output / "preview.png")
-    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False)
+    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
     return 0
 
 

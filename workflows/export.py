@@ -17,7 +17,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labeler.errors import UsageError
+from labeler.errors import RunError, UsageError
 from labeler.formats.coco import CocoWriter
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
@@ -74,13 +74,20 @@ class ExportSummary:
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
     reasons: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # labeled once, gone from the input since
+    missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
     without_objects: int = 0
 
 
 def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig) -> ExportSummary:
-    """Write the dataset of ``run`` from its records and the images below ``root``."""
+    """Write the dataset of ``run`` from its records and the images below ``root``.
+
+    An image that is gone from ``root`` but still in the dataset stays there.
+
+    Raises:
+        RunError: none of the labeled images is there any more; the dataset stays as it is.
+    """
     building = run.path / "building"
+    old_images = [run.output / "images" / split for split in SPLITS]
     shutil.rmtree(building, ignore_errors=True)
     for split in SPLITS:
         for folder in ("images", "labels"):
@@ -100,7 +107,14 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
             if "coco" in config.formats
         }
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
-        for record, file_name in _named(_labeled(read_records(run.record_paths()), root, summary)):
+        for record, file_name in _named(read_records(run.record_paths())):
+            source = _find_image(root / record.image_id, [folder / file_name for folder in old_images])
+            if source is None:
+                summary.missing.append(record.image_id)
+                continue
+            if record.status == "error":
+                summary.failures.append((record.image_id, record.error))
+                continue
             judgements = judge(record, config.quality, ontology.min_scores)
             verdicts.add(record, judgements)
             _count(summary, record, judgements, ontology.class_names)
@@ -112,11 +126,14 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
             summary.without_objects += not chosen
             image = building / "images" / split / file_name
             if config.link != "none":
-                _link(root / record.image_id, image, config.link)
+                _link(source, image, config.link)
             if coco:
-                coco[split].add(kept, file_name if config.link != "none" else str(root / record.image_id))
+                coco[split].add(kept, file_name if config.link != "none" else str(source))
             if "yolo" in config.formats:
                 write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
+    if summary.missing and not summary.images:
+        shutil.rmtree(building)
+        raise RunError(f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)")
     if "yolo" in config.formats and config.link != "none":
         # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
         present = [split for split in SPLITS if summary.images[split]] or ["train"]
@@ -126,24 +143,21 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
     return summary
 
 
-def _labeled(records: Iterable[ImageRecord], root: Path, summary: ExportSummary) -> Iterator[ImageRecord]:
-    for record in records:
-        if record.status == "error":
-            summary.failures.append((record.image_id, record.error))
-        elif not (root / record.image_id).exists():
-            summary.missing.append(record.image_id)
-        else:
-            yield record
+def _find_image(original: Path, old_places: Iterable[Path]) -> Path | None:
+    """The image in the input, else in the dataset as it is now; a failed one was never in that."""
+    return next((path for path in (original, *old_places) if path.is_file()), None)
 
 
 def _named(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
-    """Each record with its name in the dataset: its own, unless the stem is taken (``a.jpg``, ``a.png``).
+    """Each record with its name in the dataset: its own, unless YOLO's rules stand against it.
 
-    YOLO has one label file a stem. Records come old ones first, so a name once given stays.
+    YOLO has one label file a stem (``a.jpg``, ``a.png``), and looks for it where the last folder ``images`` is
+    ``labels``. Records come old ones first, so a name once given stays.
     """
     taken: set[str] = set()
     for record in records:
         path = PurePosixPath(record.image_id)
+        path = PurePosixPath(*("images_" if part == "images" else part for part in path.parent.parts), path.name)
         name, count = path, 1
         while (stem := str(name.with_suffix("")).casefold()) in taken:
             count += 1

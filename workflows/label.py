@@ -5,6 +5,7 @@ find ──► plan shards ──► label each (decode ► detect ► segment �
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from labeler.errors import RunError
+from labeler.errors import RunError, UsageError
 from labeler.images import find_images
 from labeler.models import ModelConfig, load_labeler, model_identity
+from labeler.quality import QualityConfig
 from ontologies import ClassSpec, Ontology
 from workflows.engines import run_local
 from workflows.export import ExportConfig, ExportSummary, export
-from workflows.run_folder import RunFolder
+from workflows.run_folder import VERSION, RunFolder
 from workflows.shards import ShardReport
 
 SHARD_SIZE = 64
@@ -34,6 +36,7 @@ class LabelJob:
         output: the folder that becomes dataset and run folder.
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
+        retry_failed: label the shards again in which an image failed.
     """
 
     images: str
@@ -43,6 +46,7 @@ class LabelJob:
     export: ExportConfig = field(default_factory=ExportConfig)
     shard_size: int = SHARD_SIZE
     restart: bool = False
+    retry_failed: bool = False
 
 
 class Progress(Protocol):
@@ -78,11 +82,16 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     source = find_images(job.images, exclude=job.output)
     if not source.image_ids:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
-    run = RunFolder(job.output)
+    if source.root.is_relative_to(output := Path(os.path.abspath(job.output))):
+        raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
+    check_floor(job.model.floor, job.export.quality, job.ontology)
+    run = RunFolder(output)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked():
         run.begin(settings(job, source.root), job.restart)
+        if job.retry_failed:
+            run.drop_failed()
         run.plan(source.image_ids, job.shard_size)
         todo = [shard for shard in run.shards() if not shard.records_path.exists()]
         remaining = sum(len(shard.image_ids) for shard in todo)
@@ -97,7 +106,22 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         progress.say("writing the dataset")
         with _clock(seconds, "export"):
             dataset = export(run, source.root, job.ontology, job.export)
+        # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
+        listed = set(source.image_ids)
+        dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
+        dataset.missing = [name for name in dataset.missing if name not in listed]
     return LabelSummary(len(source.image_ids), done, dataset, seconds)
+
+
+def check_floor(floor: float, quality: QualityConfig, ontology: Ontology) -> None:
+    """Refuse thresholds that no record can meet.
+
+    Raises:
+        UsageError: one lies below ``floor``.
+    """
+    least = min(score for score in (quality.min_score, *ontology.min_scores, 1.0) if score)  # 0 and None: no threshold
+    if least < floor:
+        raise UsageError(f"min_score {least} is below the records' floor of {floor}; label with --floor {least}")
 
 
 class NothingFoundError(RunError):
@@ -116,7 +140,7 @@ def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def settings(job: LabelJob, root: Path) -> dict[str, Any]:
     """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
     return {
-        "version": 1,
+        "version": VERSION,
         "input": str(root),
         "labeling": {
             "ontology": job.ontology.prompt_digest,

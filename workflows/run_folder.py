@@ -27,6 +27,7 @@ from labeler.errors import RunError
 _MANIFEST = pa.schema(
     [pa.field("image_id", pa.string(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
 )
+VERSION = 1  # of run.json
 # What an export makes; found without a run beside it, it is somebody's own data.
 DATASET_ENTRIES = ("images", "labels", "annotations", "data.yaml")
 
@@ -84,25 +85,32 @@ class RunFolder:
             ) from None
         except ValueError as error:
             raise RunError(f"{self._settings} is damaged ({error}); label again with --restart") from None
+        if not isinstance(settings, dict) or settings.get("version") != VERSION:
+            raise RunError(f"{self._settings} is not of version {VERSION}; label again with --restart")
         return settings
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         temporary = self._settings.with_suffix(".partial")
         temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, self._settings)
+        _replace(temporary, self._settings)
 
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
-        """Take ``settings`` for this run; those under ``labeling`` must be the ones of the records already here."""
-        if self._settings.exists() and not restart:
-            self._refuse_other(self.read_settings()["labeling"], settings["labeling"])
-        elif restart:
-            for path in self.records.glob("*.parquet"):
-                path.unlink()
-            self._manifest.unlink(missing_ok=True)
+        """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
+
+        Raises:
+            RunError: they are not, or the records are of another input folder.
+        """
+        if restart or not self.record_paths():
+            for path in (*self.record_paths(), self._manifest):
+                path.unlink(missing_ok=True)
+        else:
+            self._refuse_other(self.read_settings(), settings)
         self.write_settings(settings)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        changed = [key for key in new if old.get(key) != new[key]]
+        if old["input"] != new["input"] and os.path.exists(old["input"]):  # if it is gone, it was moved
+            raise RunError(f"{self.output} holds labels of {old['input']}, not of {new['input']}; take a new -o")
+        changed = [key for key in new["labeling"] if old["labeling"].get(key) != new["labeling"][key]]
         if changed:
             raise RunError(
                 f"{self.output} was labeled with another {', '.join(changed)}; take a new -o, label all again with "
@@ -116,21 +124,25 @@ class RunFolder:
         new = [image_id for image_id in image_ids if image_id not in old]
         if not new:
             return
-        first = len(self._shard_indices(known))
+        first = max(known.column("shard").to_pylist(), default=-1) + 1
         added = pa.table(
             {"image_id": new, "shard": [first + position // shard_size for position in range(len(new))]},
             schema=_MANIFEST,
         )
         temporary = self._manifest.with_suffix(".partial")
         pq.write_table(pa.concat_tables([known, added]), temporary)
-        os.replace(temporary, self._manifest)
+        _replace(temporary, self._manifest)
 
     def _read_manifest(self) -> pa.Table:
-        return pq.read_table(self._manifest) if self._manifest.exists() else _MANIFEST.empty_table()
-
-    @staticmethod
-    def _shard_indices(manifest: pa.Table) -> list[int]:
-        return sorted(set(manifest.column("shard").to_pylist()))
+        try:
+            return pq.read_table(self._manifest, schema=_MANIFEST)
+        except FileNotFoundError:
+            if not self.record_paths():
+                return _MANIFEST.empty_table()
+            cause = "is missing"
+        except pa.ArrowInvalid:
+            cause = "is damaged"
+        raise RunError(f"{self._manifest} {cause}, so records cannot be told apart; label all again with --restart")
 
     def shards(self) -> list[Shard]:
         """Every shard of the manifest, in order."""
@@ -142,3 +154,16 @@ class RunFolder:
     def record_paths(self) -> list[Path]:
         """The record files that are there, in shard order."""
         return sorted(self.records.glob("*.parquet"))
+
+    def drop_failed(self) -> None:
+        """Forget the shards in which an image failed, so that they are labeled again."""
+        for path in self.record_paths():
+            if "error" in pq.read_table(path, columns=["status"]).column("status").to_pylist():
+                path.unlink()
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Put a written file in its place; a power cut leaves the old one or the whole new one."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -148,21 +148,25 @@ def _label_images(
     """Records of ``images``; a batch that raises is halved down to the image that is to blame."""
     if not images:
         return
+    labeled: list[list[Instance]] = []
+    failure = ""
     try:
-        labeled: list[list[Instance]] = labeler.label([image.pixels for _, image in images], [ontology] * len(images))
+        labeled = labeler.label([image.pixels for _, image in images], [ontology] * len(images))
     except LabelerError:
         raise  # wrong settings: no image is to blame
     except Exception as error:
-        if len(images) > 1:
-            report.splits += 1
-            middle = len(images) // 2
-            yield from _label_images(images[:middle], labeler, ontology, report)
-            yield from _label_images(images[middle:], labeler, ontology, report)
-            return
+        failure = " ".join(f"labeling failed: {type(error).__name__}: {error}".split())
+    # Outside the handler, so that the failed forward's memory is free before the halves are tried.
+    if failure and len(images) > 1:
+        report.splits += 1
+        middle = len(images) // 2
+        yield from _label_images(images[:middle], labeler, ontology, report)
+        yield from _label_images(images[middle:], labeler, ontology, report)
+        return
+    if failure:
         image_id, image = images[0]
         height, width = image.pixels.shape[:2]
-        reason = " ".join(f"labeling failed: {type(error).__name__}: {error}".split())
-        yield ImageRecord(image_id, width, height, image.digest, status="error", error=reason)
+        yield ImageRecord(image_id, width, height, image.digest, status="error", error=failure)
         return
     for (image_id, image), instances in zip(images, labeled, strict=True):
         height, width = image.pixels.shape[:2]

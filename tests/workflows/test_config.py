@@ -59,6 +59,8 @@ def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
         ("floor = ", "not valid TOML"),
         ("[floor]\na = 1", "'floor' must be a word, a number"),
         ('config = "other.toml"', "unknown key 'config'"),
+        ("seed = true", "key 'seed' must not be true or false"),
+        ("restart = 3", "key 'restart' must be true or false"),
     ],
 )
 def test_wrong_files(content: str, said: str, tmp_path: Path) -> None:
@@ -66,6 +68,21 @@ def test_wrong_files(content: str, said: str, tmp_path: Path) -> None:
     path.write_text(content)
     with pytest.raises(UsageError, match=said):
         parse([*LABEL, "--config", str(path)])
+
+
+def test_flags_without_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text("restart = false\nretry_failed = true\ninclude_review = false\n")
+    options = parse([*LABEL, "--config", str(path)])
+    assert (options.get("restart"), options["retry_failed"], options["include_review"]) == (None, True, False)
+
+
+def test_classes_on_the_line_win_over_an_ontology_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text('ontology = "none.toml"\n')
+    ontology = ontology_from(parse([*LABEL, "--config", str(path), "--classes", "dog"]))
+    assert ontology is not None
+    assert ontology.class_names == ("dog",)
 
 
 def test_no_file(tmp_path: Path) -> None:

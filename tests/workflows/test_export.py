@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from labeler.errors import RunError
 from labeler.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
@@ -115,9 +117,48 @@ def test_a_set_too_small_for_two_splits_still_trains(tmp_path: Path) -> None:
     assert content["names"] == {0: "dog", 1: "cat"}
 
 
-def test_images_gone_from_the_input_are_left_out_and_listed(tmp_path: Path) -> None:
+def test_images_gone_from_the_input_and_the_dataset_are_left_out_and_listed(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png", "b.png"], (instance(0, 0.8, 0),))
     (root / "a.png").unlink()
     summary = export(run, root, ONTOLOGY, ExportConfig())
     assert summary.missing == ["a.png"]
     assert [image["file_name"] for image in coco(run)["images"]] == ["b.png"]
+
+
+@pytest.mark.parametrize("link", ["hard", "copy"])
+def test_the_dataset_outlives_its_input(link: str, tmp_path: Path) -> None:
+    """Once the input is gone the dataset may hold the last copy of an image: no export may delete it."""
+    run, root = make_run(tmp_path, ["a.png", "b.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0))
+    kept = {path.name: path.read_bytes() for path in (run.output / "images" / "train").iterdir()}
+    shutil.rmtree(root)
+    summary = export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=1))
+    assert summary.missing == []
+    assert {path.name: path.read_bytes() for path in (run.output / "images" / "val").iterdir()} == kept
+
+
+def test_an_export_with_no_image_left_changes_nothing(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(link="none"))
+    before = (run.output / "annotations" / "instances_train.json").read_bytes()
+    shutil.rmtree(root)
+    with pytest.raises(RunError, match="none of the labeled images"):
+        export(run, root, ONTOLOGY, ExportConfig())
+    assert (run.output / "annotations" / "instances_train.json").read_bytes() == before
+
+
+def test_a_failed_image_that_is_gone_is_no_failure(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], (instance(0, 0.8, 0),))
+    write_records(run.records / "000001.parquet", [ImageRecord("torn.png", 0, 0, "", "error", "truncated")])
+    (root / "torn.png").touch()
+    assert export(run, root, ONTOLOGY, ExportConfig()).failures == [("torn.png", "truncated")]
+    (root / "torn.png").unlink()
+    summary = export(run, root, ONTOLOGY, ExportConfig())
+    assert (summary.failures, summary.missing) == ([], ["torn.png"])
+
+
+def test_folders_named_images_do_not_draw_labels_to_them(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["images/a.png", "x/images/images.png"], (instance(0, 0.8, 0),))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    written = {str(path.relative_to(run.output)) for path in run.output.rglob("*.txt")}
+    assert written == {"labels/train/images_/a.txt", "labels/train/x/images_/images.txt"}

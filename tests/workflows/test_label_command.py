@@ -151,6 +151,10 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(scenes: Path, tmp_path: Pat
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--shard-size", "0"), 2, "--shard-size"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--formats", "voc"), 2, "formats must be"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/scenes", "--classes", "dog"), 2, "same folder"),
+        (("label", "{tmp}/scenes", "-o", "{tmp}", "--classes", "dog"), 2, "lies in the output folder"),
+        (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--min-score", "0.05"), 2, "--floor 0.05"),
+        (("demo", "-o", "{tmp}"), 2, "is not empty and no earlier demo"),
+        (("demo", "-o", "{tmp}/out", "--scenes", "0"), 2, "--scenes must be"),
         (("export", "{tmp}/empty"), 2, "holds no run"),
         (("label", "{tmp}/scenes", "-o", "/proc/none", "--classes", "dog"), 2, "/proc/none"),
     ],
@@ -165,6 +169,34 @@ def test_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_failures_are_tried_again_on_request(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("scenes/scene_000.png\nscenes/late.png\n")
+    command = ("label", listed, "-o", tmp_path / "out", *OPTIONS)
+    first = labeler(*command)
+    assert first.returncode == 1, first.stderr
+    assert "late.png" in first.stdout
+    (scenes / "scene_001.png").rename(scenes / "late.png")
+    assert labeler(*command).returncode == 1
+    again = labeler(*command, "--retry-failed")
+    assert again.returncode == 0, again.stderr
+    assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {"scene_000.png", "late.png"}
+
+
+def test_odd_class_names_reach_the_terminal_whole(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    done = labeler(
+        "label", scenes, "-o", tmp_path / "out", "--model", "demo", "--classes", "circle=[/b] round, star=bolt [m8]"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[/b] round" in done.stdout
+
+
+def test_an_earlier_output_inside_the_input_is_not_labeled(scenes: Path, labeler: Run) -> None:
+    assert labeler("label", scenes, "-o", scenes / "one", *OPTIONS).returncode == 0
+    second = labeler("label", scenes, "-o", scenes / "two", *OPTIONS)
+    assert "labeling 6 images" in second.stdout
 
 
 def test_images_of_every_kind_in_one_run(tmp_path: Path, labeler: Run) -> None:

@@ -8,9 +8,11 @@ import pandas
 import pytest
 
 from labeler.errors import RunError
+from labeler.records import ImageRecord, write_records
 from workflows.run_folder import RunFolder
 
-LABELING = {"labeling": {"ontology": "a", "detector": "b"}}
+LABELING = {"version": 1, "input": "/", "labeling": {"ontology": "a", "detector": "b"}}
+OTHER = {**LABELING, "labeling": {"ontology": "x", "detector": "b"}}
 
 
 @pytest.fixture
@@ -41,18 +43,57 @@ def test_planning_again_changes_nothing(run: RunFolder) -> None:
     assert (run.path / "images.parquet").read_bytes() == content
 
 
+def with_a_record(run: RunFolder, status: str = "ok") -> Path:
+    run.plan(["a"], shard_size=1)
+    path = run.shards()[0].records_path
+    write_records(path, [ImageRecord("a", 0, 0, "", "error" if status == "error" else "ok")])
+    return path
+
+
 def test_other_settings_are_refused_and_named(run: RunFolder) -> None:
+    with_a_record(run)
     with pytest.raises(RunError, match=r"another ontology;.*--restart.*export"):
-        run.begin({"labeling": {"ontology": "x", "detector": "b"}}, restart=False)
+        run.begin(OTHER, restart=False)
     run.begin(LABELING, restart=False)
 
 
-def test_restart_drops_the_records(run: RunFolder) -> None:
+def test_nothing_labeled_yet_binds_nobody(run: RunFolder) -> None:
     run.plan(["a"], shard_size=1)
-    run.shards()[0].records_path.write_bytes(b"records")
-    run.begin({"labeling": {"ontology": "x", "detector": "b"}}, restart=True)
+    run.begin(OTHER, restart=False)  # say, after a model that was not on this machine
+    assert run.shards() == []
+
+
+def test_another_input_is_refused_unless_the_old_one_is_gone(run: RunFolder, tmp_path: Path) -> None:
+    with_a_record(run)
+    with pytest.raises(RunError, match="holds labels of /, not of /elsewhere"):
+        run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
+    run.write_settings({**LABELING, "input": str(tmp_path / "moved away")})
+    run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
+
+
+def test_restart_drops_the_records(run: RunFolder) -> None:
+    with_a_record(run)
+    run.begin(OTHER, restart=True)
     assert run.record_paths() == []
     assert run.shards() == []
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_only_failed_shards_are_dropped_to_be_tried_again(run: RunFolder, status: str) -> None:
+    path = with_a_record(run, status)
+    run.drop_failed()
+    assert path.exists() == (status == "ok")
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_records_without_their_manifest_are_not_mixed_with_new_ones(run: RunFolder, damage: str) -> None:
+    with_a_record(run)
+    manifest = run.path / "images.parquet"
+    manifest.unlink()
+    if damage == "damaged":
+        manifest.write_bytes(b"")
+    with pytest.raises(RunError, match=f"images.parquet is {damage}.*--restart"):
+        run.plan(["b"], shard_size=1)
 
 
 def test_a_second_process_is_refused_while_the_first_lives(run: RunFolder) -> None:
@@ -89,4 +130,7 @@ def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
     run.path.mkdir()
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunError, match="is damaged"):
+        run.read_settings()
+    (run.path / "run.json").write_text('{"version": 99}')
+    with pytest.raises(RunError, match="is not of version 1"):
         run.read_settings()

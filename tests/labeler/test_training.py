@@ -1,0 +1,101 @@
+"""The training script: what it may show the models, its losses, and that it leaves checkpoints that load."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from labeler.demo import train
+from labeler.demo.losses import mask_loss, set_loss
+from labeler.demo.scene_pool import ScenePool, scene_pool
+from labeler.demo.scenes import HELD_OUT_PAIRS, PAIRS, SEEN_PAIRS, class_name
+from labeler.models import ModelConfig, load_detector, load_segmenter
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
+    return scene_pool(tmp_path_factory.mktemp("pool"), 12, seed=3, pairs=SEEN_PAIRS)
+
+
+def test_boxes_of_a_batch_follow_its_turn(pool: ScenePool) -> None:
+    batches = pool.batches(6, np.random.default_rng(0))
+    for _ in range(6):  # six turns and flips
+        batch = next(batches)
+        for index_map, ids, boxes in zip(batch.index_maps, batch.pair_ids, batch.boxes_xyxy, strict=True):
+            assert len(ids) == len(boxes)
+            for position, box in enumerate((boxes * 320).round().int().tolist()):
+                ys, xs = np.nonzero((index_map == position + 1).numpy())
+                assert box == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_no_caption_names_a_held_out_pair(pool: ScenePool) -> None:
+    rng = np.random.default_rng(0)
+    held_out = {class_name(pair) for pair in HELD_OUT_PAIRS}
+    batches = pool.batches(6, rng)
+    for _ in range(20):
+        batch = next(batches)
+        names = [[class_name(PAIRS[i]) for i in ids] for ids in batch.pair_ids]
+        caption = train.caption_for(batch, names, rng)
+        assert len(caption) == len(set(caption)) <= train.PHRASES
+        assert not held_out & set(caption)
+
+
+def test_set_loss_is_least_for_the_truth() -> None:
+    boxes = torch.tensor([[0.2, 0.2, 0.1, 0.1], [0.7, 0.6, 0.2, 0.3]])
+    token_map = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    logits = torch.full((1, 3, 4), -9.0)
+    logits[0, 2, :2] = 9  # query 2 is the first object, query 0 the second: order must not matter
+    logits[0, 0, 2:] = 9
+    predicted = torch.stack([boxes[1], torch.tensor([0.5, 0.5, 0.1, 0.1]), boxes[0]])[None]
+    right = set_loss(logits, predicted, [token_map], [boxes])
+    assert right == pytest.approx(0, abs=1e-3)
+    swapped = set_loss(logits.flip(1), predicted, [token_map], [boxes])
+    assert swapped > right + 1
+    moved = set_loss(logits, predicted + 0.02, [token_map], [boxes])
+    assert moved > right + 0.1
+    # no object: only the class term is left, and silence costs next to nothing
+    silent = set_loss(torch.full((1, 3, 4), -9.0), predicted, [torch.zeros(0, 4)], [torch.zeros(0, 4)])
+    assert silent == pytest.approx(0, abs=1e-3)
+
+
+def test_mask_loss_weighs_small_and_large_alike() -> None:
+    small, large = torch.zeros(64, 64), torch.zeros(64, 64)
+    small[10:14, 10:14] = 1
+    large[10:42, 10:42] = 1
+    masks, areas = torch.stack([small, large]), torch.tensor([16.0, 1024.0])
+    right = mask_loss((masks - 0.5) * 40, masks, areas)
+    assert right.tolist() == pytest.approx([0, 0], abs=1e-3)
+    half = masks.clone()
+    half[:, :, 12] = 0  # a quarter of the small one
+    half[1, :, 12:18] = 0  # as much of the large one, nearly
+    wrong = mask_loss((half - 0.5) * 40, masks, areas)
+    assert wrong[0] == pytest.approx(wrong[1].item(), rel=0.5)
+
+
+def test_tokenizer_keeps_the_separators() -> None:
+    tokenizer = train.demo_tokenizer()
+    ids = tokenizer("red circle . blue ring ?").input_ids
+    assert [ids[0], ids[3], ids[6], ids[-1]] == [101, 1012, 1029, 102]
+    assert len(tokenizer("crescent", add_special_tokens=False).input_ids) == 1
+    assert tokenizer.unk_token_id not in tokenizer("walrus", add_special_tokens=False).input_ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["detector", "segmenter"])
+def test_the_script_leaves_a_checkpoint_that_loads(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [model, "--minutes", "0.05", "--scenes", "12", "--batch-size", "4", "--pool", str(tmp_path / "pool")]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments, "--output", str(tmp_path / "out")])
+    train.main()
+    config = ModelConfig(str(tmp_path / "out"), str(tmp_path / "out"), device="cpu", floor=0.0001)
+    image = np.zeros((50, 70, 3), dtype=np.uint8)
+    if model == "detector":
+        found = load_detector(config).detect([image], [("red circle", "star")])[0]
+        assert found.scores.shape == (len(found.boxes_xyxy), 2)
+        assert np.isfinite(found.boxes_xyxy).all()
+    else:
+        masks = load_segmenter(config).segment([image], [np.array([[5, 5, 40, 40]], dtype=np.float32)])
+        assert masks[0][0].rle["size"] == [50, 70]
