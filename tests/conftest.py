@@ -194,8 +194,8 @@ def _sam_like(config_class: Any, model_class: Any, processor_class: Any, **decod
 
     config = config_class(
         vision_config=dict(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, output_channels=32, image_size=SIDE,
-            patch_size=8, window_size=4, global_attn_indexes=[1], num_pos_feats=16, initializer_range=0.02,
+            hidden_size=32, num_hidden_layers=3, num_attention_heads=2, output_channels=32, image_size=SIDE,
+            patch_size=8, window_size=4, global_attn_indexes=[0, 2], num_pos_feats=16, initializer_range=0.02,
         ),
         prompt_encoder_config=_PROMPT_ENCODER,
         mask_decoder_config=_MASK_DECODER | decoder,

@@ -1,7 +1,8 @@
 """Train the embedded demo weights from nothing, on scenes of this package alone.
 
-    python -m labeler.demo.train detector  --minutes 90 --output labeler/demo/weights/detector
-    python -m labeler.demo.train segmenter --minutes 45 --output labeler/demo/weights/segmenter
+    python -m labeler.demo.train detector  --minutes 97 --batch-size 12 --output labeler/demo/weights/detector
+    python -m labeler.demo.train sam       --minutes 48 --output sam
+    python -m labeler.demo.train segmenter --minutes 22 --decoder sam --output labeler/demo/weights/segmenter
 
 Runs on a GPU where there is one, else on the CPU. Each run writes an ordinary checkpoint folder (configuration,
 weights, processor) that ``from_pretrained`` and therefore ``labeler --detector FOLDER`` reads. ``--resume`` starts
@@ -10,10 +11,12 @@ from the weights in ``--output``. What departs from a plain fresh model, and why
 * Detector: the fusion layers' scale starts at 0.3, not 1e-4, so that text reaches the image within hundreds of steps.
   The set loss is put on the decoder *and* on the dense encoder outputs, which transformers' own loss leaves without
   gradient. All images of a batch share one caption.
-* Segmenter: a fresh ``SamModel`` has two unrelated positional embeddings where the published one shares them; here
-  they are tied before training, with standard deviation 1 as in segment-anything. ``transformers`` draws all weights
-  with standard deviation 0.02, meant for layers of 768 channels; at 64 they stall, so Xavier's scale is used. Queries
-  and keys of the decoder's cross attention start equal, so that the corner of a box attends to its own place.
+* SAM: a fresh ``SamModel`` has two unrelated positional embeddings where the published one shares them; here they are
+  tied before training, with standard deviation 1 as in segment-anything. ``transformers`` draws all weights with
+  standard deviation 0.02, meant for layers of 768 channels; at 64 they stall, so Xavier's scale is used. Queries and
+  keys of the decoder's cross attention start equal, so that the corner of a box attends to its own place.
+* Segmenter: a small SAM 2, whose decoder sees features of a quarter of the image's resolution and so draws finer edges.
+  Its decoder starts from the SAM trained before, which has learned what a box means; from nothing that takes longest.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +44,14 @@ from transformers import (
     GroundingDinoProcessor,
     MMGroundingDinoConfig,
     MMGroundingDinoForObjectDetection,
+    Sam2Config,
+    Sam2HieraDetConfig,
+    Sam2ImageProcessor,
+    Sam2MaskDecoderConfig,
+    Sam2Model,
+    Sam2Processor,
+    Sam2PromptEncoderConfig,
+    Sam2VisionConfig,
     SamConfig,
     SamImageProcessor,
     SamModel,
@@ -51,7 +63,11 @@ from labeler.demo.scene_pool import SceneBatch, ScenePool, scene_pool
 from labeler.demo.scenes import COLOURS, PAIRS, SEEN_PAIRS, SHAPES, class_name
 
 DETECTOR_SIDE = 160
-SEGMENTER_SIDE = 192
+SAM_SIDE = 192
+SEGMENTER_SIDE = 320
+DECODER: dict[str, Any] = dict(
+    hidden_size=64, num_hidden_layers=2, num_attention_heads=4, mlp_dim=128, iou_head_hidden_dim=64
+)
 PHRASES = 28
 IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 Step = Callable[[Any], Tensor]
@@ -181,7 +197,7 @@ def save_detector(model: Any, tokenizer: BertTokenizer, output: Path) -> None:
 # --- segmenter --------------------------------------------------------------------------------------------------
 
 
-def new_segmenter() -> SamModel:
+def new_sam() -> SamModel:
     config = SamConfig(
         vision_config=dict(
             hidden_size=96,
@@ -189,30 +205,18 @@ def new_segmenter() -> SamModel:
             num_attention_heads=4,
             mlp_ratio=3.0,
             output_channels=64,
-            image_size=SEGMENTER_SIDE,
+            image_size=SAM_SIDE,
             patch_size=8,
             window_size=8,
             global_attn_indexes=[2],
             num_pos_feats=32,
         ),
-        prompt_encoder_config=dict(hidden_size=64, image_size=SEGMENTER_SIDE, patch_size=8, mask_input_channels=8),
-        mask_decoder_config=dict(
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            mlp_dim=128,
-            iou_head_hidden_dim=64,
-            attention_downsample_rate=1,
-        ),
+        prompt_encoder_config=dict(hidden_size=64, image_size=SAM_SIDE, patch_size=8, mask_input_channels=8),
+        mask_decoder_config=DECODER,
     )
     model = SamModel(config)
     nn.init.normal_(model.shared_image_embedding.positional_embedding, std=1.0)
-    model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.reset_parameters()
+    _initialize(model)
     for name, module in model.mask_decoder.named_modules():
         if name.endswith(("cross_attn_token_to_image", "cross_attn_image_to_token", "final_attn_token_to_image")):
             nn.init.orthogonal_(module.q_proj.weight, gain=1.5)
@@ -220,22 +224,83 @@ def new_segmenter() -> SamModel:
     return model
 
 
-def segmenter_step(pool: ScenePool, size: int, device: str, rng: np.random.Generator) -> Step:
+def new_segmenter(decoder: Path) -> Sam2Model:
+    """A SAM 2 with the prompt encoder and mask decoder of the SAM in ``decoder``, as far as both have them."""
+    side = SEGMENTER_SIDE
+    hiera = Sam2HieraDetConfig(
+        hidden_size=32,
+        num_attention_heads=1,
+        image_size=[side, side],
+        patch_kernel_size=[7, 7],
+        patch_stride=[4, 4],
+        patch_padding=[3, 3],
+        query_stride=[2, 2],
+        window_positional_embedding_background_size=[side // 32, side // 32],
+        num_query_pool_stages=2,
+        blocks_per_stage=[1, 2, 3],
+        embed_dim_per_stage=[32, 64, 96],
+        num_attention_heads_per_stage=[1, 2, 4],
+        window_size_per_stage=[8, 4, 10],
+        global_attention_blocks=[4],
+        mlp_ratio=3.0,
+    )
+    config = Sam2Config(
+        vision_config=Sam2VisionConfig(
+            backbone_config=hiera,
+            backbone_channel_list=[96, 64, 32],
+            backbone_feature_sizes=[[side // stride, side // stride] for stride in (4, 8, 16)],
+            fpn_hidden_size=64,
+            fpn_top_down_levels=[0, 1],
+        ),
+        prompt_encoder_config=Sam2PromptEncoderConfig(
+            hidden_size=64, image_size=side, patch_size=16, mask_input_channels=8
+        ),
+        mask_decoder_config=Sam2MaskDecoderConfig(**DECODER, dynamic_multimask_via_stability=False),
+    )
+    model = Sam2Model(config)
+    _initialize(model)
+    # The two families name the same layers differently.
+    points = "prompt_encoder.point_embed"
+    learned = {
+        re.sub(r"(attn(?:_\w+)?)\.out_proj", r"\1.o_proj", name)
+        .replace(".mlp.lin1", ".mlp.proj_in")
+        .replace(".mlp.lin2", ".mlp.proj_out"): value
+        for name, value in SamModel.from_pretrained(decoder, dtype=torch.float32).state_dict().items()
+        if not name.startswith("vision_encoder")
+    }
+    learned[f"{points}.weight"] = torch.cat([learned[f"{points}.{index}.weight"] for index in range(4)])
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in learned.items():
+            if name in own and own[name].shape == value.shape:
+                own[name].copy_(value)
+    return model
+
+
+def _initialize(model: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+    shared, prompts = model.shared_image_embedding, model.prompt_encoder.shared_embedding
+    prompts.positional_embedding.data.copy_(shared.positional_embedding)
+
+
+def segmenter_step(pool: ScenePool, side: int, size: int, device: str, rng: np.random.Generator) -> Step:
     stream = pool.batches(size, rng)
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
 
     def step(model: Any) -> Tensor:
         batch = next(stream)
-        pixels = functional.interpolate(
-            batch.images.to(device), size=(SEGMENTER_SIDE, SEGMENTER_SIDE), mode="bilinear", antialias=True
-        )
+        pixels = functional.interpolate(batch.images.to(device), size=(side, side), mode="bilinear", antialias=True)
         embeddings = model.get_image_embeddings((pixels.float() / 255 - mean) / std)
         counts = [len(boxes) for boxes in batch.boxes_xyxy]
         boxes = torch.zeros(len(pixels), max(counts), 4)  # images of fewer objects get empty boxes, left out below
         for row, true_boxes in zip(boxes, batch.boxes_xyxy, strict=True):
             extent = (true_boxes[:, 2:] - true_boxes[:, :2]).repeat(1, 2)
             jitter = torch.from_numpy(rng.normal(0, 0.05, true_boxes.shape)).float()
-            row[: len(true_boxes)] = (true_boxes + jitter * extent).clamp(0, 1) * SEGMENTER_SIDE
+            row[: len(true_boxes)] = (true_boxes + jitter * extent).clamp(0, 1) * side
         outputs = model(image_embeddings=embeddings, input_boxes=boxes.to(device), multimask_output=False)
         logits = torch.cat([masks[:count, 0] for masks, count in zip(outputs.pred_masks, counts, strict=True)])
         scores = torch.cat([ious[:count, 0] for ious, count in zip(outputs.iou_scores, counts, strict=True)])
@@ -259,18 +324,24 @@ def segmenter_step(pool: ScenePool, size: int, device: str, rng: np.random.Gener
 
 
 def save_segmenter(model: Any, output: Path) -> None:
-    processor = SamProcessor(
-        SamImageProcessor(
-            size={"longest_edge": SEGMENTER_SIDE},
-            mask_size={"longest_edge": SEGMENTER_SIDE // 2},
-            pad_size={"height": SEGMENTER_SIDE, "width": SEGMENTER_SIDE},
-            mask_pad_size={"height": SEGMENTER_SIDE // 2, "width": SEGMENTER_SIDE // 2},
-            image_mean=IMAGE_MEAN,
-            image_std=IMAGE_STD,
-        )
-    )
     copy.deepcopy(model).half().save_pretrained(output)
-    processor.save_pretrained(output)
+    normalize = dict(image_mean=IMAGE_MEAN, image_std=IMAGE_STD)
+    if isinstance(model, SamModel):
+        whole, masks = SAM_SIDE, SAM_SIDE // 2
+        processor = SamImageProcessor(
+            size={"longest_edge": whole},
+            mask_size={"longest_edge": masks},
+            pad_size={"height": whole, "width": whole},
+            mask_pad_size={"height": masks, "width": masks},
+            **normalize,
+        )
+        SamProcessor(processor).save_pretrained(output)
+    else:
+        whole, masks = SEGMENTER_SIDE, SEGMENTER_SIDE // 4
+        processor = Sam2ImageProcessor(
+            size={"height": whole, "width": whole}, mask_size={"height": masks, "width": masks}, **normalize
+        )
+        Sam2Processor(processor).save_pretrained(output)
 
 
 # --- both -------------------------------------------------------------------------------------------------------
@@ -305,13 +376,14 @@ def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["detector", "segmenter"])
+    parser.add_argument("model", choices=["detector", "sam", "segmenter"])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--scenes", type=int, default=8000, help="scenes in the training pool")
     parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="where the pool is kept (0.4 MB a scene)")
+    parser.add_argument("--decoder", type=Path, help="the SAM that the segmenter's decoder starts from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -332,12 +404,19 @@ def main() -> None:
         fit(
             detector, step, lambda m: save_detector(m, tokenizer, args.output), args.minutes, args.learning_rate or 4e-4
         )
+        return
+    if args.resume:
+        auto = SamModel if args.model == "sam" else Sam2Model
+        segmenter = auto.from_pretrained(args.output, dtype=torch.float32)
+    elif args.model == "sam":
+        segmenter = new_sam()
+    elif args.decoder:
+        segmenter = new_segmenter(args.decoder)
     else:
-        segmenter = (SamModel.from_pretrained(args.output, dtype=torch.float32) if args.resume else new_segmenter()).to(
-            device
-        )
-        step = segmenter_step(every_pair, args.batch_size, device, rng)
-        fit(segmenter, step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 2e-3)
+        parser.error("segmenter needs --decoder, the output of `train sam`")
+    side = SAM_SIDE if args.model == "sam" else SEGMENTER_SIDE
+    step = segmenter_step(every_pair, side, args.batch_size, device, rng)
+    fit(segmenter.to(device), step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 2e-3)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def test_half_precision_weights_are_read_as_fp32(checkpoint: Checkpoint, tmp_pat
     shutil.copytree(checkpoint("sam"), tmp_path / "half")
     weights = tmp_path / "half" / "model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    rewritten(dtype="float16")(tmp_path / "half")
     assert {parameter.dtype for parameter in load("sam", tmp_path / "half").model.parameters()} == {torch.float32}
 
 

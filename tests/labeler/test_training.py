@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import SamModel
 
 from labeler.demo import train
 from labeler.demo.losses import mask_loss, set_loss
@@ -84,18 +85,30 @@ def test_tokenizer_keeps_the_separators() -> None:
     assert tokenizer.unk_token_id not in tokenizer("walrus", add_special_tokens=False).input_ids
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["detector", "segmenter"])
-def test_the_script_leaves_a_checkpoint_that_loads(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [model, "--minutes", "0.05", "--scenes", "12", "--batch-size", "4", "--pool", str(tmp_path / "pool")]
-    monkeypatch.setattr(sys, "argv", ["train", *arguments, "--output", str(tmp_path / "out")])
+def run_script(monkeypatch: pytest.MonkeyPatch, folder: Path, model: str, *more: str) -> ModelConfig:
+    arguments = [model, "--minutes", "0.05", "--scenes", "12", "--batch-size", "4", "--pool", str(folder / "pool")]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments, "--output", str(folder / model), *more])
     train.main()
-    config = ModelConfig(str(tmp_path / "out"), str(tmp_path / "out"), device="cpu", floor=0.0001)
-    image = np.zeros((50, 70, 3), dtype=np.uint8)
-    if model == "detector":
-        found = load_detector(config).detect([image], [("red circle", "star")])[0]
-        assert found.scores.shape == (len(found.boxes_xyxy), 2)
-        assert np.isfinite(found.boxes_xyxy).all()
-    else:
-        masks = load_segmenter(config).segment([image], [np.array([[5, 5, 40, 40]], dtype=np.float32)])
+    return ModelConfig(str(folder / model), str(folder / model), device="cpu", floor=0.0001)
+
+
+@pytest.mark.slow
+def test_a_trained_detector_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_script(monkeypatch, tmp_path, "detector")
+    found = load_detector(config).detect([np.zeros((50, 70, 3), dtype=np.uint8)], [("red circle", "star")])[0]
+    assert found.scores.shape == (len(found.boxes_xyxy), 2)
+    assert np.isfinite(found.boxes_xyxy).all()
+
+
+@pytest.mark.slow
+def test_a_trained_segmenter_loads_and_has_the_sam_s_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, boxes = np.zeros((50, 70, 3), dtype=np.uint8), np.array([[5, 5, 40, 40]], dtype=np.float32)
+    for model, more in (("sam", ()), ("segmenter", ("--decoder", str(tmp_path / "sam")))):
+        config = run_script(monkeypatch, tmp_path, model, *more)
+        masks = load_segmenter(config).segment([image], [boxes])
         assert masks[0][0].rle["size"] == [50, 70]
+    sam, fresh = SamModel.from_pretrained(tmp_path / "sam"), train.new_segmenter(tmp_path / "sam")
+    ours = fresh.mask_decoder.transformer.layers[1].cross_attn_token_to_image.o_proj.weight
+    theirs = sam.mask_decoder.transformer.layers[1].cross_attn_token_to_image.out_proj.weight.float()
+    assert torch.equal(ours, theirs)
+    assert torch.equal(fresh.prompt_encoder.point_embed.weight[2], sam.prompt_encoder.point_embed[2].weight[0].float())
