@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTION_BUDGET, DETECTORS, WORDS, make_image
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_models import CAPTION_BUDGET, DETECTORS, WORDS, make_image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from labeler.detectors import Detections, Detector

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_image
 from numpy.typing import NDArray
+from tiny_models import make_image
 
 from labeler.detectors import Detections, Detector, Image, Prompts
 from labeler.labelers import GroundedSamLabeler

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import DETECTORS, SEGMENTERS
 from safetensors.torch import load_file, save_file
+from tiny_models import DETECTORS, SEGMENTERS
 
 from labeler import detectors
 from labeler.errors import LabelerError, ModelError, UsageError

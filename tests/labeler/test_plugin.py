@@ -33,7 +33,6 @@ from labeler.masks import rle_to_mask
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology, OntologyError
-from workflows.export import split_of
 
 # The gate open: what is tested here is the way of the detections, not their worth.
 OPEN = QualityConfig.from_dict(dict.fromkeys(QualityConfig().to_dict(), 0))
@@ -351,7 +350,7 @@ def test_label_returns_what_predict_finds_in_compact_masks(model: GroundedSAM, f
         if len(expected):
             assert_equal(annotation, expected)
         name = Path(path).name
-        split = {"train": "train", "val": "valid"}[split_of(name, 0.2, 0)]
+        split = "valid" if in_validation(name, 0.2, 0) else "train"
         assert (folder.parent / "out" / split / "images" / name).read_bytes() == before[name]
         assert (folder.parent / "out" / split / "labels" / name).with_suffix(".txt").exists()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

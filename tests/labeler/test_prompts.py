@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import BERT_SEPARATORS, WORDS, bert_tokenizer
+from tiny_models import BERT_SEPARATORS, WORDS, bert_tokenizer
 
 from labeler.errors import UsageError
 from labeler.prompts import SEPARATOR_IDS, Caption, pack_prompts

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SEGMENTERS, make_boxes, make_image
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_models import SEGMENTERS, make_boxes, make_image
 from transformers import AutoModelForMaskGeneration, AutoProcessor
 
 from labeler import segmenters
@@ -225,7 +225,7 @@ MEASURE = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
 import torch
-from conftest import make_boxes, make_image
+from tiny_models import make_boxes, make_image
 from labeler.models import ModelConfig, load_segmenter
 
 torch.set_num_threads(1)
