@@ -20,6 +20,8 @@ MODEL_MODULES = {
     "labeler/models.py",
     "labeler/demo/losses.py",
     "labeler/demo/scene_pool.py",
+    "labeler/demo/tiny_detector.py",
+    "labeler/demo/tiny_segmenter.py",
     "labeler/demo/train.py",
 }
 OWNERS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from labeler.demo.scenes import MAX_OBJECTS, PAIRS, Pair, make_scene, scene_rng
 
 SIDE = 320
+Step = Callable[[Any], Tensor]  # a model to the loss of its next batch
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import SamModel
 
-from labeler.demo import train
+from labeler.demo import tiny_detector, tiny_segmenter, train
 from labeler.demo.losses import mask_loss, set_loss
 from labeler.demo.scene_pool import ScenePool, scene_pool
 from labeler.demo.scenes import HELD_OUT_PAIRS, PAIRS, SEEN_PAIRS, class_name
@@ -40,8 +40,8 @@ def test_no_caption_names_a_held_out_pair(pool: ScenePool) -> None:
     for _ in range(20):
         batch = next(batches)
         names = [[class_name(PAIRS[i]) for i in ids] for ids in batch.pair_ids]
-        caption = train.caption_for(batch, names, rng)
-        assert len(caption) == len(set(caption)) <= train.PHRASES
+        caption = tiny_detector.caption_for(batch, names, rng)
+        assert len(caption) == len(set(caption)) <= tiny_detector.PHRASES
         assert not held_out & set(caption)
 
 
@@ -78,7 +78,7 @@ def test_mask_loss_weighs_small_and_large_alike() -> None:
 
 
 def test_tokenizer_keeps_the_separators() -> None:
-    tokenizer = train.demo_tokenizer()
+    tokenizer = tiny_detector.demo_tokenizer()
     ids = tokenizer("red circle . blue ring ?").input_ids
     assert [ids[0], ids[3], ids[6], ids[-1]] == [101, 1012, 1029, 102]
     assert len(tokenizer("crescent", add_special_tokens=False).input_ids) == 1
@@ -107,7 +107,7 @@ def test_a_trained_segmenter_loads_and_has_the_sam_s_decoder(tmp_path: Path, mon
         config = run_script(monkeypatch, tmp_path, model, *more)
         masks = load_segmenter(config).segment([image], [boxes])
         assert masks[0][0].rle["size"] == [50, 70]
-    sam, fresh = SamModel.from_pretrained(tmp_path / "sam"), train.new_segmenter(tmp_path / "sam")
+    sam, fresh = SamModel.from_pretrained(tmp_path / "sam"), tiny_segmenter.new_segmenter(tmp_path / "sam")
     ours = fresh.mask_decoder.transformer.layers[1].cross_attn_token_to_image.o_proj.weight
     theirs = sam.mask_decoder.transformer.layers[1].cross_attn_token_to_image.out_proj.weight.float()
     assert torch.equal(ours, theirs)
