@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.table import Table
 
 from labeler.errors import LabelerError, UsageError
 from ontologies import OntologyError, OntologyWarning
@@ -200,14 +199,11 @@ def _demo(options: dict[str, Any], console: Console) -> int:
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.models import PRESETS, is_on_this_machine
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("preset", "detector", "segmenter", "here", "for"):
-        table.add_column(name, overflow="fold")
     for name, preset in PRESETS.items():
-        here = [is_on_this_machine(source) for source in (preset.detector, preset.segmenter)]
-        told = "yes" if all(here) else "in part" if any(here) else "no"
-        table.add_row(name, preset.detector, preset.segmenter, told, preset.about)
-    console.print(table)
+        console.print(f"[bold]{name}[/bold]: {preset.about}", highlight=False)
+        for role, source in (("detector", preset.detector), ("segmenter", preset.segmenter)):
+            here = "on this machine" if is_on_this_machine(source) else "to be fetched"
+            console.print(f"  {role:9}  {source}  ({here})", highlight=False, markup=False)
     console.print("Any other checkpoint of these families: --detector and --segmenter take a hub id or a folder.")
     return OK
 
