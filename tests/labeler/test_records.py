@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas
 import pyarrow.parquet as pq
@@ -43,6 +44,14 @@ def test_pandas_alone_reads_them(tmp_path: Path) -> None:
     mask = coco_mask.decode({"size": [6, 8], "counts": first["rle_counts"]})
     assert np.array_equal(mask, np.eye(6, 8))
     assert list(first["box_xyxy"]) == [0.5, 1.25, 6.0, 5.0]
+
+
+def test_duckdb_alone_reads_them(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.parquet", RECORDS)
+    query = (
+        f"select i.prompt, i.area from (select unnest(instances) i from '{tmp_path}/*.parquet') order by i.score desc"
+    )
+    assert duckdb.sql(query).fetchall() == [("big dog", 6), ("cat", 6)]
 
 
 def test_many_row_groups_keep_their_order(tmp_path: Path) -> None:
