@@ -48,13 +48,9 @@ def test_pandas_alone_reads_them(tmp_path: Path) -> None:
 
 def test_duckdb_alone_reads_them(tmp_path: Path) -> None:
     write_records(tmp_path / "a.parquet", RECORDS)
-    query = (
-        f"select i.prompt, i.area from (select unnest(instances) i from '{tmp_path}/*.parquet') order by i.score desc"
-    )
-    assert duckdb.sql(f"select i.prompt, i.area from {found} order by i.score desc").fetchall() == [
-        ("big dog", 6),
-        ("cat", 6),
-    ]
+    instances = f"(select unnest(instances) i from '{tmp_path}/*.parquet')"
+    found = duckdb.sql(f"select i.prompt, i.area from {instances} order by i.score desc").fetchall()
+    assert found == [("big dog", 6), ("cat", 6)]
 
 
 def test_many_row_groups_keep_their_order(tmp_path: Path) -> None:
