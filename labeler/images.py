@@ -27,6 +27,8 @@ from labeler.errors import ImageError, UsageError
 
 logger = logging.getLogger(__name__)
 
+# Ultralytics, once imported, replaces Image.open by one that installs packages when it meets a file it cannot read.
+_pillow_open = Image.open
 # Documents, vector drawings and stubs: Pillow identifies these, but has no pixels for them or starts a program.
 _NOT_RASTER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 # EXIF orientation -> what sets the image upright: transpose, then the steps in which to take rows and columns.
@@ -239,7 +241,7 @@ def _check_is_file(path: str | Path) -> None:
 
 def _open(file: BinaryIO) -> Image.Image:
     Image.init()
-    return Image.open(file, formats=[name for name in Image.ID if name not in _NOT_RASTER])
+    return _pillow_open(file, formats=[name for name in Image.ID if name not in _NOT_RASTER])
 
 
 def _orientation(image: Image.Image) -> int:

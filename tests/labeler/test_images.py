@@ -528,7 +528,7 @@ def test_whatever_a_decoder_raises(
 
     path = tmp_path / "image.png"
     path.write_bytes(scene("PNG"))
-    monkeypatch.setattr(Image, "open", fail)
+    monkeypatch.setattr("labeler.images._pillow_open", fail)
     for read in (read_image, image_size):
         with pytest.raises(ImageError) as caught:
             read(path)
