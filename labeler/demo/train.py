@@ -2,8 +2,8 @@
 
     python -m labeler.demo.train detector  --minutes 97 --batch-size 12 --output labeler/demo/weights/detector
     python -m labeler.demo.train detector  --minutes 19 --batch-size 12 --output labeler/demo/weights/detector --resume
-    python -m labeler.demo.train sam       --minutes 48 --output sam
-    python -m labeler.demo.train segmenter --minutes 22 --decoder sam --output labeler/demo/weights/segmenter
+    python -m labeler.demo.train segmenter --minutes 15 --side 160 --output labeler/demo/weights/segmenter
+    python -m labeler.demo.train segmenter --minutes 70 --output labeler/demo/weights/segmenter --resume
 
 Runs on a GPU where there is one, else on the CPU. Each run writes an ordinary checkpoint folder (configuration,
 weights, processor) that ``from_pretrained`` and therefore ``labeler --detector FOLDER`` reads. ``--resume`` starts
@@ -24,19 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import MMGroundingDinoForObjectDetection, Sam2Model, SamModel
+from transformers import MMGroundingDinoForObjectDetection, Sam2Model
 
 from labeler.demo.scene_pool import Step, scene_pool
 from labeler.demo.scenes import PAIRS, SEEN_PAIRS
 from labeler.demo.tiny_detector import demo_tokenizer, detector_step, new_detector, save_detector
-from labeler.demo.tiny_segmenter import (
-    SAM_SIDE,
-    SEGMENTER_SIDE,
-    new_sam,
-    new_segmenter,
-    save_segmenter,
-    segmenter_step,
-)
+from labeler.demo.tiny_segmenter import SIDE, new_segmenter, save_segmenter, segmenter_config, segmenter_step
 
 
 def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float) -> None:
@@ -68,14 +61,14 @@ def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["detector", "sam", "segmenter"])
+    parser.add_argument("model", choices=["detector", "segmenter"])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--scenes", type=int, default=8000, help="scenes in the training pool")
     parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="where the pool is kept (0.4 MB a scene)")
-    parser.add_argument("--decoder", type=Path, help="the SAM that the segmenter's decoder starts from")
+    parser.add_argument("--side", type=int, default=SIDE, help="pixels of the segmenter's input, a multiple of 32")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -97,18 +90,14 @@ def main() -> None:
             detector, step, lambda m: save_detector(m, tokenizer, args.output), args.minutes, args.learning_rate or 4e-4
         )
         return
-    if args.resume:
-        auto = SamModel if args.model == "sam" else Sam2Model
-        segmenter = auto.from_pretrained(args.output, dtype=torch.float32)
-    elif args.model == "sam":
-        segmenter = new_sam()
-    elif args.decoder:
-        segmenter = new_segmenter(args.decoder)
-    else:
-        parser.error("segmenter needs --decoder, the output of `train sam`")
-    side = SAM_SIDE if args.model == "sam" else SEGMENTER_SIDE
-    step = segmenter_step(every_pair, side, args.batch_size, device, rng)
-    fit(segmenter.to(device), step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 2e-3)
+    segmenter = (
+        Sam2Model.from_pretrained(args.output, config=segmenter_config(args.side), dtype=torch.float32)
+        if args.resume
+        else new_segmenter(args.side)
+    )
+    segmenter.set_attn_implementation("eager")  # the fused kernels lose time where keys are a handful of prompt tokens
+    step = segmenter_step(every_pair, args.side, args.batch_size, device, rng)
+    fit(segmenter.to(device), step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 1e-3)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import SamModel
+from transformers import Sam2Model
 
 from labeler.demo import tiny_detector, tiny_segmenter, train
 from labeler.demo.losses import mask_loss, set_loss
@@ -101,14 +101,30 @@ def test_a_trained_detector_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_a_trained_segmenter_loads_and_has_the_sam_s_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_segmenter_loads_and_goes_on_at_another_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, boxes = np.zeros((50, 70, 3), dtype=np.uint8), np.array([[5, 5, 40, 40]], dtype=np.float32)
-    for model, more in (("sam", ()), ("segmenter", ("--decoder", str(tmp_path / "sam")))):
-        config = run_script(monkeypatch, tmp_path, model, *more)
+    for side, more in (("64", ()), ("96", ("--resume",))):
+        config = run_script(monkeypatch, tmp_path, "segmenter", "--side", side, *more)
         masks = load_segmenter(config).segment([image], [boxes])
         assert masks[0][0].rle["size"] == [50, 70]
-    sam, fresh = SamModel.from_pretrained(tmp_path / "sam"), tiny_segmenter.new_segmenter(tmp_path / "sam")
-    ours = fresh.mask_decoder.transformer.layers[1].cross_attn_token_to_image.o_proj.weight
-    theirs = sam.mask_decoder.transformer.layers[1].cross_attn_token_to_image.out_proj.weight.float()
-    assert torch.equal(ours, theirs)
-    assert torch.equal(fresh.prompt_encoder.point_embed.weight[2], sam.prompt_encoder.point_embed[2].weight[0].float())
+    small, large = (
+        Sam2Model(tiny_segmenter.segmenter_config(side)).vision_encoder.state_dict()
+        for side in (64, tiny_segmenter.SIDE)
+    )
+    assert {name: value.shape for name, value in small.items()} == {n: v.shape for n, v in large.items()}
+
+
+def test_a_step_reaches_every_weight_that_is_used(pool: ScenePool) -> None:
+    rng = np.random.default_rng(0)
+    segmenter = tiny_segmenter.new_segmenter(64)
+    tiny_segmenter.segmenter_step(pool, 64, 4, "cpu", rng)(segmenter).backward()
+    assert not without_gradient(segmenter.vision_encoder)
+    assert not without_gradient(segmenter.mask_decoder.transformer)
+    tokenizer = tiny_detector.demo_tokenizer()
+    detector = tiny_detector.new_detector(tokenizer)
+    tiny_detector.detector_step((pool, pool), tokenizer, 4, "cpu", rng)(detector).backward()
+    assert not without_gradient(detector)
+
+
+def without_gradient(model: torch.nn.Module) -> list[str]:
+    return [name for name, weights in model.named_parameters() if weights.grad is None]
