@@ -1,13 +1,16 @@
 """Train the embedded demo weights from nothing, on scenes of this package alone.
 
-    python -m labeler.demo.train detector  --minutes 97 --batch-size 12 --output labeler/demo/weights/detector
-    python -m labeler.demo.train detector  --minutes 19 --batch-size 12 --output labeler/demo/weights/detector --resume
-    python -m labeler.demo.train segmenter --minutes 15 --side 160 --output labeler/demo/weights/segmenter
-    python -m labeler.demo.train segmenter --minutes 70 --output labeler/demo/weights/segmenter --resume
+    d="labeler/demo/weights/detector --batch-size 12 --scenes 10000"
+    s="labeler/demo/weights/segmenter --scenes 10000"
+    python -m labeler.demo.train detector  --minutes 97 --output $d
+    python -m labeler.demo.train detector  --minutes 19 --output $d --resume
+    python -m labeler.demo.train detector  --minutes 85 --output $d --resume --learning-rate 3e-4
+    python -m labeler.demo.train segmenter --minutes 15 --output $s --side 160
+    python -m labeler.demo.train segmenter --minutes 70 --output $s --resume
 
-Runs on a GPU where there is one, else on the CPU. Each run writes an ordinary checkpoint folder (configuration,
-weights, processor) that ``from_pretrained`` and therefore ``labeler --detector FOLDER`` reads. ``--resume`` starts
-from the weights in ``--output``.
+These made the embedded weights, on one CPU core each. A GPU is used where there is one. Each run writes an ordinary
+checkpoint folder (configuration, weights, processor) that ``from_pretrained`` and therefore ``labeler --detector
+FOLDER`` reads. ``--resume`` starts from the weights in ``--output``.
 
 What departs from a plain fresh model is told in ``tiny_detector.py`` and ``tiny_segmenter.py``.
 """
