@@ -22,7 +22,8 @@ from labeler.errors import UsageError
 from workflows.submission import Submission, is_uri, submission_from
 
 CONFIG_FOLDER = "/etc/labeler"
-HEAD = {"cpu": "2", "memory": "8Gi"}  # Ray Data's own tasks run here, beside the workers
+SPARE_CPUS = 2  # for Ray Data's own tasks, beside the workers
+HEAD = {"cpu": str(SPARE_CPUS), "memory": "8Gi"}
 SUBMITTER = {"cpu": "1", "memory": "2Gi"}
 WORKER_CPUS = 4
 KEPT_SECONDS = 3600  # a finished cluster stays that long, for a look at its logs
@@ -157,7 +158,7 @@ def _ray_cron_job(job: Submission, pods: ManifestConfig, name: str, address: str
 def _cron_job(job: Submission, pods: ManifestConfig, name: str, address: str | None) -> tuple[str, str, Manifest]:
     if address is None:
         command, final = ["labeler", "label", *job.arguments(CONFIG_FOLDER)], LABEL_IS_FINAL
-        resources = _models_resources(job, pods, job.flags.get("workers", 1))
+        resources = _models_resources(job, pods, job.flags.get("workers", 1), SPARE_CPUS)
     else:
         own = ["--name", name, "--address", address]
         command, final = ["labeler", "submit", *job.arguments(CONFIG_FOLDER), *own], SUBMIT_IS_FINAL
@@ -178,10 +179,10 @@ def _cron_job(job: Submission, pods: ManifestConfig, name: str, address: str | N
 KINDS = {"rayjob": _ray_job, "raycronjob": _ray_cron_job, "cronjob": _cron_job}
 
 
-def _models_resources(job: Submission, pods: ManifestConfig, workers: int) -> dict[str, str]:
+def _models_resources(job: Submission, pods: ManifestConfig, workers: int, spare_cpus: int = 0) -> dict[str, str]:
     """What a pod with that many workers needs."""
     cpus, gpus = job.flags.get("cpus_per_worker", WORKER_CPUS), job.flags.get("gpus_per_worker", 1)
-    resources = {"cpu": str(math.ceil(workers * cpus)), "memory": pods.memory}
+    resources = {"cpu": str(math.ceil(workers * cpus) + spare_cpus), "memory": pods.memory}
     return resources | ({GPU: str(math.ceil(workers * gpus))} if gpus else {})
 
 

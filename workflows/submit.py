@@ -36,7 +36,9 @@ RETRIES, RETRY_SECONDS = 30, 2.0
 
 
 def add_submit_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("job")
+    group = parser.add_argument_group(
+        "job", f"--address is that of the cluster's Jobs API (default: RAY_ADDRESS, or {DEFAULT_ADDRESS})"
+    )
     group.add_argument("--name", help="one job of a name runs at a time (default: made from the output's location)")
     group.add_argument("--no-wait", action="store_true", help="print the run's id and leave; its log is not followed")
     add_manifest_flags(parser)
