@@ -29,7 +29,7 @@ OWNERS = {
     "torchvision": MODEL_MODULES,
     "transformers": MODEL_MODULES,
     "huggingface_hub": {"labeler/models.py"},
-    "ray": {"workflows/engines.py"},
+    "ray": {"workflows/engines.py", "workflows/submit.py"},
     "autodistill": {"labeler/plugin.py", "labeler/labelers.py", "labeler/formats/autodistill.py"},
 }
 HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision")

@@ -85,7 +85,8 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    from workflows.config import add_export_flags, add_model_flags, add_ontology_flags
+    from workflows.config import add_engine_flags, add_export_flags, add_model_flags, add_ontology_flags
+    from workflows.submit import add_submit_flags
 
     parser = argparse.ArgumentParser(
         prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
@@ -112,7 +113,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
     add_ontology_flags(label)
     add_model_flags(label)
+    add_engine_flags(label)
     add_export_flags(label)
+
+    text = "Run the same labeling on a Ray cluster: takes the flags of label and its own."
+    commands["submit"] = subparsers.add_parser(
+        "submit", help=text, description=text, parents=[label], add_help=False, argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )  # fmt: skip
+    add_submit_flags(commands["submit"])
 
     export = command(
         "export", "Write the dataset anew from the records: other thresholds, split or format; no model runs."
@@ -196,6 +205,12 @@ def _demo(options: dict[str, Any], console: Console) -> int:
     return run_demo(options.get("output", Path("labeler-demo")), options.get("scenes", 60), console)
 
 
+def _submit(options: dict[str, Any], console: Console) -> int:
+    from workflows.submit import run_submit
+
+    return run_submit(options)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.models import PRESETS, is_on_this_machine
 
@@ -208,7 +223,7 @@ def _models(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-_COMMANDS = {"demo": _demo, "label": _label, "export": _export, "models": _models}
+_COMMANDS = {"demo": _demo, "label": _label, "export": _export, "models": _models, "submit": _submit}
 
 
 if __name__ == "__main__":

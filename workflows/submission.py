@@ -1,0 +1,84 @@
+"""What is handed over when a labeling is to run elsewhere: its place, its flags and its ontology, never an image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from labeler.errors import UsageError
+from ontologies import Ontology, write_ontology
+from workflows.config import export_from, model_from, ontology_from
+from workflows.label import check_floor
+
+NAME = r"[a-z]([a-z0-9-]{0,34}[a-z0-9])?"  # KubeRay's RayCronJob allows no more, for what it appends
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A labeling that is to run elsewhere.
+
+    Attributes:
+        images, output: URIs, or absolute paths as the place of the run has them.
+        engine: of the ``label`` command there; None for its default.
+        flags: the other flags of that command, by name.
+    """
+
+    images: str
+    output: str
+    ontology: Ontology
+    engine: str | None
+    flags: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Put the configuration into ``folder``: ``job.toml`` and ``ontology.toml``."""
+        named = {name.replace("_", "-"): value for name, value in self.flags.items()}
+        (folder / "job.toml").write_text(tomli_w.dumps(named), encoding="utf-8")
+        write_ontology(folder / "ontology.toml", self.ontology)
+
+    def arguments(self, folder: str = "") -> list[str]:
+        """What ``labeler label`` is told where ``write`` has written to ``folder``; "" is the working directory."""
+        files = [os.path.join(folder, name) for name in ("job.toml", "ontology.toml")]
+        engine = ["--engine", self.engine] if self.engine else []
+        return [self.images, "-o", self.output, "--config", files[0], "--ontology", files[1], *engine]
+
+
+def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Submission:
+    """What the flags of ``label`` in ``options`` ask for; ``place`` says what a location is called where it runs.
+
+    Raises:
+        UsageError: a flag cannot be meant. No cluster should be needed to find that out.
+    """
+    ontology = ontology_from(options)
+    if ontology is None:
+        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
+    check_floor(model_from(options).floor, export_from(options).quality, ontology)
+    named_apart = ("images", "output", "engine", "config", "classes", "ontology")
+    flags = {name: value for name, value in options.items() if name not in named_apart}
+    for role in ("detector", "segmenter"):
+        model = str(flags.get(role, ""))
+        if model.startswith((".", "/", "~")) or os.path.isdir(model):
+            flags[role] = place(model)
+    images, output = place(str(options["images"])), place(str(options["output"]))
+    return Submission(images, output, ontology, options.get("engine"), flags)
+
+
+def is_uri(location: str) -> bool:
+    return "://" in location
+
+
+def absolute(location: str) -> str:
+    """A path made absolute, since the job runs in another folder; a URI as it is."""
+    return location if is_uri(location) else os.path.abspath(os.path.expanduser(location))
+
+
+def name_for(output: str) -> str:
+    """The same name for the same output, so that a second start meets the first."""
+    last = re.sub(r"[^a-z0-9]+", "-", output.rstrip("/").rpartition("/")[2].lower()).strip("-")[:20].strip("-")
+    return f"labeler-{last or 'job'}-{hashlib.sha256(output.encode()).hexdigest()[:6]}"

@@ -1,0 +1,222 @@
+"""``labeler submit``: the ``label`` command on a Ray cluster, by Ray's Jobs API.
+
+The configuration travels in the job's working directory; images, models and the dataset stay where the cluster finds
+them. Each start under a name is a run of its own, NAME-1, NAME-2, …: Ray does not support giving an id a second time,
+and two starts at once collide on the number, so that only one of them begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import re
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeler.errors import UsageError
+from workflows.manifests import add_manifest_flags, manifest, take_manifest_flags
+from workflows.submission import NAME, Submission, absolute, is_uri, name_for, submission_from
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+COMMAND_NOT_FOUND, INTERRUPTED = 127, 130
+QUIET_SECONDS = 30.0  # a proxy may drop a silent connection without a word, so a new one is made after this
+RETRIES, RETRY_SECONDS = 30, 2.0
+
+
+def add_submit_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "job", f"--address is that of the cluster's Jobs API (default: RAY_ADDRESS, or {DEFAULT_ADDRESS})"
+    )
+    group.add_argument("--name", help="one job of a name runs at a time (default: made from the output's location)")
+    group.add_argument("--no-wait", action="store_true", help="print the run's id and leave; its log is not followed")
+    add_manifest_flags(parser)
+
+
+def run_submit(options: dict[str, Any]) -> int:
+    """The ``submit`` command; its exit code is returned, which is the job's if that is waited for."""
+    options = dict(options)
+    name = options.pop("name", None) or name_for(absolute(str(options["output"])))
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"--name {name}: use lower-case letters, digits and hyphens, 36 at most, a letter first")
+    address, no_wait = options.pop("address", None), options.pop("no_wait", False)
+    kind = options.pop("print_manifest", None)
+    pods = take_manifest_flags(options)
+    if kind:
+        print(manifest(kind, options, pods, name, address), end="")
+        return 0
+    if pods:
+        flag = next(iter(pods)).replace("_", "-")
+        raise UsageError(f"--{flag} is for a manifest; add --print-manifest rayjob, raycronjob or cronjob")
+    address = _address(address)
+    job = submission_from({"engine": "ray", **options}, absolute)
+    return submit(job, name, address, wait=not no_wait)
+
+
+def submit(job: Submission, name: str, address: str = DEFAULT_ADDRESS, wait: bool = True) -> int:
+    """Start ``job``, and follow it to its end if ``wait``.
+
+    Args:
+        address: of the cluster's Jobs API, or whatever else Ray makes one of.
+
+    Returns:
+        The exit code of ``labeler label`` on the cluster; 130 if that or the waiting was stopped; 0 without ``wait``.
+
+    Raises:
+        UsageError: there is no cluster at ``address``, it refuses the token, has no labeler or could not start the job,
+            or a run of that name is under way.
+    """
+    with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
+        job.write(Path(folder))
+        with _in_one_line(address):
+            from ray.job_submission import JobSubmissionClient
+
+            for handler in logging.getLogger("ray").handlers:
+                handler.setLevel(logging.WARNING)  # how a package travels is nobody's concern
+            client = JobSubmissionClient(address)
+            run = _start(client, job, folder, name, address)
+    paths = " and ".join(location for location in (job.images, job.output) if not is_uri(location))
+    _say(f"started {run} on {address}{paths and f', which must see {paths}'}")
+    if not wait:
+        _say(f"to follow its log: ray job logs --follow {run} --address {address}")
+        print(run)
+        return 0
+    try:
+        with _in_one_line(address):
+            details = _follow(client, run)
+    except KeyboardInterrupt:
+        _say(f"{run} goes on without being followed; to stop it: ray job stop {run} --address {address}")
+        return INTERRUPTED
+    return _exit_code(details, run)
+
+
+def _address(given: str | None) -> str:
+    if given is None:
+        return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
+    if not is_uri(given):
+        raise UsageError(f"--address {given}: write it as a URL, such as {DEFAULT_ADDRESS}")
+    os.environ["RAY_API_SERVER_ADDRESS"] = given  # the variable goes before what Ray's client is told
+    return given
+
+
+def _start(client: JobSubmissionClient, job: Submission, folder: str, name: str, address: str) -> str:
+    """The id of the new run, which works in a copy of ``folder``."""
+    runs = {}
+    for details in client.list_jobs():
+        if found := re.fullmatch(rf"{name}-(\d+)", details.submission_id or ""):
+            runs[int(found[1])] = details
+    for number, details in runs.items():
+        if not details.status.is_terminal():
+            raise _under_way(f"{name}-{number}", address)
+    run = f"{name}-{max(runs, default=0) + 1}"
+    command = shlex.join(["labeler", "label", *job.arguments()])
+    try:
+        client.submit_job(entrypoint=command, submission_id=run, runtime_env={"working_dir": folder})
+    except RuntimeError as error:
+        if "already exists" in str(error):  # another start came in between
+            raise _under_way(run, address) from None
+        raise
+    return run
+
+
+def _under_way(run: str, address: str) -> UsageError:
+    return UsageError(
+        f"{run} is under way; wait, stop it (ray job stop {run} --address {address}), or take another --name"
+    )
+
+
+def _follow(client: JobSubmissionClient, run: str) -> JobDetails:
+    """Show the log until the run has ended, whatever becomes of the connection in between."""
+    shown = failures = 0
+    while True:
+        shown = asyncio.run(_show_log(client, run, shown))
+        try:
+            details = client.get_job_info(run)
+            failures = 0
+        except (OSError, RuntimeError):
+            failures += 1
+            if failures > RETRIES:
+                raise
+        else:
+            if details.status.is_terminal():
+                break
+        time.sleep(RETRY_SECONDS)
+    rest = ""
+    with suppress(OSError, RuntimeError):  # the exit code counts more than the end of the log
+        rest = client.get_job_logs(run)[shown:]
+    sys.stdout.write(rest)
+    return details
+
+
+async def _show_log(client: JobSubmissionClient, run: str, shown: int) -> int:
+    """Write the log from its character ``shown`` on, until it ends or the connection does; how far it came."""
+    seen = 0
+    log = client.tail_job_logs(run)
+    while True:
+        try:
+            text = await asyncio.wait_for(anext(log), QUIET_SECONDS)
+        except Exception:  # the end, silence, or whatever cut the connection: the run's status tells them apart
+            return shown
+        seen += len(text)
+        if seen > shown:
+            sys.stdout.write(text[shown - seen :])
+            sys.stdout.flush()
+            shown = seen
+
+
+def _exit_code(details: JobDetails, run: str) -> int:
+    status, code = details.status.name, details.driver_exit_code
+    if status == "STOPPED":
+        _say(f"{run} was stopped")
+        return INTERRUPTED
+    if status == "SUCCEEDED":
+        return 0
+    if code is None:
+        raise UsageError(f"{run} failed: {_cause(details.message)}")
+    if code == COMMAND_NOT_FOUND:
+        wanted = f"autodistill-labeler=={version('autodistill-labeler')}"
+        raise UsageError(f"{run}: the cluster has no labeler command; install {wanted} where its nodes run")
+    if code not in (1, 2, 3):  # for these, labeler itself has said why
+        _say(f"{run} broke off with exit code {code}")
+    return 128 - code if code < 0 else code
+
+
+@contextmanager
+def _in_one_line(address: str) -> Iterator[None]:
+    """What Ray's client raises for a user's mistake fills a screen."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        if type(error).__name__ == "AuthenticationError":  # a RayError, by its name since older Rays have none
+            raise UsageError(
+                f"{address}: the cluster does not take the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH to the token that it was started with"
+            ) from None
+        raise UsageError(
+            f"{address}: no Ray cluster answers ({_cause(str(error))}); is it up? --address names another"
+        ) from None
+
+
+def _cause(text: str | None) -> str:
+    """The telling line: of a traceback the last, else the first."""
+    lines = (text or "").strip().splitlines() or ["no cause given"]
+    return lines[-1 if any("Traceback (most recent" in line for line in lines) else 0]
+
+
+def _say(message: str) -> None:
+    print(f"labeler: {message}", file=sys.stderr)
