@@ -28,7 +28,7 @@ from labeler.storage import locate, read_bytes
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-HEAD_BYTES = 2**17  # the header and its metadata lie in so much of nearly every image
+HEAD_BYTES = 2**16  # the header and its metadata lie in so much of nearly every image
 # Ultralytics, once imported, replaces Image.open by one that installs packages when it meets a file it cannot read.
 _pillow_open = Image.open
 # Documents, vector drawings and stubs: Pillow identifies these, but has no pixels for them or starts a program.
