@@ -17,7 +17,7 @@ from PIL import Image
 from labeler.errors import UsageError
 from labeler.images import NOT_RASTER
 from labeler.retries import retrying
-from labeler.storage import absolute, in_order, info, is_uri, is_within, locate, read_bytes, scan
+from labeler.storage import absolute, in_order, info, is_uri, locate, read_bytes, scan
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath, StorePath
@@ -141,7 +141,8 @@ def _list_folder(folder: str, extensions: frozenset[str]) -> tuple[list[str], li
 
 def _walk_store(root: StorePath, exclude: AnyPath | None, depth: int | None) -> Iterator[str]:
     """Level by level, several folders at once; of each, nothing but names is kept."""
-    if exclude is not None and is_within(root, exclude) and is_within(exclude, root):
+    excluded = str(exclude).rstrip("/")
+    if str(root).rstrip("/") == excluded:
         raise UsageError(f"{root}: input and output are the same folder; choose another output folder")
     extensions = image_extensions()
 
@@ -160,8 +161,8 @@ def _walk_store(root: StorePath, exclude: AnyPath | None, depth: int | None) -> 
             pass  # gone since its parent was listed
         if prefix and "run" in folders and info(here / "run" / "run.json"):
             return [], []  # an earlier output inside the input, with copies of the images
-        folders = [name for name in folders if not _is_left_out(name)]
-        return files, [f"{prefix}{name}/" for name in folders if exclude is None or not is_within(here / name, exclude)]
+        kept = [name for name in folders if not _is_left_out(name) and str(here / name) != excluded]
+        return files, [f"{prefix}{name}/" for name in kept]
 
     level = [""]
     while level:

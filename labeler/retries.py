@@ -27,10 +27,10 @@ _PASSING_NAMES = re.compile("Connect|Timeout|Transport|NetworkE|Incomplete|Paylo
 _LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def retrying(call: Callable[[], Result], waits: Sequence[float] = WAITS) -> Result:
-    """``call()``, again after a pause as long as it meets what may pass."""
+def retrying(call: Callable[[], Result], waits: Sequence[float] | None = None) -> Result:
+    """``call()``, again after pauses (``WAITS`` unless given) as long as it meets what may pass."""
     started = time.monotonic()
-    for wait in waits:
+    for wait in WAITS if waits is None else waits:
         try:
             return call()
         except Exception as error:
@@ -61,10 +61,8 @@ def _http_status(error: BaseException) -> int:
     """The status of the answer that an HTTP library's error stands for; 0 if it stands for none."""
     response = getattr(error, "response", None)
     if isinstance(response, Mapping):  # botocore
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
-        found = getattr(response, "status_code", None)
-    for value in (found, *(getattr(error, name, None) for name in ("status", "status_code", "code"))):
-        if isinstance(value, int) and 100 <= value < 600:
-            return value
-    return 0
+        holders = ((response, "status_code"), (error, "status"), (error, "status_code"), (error, "code"))
+        status = next((getattr(holder, name) for holder, name in holders if hasattr(holder, name)), 0)
+    return status if isinstance(status, int) and 100 <= status < 600 else 0

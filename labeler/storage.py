@@ -128,11 +128,11 @@ def is_within(path: AnyPath, folder: AnyPath) -> bool:
 # ---------------------------------------------------------------- asking a store
 
 
-def _ask(path: StorePath, operation: str, *arguments: Any, seconds: float = REQUEST_SECONDS, **options: Any) -> Any:
+def _ask(path: StorePath, operation: str, *arguments: Any, seconds: float = 0.0, **options: Any) -> Any:
     """An operation of the file system that ``path`` is in; fails with an ``OSError`` that names ``path``."""
     call = getattr(path.fs, operation)
     if path.fs.async_impl:
-        options["timeout"] = seconds
+        options["timeout"] = seconds or REQUEST_SECONDS
     try:
         return retrying(lambda: call(*arguments, **options))
     except Exception as error:

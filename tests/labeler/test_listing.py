@@ -1,16 +1,20 @@
-"""Finding images in trees made on the spot."""
+"""Finding images in trees made on the spot: in folders, and the same trees in stores."""
 
 from __future__ import annotations
 
 import logging
 import os
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
+from object_store import Bucket, Proxy
 
 from labeler.errors import ImageError, UsageError
 from labeler.images import read_image
 from labeler.listing import find_images, image_extensions
+from labeler.storage import locate, write_bytes
 
 
 def make(root: Path, *names: str) -> None:
@@ -198,3 +202,113 @@ def test_names_that_are_not_utf8_are_left_out(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         assert find_images(tmp_path).image_ids == ("a.jpg",)
     assert "not UTF-8" in caplog.text
+
+
+# ---------------------------------------------------------------- in stores
+
+TREE = (
+    *("b.JPG", "a.jpg", "a.png", "sub/a.jpg", "sub/deep er/Käse #1.TiFf", "sub/deep er/x/y.png", "x.webp", "c::d.jpg"),
+    *("notes.txt", "labels.json", "paper.pdf", "noextension", "jpg", ".hidden.jpg", ".cache/a.jpg", "__MACOSX/a.jpg"),
+    *("out/run/run.json", "out/images/train/a.jpg", "run/a.jpg", "sub/run/b.jpg"),
+)
+
+
+@pytest.fixture(params=["s3", "memory"])
+def store(request: pytest.FixtureRequest) -> Any:
+    if request.param == "memory":
+        return locate(f"memory://{uuid.uuid4().hex}")
+    return locate(f"{request.getfixturevalue('bucket').uri}/in put")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "/", "/*.jpg", "/*", "/**/*.png", "/sub/**", "/sub/?.jpg", "/**/run/*.jpg", "/*/*.jpg", "/[a-b].*", "/*.tif"],
+)
+def test_a_store_is_searched_as_a_folder_is(store: Any, tmp_path: Path, pattern: str) -> None:
+    make(tmp_path, *TREE)
+    for name in TREE:
+        write_bytes(store / name, b"never opened")
+    local, remote = find_images(f"{tmp_path}{pattern}"), find_images(f"{store}{pattern}")
+    assert remote.image_ids == local.image_ids
+    assert str(remote.root) == str(store) + str(local.root).removeprefix(str(tmp_path))
+    assert len(find_images(tmp_path).image_ids) == 10
+
+
+def test_the_output_in_a_store_is_not_searched(store: Any, tmp_path: Path) -> None:
+    for name in ("a.jpg", "out/images/train/a.jpg", "output/b.jpg"):
+        write_bytes(store / name, b"")
+    assert find_images(str(store), exclude=store / "out").image_ids == ("a.jpg", "output/b.jpg")
+    assert find_images(str(store), exclude=tmp_path).image_ids == ("a.jpg", "out/images/train/a.jpg", "output/b.jpg")
+    assert find_images(store / "out", exclude=store).image_ids == ("images/train/a.jpg",)
+    with pytest.raises(UsageError, match="input and output are the same folder"):
+        find_images(f"{store}/", exclude=store)
+
+
+def test_a_single_image_and_a_list_in_a_store(store: Any, tmp_path: Path) -> None:
+    for name in ("a.jpg", "sub/scan.dat", "other/x.png"):
+        write_bytes(store / name, b"")
+    found = find_images(f"{store}/sub/scan.dat")
+    assert (str(found.root), found.image_ids) == (f"{store}/sub", ("scan.dat",))
+    listing = f"# pictures\n../a.jpg\n sub/scan.dat\nmissing.jpg\n{store}/sub/../sub/scan.dat\n"
+    write_bytes(store / "list.txt", listing.replace("../a.jpg", "a.jpg").encode())
+    found = find_images(f"{store}/list.txt")
+    assert (str(found.root), found.image_ids) == (str(store), ("a.jpg", "missing.jpg", "sub/scan.dat"))
+    write_bytes(store / "sub" / "list.txt", b"../a.jpg\nscan.dat\n")
+    found = find_images(f"{store}/sub/list.txt")
+    assert (str(found.root), found.image_ids) == (str(store), ("a.jpg", "sub/scan.dat"))
+    write_bytes(store / "empty.txt", b"# none yet\n")
+    assert find_images(f"{store}/empty.txt").image_ids == ()
+    here = tmp_path / "list.txt"
+    here.write_text(f"{store}/sub/scan.dat\n{store}/other/x.png\n")
+    found = find_images(here)
+    assert (str(found.root), found.image_ids) == (str(store), ("other/x.png", "sub/scan.dat"))
+
+
+def test_lists_that_cannot_be_meant(bucket: Bucket, tmp_path: Path) -> None:
+    here = tmp_path / "list.txt"
+    for text, said in (
+        ("s3://b/a.jpg\na.jpg\n", "lists both URIs and files of this machine"),
+        ("s3://b/a.jpg\nmemory://b/a.jpg\n", "the URIs share no folder"),
+        ("s3://b/a.jpg\ns3://c/a.jpg\n", "the URIs share no folder"),
+        ("foo://b/a.jpg\n", "foo://b"),
+    ):
+        here.write_text(text)
+        with pytest.raises(UsageError, match=said) as caught:
+            find_images(here)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{bucket}/none", "no such file or folder"),
+        ("{bucket}/none/*.jpg", "no such file or folder"),
+        ("{bucket}/none.txt", "no such file or folder"),
+        ("s3://no-such-bucket/x", "no such file or folder"),
+    ],
+)
+def test_nothing_there_in_a_store(bucket: Bucket, source: str, said: str) -> None:
+    bucket.put("a.jpg", b"")
+    with pytest.raises(UsageError, match=said):
+        find_images(source.format(bucket=bucket.uri))
+
+
+def test_a_folder_of_a_store_that_is_closed_is_left_out(
+    bucket: Bucket, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in ("in/a.jpg", "in/closed/b.jpg", "in/open/c.jpg"):
+        bucket.put(key, b"")
+    proxy.fail = lambda method, path, before: "denied" if "closed" in path else ""
+    with caplog.at_level(logging.WARNING):
+        assert find_images(f"{bucket.uri}/in").image_ids == ("a.jpg", "open/c.jpg")
+    assert "in/closed: cannot be listed (Access Denied); left out" in caplog.text
+    proxy.fail = lambda method, path, before: "denied"
+    with pytest.raises(PermissionError):
+        find_images(f"{bucket.uri}/in")
+
+
+def test_a_listing_of_many_pages(bucket: Bucket) -> None:
+    names = [f"{index:05d}.jpg" for index in range(1010)]  # a page has 1000
+    for name in names:
+        bucket.put(f"in/{name}", b"")
+    assert find_images(f"{bucket.uri}/in").image_ids == tuple(sorted(names))
