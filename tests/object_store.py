@@ -70,7 +70,8 @@ class Proxy:
 
     Attributes:
         fail: of method, path and how often this was asked before: ``drop`` closes the connection without an answer,
-            ``busy`` answers 503, ``denied`` 403, ``hang`` nothing for a while; an empty word passes the request on.
+            ``lose`` does so once the request was passed on, ``busy`` answers 503, ``denied`` 403, ``hang`` nothing for
+            a while; an empty word passes request and answer on.
         asked: how often, by (method, path).
         log: the requests in order.
     """
@@ -109,14 +110,18 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(20)
         if failure in ("drop", "hang"):
             self.close_connection = True
-        elif failure:
+        elif failure in ("busy", "denied"):
             self._answer(503 if failure == "busy" else 403, {}, b"" if failure == "busy" else DENIED)
         else:
             connection = http.client.HTTPConnection(proxy.target)
             connection.request(self.command, self.path, body, dict(self.headers.items()))
             response = connection.getresponse()
-            self._answer(response.status, dict(response.getheaders()), response.read())
+            answer = response.read()
             connection.close()
+            if failure == "lose":
+                self.close_connection = True
+            else:
+                self._answer(response.status, dict(response.getheaders()), answer)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)

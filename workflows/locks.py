@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,10 +77,11 @@ class Owner:
 def read_owner(path: AnyPath) -> Owner | None:
     """Who ``owner.json`` names; None if it is not there, a run long dead if it is damaged."""
     try:
-        return Owner(**json.loads(read_bytes(path)))
+        content = json.loads(read_bytes(path))
+        return Owner(**{each.name: content[each.name] for each in fields(Owner)})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         return Owner("an unknown host", 0, "an unknown time", "", 0.0)
 
 

@@ -197,10 +197,11 @@ class RunFolder:
         unseen = [index for index in files if index not in self._whole]
         faults = in_order(lambda index: fault_of_records(files[index], ids[index]), unseen)
         for index, fault in zip(unseen, faults, strict=True):
-            if fault:
-                logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
-            else:
+            if not fault:
                 self._whole.add(index)
+            elif files[index].name not in self._named:
+                self._named.add(files[index].name)
+                logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
         return {index: path for index, path in files.items() if index in self._whole}
 
     def drop_failed(self) -> None:
