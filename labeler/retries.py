@@ -42,8 +42,8 @@ def retrying(call: Callable[[], Result], waits: Sequence[float] | None = None) -
 
 def may_pass(error: BaseException) -> bool:
     """Whether another try may go well: not if a file is missing or access is denied."""
-    if isinstance(error, _LASTING):
-        return False
+    if isinstance(error, _LASTING):  # fsspec says of a web server that it cannot reach that the file is not found
+        return error.__cause__ is not None and may_pass(error.__cause__)
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)

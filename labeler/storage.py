@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labeler.errors import UsageError
-from labeler.retries import retrying
+from labeler.retries import may_pass, retrying
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -139,7 +139,9 @@ def _ask(path: StorePath, operation: str, *arguments: Any, seconds: float = 0.0,
         raise _as_os_error(error, path) from error
 
 
-def _as_os_error(error: Exception, path: StorePath) -> OSError:
+def _as_os_error(error: BaseException, path: StorePath) -> OSError:
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None and may_pass(error):
+        error = error.__cause__
     if isinstance(error, OSError) and error.errno and error.strerror:
         return OSError(error.errno, " ".join(error.strerror.split()), str(path))
     kinds: dict[type[Exception], int] = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST}
