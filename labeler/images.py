@@ -1,52 +1,41 @@
-"""Images: which there are, and their pixels.
+"""Images: their sizes and pixels, from a file or from a store.
 
-Finding never opens an image; reading turns whatever Pillow decodes into RGB, and every failure into one ``ImageError``.
-No setting of Pillow or of ``warnings`` is touched, so many threads may read at once.
+Reading turns whatever Pillow decodes into RGB, and every failure into one ``ImageError``. No setting of Pillow or of
+``warnings`` is touched, so many threads may read at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from labeler.errors import ImageError, UsageError
+from labeler.errors import ImageError
+from labeler.retries import retrying
+from labeler.storage import locate, read_bytes
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
+HEAD_BYTES = 2**16  # the header and its metadata lie in so much of nearly every image
 # Ultralytics, once imported, replaces Image.open by one that installs packages when it meets a file it cannot read.
 _pillow_open = Image.open
 # Documents, vector drawings and stubs: Pillow identifies these, but has no pixels for them or starts a program.
-_NOT_RASTER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+NOT_RASTER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 # EXIF orientation -> what sets the image upright: transpose, then the steps in which to take rows and columns.
 _TURNS = {1: (0, 1, 1), 2: (0, 1, -1), 3: (0, -1, -1), 4: (0, -1, 1)}
 _TURNS |= {5: (1, 1, 1), 6: (1, 1, -1), 7: (1, -1, -1), 8: (1, -1, 1)}
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """The images of one input.
-
-    Attributes:
-        root: the input root, absolute.
-        image_ids: POSIX paths below ``root``, sorted, each once.
-    """
-
-    root: Path
-    image_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,151 +46,74 @@ class DecodedImage:
     digest: str
 
 
-def find_images(source: str | Path, exclude: Path | None = None) -> ImageSource:
-    """The images that ``source`` names, found by extension; none is opened, and there may be none.
+@dataclass(slots=True)
+class ImageFile:
+    """An image that is asked for its size first and for its pixels later; from a store, a small one comes but once."""
 
-    A folder is searched once however many links lead to it. Hidden files and folders are left out, and so are, with a
-    warning, folders that cannot be listed and names that are not UTF-8.
+    path: AnyPath
+    _data: bytes = field(default=b"", init=False, repr=False)
 
-    Args:
-        source: a folder, searched recursively, which is the root then; a file of any extension (root: its folder);
-            a glob such as ``dir/**/*.jpg`` (root: the part before the first wildcard); or a ``.txt`` file of paths,
-            one a line, relative to that file, ``#`` for comments (root: its folder, or the common parent if an entry
-            lies elsewhere). Listed paths are kept even if nothing is there, so that the run can report them.
-        exclude: a folder not to search, such as an output folder inside the input.
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels after EXIF orientation, from the header alone.
 
-    Raises:
-        UsageError: nothing is at ``source``, its root is ``exclude``, or the list cannot be read.
-    """
-    if not os.fspath(source):
-        raise UsageError("no input given; name a folder, a file, a glob or a .txt file of paths")
-    path = Path(os.path.abspath(os.path.expanduser(source)))
-    if os.path.isdir(path):
-        return _image_source(path, _walk(path, exclude))
-    if os.path.exists(path):
-        return _listed(path) if path.suffix.lower() == ".txt" else _image_source(path.parent, [path.name])
-    fixed = next((i for i, part in enumerate(path.parts) if set("*?[") & set(part)), 0)
-    root, patterns = Path(*path.parts[:fixed]), path.parts[fixed:]
-    if not fixed or not os.path.isdir(root):
-        raise UsageError(f"{source}: no such file or folder")
-    depth = None if "**" in patterns else len(patterns)
-    return _image_source(root, (i for i in _walk(root, exclude, depth) if _matches(i.split("/"), patterns)))
+        The header of a large file in a store is its beginning: a PNG that is said to be turned behind its pixels
+        passes for upright there.
 
+        Raises:
+            ImageError: as ``read``, as far as the header tells.
+        """
+        with _one_cause():
+            path = self.path
+            if isinstance(path, Path):
+                return retrying(lambda: _file_size(path))
+            head = read_bytes(path, 0, HEAD_BYTES)
+            if len(head) != HEAD_BYTES:
+                self._data = head  # all of it, also from a server that knows no ranges
+            try:
+                return _header_size(io.BytesIO(head))
+            except Exception:
+                if self._data:
+                    raise
+            with path.fs.open(path.path, "rb", block_size=HEAD_BYTES) as file:  # a TIFF's header may lie at its end
+                return _header_size(file)
 
-def image_extensions() -> frozenset[str]:
-    """The file extensions searched for: lower case, with the dot, every raster format this Pillow opens."""
-    Image.init()
-    # A .mpo file is opened by the JPEG plugin, so Pillow does not list MPO among the formats it opens.
-    readable = (Image.OPEN.keys() | {"MPO"}) - _NOT_RASTER
-    return frozenset(ext for ext, name in Image.registered_extensions().items() if name in readable)
+    def read(self) -> DecodedImage:
+        """Decode the file by its content, whatever its name says.
 
+        The first frame is taken, EXIF orientation applied, transparency laid over white; colour profiles are ignored.
+        16-bit grey is scaled from [0, 65535] (12-bit TIFF from [0, 4095]); Pillow itself cuts 16-bit colour to its
+        high bytes. Floats that all lie in [0, 1] are scaled from that range; other floats and 32-bit integers are
+        stretched from their minimum and maximum, a constant to 0. What is not finite becomes 0.
 
-def read_image(path: str | Path) -> DecodedImage:
-    """Decode one file by its content, whatever its name says.
+        The largest image is the one Pillow takes, 179 megapixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, the one knob).
 
-    The first frame is taken, EXIF orientation applied, transparency laid over white; colour profiles are ignored.
-    16-bit grey is scaled from [0, 65535] (12-bit TIFF from [0, 4095]); Pillow itself cuts 16-bit colour to its high
-    bytes. Floats that all lie in [0, 1] are scaled from that range; other floats and 32-bit integers are stretched
-    from their minimum and maximum, a constant to 0. What is not finite becomes 0.
-
-    The largest image is the one Pillow takes, 179 megapixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, the one knob).
-
-    Raises:
-        ImageError: the cause in one line; it names no path, since the caller knows which image it asked for.
-    """
-    with _one_cause():
-        _check_is_file(path)
-        data = Path(path).read_bytes()
-        with _open(io.BytesIO(data)) as image:
-            image.load()
-            turn = _orientation(image)  # after loading: plugins that turn the image themselves then drop the tag
-            pixels = _turned(to_rgb(image), turn)
-        return DecodedImage(pixels, hashlib.blake2b(data, digest_size=16).hexdigest())
+        Raises:
+            ImageError: the cause in one line; it names no path, since the caller knows which image it asked for.
+        """
+        with _one_cause():
+            path = self.path
+            if isinstance(path, Path):
+                data = retrying(lambda: _file_bytes(path))
+            else:
+                data = self._data or read_bytes(path)
+                self._data = b""
+            if not data:
+                raise ImageError("the file is empty")
+            with _open(io.BytesIO(data)) as image:
+                image.load()
+                turn = _orientation(image)  # after loading: plugins that turn the image themselves then drop the tag
+                pixels = _turned(to_rgb(image), turn)
+            return DecodedImage(pixels, hashlib.blake2b(data, digest_size=16).hexdigest())
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) in pixels after EXIF orientation, from the header alone.
-
-    Raises:
-        ImageError: as ``read_image``, as far as the header tells.
-    """
-    with _one_cause():
-        _check_is_file(path)
-        with open(path, "rb") as file:
-            late = _png_metadata_after_pixels(file)
-            with _open(file) as image:
-                if late:
-                    image.load()
-                tags = getattr(image, "tag_v2", None)  # Pillow's own size of a turned TIFF differs between versions
-                width, height = (tags[256], tags[257]) if tags else image.size
-                return (height, width) if _TURNS[_orientation(image)][0] else (width, height)
+def read_image(place: str | os.PathLike[str] | AnyPath) -> DecodedImage:
+    """The image at a path or URI, as ``ImageFile.read``."""
+    return ImageFile(locate(place)).read()
 
 
-def _image_source(root: Path, image_ids: Iterable[str]) -> ImageSource:
-    found = set(image_ids)
-    for image_id in [i for i in found if i.encode(errors="ignore").decode() != i]:
-        logger.warning("%r: the name is not UTF-8; left out", os.fsencode(root / image_id))
-        found.remove(image_id)
-    return ImageSource(root, tuple(sorted(found)))
-
-
-def _walk(root: Path, exclude: Path | None, depth: int | None = None) -> Iterator[str]:
-    """Ids of the image files below ``root``, ``depth`` levels deep; real folders before links to them."""
-    seen = {os.path.realpath(exclude)} if exclude is not None else set()
-    if os.path.realpath(root) in seen:
-        raise UsageError(f"{root}: input and output are the same folder; choose another output folder")
-    extensions = image_extensions()
-    folders, links = [""], list[str]()
-    while folders or links:
-        prefix = folders.pop() if folders else links.pop(0)
-        here = os.path.join(root, prefix)
-        if (real := os.path.realpath(here)) in seen:
-            continue
-        seen.add(real)
-        try:
-            with os.scandir(here) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            logger.warning("%s: cannot be listed (%s); left out", here, error.strerror)
-            continue
-        if prefix and os.path.exists(os.path.join(here, "run", "run.json")):
-            continue  # an earlier output inside the input, with copies of the images
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            linked = entry.is_symlink()
-            if os.path.isdir(entry.path) if linked else entry.is_dir():  # DirEntry.is_dir raises for a link to itself
-                if depth is None or prefix.count("/") + 1 < depth:
-                    (links if linked else folders).append(f"{prefix}{entry.name}/")
-            elif os.path.splitext(entry.name)[1].lower() in extensions and (linked or entry.is_file()):
-                yield prefix + entry.name
-
-
-def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether path ``parts`` match glob ``patterns``; ``**`` stands for any number of folders."""
-    if not patterns:
-        return not parts
-    if patterns[0] == "**":
-        return any(_matches(parts[i:], patterns[1:]) for i in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
-
-
-def _listed(path: Path) -> ImageSource:
-    try:
-        text = path.read_text("utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    if "\0" in text:
-        raise UsageError(f"{path}: not a list of paths in UTF-8; save it as UTF-8 text, one path a line")
-    lines = [os.path.expanduser(line.strip()) for line in text.split("\n")]
-    entries = [Path(os.path.abspath(path.parent / line)) for line in lines if line and not line.startswith("#")]
-    root = path.parent
-    if not all(entry.is_relative_to(root) for entry in entries):
-        try:
-            root = Path(os.path.commonpath([entry.parent for entry in entries]))
-        except ValueError as error:  # several drives
-            raise UsageError(f"{path}: the paths share no folder; put the images on one drive") from error
-    return _image_source(root, (entry.relative_to(root).as_posix() for entry in entries))
+def image_size(place: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:
+    """(width, height) of the image at a path or URI, as ``ImageFile.size``."""
+    return ImageFile(locate(place)).size()
 
 
 @contextmanager
@@ -231,7 +143,7 @@ def _cause(error: Exception) -> str:
     return f"cannot be decoded ({text or type(error).__name__})"
 
 
-def _check_is_file(path: str | Path) -> None:
+def _check_is_file(path: Path) -> None:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
@@ -239,9 +151,30 @@ def _check_is_file(path: str | Path) -> None:
         raise ImageError("the file is empty")
 
 
+def _file_bytes(path: Path) -> bytes:
+    _check_is_file(path)
+    return path.read_bytes()
+
+
+def _file_size(path: Path) -> tuple[int, int]:
+    _check_is_file(path)
+    with open(path, "rb") as file:
+        return _header_size(file)
+
+
+def _header_size(file: BinaryIO) -> tuple[int, int]:
+    late = _png_metadata_after_pixels(file)
+    with _open(file) as image:
+        if late:
+            image.load()
+        tags = getattr(image, "tag_v2", None)  # Pillow's own size of a turned TIFF differs between versions
+        width, height = (tags[256], tags[257]) if tags else image.size
+        return (height, width) if _TURNS[_orientation(image)][0] else (width, height)
+
+
 def _open(file: BinaryIO) -> Image.Image:
     Image.init()
-    return _pillow_open(file, formats=[name for name in Image.ID if name not in _NOT_RASTER])
+    return _pillow_open(file, formats=[name for name in Image.ID if name not in NOT_RASTER])
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import ModelError, UsageError
+from labeler.retries import retrying
 
 if TYPE_CHECKING:
     from labeler.detectors import Detector, Runtime
@@ -21,6 +22,7 @@ EMBEDDED = "embedded:"
 WEIGHTS = Path(__file__).parent / "demo" / "weights"
 DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+QUESTION_WAITS = (0.5, 1.0)  # seconds: who has no network shall not wait long to be told
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,16 @@ def _load(source: str, role: str, auto_class: str, kinds: Any, config: ModelConf
     reached = os.path.isdir(name)
     try:
         try:
-            model, processor = read(local_files_only=True)
+            model, processor = retrying(lambda: read(local_files_only=True))
         except ModelError:
             raise
         except Exception:
             if reached:
                 raise
             # One quick question; without a network, from_pretrained would retry for half a minute.
-            HfApi().model_info(name, revision=revision, timeout=10)
+            retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), QUESTION_WAITS)
             reached = True
-            model, processor = read()
+            model, processor = retrying(read)
     except ModelError:
         raise
     except Exception as error:  # a broken folder raises what its readers happen to raise
@@ -240,14 +242,18 @@ def model_identity(source: str) -> str:
     name, revision = _resolve(source, "model")
     if not os.path.isdir(name):
         return f"{name}@{revision}" if revision else name
+    return f"blake2b:{retrying(lambda: _digest(Path(name)))}"
+
+
+def _digest(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(name).iterdir()):
+    for path in sorted(folder.iterdir()):
         if path.suffix in {".json", ".safetensors", ".bin", ".txt"}:
             digest.update(path.name.encode())
             with open(path, "rb") as file:
                 while block := file.read(2**20):
                     digest.update(block)
-    return f"blake2b:{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def is_on_this_machine(source: str) -> bool:

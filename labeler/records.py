@@ -6,17 +6,22 @@ equal input gives equal bytes. Any Parquet reader can open them; ``pandas.read_p
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labeler.errors import FormatError
 from labeler.masks import Rle
+from labeler.storage import in_order, read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 SCHEMA_VERSION = "1"
 Status = Literal["ok", "error"]
@@ -102,35 +107,32 @@ SCHEMA = pa.schema(
     metadata={"labeler.schema_version": SCHEMA_VERSION},
 )
 ROWS_A_GROUP = 256  # bounds what a reader holds at once
+FILES_AHEAD = 4  # read at once from a store
+TAIL_BYTES = 2**16  # more than the footer of a usual record file
 
 
-def write_records(path: Path, records: Sequence[ImageRecord]) -> None:
+def write_records(path: AnyPath, records: Sequence[ImageRecord]) -> None:
     """Write ``records`` to ``path``; the file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        table = pa.Table.from_pylist([_to_row(record) for record in records], schema=SCHEMA)
-        pq.write_table(table, temporary, compression="zstd", row_group_size=ROWS_A_GROUP)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    table = pa.Table.from_pylist([_to_row(record) for record in records], schema=SCHEMA)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP)
+    write_bytes(path, buffer.getvalue())
 
 
-def read_records(paths: Iterable[Path]) -> Iterator[ImageRecord]:
+def read_records(paths: Iterable[AnyPath]) -> Iterator[ImageRecord]:
     """The records of ``paths`` in order, a row group at a time.
 
     Raises:
         FormatError: a file is torn, or is not a record file of this version.
+        OSError: a store cannot be reached.
     """
-    for path in paths:
+    paths = list(paths)
+    for path, source in zip(paths, in_order(_source, paths, ahead=FILES_AHEAD), strict=True):
         try:
-            with pq.ParquetFile(path) as file:
-                version = (file.schema_arrow.metadata or {}).get(b"labeler.schema_version", b"").decode()
-                if version != SCHEMA_VERSION:
+            with pq.ParquetFile(source) as file:
+                if found := _other_version(file.metadata):
                     raise FormatError(
-                        f"{path}: not a record file of version {SCHEMA_VERSION} (found {version or 'none'}); "
+                        f"{path}: not a record file of version {SCHEMA_VERSION} ({found}); "
                         "label the images again into a new folder"
                     )
                 for group in file.iter_batches(batch_size=ROWS_A_GROUP):
@@ -139,6 +141,58 @@ def read_records(paths: Iterable[Path]) -> Iterator[ImageRecord]:
             raise FormatError(
                 f"{path}: cannot be read as a record file ({str(error).splitlines()[0]}); delete it and label again"
             ) from error
+
+
+def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
+    """Why the file at ``path`` does not hold the records of just these images, in order; empty if it does.
+
+    Instances are not read. Of a file in a store that is larger than ``TAIL_BYTES`` nothing is read but the footer:
+    there, another's file is told by the number of its images and the least and greatest of their ids.
+
+    Raises:
+        OSError: it cannot be read at all.
+    """
+    source: Any = path
+    whole = True
+    if not isinstance(path, Path):
+        data = read_bytes(path, -TAIL_BYTES)
+        whole = len(data) < TAIL_BYTES
+        if not whole and data.endswith(b"PAR1") and int.from_bytes(data[-8:-4], "little") + 8 > len(data):
+            data, whole = read_bytes(path), True  # the footer itself is larger
+        source = io.BytesIO(data)
+    try:
+        with pq.ParquetFile(source) as file:
+            if found := _other_version(file.metadata):
+                return f"not a record file of version {SCHEMA_VERSION} ({found})"
+            if file.metadata.num_rows == len(image_ids) and (
+                file.read(columns=["image_id"]).column(0).combine_chunks().equals(image_ids)
+                if whole
+                else _least_and_greatest(file.metadata) == tuple(pc.min_max(image_ids).as_py().values())
+            ):
+                return ""
+            return "it holds the records of other images"
+    except pa.ArrowInvalid as error:
+        return str(error).splitlines()[0]
+    except OSError as error:
+        if error.errno:
+            raise
+        return str(error).splitlines()[0]  # what Arrow says of a torn footer
+
+
+def _source(path: AnyPath) -> Any:
+    return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+
+
+def _other_version(footer: pq.FileMetaData) -> str:
+    """What a footer says instead of this version; empty if it says that."""
+    version = (footer.metadata or {}).get(b"labeler.schema_version", b"").decode(errors="replace")
+    return "" if version == SCHEMA_VERSION else f"found {version or 'none'}"
+
+
+def _least_and_greatest(footer: pq.FileMetaData) -> tuple[str, str]:
+    """Of the image ids."""
+    found = [footer.row_group(group).column(0).statistics for group in range(footer.num_row_groups)]
+    return min(each.min for each in found), max(each.max for each in found)
 
 
 def _to_row(record: ImageRecord) -> dict[str, Any]:

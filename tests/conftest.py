@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from object_store import ENVIRONMENT, Bucket, Proxy, s3_server
 from tiny_models import write_checkpoint
 
 
@@ -21,3 +23,36 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return folders[family]
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket of an S3 on this machine, which this process and those it starts take for S3."""
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+        monkeypatch.setenv(name, value)
+    _forget_connections()
+    yield Bucket(f"test-{uuid.uuid4().hex[:12]}", s3_endpoint)
+    _forget_connections()
+
+
+@pytest.fixture
+def proxy(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy on the way to ``bucket``, which fails as told; botocore's own retries are off, so as to test ours."""
+    proxy = Proxy(bucket.endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    yield proxy
+    proxy.close()
+
+
+def _forget_connections() -> None:
+    """fsspec keeps a file system as long as its arguments stay the same, and the endpoint is none of these."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -30,9 +30,11 @@ OWNERS = {
     "transformers": MODEL_MODULES,
     "huggingface_hub": {"labeler/models.py"},
     "ray": {"workflows/engines.py", "workflows/submit.py"},
+    "fsspec": {"labeler/storage.py"},
+    "upath": {"labeler/storage.py"},
     "autodistill": {"labeler/plugin.py", "labeler/labelers.py", "labeler/formats/autodistill.py"},
 }
-HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision")
+HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath")
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -85,6 +85,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    from labeler.storage import local_path, locate
     from workflows.config import add_engine_flags, add_export_flags, add_model_flags, add_ontology_flags
     from workflows.submit import add_submit_flags
 
@@ -102,12 +103,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         return commands[name]
 
     demo = command("demo", "Draw sample scenes, label them with the embedded weights, and measure the result.")
-    demo.add_argument("-o", "--output", type=Path, help="folder to make (default: labeler-demo)")
+    demo.add_argument("-o", "--output", type=local_path, help="folder to make (default: labeler-demo)")
     demo.add_argument("--scenes", type=int, metavar="N", help="scenes to draw (default: 60)")
 
     label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
-    label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths")
-    label.add_argument("-o", "--output", type=Path, required=True, help="dataset and run folder")
+    label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths; or a URI")
+    label.add_argument("-o", "--output", type=locate, required=True, help="dataset and run folder, or a URI")
     label.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
     label.add_argument("--restart", action="store_true", help="drop the labels that are in the output folder")
     label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
@@ -126,7 +127,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     export = command(
         "export", "Write the dataset anew from the records: other thresholds, split or format; no model runs."
     )
-    export.add_argument("output", metavar="OUT", type=Path, help="a labeled folder")
+    export.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
     export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
     add_export_flags(export)
 
@@ -171,6 +172,7 @@ def _exit_code(failures: int, images: int) -> int:
 
 
 def _export(options: dict[str, Any], console: Console) -> int:
+    from labeler.storage import locate
     from workflows.config import export_from, ontology_from, saved_export
     from workflows.console import print_dataset
     from workflows.export import export
@@ -190,10 +192,10 @@ def _export(options: dict[str, Any], console: Console) -> int:
         ontology = given or ontology
         config = export_from(options, saved_export(saved["export"]))
         check_floor(saved["model"]["floor"], config.quality, ontology)
-        waiting = sum(len(shard.image_ids) for shard in run.shards() if not shard.records_path.exists())
+        waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
-        summary = export(run, Path(saved["input"]), ontology, config)
+        summary = export(run, locate(saved["input"]), ontology, config)
         run.write_settings({**saved, "ontology": asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)
     return _exit_code(len(summary.failures), sum(summary.images.values()))

@@ -84,7 +84,9 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--include-review", action=argparse.BooleanOptionalAction, help="write reviewable instances too")
     group.add_argument("--val-share", type=float, metavar="P", help="share of the images for validation")
     group.add_argument("--seed", type=int, metavar="N", help="of the split")
-    group.add_argument("--link", choices=LINKS, help="how images come into the dataset")
+    group.add_argument(
+        "--link", choices=LINKS, help="how images come into the dataset; with a URI, hard and symlink are copies"
+    )
     group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
     group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
 

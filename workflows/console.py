@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from labeler.storage import info
 from workflows.export import ExportSummary
 from workflows.label import LabelSummary
 from workflows.shards import ShardReport
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 SECONDS_BETWEEN_LINES = 15.0
 FAILURES_SHOWN = 10
@@ -71,7 +75,7 @@ class ConsoleProgress:
             self._bar.stop()
 
 
-def print_label_summary(console: Console, summary: LabelSummary, output: Path) -> None:
+def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
     print_dataset(console, summary.dataset, output)
     stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
     timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
@@ -88,7 +92,7 @@ def print_label_summary(console: Console, summary: LabelSummary, output: Path) -
         console.print(f"seconds: {timed}", highlight=False)
 
 
-def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> None:
+def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
     """Classes and verdicts, reasons, failures, and where everything is."""
     table = Table(box=None, pad_edge=False)
     for name, justify in (("class", "left"), *((verdict, "right") for verdict in VERDICTS)):
@@ -120,5 +124,5 @@ def print_dataset(console: Console, dataset: ExportSummary, output: Path) -> Non
         (output / "annotations", "COCO"),
         (output / "run", "records and settings"),
     ):
-        if path.exists():
+        if info(path) is not None:
             console.print(f"{what}: {path}", highlight=False, markup=False)

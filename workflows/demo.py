@@ -76,7 +76,7 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
         highlight=False,
     )
-    write_preview(job.output, folder, ontology, job.export.quality, output / "preview.png")
+    write_preview(output / "dataset", folder, ontology, job.export.quality, output / "preview.png")
     console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
     return 0
 

@@ -1,18 +1,16 @@
 """Records to dataset: judge every instance, split the images, write COCO and YOLO. No model runs here.
 
-The dataset is built beside the old one and takes its place when it is whole.
+The dataset takes the old one's place when it is whole, see ``workflows.datasets``.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,12 +22,15 @@ from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, read_records
 from ontologies import Ontology
-from workflows.run_folder import DATASET_ENTRIES, RunFolder
+from workflows.datasets import SPLITS, Dataset, new_dataset
+from workflows.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 LINKS = ("hard", "symlink", "copy", "none")
 FORMATS = ("coco", "yolo")
 SEGMENTATIONS = ("rle", "polygon")
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class ExportConfig:
         include_review: write instances under review too, not only accepted ones.
         val_share: share of the images that goes to ``val``.
         seed: of the split.
-        link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path.
+        link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
+            or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
         formats: ``coco``, ``yolo``.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
     """
@@ -78,22 +80,32 @@ class ExportSummary:
     without_objects: int = 0
 
 
-def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig) -> ExportSummary:
-    """Write the dataset of ``run`` from its records and the images below ``root``.
+def export(run: RunFolder, root: AnyPath, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+    """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
     An image that is gone from ``root`` but still in the dataset stays there.
 
     Raises:
         RunError: none of the labeled images is there any more; the dataset stays as it is.
     """
-    building = run.path / "building"
-    old_images = [run.output / "images" / split for split in SPLITS]
-    shutil.rmtree(building, ignore_errors=True)
-    for split in SPLITS:
-        for folder in ("images", "labels"):
-            (building / folder / split).mkdir(parents=True)
-    (building / "annotations").mkdir()
+    with new_dataset(run, root, config.link) as dataset:
+        summary = _build(run, dataset, ontology, config)
+        if summary.missing and not summary.images:
+            raise RunError(
+                f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
+            )
+        if "yolo" in config.formats and config.link != "none":
+            # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
+            present = [split for split in SPLITS if summary.images[split]] or ["train"]
+            folders = {split: split if split in present else present[0] for split in SPLITS}
+            write_data_yaml(dataset.building / "data.yaml", ontology.class_names, folders)
+        dataset.finish()
+    return summary
+
+
+def _build(run: RunFolder, dataset: Dataset, ontology: Ontology, config: ExportConfig) -> ExportSummary:
     summary = ExportSummary()
+    building = dataset.building
     with ExitStack() as stack:
         coco = {
             split: stack.enter_context(
@@ -108,7 +120,7 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
         }
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
         for record, file_name in _named(read_records(run.record_paths())):
-            source = _find_image(root / record.image_id, [folder / file_name for folder in old_images])
+            source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)
                 continue
@@ -124,28 +136,13 @@ def export(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig)
             split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
             summary.images[split] += 1
             summary.without_objects += not chosen
-            image = building / "images" / split / file_name
             if config.link != "none":
-                _link(source, image, config.link)
+                dataset.add_image(source, f"images/{split}/{file_name}")
             if coco:
-                coco[split].add(kept, file_name if config.link != "none" else str(source))
+                coco[split].add(kept, file_name if config.link != "none" else str(source.path))
             if "yolo" in config.formats:
                 write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
-    if summary.missing and not summary.images:
-        shutil.rmtree(building)
-        raise RunError(f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)")
-    if "yolo" in config.formats and config.link != "none":
-        # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
-        present = [split for split in SPLITS if summary.images[split]] or ["train"]
-        folders = {split: split if split in present else present[0] for split in SPLITS}
-        write_data_yaml(building / "data.yaml", ontology.class_names, folders)
-    _swap_in(building, run)
     return summary
-
-
-def _find_image(original: Path, old_places: Iterable[Path]) -> Path | None:
-    """The image in the input, else in the dataset as it is now; a failed one was never in that."""
-    return next((path for path in (original, *old_places) if path.is_file()), None)
 
 
 def _named(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
@@ -173,33 +170,6 @@ def _count(
         summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
         if judgement.reason:
             summary.reasons[judgement.reason] += 1
-
-
-def _link(source: Path, target: Path, link: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if link == "symlink":
-        target.symlink_to(source.resolve())
-        return
-    if link == "hard":
-        try:
-            os.link(source.resolve(), target)
-            return
-        except OSError:
-            pass  # another file system, or one without hard links: copy
-    shutil.copy2(source, target)
-
-
-def _swap_in(building: Path, run: RunFolder) -> None:
-    for name in DATASET_ENTRIES:
-        old, new = run.output / name, building / name
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-        if new.exists() and (new.is_file() or any(path.is_file() or path.is_symlink() for path in new.rglob("*"))):
-            os.replace(new, old)
-    os.replace(building / "verdicts.parquet", run.path / "verdicts.parquet")
-    shutil.rmtree(building)
 
 
 class _VerdictWriter:

@@ -5,24 +5,26 @@ find ──► plan shards ──► label each (decode ► detect ► segment �
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labeler.errors import RunError, UsageError
-from labeler.images import find_images
+from labeler.listing import find_images
 from labeler.models import ModelConfig, load_labeler, model_identity
 from labeler.quality import QualityConfig
+from labeler.storage import absolute, is_within
 from ontologies import ClassSpec, Ontology
 from workflows.engines import run_local
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.run_folder import VERSION, RunFolder
 from workflows.shards import ShardReport
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 SHARD_SIZE = 64
 
@@ -32,15 +34,15 @@ class LabelJob:
     """One labeling, whole.
 
     Attributes:
-        images: folder, file, glob or list file.
-        output: the folder that becomes dataset and run folder.
+        images: folder, file, glob or list file, on this machine or as a URI.
+        output: the folder, or ``labeler.storage.locate`` of a URI, that becomes dataset and run folder.
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
     """
 
     images: str
-    output: Path
+    output: AnyPath
     ontology: Ontology
     model: ModelConfig
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -77,23 +79,25 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     Raises:
         UsageError: nothing is at ``job.images``.
         RunError: the output folder is in use, was labeled with other settings, or no image was found.
+        OSError: a store or folder cannot be reached, read or written.
         ModelError: a model cannot be loaded.
     """
     source = find_images(job.images, exclude=job.output)
     if not source.image_ids:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
-    if source.root.is_relative_to(output := Path(os.path.abspath(job.output))):
+    output = absolute(job.output)
+    if is_within(source.root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
     check_floor(job.model.floor, job.export.quality, job.ontology)
     run = RunFolder(output)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
-    with run.locked():
+    with run.locked() as still_held:
         run.begin(settings(job, source.root), job.restart)
         if job.retry_failed:
             run.drop_failed()
         run.plan(source.image_ids, job.shard_size)
-        todo = [shard for shard in run.shards() if not shard.records_path.exists()]
+        todo = run.waiting()
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))
         if todo:  # a run with nothing new loads no model
@@ -101,6 +105,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                 labeler = load_labeler(job.model)
             with _clock(seconds, "label"):
                 for report in run_local(todo, source.root, labeler, job.ontology, job.model.batch_size):
+                    still_held()
                     progress.advance(report)
                     done.add(report)
         progress.say("writing the dataset")
@@ -137,7 +142,7 @@ def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
         seconds[stage] += time.perf_counter() - started
 
 
-def settings(job: LabelJob, root: Path) -> dict[str, Any]:
+def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
     """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
     return {
         "version": VERSION,

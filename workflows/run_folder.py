@@ -4,25 +4,37 @@
     OUT/run/images.parquet        the manifest: image_id and shard
     OUT/run/records/000000.parquet …
 
-A shard is done when its record file is there; files appear whole or not at all. So a killed run goes on where it was,
-and new images get shards of their own behind the old ones.
+``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
+files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
+the old ones.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
-from collections.abc import Iterator, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from labeler.errors import RunError
+from labeler.records import fault_of_records
+from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
+from workflows.locks import hold
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
+
+logger = logging.getLogger(__name__)
 
 _MANIFEST = pa.schema(
     [pa.field("image_id", pa.string(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
@@ -30,6 +42,8 @@ _MANIFEST = pa.schema(
 VERSION = 1  # of run.json
 # What an export makes; found without a run beside it, it is somebody's own data.
 DATASET_ENTRIES = ("images", "labels", "annotations", "data.yaml")
+NAMES_SHOWN = 5
+_RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
 
 @dataclass(frozen=True)
@@ -38,38 +52,39 @@ class Shard:
 
     index: int
     image_ids: tuple[str, ...]
-    records_path: Path
+    records_path: AnyPath
 
 
 class RunFolder:
     """``OUT`` of one labeling, with its ``run`` folder."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: AnyPath) -> None:
         self.output = output
         self.path = output / "run"
         self.records = self.path / "records"
         self._settings = self.path / "run.json"
         self._manifest = self.path / "images.parquet"
+        self._whole: set[int] = set()  # shards whose records were looked at and found whole
+        self._named: set[str] = set()  # files that a warning was given for
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder against other runs; the lock goes with the process, however that ends.
+    def locked(self) -> Iterator[Callable[[], None]]:
+        """Hold the folder against other runs; yields a check that it is still held, to be called now and then.
 
         Raises:
-            RunError: another run lives here, or the folder cannot be written.
+            RunError: another run lives here, or (by the check) has taken the folder over.
+            OSError: the folder cannot be written.
         """
-        if not self._settings.exists():
-            foreign = [name for name in DATASET_ENTRIES if (self.output / name).exists()]
+        if info(self._settings) is None:
+            foreign = [name for name in DATASET_ENTRIES if info(self.output / name) is not None]
             if foreign:
                 raise RunError(
                     f"{self.output} holds {', '.join(foreign)} that no run made; choose an empty or new folder with -o"
                 )
-        self.records.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / "lock", timeout=0):
-                yield
-        except Timeout:
-            raise RunError(f"{self.output} is in use by another run; wait for it or choose another -o") from None
+        if isinstance(self.records, Path):
+            self.records.mkdir(parents=True, exist_ok=True)
+        with hold(self.path) as still_held:
+            yield still_held
 
     def read_settings(self) -> dict[str, Any]:
         """What ``run.json`` says.
@@ -78,7 +93,7 @@ class RunFolder:
             RunError: this is no run folder.
         """
         try:
-            settings: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
+            settings: dict[str, Any] = json.loads(read_bytes(self._settings).decode("utf-8"))
         except FileNotFoundError:
             raise RunError(
                 f"{self.output} holds no run (there is no {self._settings}); label images into it first"
@@ -90,9 +105,7 @@ class RunFolder:
         return settings
 
     def write_settings(self, settings: dict[str, Any]) -> None:
-        temporary = self._settings.with_suffix(".partial")
-        temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(temporary, self._settings)
+        write_bytes(self._settings, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
@@ -100,15 +113,17 @@ class RunFolder:
         Raises:
             RunError: they are not, or the records are of another input folder.
         """
-        if restart or not self.record_paths():
-            for path in (*self.record_paths(), self._manifest):
-                path.unlink(missing_ok=True)
+        records = [self.records / name for name in filter(_RECORDS.fullmatch, self._names())]
+        if restart or not records:
+            for path in (*records, self._manifest):
+                remove(path)
+            self._whole.clear()
         else:
             self._refuse_other(self.read_settings(), settings)
         self.write_settings(settings)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        if old["input"] != new["input"] and os.path.exists(old["input"]):  # if it is gone, it was moved
+        if old["input"] != new["input"] and info(locate(old["input"])) is not None:  # if it is gone, it was moved
             raise RunError(f"{self.output} holds labels of {old['input']}, not of {new['input']}; take a new -o")
         changed = [key for key in new["labeling"] if old["labeling"].get(key) != new["labeling"][key]]
         if changed:
@@ -120,50 +135,91 @@ class RunFolder:
     def plan(self, image_ids: Sequence[str], shard_size: int) -> None:
         """Give every image that the manifest does not know a shard behind the old ones."""
         known = self._read_manifest()
-        old = set(known.column("image_id").to_pylist())
-        new = [image_id for image_id in image_ids if image_id not in old]
-        if not new:
+        wanted = pa.array(image_ids, pa.string())
+        new = wanted.filter(pc.invert(pc.is_in(wanted, known.column("image_id").combine_chunks())))
+        if not len(new):
             return
-        first = max(known.column("shard").to_pylist(), default=-1) + 1
-        added = pa.table(
-            {"image_id": new, "shard": [first + position // shard_size for position in range(len(new))]},
-            schema=_MANIFEST,
-        )
-        temporary = self._manifest.with_suffix(".partial")
-        pq.write_table(pa.concat_tables([known, added]), temporary)
-        _replace(temporary, self._manifest)
+        first = 0 if not len(known) else pc.max(known.column("shard")).as_py() + 1
+        shards = pa.array(first + np.arange(len(new)) // shard_size, pa.int32())
+        buffer = io.BytesIO()
+        pq.write_table(pa.concat_tables([known, pa.table([new, shards], schema=_MANIFEST)]), buffer)
+        write_bytes(self._manifest, buffer.getvalue())
 
     def _read_manifest(self) -> pa.Table:
         try:
-            return pq.read_table(self._manifest, schema=_MANIFEST)
+            return pq.read_table(io.BytesIO(read_bytes(self._manifest)), schema=_MANIFEST)
         except FileNotFoundError:
-            if not self.record_paths():
+            if not any(map(_RECORDS.fullmatch, self._names())):
                 return _MANIFEST.empty_table()
             cause = "is missing"
         except pa.ArrowInvalid:
             cause = "is damaged"
         raise RunError(f"{self._manifest} {cause}, so records cannot be told apart; label all again with --restart")
 
+    def _image_ids(self) -> dict[int, pa.Array]:
+        """The image ids of every shard, in order."""
+        manifest = self._read_manifest()
+        indices, starts = np.unique(manifest.column("shard").to_numpy(), return_index=True)
+        ids = manifest.column("image_id").combine_chunks()
+        ends = np.append(starts, len(ids))[1:]
+        return {index: ids[start:end] for index, start, end in zip(indices.tolist(), starts, ends, strict=True)}
+
     def shards(self) -> list[Shard]:
         """Every shard of the manifest, in order."""
-        members: dict[int, list[str]] = {}
-        for row in self._read_manifest().to_pylist():
-            members.setdefault(row["shard"], []).append(row["image_id"])
-        return [Shard(i, tuple(members[i]), self.records / f"{i:06d}.parquet") for i in sorted(members)]
+        return [self._shard(index, ids) for index, ids in self._image_ids().items()]
 
-    def record_paths(self) -> list[Path]:
-        """The record files that are there, in shard order."""
-        return sorted(self.records.glob("*.parquet"))
+    def waiting(self) -> list[Shard]:
+        """The shards still to be labeled: their records are not there, torn, or of other images."""
+        done = self._labeled()
+        return [self._shard(index, ids) for index, ids in self._image_ids().items() if index not in done]
+
+    def _shard(self, index: int, ids: pa.Array) -> Shard:
+        return Shard(index, tuple(ids.to_pylist()), self._records_of(index))
+
+    def _records_of(self, index: int) -> AnyPath:
+        return self.records / f"{index:06d}.parquet"
+
+    def record_paths(self) -> list[AnyPath]:
+        """The record files that are whole and of this run's shards, in shard order."""
+        return [path for _, path in sorted(self._labeled().items())]
+
+    def _labeled(self) -> dict[int, AnyPath]:
+        """``record_paths`` by shard. What else lies among the records is named in a warning, once."""
+        names = self._names()
+        if info(self._manifest) is None:  # nothing to tell them by
+            return {int(name.partition(".")[0]): self.records / name for name in filter(_RECORDS.fullmatch, names)}
+        ids = self._image_ids()
+        files = {index: path for index in ids if (path := self._records_of(index)).name in names}
+        if foreign := sorted(names - {path.name for path in files.values()} - self._named):
+            self._named.update(foreign)
+            shown = ", ".join(foreign[:NAMES_SHOWN]) + (", …" if len(foreign) > NAMES_SHOWN else "")
+            logger.warning("%s: no records of this run's images, left out: %s", self.records, shown)
+        unseen = [index for index in files if index not in self._whole]
+        faults = in_order(lambda index: fault_of_records(files[index], ids[index]), unseen)
+        for index, fault in zip(unseen, faults, strict=True):
+            if not fault:
+                self._whole.add(index)
+            elif files[index].name not in self._named:
+                self._named.add(files[index].name)
+                logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
+        return {index: path for index, path in files.items() if index in self._whole}
 
     def drop_failed(self) -> None:
         """Forget the shards in which an image failed, so that they are labeled again."""
-        for path in self.record_paths():
-            if "error" in pq.read_table(path, columns=["status"]).column("status").to_pylist():
-                path.unlink()
 
+        def has_failed(path: AnyPath) -> bool:
+            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+            return "error" in pc.unique(pq.read_table(source, columns=["status"]).column("status")).to_pylist()
 
-def _replace(temporary: Path, path: Path) -> None:
-    """Put a written file in its place; a power cut leaves the old one or the whole new one."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        labeled = self._labeled()
+        for index, failed in zip(labeled, in_order(has_failed, labeled.values()), strict=True):
+            if failed:
+                remove(labeled[index])
+                self._whole.discard(index)
+
+    def _names(self) -> set[str]:
+        """Of what lies among the records; hidden files are what killed writes left."""
+        try:
+            return {found.name for found in scan(self.records) if not found.name.startswith(".")}
+        except FileNotFoundError:
+            return set()

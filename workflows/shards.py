@@ -11,14 +11,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, LabelerError
-from labeler.images import DecodedImage, image_size, read_image
+from labeler.images import DecodedImage, ImageFile
 from labeler.labelers import Labeler
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import Ontology
 from workflows.run_folder import Shard
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 BATCHES_AHEAD = 3
 DECODE_THREADS = 4
@@ -64,7 +67,7 @@ class _Decoded:
 
 
 def label_shards(
-    shards: Iterable[Shard], root: Path, labeler: Labeler, ontology: Ontology, batch_size: int
+    shards: Iterable[Shard], root: AnyPath, labeler: Labeler, ontology: Ontology, batch_size: int
 ) -> Iterator[ShardReport]:
     """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
 
@@ -98,35 +101,36 @@ def label_shards(
 
 
 def _read_ahead(
-    shards: Iterable[Shard], root: Path, batch_size: int, readers: ThreadPoolExecutor
+    shards: Iterable[Shard], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
 ) -> Iterator[tuple[_Batch, list[Future[_Decoded]]]]:
     ahead: deque[tuple[_Batch, list[Future[_Decoded]]]] = deque()
     for shard in shards:
-        for batch in _batches(shard, root, batch_size, readers):
-            ahead.append((batch, [readers.submit(_decode, root, image_id) for image_id in batch.image_ids]))
+        files = {image_id: ImageFile(root / image_id) for image_id in shard.image_ids}
+        for batch in _batches(shard, files, batch_size, readers):
+            ahead.append((batch, [readers.submit(_decode, i, files[i]) for i in batch.image_ids]))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
     yield from ahead
 
 
-def _batches(shard: Shard, root: Path, batch_size: int, readers: ThreadPoolExecutor) -> list[_Batch]:
-    sizes = readers.map(lambda image_id: _size(root / image_id), shard.image_ids)
+def _batches(shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor) -> list[_Batch]:
+    sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
     by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
     starts = range(0, len(by_size), batch_size)
     return [_Batch(shard, tuple(by_size[start : start + batch_size]), is_last=start == starts[-1]) for start in starts]
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(file: ImageFile) -> tuple[int, int]:
     try:
-        return image_size(path)
+        return file.size()
     except ImageError:
         return (0, 0)  # reading it will tell why
 
 
-def _decode(root: Path, image_id: str) -> _Decoded:
+def _decode(image_id: str, file: ImageFile) -> _Decoded:
     started = time.perf_counter()
     try:
-        image, error = read_image(root / image_id), ""
+        image, error = file.read(), ""
     except ImageError as raised:
         image, error = None, str(raised)
     return _Decoded(image_id, image, error, time.perf_counter() - started)

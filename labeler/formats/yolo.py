@@ -15,7 +15,8 @@ import numpy.typing as npt
 import yaml
 
 from labeler.errors import FormatError, ImageError
-from labeler.images import find_images, image_size
+from labeler.images import image_size
+from labeler.listing import find_images
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_single_polygon, single_polygon_to_mask
 from labeler.records import ImageRecord, Instance

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from object_store import Bucket
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError
 from labeler.masks import mask_to_rle
-from labeler.records import SCHEMA, ImageRecord, Instance, read_records, write_records
+from labeler.records import SCHEMA, TAIL_BYTES, ImageRecord, Instance, fault_of_records, read_records, write_records
+from labeler.storage import locate
 
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
 RECORDS = [
@@ -86,3 +91,85 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 def test_joint_score() -> None:
     assert RECORDS[0].instances[0].joint_score == pytest.approx(0.375)
     assert SCHEMA.metadata[b"labeler.schema_version"] == b"1"
+
+
+def test_records_in_a_store_are_the_same_bytes(bucket: Bucket, tmp_path: Path) -> None:
+    write_records(tmp_path / "a.parquet", RECORDS)
+    places = [locate(f"{bucket.uri}/{index}.parquet") for index in range(9)]
+    for place in places:
+        write_records(place, RECORDS)
+    assert bucket.get("8.parquet") == (tmp_path / "a.parquet").read_bytes()
+    assert list(read_records(places)) == RECORDS * 9
+
+
+def large(ids: list[str]) -> list[ImageRecord]:
+    """Records of masks without a pattern: more than a tail."""
+    masks = np.random.default_rng(0).integers(0, 2, (len(ids), 400, 400), dtype=bool)
+    instances = [Instance(0, "x", (0, 0, 9, 9), 0.5, 0.5, 0.5, 9, mask_to_rle(mask)) for mask in masks]
+    return [ImageRecord(i, 400, 400, "", instances=(each,)) for i, each in zip(ids, instances, strict=True)]
+
+
+@pytest.fixture(params=["folder", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return (tmp_path if request.param == "folder" else locate(f"memory://{uuid.uuid4().hex}")) / "a.parquet"
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize(
+    ("ids", "fits"),
+    [
+        (["a", "b", "c", "d"], True),
+        (["a", "b", "c"], False),
+        (["a", "b", "c", "e"], False),
+        (["A", "b", "c", "d"], False),
+        (["a", "b", "c", "d", "e"], False),
+    ],
+)
+def test_records_of_other_images_are_told(place: Any, size: str, ids: list[str], fits: bool) -> None:
+    records = large(["a", "b", "c", "d"])
+    write_records(place, records if size == "large" else [ImageRecord(r.image_id, 2, 2, "") for r in records])
+    assert (len(place.read_bytes()) > TAIL_BYTES) == (size == "large")
+    fault = fault_of_records(place, pa.array(ids))
+    assert (fault == "") == fits
+    assert fits or "other images" in fault
+
+
+def test_one_id_among_equal_ends_is_told_where_ids_are_read(place: Any) -> None:
+    write_records(place, [ImageRecord(i, 2, 2, "") for i in "abcd"])
+    assert "other images" in fault_of_records(place, pa.array(["a", "x", "c", "d"]))
+    assert "other images" in fault_of_records(place, pa.array(["a", "c", "b", "d"]))
+
+
+def test_many_row_groups_have_a_footer_larger_than_a_tail(place: Any) -> None:
+    ids = [f"{index:05d}" for index in range(256 * 40)]
+    write_records(place, [ImageRecord(i, 2, 2, "") for i in ids])
+    assert fault_of_records(place, pa.array(ids)) == ""
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("keep", [0, 3, 4, 12, 0.3, 0.9, -1, -9])
+def test_torn_records_are_told(place: Any, size: str, keep: float) -> None:
+    records = large(["a", "b", "c", "d"])
+    write_records(place, records if size == "large" else records[:1])
+    data = place.read_bytes()
+    place.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else int(keep)])
+    fault = fault_of_records(place, pa.array([r.image_id for r in records]))
+    assert fault
+    assert "\n" not in fault
+
+
+def test_foreign_files_are_told_and_missing_ones_raise(place: Any) -> None:
+    ids = pa.array(["a"])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for data in (b"notes", b"dear diary\n" * 10_000, bytes(100_000), b"PAR1" * 40_000):
+        place.write_bytes(data)
+        assert fault_of_records(place, ids)
+    write_records(place, [ImageRecord("a", 2, 2, "")])
+    table = pq.read_table(place.open("rb"))
+    for other in (table.replace_schema_metadata({"labeler.schema_version": "99"}), table.replace_schema_metadata()):
+        with place.open("wb") as file:
+            pq.write_table(other, file)
+        assert "version 1" in fault_of_records(place, ids)
+    place.unlink()
+    with pytest.raises(FileNotFoundError):
+        fault_of_records(place, ids)

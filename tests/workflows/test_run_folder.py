@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import io
+import logging
 import subprocess
 import sys
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 
 from labeler.errors import RunError
-from labeler.records import ImageRecord, write_records
+from labeler.records import ImageRecord, read_records, write_records
+from labeler.storage import info, locate, read_bytes, write_bytes
 from workflows.run_folder import RunFolder
 
 LABELING = {"version": 1, "input": "/", "labeling": {"ontology": "a", "detector": "b"}}
@@ -134,3 +139,114 @@ def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
     (run.path / "run.json").write_text('{"version": 99}')
     with pytest.raises(RunError, match="is not of version 1"):
         run.read_settings()
+
+
+# ---------------------------------------------------------------- what lies among the records, here and in a store
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
+    """A run of five images in shards of two, the first two labeled."""
+    if request.param == "folder":
+        output: Any = tmp_path / "out"
+    elif request.param == "memory":
+        output = locate(f"memory://{uuid.uuid4().hex}")
+    else:
+        output = locate(f"{request.getfixturevalue('bucket').uri}/out")
+    run = RunFolder(output)
+    with run.locked():
+        run.begin(LABELING, restart=False)
+        run.plan(["a", "b", "c", "d", "e"], shard_size=2)
+        for shard in run.shards()[:2]:
+            label(shard.records_path, *shard.image_ids)
+    return RunFolder(output)
+
+
+def label(path: Any, *image_ids: str) -> None:
+    write_records(path, [ImageRecord(image_id, 2, 2, "") for image_id in image_ids])
+
+
+def labeled(run: RunFolder) -> str:
+    return "".join(record.image_id for record in read_records(run.record_paths()))
+
+
+def waiting(run: RunFolder) -> list[tuple[str, ...]]:
+    return [shard.image_ids for shard in run.waiting()]
+
+
+def test_the_shards_without_records_wait(anywhere: RunFolder) -> None:
+    assert waiting(anywhere) == [("e",)]
+    assert labeled(anywhere) == "abcd"
+    label(anywhere.waiting()[0].records_path, "e")
+    assert (waiting(anywhere), labeled(anywhere)) == ([], "abcde")
+    manifest = pandas.read_parquet(io.BytesIO(read_bytes(anywhere.path / "images.parquet")))
+    assert list(manifest["shard"]) == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "text", "other run", "fewer", "other order"])
+def test_records_that_are_not_whole_or_of_other_images_are_named_and_redone(
+    anywhere: RunFolder, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = anywhere.records / "000001.parquet"
+    if harm in ("cut", "empty", "text"):
+        data = read_bytes(path)
+        write_bytes(path, {"cut": data[:-20], "empty": b"", "text": b"dear diary\n"}[harm])
+    else:
+        label(path, *{"other run": "xy", "fewer": "c", "other order": "dc"}[harm])
+    with caplog.at_level(logging.WARNING):
+        assert labeled(anywhere) == "ab"
+        assert waiting(anywhere) == [("c", "d"), ("e",)]
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: ")
+    assert line.endswith("its 2 images count as not labeled")
+    assert "\n" not in line
+    label(path, "c", "d")
+    assert labeled(anywhere) == "abcd"
+
+
+def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    label(anywhere.records / "000007.parquet", "x", "y")  # of a run with more shards
+    write_bytes(anywhere.records / "notes.parquet", b"dear diary")
+    write_bytes(anywhere.records / "0000001.parquet", b"")
+    write_bytes(anywhere.records / ".000002.parquet.partial", b"what a killed write left")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert labeled(anywhere) == "abcd"
+            assert waiting(anywhere) == [("e",)]
+    (line,) = caplog.messages
+    assert line.endswith("left out: 0000001.parquet, 000007.parquet, notes.parquet")
+    anywhere.begin(LABELING, restart=False)
+    anywhere.plan([*"abcdefghijklmnop"], shard_size=2)  # its number's turn has come
+    assert ("l", "m") in waiting(anywhere)
+    assert labeled(anywhere) == "abcd"
+    anywhere.begin(LABELING, restart=True)
+    assert info(anywhere.records / "notes.parquet") is not None
+    assert info(anywhere.records / "000007.parquet") is None
+
+
+def test_failed_shards_are_dropped_anywhere(anywhere: RunFolder) -> None:
+    write_records(anywhere.records / "000001.parquet", [ImageRecord(i, 0, 0, "", "error", "torn") for i in "cd"])
+    write_bytes(anywhere.records / "000002.parquet", b"torn")
+    anywhere.drop_failed()
+    assert waiting(anywhere) == [("c", "d"), ("e",)]
+
+
+def test_a_damaged_run_in_a_store(anywhere: RunFolder) -> None:
+    write_bytes(anywhere.path / "images.parquet", b"")
+    with pytest.raises(RunError, match=r"images.parquet is damaged.*--restart"):
+        anywhere.plan(["b"], shard_size=1)
+    write_bytes(anywhere.path / "run.json", b"{")
+    with pytest.raises(RunError, match="is damaged"):
+        anywhere.read_settings()
+    empty = RunFolder(anywhere.output / "empty")
+    with pytest.raises(RunError, match="holds no run"):
+        empty.read_settings()
+
+
+def test_somebodys_data_in_a_store_is_left_alone(anywhere: RunFolder) -> None:
+    if not isinstance(anywhere.output, Path):
+        other = anywhere.output / "other"
+        write_bytes(other / "images" / "mine.jpg", b"mine")
+        with pytest.raises(RunError, match="holds images that no run made"), RunFolder(other).locked():
+            pass
+        assert read_bytes(other / "images" / "mine.jpg") == b"mine"
