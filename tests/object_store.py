@@ -75,11 +75,13 @@ class Bucket:
     def remove(self, key: str) -> None:
         self._client.delete_object(Bucket=self.name, Key=key)
 
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
     def contents(self, prefix: str = "") -> dict[str, bytes]:
         """By key below ``prefix``."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return {key.removeprefix(prefix): self.get(key) for key in keys}
+        return {key.removeprefix(prefix): self.get(key) for key in self.keys(prefix)}
 
 
 class Proxy:
