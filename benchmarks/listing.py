@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from labeler.listing import find_images
+from labeler.listing import find_images, stamps
 from workflows.run_folder import RunFolder
 
 
@@ -39,7 +39,7 @@ def measure(root: Path, output: Path, shard_size: int) -> None:
     with run.locked():
         for name in ("plan", "plan again"):
             started = time.perf_counter()
-            run.plan(source.image_ids, shard_size)
+            run.plan(source.image_ids, stamps(source.root, source.image_ids), shard_size)
             print(f"{name}: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
         started = time.perf_counter()
         shards = run.waiting()

@@ -103,12 +103,17 @@ class ImageFile:
                 image.load()
                 turn = _orientation(image)  # after loading: plugins that turn the image themselves then drop the tag
                 pixels = _turned(to_rgb(image), turn)
-            return DecodedImage(pixels, hashlib.blake2b(data, digest_size=16).hexdigest())
+            return DecodedImage(pixels, content_digest(data))
 
 
 def read_image(place: str | os.PathLike[str] | AnyPath) -> DecodedImage:
     """The image at a path or URI, as ``ImageFile.read``."""
     return ImageFile(locate(place)).read()
+
+
+def content_digest(data: bytes) -> str:
+    """Of an image file, as records keep it."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def image_size(place: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:

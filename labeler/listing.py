@@ -20,7 +20,7 @@ from labeler.retries import retrying
 from labeler.storage import absolute, in_order, info, is_uri, locate, read_bytes, scan
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath, StorePath
+    from labeler.storage import AnyPath, FileInfo, StorePath
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,36 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
         raise UsageError(f"{source}: no such file or folder")
     depth = None if "**" in patterns else len(patterns)
     return _image_source(root, (i for i in _walk(root, exclude, depth) if _matches(i.split("/"), patterns)))
+
+
+def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
+    """What tells a changed file without reading it: size and time, or a store's checksum; empty if it is not there."""
+    if isinstance(root, Path):
+        return [_local_stamp(f"{root}/{image_id}") for image_id in image_ids]
+    folders = sorted({posixpath.dirname(image_id) for image_id in image_ids})
+    wanted, found = set(image_ids), dict[str, str]()
+    for folder, files in zip(
+        folders, in_order(lambda name: _files(root / name if name else root), folders), strict=True
+    ):
+        for file in files:
+            if (image_id := posixpath.join(folder, file.name)) in wanted:
+                found[image_id] = file.md5 or f"{file.size}-{file.modified}"
+    return [found.get(image_id, "") for image_id in image_ids]
+
+
+def _local_stamp(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _files(folder: AnyPath) -> list[FileInfo]:
+    try:
+        return [found for found in scan(folder) if not found.is_folder]
+    except FileNotFoundError:
+        return []
 
 
 def image_extensions() -> frozenset[str]:

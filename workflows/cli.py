@@ -112,6 +112,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
     label.add_argument("--restart", action="store_true", help="drop the labels that are in the output folder")
     label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
+    label.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
+    label.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
     add_ontology_flags(label)
     add_model_flags(label)
     add_engine_flags(label)
@@ -155,6 +157,8 @@ def _label(options: dict[str, Any], console: Console) -> int:
         shard_size=shard_size,
         restart=options.get("restart", False),
         retry_failed=options.get("retry_failed", False),
+        fast_scan=options.get("fast_scan", False),
+        prune=options.get("prune", False),
     )
     progress = ConsoleProgress(console)
     try:

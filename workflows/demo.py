@@ -15,7 +15,7 @@ from labeler.demo.scenes import SEEN_PAIRS, class_name, coco_truth, make_scene, 
 from labeler.errors import UsageError
 from labeler.models import PRESETS, ModelConfig
 from labeler.quality import judge
-from labeler.records import Instance, read_records
+from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import mask_ap, precision_recall
@@ -83,7 +83,7 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
 
 def _instances(job: LabelJob, image_ids: dict[str, int], accepted_only: bool) -> Iterator[tuple[int, int, Instance]]:
     """(image id, category id, instance) as in the truth file."""
-    for record in read_records(RunFolder(job.output).record_paths()):
+    for record in RunFolder(job.output).labeled():
         judgements = judge(record, job.export.quality, job.ontology.min_scores)
         for instance, judgement in zip(record.instances, judgements, strict=True):
             if not accepted_only or judgement.verdict == "accept":

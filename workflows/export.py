@@ -20,7 +20,7 @@ from labeler.formats.coco import CocoWriter
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
 from labeler.quality import Judgement, QualityConfig, judge
-from labeler.records import ImageRecord, read_records
+from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.datasets import SPLITS, Dataset, new_dataset
 from workflows.run_folder import RunFolder
@@ -119,7 +119,7 @@ def _build(run: RunFolder, dataset: Dataset, ontology: Ontology, config: ExportC
             if "coco" in config.formats
         }
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
-        for record, file_name in _named(read_records(run.record_paths())):
+        for record, file_name in _named(run.labeled()):
             source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)

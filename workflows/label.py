@@ -13,11 +13,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from labeler.errors import RunError, UsageError
-from labeler.listing import find_images
+from labeler.listing import find_images, stamps
 from labeler.models import ModelConfig, load_labeler, model_identity
 from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
 from ontologies import ClassSpec, Ontology
+from workflows.changes import changed_images
 from workflows.engines import run_local
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.run_folder import VERSION, RunFolder
@@ -39,6 +40,8 @@ class LabelJob:
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
+        fast_scan: look for changed images by size and time of the files, instead of reading them all.
+        prune: drop images that are gone from the input.
     """
 
     images: str
@@ -49,6 +52,8 @@ class LabelJob:
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
+    fast_scan: bool = False
+    prune: bool = False
 
 
 class Progress(Protocol):
@@ -96,7 +101,12 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         run.begin(settings(job, source.root), job.restart)
         if job.retry_failed:
             run.drop_failed()
-        run.plan(source.image_ids, job.shard_size)
+        now = stamps(source.root, source.image_ids)
+        changed = changed_images(run, source.root, source.image_ids, now, job.fast_scan)
+        if changed:
+            progress.say(f"{len(changed)} images changed since they were labeled")
+        if forgotten := run.plan(source.image_ids, now, job.shard_size, changed, job.prune):
+            progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         todo = run.waiting()
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))

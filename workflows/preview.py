@@ -14,7 +14,7 @@ from PIL import Image
 from labeler.images import read_image
 from labeler.masks import rle_to_mask
 from labeler.quality import QualityConfig, judge
-from labeler.records import ImageRecord, Instance, read_records
+from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.run_folder import RunFolder
 
@@ -23,7 +23,7 @@ COLUMNS, ROWS, CELL = 4, 2, 320
 
 def write_preview(output: Path, root: Path, ontology: Ontology, quality: QualityConfig, path: Path) -> None:
     """Write a PNG of the first images of a run that hold objects, with what the gate accepts drawn in."""
-    records = (record for record in read_records(RunFolder(output).record_paths()) if record.instances)
+    records = (record for record in RunFolder(output).labeled() if record.instances)
     cells = [_draw(record, root, ontology, quality) for record in islice(records, COLUMNS * ROWS)]
     sheet = np.full((ROWS * CELL, COLUMNS * CELL, 3), 255, dtype=np.uint8)
     for index, cell in enumerate(cells):

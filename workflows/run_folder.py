@@ -1,12 +1,12 @@
 """The run folder: which images there are, which shard each belongs to, and which shards are done.
 
     OUT/run/run.json              what the labels were made with
-    OUT/run/images.parquet        the manifest: image_id and shard
+    OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
     OUT/run/records/000000.parquet …
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
 files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
-the old ones.
+the old ones. So do changed ones: their old rows and records stay where they are, and count as superseded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labeler.errors import RunError
-from labeler.records import fault_of_records
+from labeler.records import ImageRecord, fault_of_records, read_records
 from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
 from workflows.locks import hold
 
@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MANIFEST = pa.schema(
-    [pa.field("image_id", pa.string(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("stamp", pa.string(), nullable=False),
+        pa.field("superseded", pa.bool_(), nullable=False),
+    ]
 )
 VERSION = 1  # of run.json
 # What an export makes; found without a run beside it, it is somebody's own data.
@@ -132,18 +137,71 @@ class RunFolder:
                 "--restart, or change thresholds and formats alone with `labeler export`"
             )
 
-    def plan(self, image_ids: Sequence[str], shard_size: int) -> None:
-        """Give every image that the manifest does not know a shard behind the old ones."""
+    def plan(
+        self,
+        image_ids: Sequence[str],
+        stamps: Sequence[str],
+        shard_size: int,
+        changed: Collection[str] = (),
+        prune: bool = False,
+    ) -> int:
+        """Give images that are new or ``changed`` shards behind the old ones.
+
+        Args:
+            image_ids: all that are in the input.
+            stamps: of each, as ``labeler.listing.stamps`` gives them.
+            prune: forget images that are not in the input.
+
+        Returns:
+            How many were forgotten.
+        """
         known = self._read_manifest()
-        wanted = pa.array(image_ids, pa.string())
-        new = wanted.filter(pc.invert(pc.is_in(wanted, known.column("image_id").combine_chunks())))
-        if not len(new):
-            return
+        wanted, now = pa.array(image_ids, pa.string()), pa.array(stamps, pa.string())
+        old_ids, superseded = known.column("image_id"), known.column("superseded")
+        position = pc.index_in(old_ids, wanted)
+        gone = pc.and_(pc.invert(superseded), pc.is_null(position)) if prune else pa.nulls(0)
+        forgotten = pc.sum(gone).as_py() or 0 if prune else 0
+        superseded = pc.or_(superseded, pc.is_in(old_ids, pa.array(list(changed), pa.string())))
+        if prune:
+            superseded = pc.or_(superseded, gone)
+        current = old_ids.filter(pc.invert(superseded))
+        new = pc.invert(pc.is_in(wanted, current.combine_chunks()))
         first = 0 if not len(known) else pc.max(known.column("shard")).as_py() + 1
-        shards = pa.array(first + np.arange(len(new)) // shard_size, pa.int32())
-        buffer = io.BytesIO()
-        pq.write_table(pa.concat_tables([known, pa.table([new, shards], schema=_MANIFEST)]), buffer)
-        write_bytes(self._manifest, buffer.getvalue())
+        count = pc.sum(new).as_py() or 0
+        shards = pa.array(first + np.arange(count) // shard_size, pa.int32())
+        added = [wanted.filter(new), shards, now.filter(new), pa.array(np.zeros(count, bool))]
+        kept = [old_ids, known.column("shard"), pc.coalesce(pc.take(now, position), known.column("stamp")), superseded]
+        planned = pa.concat_tables([pa.table(kept, schema=_MANIFEST), pa.table(added, schema=_MANIFEST)])
+        if not planned.equals(known):
+            buffer = io.BytesIO()
+            pq.write_table(planned, buffer)
+            write_bytes(self._manifest, buffer.getvalue())
+        return int(forgotten)
+
+    def known(self) -> pa.Table:
+        """The labeled images as they stand: ``image_id``, ``stamp`` and, of the record, ``digest``."""
+        manifest, labeled = self._read_manifest(), self._labeled()
+
+        def read(path: AnyPath) -> pa.Table:
+            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+            return pq.read_table(source, columns=["digest"])
+
+        done = pa.array(sorted(labeled), pa.int32())
+        rows = manifest.filter(pc.is_in(manifest.column("shard"), done)).select(["image_id", "stamp", "superseded"])
+        # Records lie in the order of the manifest.
+        digests = pa.table({"digest": pa.array([], pa.string())})
+        read_all = in_order(read, [labeled[index] for index in done.to_pylist()])
+        digests = pa.concat_tables([digests, *read_all], promote_options="permissive")
+        rows = rows.append_column("digest", digests.column("digest"))
+        return rows.filter(pc.invert(rows.column("superseded"))).drop_columns("superseded")
+
+    def labeled(self) -> Iterator[ImageRecord]:
+        """The one record of every image that is labeled, in shard order."""
+        manifest = self._read_manifest()
+        old = manifest.filter(manifest.column("superseded"))
+        superseded = set(zip(old.column("shard").to_pylist(), old.column("image_id").to_pylist(), strict=True))
+        for index, path in sorted(self._labeled().items()):
+            yield from (record for record in read_records([path]) if (index, record.image_id) not in superseded)
 
     def _read_manifest(self) -> pa.Table:
         try:

@@ -28,10 +28,14 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
+def plan(run: RunFolder, image_ids: list[str], shard_size: int) -> None:
+    run.plan(image_ids, [""] * len(image_ids), shard_size)
+
+
 def test_new_images_get_shards_behind_the_old_ones(run: RunFolder) -> None:
-    run.plan(["b", "c", "d"], shard_size=2)
+    plan(run, ["b", "c", "d"], shard_size=2)
     before = run.shards()
-    run.plan(["a", "b", "c", "d", "e", "f"], shard_size=2)
+    plan(run, ["a", "b", "c", "d", "e", "f"], shard_size=2)
     after = run.shards()
     assert [shard.image_ids for shard in after] == [("b", "c"), ("d",), ("a", "e"), ("f",)]
     assert after[:2] == before
@@ -42,14 +46,14 @@ def test_new_images_get_shards_behind_the_old_ones(run: RunFolder) -> None:
 
 
 def test_planning_again_changes_nothing(run: RunFolder) -> None:
-    run.plan(["a", "b"], shard_size=1)
+    plan(run, ["a", "b"], shard_size=1)
     content = (run.path / "images.parquet").read_bytes()
-    run.plan(["a", "b"], shard_size=7)
+    plan(run, ["a", "b"], shard_size=7)
     assert (run.path / "images.parquet").read_bytes() == content
 
 
 def with_a_record(run: RunFolder, status: str = "ok") -> Path:
-    run.plan(["a"], shard_size=1)
+    plan(run, ["a"], shard_size=1)
     path = run.shards()[0].records_path
     write_records(path, [ImageRecord("a", 0, 0, "", "error" if status == "error" else "ok")])
     return path
@@ -63,7 +67,7 @@ def test_other_settings_are_refused_and_named(run: RunFolder) -> None:
 
 
 def test_nothing_labeled_yet_binds_nobody(run: RunFolder) -> None:
-    run.plan(["a"], shard_size=1)
+    plan(run, ["a"], shard_size=1)
     run.begin(OTHER, restart=False)  # say, after a model that was not on this machine
     assert run.shards() == []
 
@@ -98,7 +102,7 @@ def test_records_without_their_manifest_are_not_mixed_with_new_ones(run: RunFold
     if damage == "damaged":
         manifest.write_bytes(b"")
     with pytest.raises(RunError, match=f"images.parquet is {damage}.*--restart"):
-        run.plan(["b"], shard_size=1)
+        plan(run, ["b"], shard_size=1)
 
 
 def test_a_second_process_is_refused_while_the_first_lives(run: RunFolder) -> None:
@@ -156,7 +160,7 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
     run = RunFolder(output)
     with run.locked():
         run.begin(LABELING, restart=False)
-        run.plan(["a", "b", "c", "d", "e"], shard_size=2)
+        plan(run, ["a", "b", "c", "d", "e"], shard_size=2)
         for shard in run.shards()[:2]:
             label(shard.records_path, *shard.image_ids)
     return RunFolder(output)
@@ -216,7 +220,7 @@ def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytes
     (line,) = caplog.messages
     assert line.endswith("left out: 0000001.parquet, 000007.parquet, notes.parquet")
     anywhere.begin(LABELING, restart=False)
-    anywhere.plan([*"abcdefghijklmnop"], shard_size=2)  # its number's turn has come
+    plan(anywhere, [*"abcdefghijklmnop"], shard_size=2)  # its number's turn has come
     assert ("l", "m") in waiting(anywhere)
     assert labeled(anywhere) == "abcd"
     anywhere.begin(LABELING, restart=True)
@@ -234,7 +238,7 @@ def test_failed_shards_are_dropped_anywhere(anywhere: RunFolder) -> None:
 def test_a_damaged_run_in_a_store(anywhere: RunFolder) -> None:
     write_bytes(anywhere.path / "images.parquet", b"")
     with pytest.raises(RunError, match=r"images.parquet is damaged.*--restart"):
-        anywhere.plan(["b"], shard_size=1)
+        plan(anywhere, ["b"], shard_size=1)
     write_bytes(anywhere.path / "run.json", b"{")
     with pytest.raises(RunError, match="is damaged"):
         anywhere.read_settings()
