@@ -46,7 +46,7 @@ class Silent:
 def run(images: str, output: str, shard_size: int = 16) -> LabelSummary:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     job = LabelJob(images, locate(output), Ontology.from_text("bright"), model, shard_size=shard_size)
-    with mock.patch("workflows.label.load_labeler", lambda config: BrightLabeler()):
+    with mock.patch("workflows.label.load_labeler", return_value=BrightLabeler()):
         return label(job, Silent())
 
 
