@@ -9,9 +9,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bright_labeler
 import numpy as np
 import pytest
-import stand_in
 from command_line import CLASSES, Run, labeler_command, write_scenes
 from object_store import Bucket, Proxy
 from PIL import Image
@@ -94,14 +94,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_five_hundred_images_from_a_store_to_a_store(bucket: Bucket, images: Path, tmp_path: Path) -> None:
     upload(images, bucket)
-    command = [sys.executable, stand_in.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
+    command = [sys.executable, bright_labeler.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
     kill_in_the_middle(command, bucket, records=6)
     done_before = len(bucket.keys("out/run/records/"))
     resumed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == f"{16 * done_before} of 500\n"
     assert 6 <= done_before < 32
-    stand_in.run(str(images), str(tmp_path / "local"))
+    bright_labeler.run(str(images), str(tmp_path / "local"))
     found = in_store(bucket)
     assert found == on_disk(tmp_path / "local")
     assert len([name for name in found if name.startswith("images/")]) == 500
@@ -117,8 +117,8 @@ def test_a_store_that_stumbles_leaves_no_mark(
         (few / path.name).write_bytes(path.read_bytes())
     upload(few, bucket)
     proxy.fail = lambda method, path, before: ("busy", "", "drop", "")[before % 4] if sum(path.encode()) % 3 else ""
-    stand_in.run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
-    stand_in.run(str(few), str(tmp_path / "local"), shard_size=4)
+    bright_labeler.run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
+    bright_labeler.run(str(few), str(tmp_path / "local"), shard_size=4)
     assert in_store(bucket) == on_disk(tmp_path / "local")
     assert proxy.log != []
 
@@ -134,7 +134,7 @@ def test_images_out_of_reach_are_error_records(
     proxy.fail = lambda method, path, before: causes.get(path.rpartition("/")[2], "") if "/in/" in path else ""
     listed = bucket.uri + "/list.txt"
     bucket.put("list.txt", "".join(f"in/{name}.png\n" for name in (*range(6), "gone")).encode())
-    summary = stand_in.run(listed, str(tmp_path / "out"), shard_size=3)
+    summary = bright_labeler.run(listed, str(tmp_path / "out"), shard_size=3)
     records = list(read_records(sorted((tmp_path / "out" / "run" / "records").glob("*.parquet"))))
     errors = {record.image_id: record.error for record in records if record.status == "error"}
     assert errors == {

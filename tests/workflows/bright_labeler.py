@@ -1,4 +1,4 @@
-"""The whole job with a labeler that needs no weights, as a program: python stand_in.py IMAGES OUT."""
+"""The whole job with a labeler that needs no weights, as a program: python bright_labeler.py IMAGES OUT."""
 
 from __future__ import annotations
 
