@@ -211,7 +211,8 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 
 def _file_info(found: Mapping[str, Any]) -> FileInfo:
     name = str(found["name"]).rstrip("/").rpartition("/")[2]
-    return FileInfo(name, found["type"] == "directory", int(found.get("size") or 0), _modified(found), _md5(found))
+    is_folder = found["type"] == "directory" or found.get("mimetype") == "text/html"  # a web server's listing
+    return FileInfo(name, is_folder, int(found.get("size") or 0), _modified(found), _md5(found))
 
 
 def _modified(found: Mapping[str, Any]) -> float:
