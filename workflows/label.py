@@ -97,6 +97,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         if job.retry_failed:
             run.drop_failed()
         run.plan(source.image_ids, job.shard_size)
+        run.drop_unfit()
         todo = run.waiting()
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))

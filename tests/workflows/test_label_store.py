@@ -18,7 +18,7 @@ from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
 from labeler.records import read_records
-from labeler.storage import locate
+from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 OF_A_RUN = {"run/run.json", "run/lock"}  # names places, and holds nothing
@@ -121,6 +121,33 @@ def test_a_store_that_stumbles_leaves_no_mark(
     bright_labeler.run(str(few), str(tmp_path / "local"), shard_size=4)
     assert in_store(bucket) == on_disk(tmp_path / "local")
     assert proxy.log != []
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_torn_and_foreign_records_are_mended_by_the_next_run(
+    kind: str, bucket: Bucket, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(images.glob("*.png"))[:12]:
+        (few / path.name).write_bytes(path.read_bytes())
+    output = str(tmp_path / "out") if kind == "folder" else f"{bucket.uri}/out"
+    whole = bright_labeler.run(str(few), output, shard_size=3)
+    dataset = on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)
+    assert caplog.messages == []
+    records = locate(output) / "run" / "records"
+    for name, data in {
+        "000001.parquet": read_bytes(records / "000001.parquet")[:-99],
+        "000002.parquet": read_bytes(records / "000000.parquet"),
+        "000003.parquet": b"dear diary",
+        "notes.txt": b"dear diary",
+    }.items():
+        write_bytes(records / name, data)
+    mended = bright_labeler.run(str(few), output, shard_size=3)
+    assert (mended.labeled.images, mended.dataset) == (9, whole.dataset)
+    assert len(caplog.messages) == 4
+    remove(records / "notes.txt")
+    assert (on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)) == dataset
 
 
 def test_images_out_of_reach_are_error_records(
