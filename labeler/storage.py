@@ -90,12 +90,11 @@ def locate(place: str | os.PathLike[str] | AnyPath) -> AnyPath:
 
     scheme = place.partition("://")[0]
     try:
-        path: StorePath = UPath(
-            place, use_listings_cache=False, **_OPTIONS.get(scheme, {})
-        )  # others may write while we run
+        # No listing is kept, since others may write meanwhile.
+        path: StorePath = UPath(place, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
         path.fs  # noqa: B018 made here, for this path and all that come of it
     except ImportError as error:
-        package = known_implementations[scheme]["class"].partition(".")[0]
+        package = known_implementations.get(scheme, {"class": "fsspec"})["class"].partition(".")[0]
         how = f"needs the package {package}; run: pip install {package}"
         raise UsageError(f"{place}: {' '.join(str(error).split()) if package == 'fsspec' else how}") from error
     except ValueError as error:
@@ -212,7 +211,8 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 
 def _file_info(found: Mapping[str, Any]) -> FileInfo:
     name = str(found["name"]).rstrip("/").rpartition("/")[2]
-    return FileInfo(name, found["type"] == "directory", int(found.get("size") or 0), _modified(found), _md5(found))
+    is_folder = found["type"] == "directory" or found.get("mimetype") == "text/html"  # a web server's listing
+    return FileInfo(name, is_folder, int(found.get("size") or 0), _modified(found), _md5(found))
 
 
 def _modified(found: Mapping[str, Any]) -> float:

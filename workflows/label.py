@@ -107,6 +107,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
             progress.say(f"{len(changed)} images changed since they were labeled")
         if forgotten := run.plan(source.image_ids, now, job.shard_size, changed, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
+        run.drop_unfit()
         todo = run.waiting()
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))

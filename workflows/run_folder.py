@@ -70,6 +70,7 @@ class RunFolder:
         self._settings = self.path / "run.json"
         self._manifest = self.path / "images.parquet"
         self._whole: set[int] = set()  # shards whose records were looked at and found whole
+        self._unfit: list[AnyPath] = []  # what was found in their place instead
         self._named: set[str] = set()  # files that a warning was given for
 
     @contextmanager
@@ -241,6 +242,12 @@ class RunFolder:
         """The record files that are whole and of this run's shards, in shard order."""
         return [path for _, path in sorted(self._labeled().items())]
 
+    def drop_unfit(self) -> None:
+        """Remove what is in the place of a shard's records and is not these, so that a file there means done again."""
+        self._labeled()
+        for path in self._unfit:
+            remove(path)
+
     def _labeled(self) -> dict[int, AnyPath]:
         """``record_paths`` by shard. What else lies among the records is named in a warning, once."""
         names = self._names()
@@ -253,11 +260,14 @@ class RunFolder:
             shown = ", ".join(foreign[:NAMES_SHOWN]) + (", …" if len(foreign) > NAMES_SHOWN else "")
             logger.warning("%s: no records of this run's images, left out: %s", self.records, shown)
         unseen = [index for index in files if index not in self._whole]
+        self._unfit = []
         faults = in_order(lambda index: fault_of_records(files[index], ids[index]), unseen)
         for index, fault in zip(unseen, faults, strict=True):
             if not fault:
                 self._whole.add(index)
-            elif files[index].name not in self._named:
+                continue
+            self._unfit.append(files[index])
+            if files[index].name not in self._named:
                 self._named.add(files[index].name)
                 logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
         return {index: path for index, path in files.items() if index in self._whole}

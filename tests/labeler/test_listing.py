@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_store import Bucket, Proxy
+from object_store import Bucket, Proxy, web_server
 
 from labeler.errors import ImageError, UsageError
 from labeler.images import read_image
@@ -312,3 +312,17 @@ def test_a_listing_of_many_pages(bucket: Bucket) -> None:
     for name in names:
         bucket.put(f"in/{name}", b"")
     assert find_images(f"{bucket.uri}/in").image_ids == tuple(sorted(names))
+
+
+def test_the_listings_of_a_web_server(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.jpg", "in/sub/b.png", "in/sub/notes.txt", "in/.hidden/c.jpg", "other/d.jpg")
+    with web_server(tmp_path) as web:
+        for source in (f"{web}/in/", f"{web}/in"):
+            found = find_images(source)
+            assert found.image_ids == ("a.jpg", "sub/b.png")
+            assert str(found.root / "sub/b.png") == f"{web}/in/sub/b.png"
+        found = find_images(f"{web}/in/a.jpg")
+        assert (str(found.root), found.image_ids) == (f"{web}/in", ("a.jpg",))
+        assert find_images(f"{web}/").image_ids == ("in/a.jpg", "in/sub/b.png", "other/d.jpg")
+        with pytest.raises(UsageError, match="no such file or folder"):
+            find_images(f"{web}/none")

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import errno
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from object_store import Proxy
 from safetensors.torch import load_file, save_file
 from tiny_models import DETECTORS, SEGMENTERS
 
@@ -343,6 +347,74 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
             "someone/nothing@v1",
         ],
     ]
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """What of the hub's interface is asked for when a model is fetched; ``folder`` is the one model it has."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        headers = {"X-Repo-Commit": "0123456789abcdef0123456789abcdef01234567"}
+        status, body = 200, b""
+        if self.path.startswith("/api/models/someone/model/tree"):
+            files = [path for path in self.folder.iterdir() if path.is_file()]
+            listed = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in files]
+            body = json.dumps(listed).encode()
+        elif self.path.startswith("/api/models/someone/model"):
+            body = json.dumps({"id": "someone/model", "sha": headers["X-Repo-Commit"], "siblings": []}).encode()
+        elif (path := self.folder / self.path.rpartition("/")[2]).is_file():
+            body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
+        else:
+            status, headers["X-Error-Code"] = 404, "EntryNotFound"
+        self.send_response_only(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+
+@pytest.mark.slow
+def test_a_hub_that_stumbles(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    handler = type("Handler", (Hub,), {"folder": checkpoint("sam")})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
+    proxy.fail = lambda method, path, before: "drop" if not before and ("/api/" in path or "/config.j" in path) else ""
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": proxy.endpoint, "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, "someone/model"]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)[1:3] == ["SamSegmenter", True], run.stdout
+    assert proxy.count("GET", "/api/models/someone/model") >= 2
+    server.shutdown()
+    proxy.close()
+
+
+def test_a_disk_that_stumbles(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    monkeypatch.setattr("labeler.retries.WAITS", (0.01, 0.01))
+    read, failures = transformers.AutoConfig.from_pretrained, [errno.ESTALE, errno.EIO]
+
+    def stumble(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise OSError(failures[0], os.strerror(failures.pop(0)))
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", stumble)
+    assert type(load("sam", checkpoint("sam"))) is SamSegmenter
+    failures += [errno.EIO] * 3
+    with pytest.raises(ModelError) as caught:
+        load("sam", checkpoint("sam"))
+    assert_one_line(caught.value, "cannot be loaded: ", "Input/output error")
+    failures.append(errno.EACCES)
+    with pytest.raises(ModelError, match="Permission denied"):
+        load("sam", checkpoint("sam"))
+    assert failures == []
 
 
 # --- identity -------------------------------------------------------------------------------------------------------

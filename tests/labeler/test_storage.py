@@ -99,6 +99,15 @@ def test_a_missing_package_at_the_command_line() -> None:
         assert done.stderr == f"labeler: {uri}: needs the package {package}; run: pip install {package}\n"
 
 
+def test_credentials_from_fsspecs_own_settings(bucket: Bucket) -> None:
+    bucket.put("a", b"data")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"FSSPEC_S3_ENDPOINT_URL": bucket.endpoint, "FSSPEC_S3_KEY": "test", "FSSPEC_S3_SECRET": "test"}
+    code = "import sys; from labeler.storage import locate, read_bytes; print(read_bytes(locate(sys.argv[1])))"
+    command = [sys.executable, "-c", code, f"{bucket.uri}/a"]
+    assert subprocess.run(command, capture_output=True, text=True, env=environment).stdout == "b'data'\n"
+
+
 @pytest.mark.parametrize("uri", ["foo://b/x", "sftp://host/x", "s3://"])
 def test_what_cannot_be_a_place_is_said_in_a_line(uri: str, bucket: Bucket) -> None:
     if uri == "s3://":

@@ -9,16 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bright_labeler
 import numpy as np
 import pytest
-import stand_in
 from command_line import CLASSES, Run, labeler_command, write_scenes
 from object_store import Bucket, Proxy
 from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
 from labeler.records import read_records
-from labeler.storage import locate
+from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 OF_A_RUN = {"run/run.json", "run/lock"}  # names places, and holds nothing
@@ -94,14 +94,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_five_hundred_images_from_a_store_to_a_store(bucket: Bucket, images: Path, tmp_path: Path) -> None:
     upload(images, bucket)
-    command = [sys.executable, stand_in.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
+    command = [sys.executable, bright_labeler.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
     kill_in_the_middle(command, bucket, records=6)
     done_before = len(bucket.keys("out/run/records/"))
     resumed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout == f"{16 * done_before} of 500\n"
     assert 6 <= done_before < 32
-    stand_in.run(str(images), str(tmp_path / "local"))
+    bright_labeler.run(str(images), str(tmp_path / "local"))
     found = in_store(bucket)
     assert found == on_disk(tmp_path / "local")
     assert len([name for name in found if name.startswith("images/")]) == 500
@@ -117,10 +117,37 @@ def test_a_store_that_stumbles_leaves_no_mark(
         (few / path.name).write_bytes(path.read_bytes())
     upload(few, bucket)
     proxy.fail = lambda method, path, before: ("busy", "", "drop", "")[before % 4] if sum(path.encode()) % 3 else ""
-    stand_in.run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
-    stand_in.run(str(few), str(tmp_path / "local"), shard_size=4)
+    bright_labeler.run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
+    bright_labeler.run(str(few), str(tmp_path / "local"), shard_size=4)
     assert in_store(bucket) == on_disk(tmp_path / "local")
     assert proxy.log != []
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_torn_and_foreign_records_are_mended_by_the_next_run(
+    kind: str, bucket: Bucket, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(images.glob("*.png"))[:12]:
+        (few / path.name).write_bytes(path.read_bytes())
+    output = str(tmp_path / "out") if kind == "folder" else f"{bucket.uri}/out"
+    whole = bright_labeler.run(str(few), output, shard_size=3)
+    dataset = on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)
+    assert caplog.messages == []
+    records = locate(output) / "run" / "records"
+    for name, data in {
+        "000001.parquet": read_bytes(records / "000001.parquet")[:-99],
+        "000002.parquet": read_bytes(records / "000000.parquet"),
+        "000003.parquet": b"dear diary",
+        "notes.txt": b"dear diary",
+    }.items():
+        write_bytes(records / name, data)
+    mended = bright_labeler.run(str(few), output, shard_size=3)
+    assert (mended.labeled.images, mended.dataset) == (9, whole.dataset)
+    assert len(caplog.messages) == 4
+    remove(records / "notes.txt")
+    assert (on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)) == dataset
 
 
 def test_images_out_of_reach_are_error_records(
@@ -134,7 +161,7 @@ def test_images_out_of_reach_are_error_records(
     proxy.fail = lambda method, path, before: causes.get(path.rpartition("/")[2], "") if "/in/" in path else ""
     listed = bucket.uri + "/list.txt"
     bucket.put("list.txt", "".join(f"in/{name}.png\n" for name in (*range(6), "gone")).encode())
-    summary = stand_in.run(listed, str(tmp_path / "out"), shard_size=3)
+    summary = bright_labeler.run(listed, str(tmp_path / "out"), shard_size=3)
     records = list(read_records(sorted((tmp_path / "out" / "run" / "records").glob("*.parquet"))))
     errors = {record.image_id: record.error for record in records if record.status == "error"}
     assert errors == {

@@ -204,6 +204,10 @@ def test_records_that_are_not_whole_or_of_other_images_are_named_and_redone(
     assert line.startswith(f"{path}: ")
     assert line.endswith("its 2 images count as not labeled")
     assert "\n" not in line
+    assert info(path) is not None
+    anywhere.drop_unfit()
+    assert info(path) is None
+    assert (waiting(anywhere), labeled(anywhere)) == ([("c", "d"), ("e",)], "ab")
     label(path, "c", "d")
     assert labeled(anywhere) == "abcd"
 

@@ -1,4 +1,4 @@
-"""The whole job with a labeler that needs no weights, as a program: python stand_in.py IMAGES OUT."""
+"""The whole job with a labeler that needs no weights, as a program: python bright_labeler.py IMAGES OUT."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Silent:
 def run(images: str, output: str, shard_size: int = 16) -> LabelSummary:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     job = LabelJob(images, locate(output), Ontology.from_text("bright"), model, shard_size=shard_size)
-    with mock.patch("workflows.label.load_labeler", lambda config: BrightLabeler()):
+    with mock.patch("workflows.label.load_labeler", return_value=BrightLabeler()):
         return label(job, Silent())
 
 
