@@ -85,7 +85,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    from workflows.config import add_export_flags, add_model_flags, add_ontology_flags
+    from workflows.config import add_engine_flags, add_export_flags, add_model_flags, add_ontology_flags
 
     parser = argparse.ArgumentParser(
         prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
@@ -112,6 +112,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
     add_ontology_flags(label)
     add_model_flags(label)
+    add_engine_flags(label)
     add_export_flags(label)
 
     export = command(

@@ -66,6 +66,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine")
+    group.add_argument("--engine", choices=("auto", "local", "ray"), help="who runs the models (default: auto)")
+    group.add_argument("--address", metavar="URL", help="Ray cluster (default: RAY_ADDRESS)")
+    group.add_argument("--workers", type=int, metavar="N", help="model copies on the Ray cluster")
+    group.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs of one of them")
+    group.add_argument("--cpus-per-worker", type=float, metavar="N", help="CPUs of one of them")
+
+
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
     gate = parser.add_argument_group("quality gate (0 switches a filter off)")
     for name, text in QUALITY_FLAGS.items():
