@@ -3,6 +3,7 @@
     OUT/run/run.json              what the labels were made with
     OUT/run/images.parquet        the manifest: image_id and shard
     OUT/run/records/000000.parquet …
+    OUT/run/attempts/…            what is being worked on, see attempts.py
 
 A shard is done when its record file is there; files appear whole or not at all. So a killed run goes on where it was,
 and new images get shards of their own behind the old ones.
@@ -39,6 +40,10 @@ class Shard:
     index: int
     image_ids: tuple[str, ...]
     records_path: Path
+
+    @property
+    def attempts_path(self) -> Path:
+        return self.records_path.parent.parent / "attempts" / f"{self.index:06d}.json"
 
 
 class RunFolder:
@@ -154,6 +159,11 @@ class RunFolder:
     def record_paths(self) -> list[Path]:
         """The record files that are there, in shard order."""
         return sorted(self.records.glob("*.parquet"))
+
+    def clear_attempts(self) -> None:
+        """Forget what was begun and not finished; for a stop that was no crash, and before trying anew."""
+        for path in (self.path / "attempts").glob("*.json"):
+            path.unlink(missing_ok=True)
 
     def drop_failed(self) -> None:
         """Forget the shards in which an image failed, so that they are labeled again."""
