@@ -127,9 +127,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _label(options: dict[str, Any], console: Console) -> int:
-    from workflows.config import export_from, model_from, ontology_from
+    from workflows.config import export_from, model_from, ontology_from, override
     from workflows.console import ConsoleProgress, print_label_summary
     from workflows.label import SHARD_SIZE, LabelJob, label
+    from workflows.pools import EngineConfig
 
     ontology = ontology_from(options)
     if ontology is None:
@@ -146,6 +147,7 @@ def _label(options: dict[str, Any], console: Console) -> int:
         shard_size=shard_size,
         restart=options.get("restart", False),
         retry_failed=options.get("retry_failed", False),
+        engine=override(EngineConfig(), options),
     )
     progress = ConsoleProgress(console)
     try:

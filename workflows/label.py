@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from labeler.errors import RunError, UsageError
+from labeler.errors import DeviceError, RunError, UsageError
 from labeler.images import find_images
-from labeler.models import ModelConfig, load_labeler, model_identity
+from labeler.models import ModelConfig, model_identity
 from labeler.quality import QualityConfig
 from ontologies import ClassSpec, Ontology
-from workflows.engines import run_local
+from workflows.engines import ray_engine, run_local
 from workflows.export import ExportConfig, ExportSummary, export
-from workflows.run_folder import VERSION, RunFolder
+from workflows.pools import EngineConfig, takes_ray
+from workflows.run_folder import VERSION, RunFolder, Shard
 from workflows.shards import ShardReport
+from workflows.workers import WorkerConfig
+
+if TYPE_CHECKING:
+    from labeler.labelers import Labeler
 
 SHARD_SIZE = 64
 
@@ -37,6 +42,8 @@ class LabelJob:
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
+        engine: who labels; the records do not depend on it.
+        load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
     """
 
     images: str
@@ -47,6 +54,8 @@ class LabelJob:
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    load: Callable[[], Labeler] | None = None
 
 
 class Progress(Protocol):
@@ -62,13 +71,15 @@ class LabelSummary:
     Attributes:
         found: images in the input.
         labeled: figures of the images labeled by this call; earlier ones are not in it.
-        seconds: wall clock of ``load`` (models), ``label`` and ``export``.
+        seconds: wall clock of ``load`` (models; with Ray, its start), ``label`` and ``export``.
+        first_image: seconds until the first image was labeled; None if none was.
     """
 
     found: int
     labeled: ShardReport
     dataset: ExportSummary
     seconds: dict[str, float]
+    first_image: float | None
 
 
 def label(job: LabelJob, progress: Progress) -> LabelSummary:
@@ -79,6 +90,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         RunError: the output folder is in use, was labeled with other settings, or no image was found.
         ModelError: a model cannot be loaded.
     """
+    began = time.time()
     source = find_images(job.images, exclude=job.output)
     if not source.image_ids:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
@@ -90,6 +102,8 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     done = ShardReport()
     with run.locked():
         run.begin(settings(job, source.root), job.restart)
+        if job.retry_failed or job.restart:
+            run.clear_attempts()
         if job.retry_failed:
             run.drop_failed()
         run.plan(source.image_ids, job.shard_size)
@@ -97,12 +111,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))
         if todo:  # a run with nothing new loads no model
-            with _clock(seconds, "load"):
-                labeler = load_labeler(job.model)
-            with _clock(seconds, "label"):
-                for report in run_local(todo, source.root, labeler, job.ontology, job.model.batch_size):
-                    progress.advance(report)
-                    done.add(report)
+            _label(todo, job, source.root, run, progress, done, seconds)
         progress.say("writing the dataset")
         with _clock(seconds, "export"):
             dataset = export(run, source.root, job.ontology, job.export)
@@ -110,7 +119,37 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         listed = set(source.image_ids)
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
         dataset.missing = [name for name in dataset.missing if name not in listed]
-    return LabelSummary(len(source.image_ids), done, dataset, seconds)
+    first_image = done.first_image - began if done.images else None
+    return LabelSummary(len(source.image_ids), done, dataset, seconds, first_image)
+
+
+def _label(
+    todo: list[Shard],
+    job: LabelJob,
+    root: Path,
+    run: RunFolder,
+    progress: Progress,
+    done: ShardReport,
+    seconds: dict[str, float],
+) -> None:
+    config = WorkerConfig(root, job.ontology, job.model, job.load)
+    try:
+        with ExitStack() as stack:
+            with _clock(seconds, "load"):
+                if takes_ray(job.engine, job.model.device, len(todo)):
+                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, progress.say))
+                else:
+                    reports = run_local(todo, config, config.load_labeler())
+            with _clock(seconds, "label"):
+                for report in reports:
+                    progress.advance(report)
+                    done.add(report)
+    except DeviceError:
+        raise  # what was begun may be what the device was lost to
+    except BaseException:
+        run.clear_attempts()
+        raise
+    run.clear_attempts()
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology) -> None:
