@@ -79,6 +79,13 @@ def killed_while_loading() -> StandIn:
     raise AssertionError
 
 
+def that_tells_threads(path: Path) -> StandIn:
+    import torch
+
+    path.write_text(str(torch.get_num_threads()))
+    return StandIn()
+
+
 def _whole(height: int, width: int) -> Instance:
     rle = mask_to_rle(np.ones((height, width), dtype=bool))
     return Instance(0, "thing", (0, 0, width, height), 0.9, 0.9, 0.9, height * width, rle)

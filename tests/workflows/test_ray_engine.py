@@ -10,9 +10,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from stand_in import (
     killed_while_loading,
     record_files,
     stand_in_job,
+    that_tells_threads,
     write_images,
 )
 
@@ -132,7 +136,7 @@ def test_an_image_that_ends_its_process(cluster: Any, tmp_path: Path, width: int
     run(tmp_path / "images", tmp_path / "ray", StandIn())
     assert_whole(tmp_path / "ray", ids, {ids[9]: "crashed the worker"})
     if width == KILLS:  # the local engine, started again until it is through
-        command = ["python", f"{HERE}/stand_in.py", str(tmp_path / "images"), str(tmp_path / "local")]
+        command = [sys.executable, f"{HERE}/stand_in.py", str(tmp_path / "images"), str(tmp_path / "local")]
         codes = [subprocess.run(command, timeout=60).returncode for _ in range(4)]
         assert codes == [-signal.SIGKILL] * 4
         assert subprocess.run(command, timeout=60).returncode == 0
@@ -183,11 +187,19 @@ def test_a_node_lost_for_good(cluster: Any, tmp_path: Path) -> None:
 
 def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD] * 8)
-    job = stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), TWO_WORKERS)
-    object.__setattr__(job, "load", killed_while_loading)
+    job = replace(
+        stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), TWO_WORKERS), load=killed_while_loading
+    )
     with pytest.raises(ModelError, match="killed whenever it loads the models"):
         label(job, Silent())
     assert not list((tmp_path / "ray" / "run" / "attempts").glob("*"))
+
+
+def test_models_take_the_cpus_of_their_worker(cluster: Any, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", [GOOD] * 2)
+    job = stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), EngineConfig("ray", cpus_per_worker=2))
+    label(replace(job, load=partial(that_tells_threads, tmp_path / "threads")), Silent())
+    assert (tmp_path / "threads").read_text() == "2"
 
 
 def test_a_mistake_is_the_same_line_as_in_one_process(cluster: Any, scenes: Path, tmp_path: Path, labeler: Run) -> None:
@@ -238,6 +250,10 @@ def cluster_nodes() -> list[Any]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def worker_of(pid: int) -> psutil.Process:
+    return next(p for p in psutil.Process(pid).children(recursive=True) if "ray::MapWorker" in "".join(p.cmdline()))
+
+
 def kill_with_children(pid: int) -> None:
     process = psutil.Process(pid)
     for each in (*process.children(recursive=True), process):
@@ -261,9 +277,13 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
     process.wait()
     done = {path: path.stat().st_mtime_ns for path in records.glob("0*.parquet")}
     assert len(done) < 8
-    resumed = labeler(*command)
-    assert (resumed.returncode, resumed.stderr) == (0, "")
-    assert f"{2 * len(done)} of 16 images are labeled already" in resumed.stdout
+    resumed = subprocess.Popen(labeler_command(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    killer = when(records_written(tmp_path / "ray", len(done) + 1), lambda: worker_of(resumed.pid).kill())
+    said, warned = resumed.communicate(timeout=300)
+    killer.join()
+    assert (resumed.returncode, warned) == (0, "")
+    assert said.startswith(f"{2 * len(done)} of 16 images are labeled already\n")
+    assert "raylet" not in said  # Ray's own words about the dead worker stay in its logs
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert_whole(tmp_path / "ray", sorted(path.name for path in scenes.iterdir()))
     assert labeler("label", scenes, "-o", tmp_path / "local", *options).returncode == 0
