@@ -44,6 +44,8 @@ SHARDS_A_BLOCK = 256
 FRUITLESS_ROUNDS = 2
 CONNECT_SECONDS, PROBE_SECONDS = 5.0, 60.0
 CHECK_SECONDS, LOST_SECONDS = 5.0, 60.0  # how often nodes are counted; how long there may be none for a worker
+HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of type 4; Ray speaks gRPC, which opens with one
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 Say = Callable[[str], None]
 OBJECT_STORE_BYTES = 2**28  # of a Ray of this machine's own: paths and figures, no pixels
 
@@ -120,7 +122,11 @@ def _check_address(address: str) -> None:
             "`labeler submit` takes a URL"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(HTTP2_GREETING)
+                if connection.recv(len(HTTP2_SETTINGS))[3:4] != HTTP2_SETTINGS[3:4]:
+                    raise OSError("something else is there")
     except OSError as error:
         raise UsageError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
 

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -310,9 +311,23 @@ def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, num
 
 
 def test_an_address_where_no_cluster_is(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-    done = labeler(
-        *("label", scenes, "-o", tmp_path / "out", "--model", "demo", "--classes", "circle"),
-        *("--address", "127.0.0.1:9"),
-    )
-    assert done.returncode == 2
-    assert done.stderr == "labeler: no Ray cluster answers at 127.0.0.1:9: Connection refused\n"
+    def at(address: str) -> tuple[int, str]:
+        done = labeler(
+            *("label", scenes, "-o", tmp_path / "out", "--model", "demo", "--classes", "circle", "--address", address)
+        )
+        return done.returncode, done.stderr
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+    assert at("127.0.0.1:9") == (2, "labeler: no Ray cluster answers at 127.0.0.1:9: Connection refused\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        silent = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert at(silent) == (2, f"labeler: no Ray cluster answers at {silent}: timed out\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer, daemon=True).start()
+        other = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert at(other) == (2, f"labeler: no Ray cluster answers at {other}: something else is there\n")
