@@ -5,6 +5,7 @@
     │   └── RunError      the run folder does not allow what was asked (locked, other settings, unwritable)
     ├── ImageError        one image cannot be read; recorded with the image, the run goes on
     ├── ModelError        a model cannot be found, loaded or used
+    │   └── DeviceError   the accelerator is lost to this process; another one can go on
     └── FormatError       a dataset file does not say what it should
 
 ``ontologies.OntologyError`` stands beside this tree, since ``ontologies`` imports nothing from here.
@@ -29,6 +30,10 @@ class ImageError(LabelerError):
 
 class ModelError(LabelerError):
     """A model cannot be found, loaded or used."""
+
+
+class DeviceError(ModelError):
+    """The accelerator is lost to this process."""
 
 
 class FormatError(LabelerError):

@@ -15,7 +15,7 @@ from labeler.retries import retrying
 
 if TYPE_CHECKING:
     from labeler.detectors import Detector, Runtime
-    from labeler.labelers import GroundedSamLabeler
+    from labeler.labelers import GroundedSamLabeler, Labeler
     from labeler.segmenters import Segmenter
 
 EMBEDDED = "embedded:"
@@ -96,6 +96,26 @@ def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
     return GroundedSamLabeler(
         load_detector(config), load_segmenter(config), floor=config.floor, max_instances=config.max_instances
     )
+
+
+def load_batch_labeler(config: ModelConfig) -> Labeler:
+    """``load_labeler`` for many images: CPU cores take images of their own, a lost GPU is told from a bad image.
+
+    Raises:
+        ModelError: as ``load_labeler``.
+    """
+    import torch
+
+    from labeler.labelers import DeviceCheckedLabeler, SingleImageLabeler
+
+    labeler = load_labeler(config)
+    device = _device(config.device)
+    if device == "cpu":
+        threads = min(torch.get_num_threads(), config.batch_size)
+        return SingleImageLabeler(labeler, threads, lambda: torch.set_num_threads(1))
+    if device.startswith("cuda"):
+        return DeviceCheckedLabeler(labeler, lambda: torch.cuda.synchronize(device))
+    return labeler
 
 
 def load_detector(config: ModelConfig) -> Detector:

@@ -254,6 +254,7 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(temporary, "wb") as file:

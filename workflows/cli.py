@@ -138,9 +138,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _label(options: dict[str, Any], console: Console) -> int:
-    from workflows.config import export_from, model_from, ontology_from
+    from workflows.config import export_from, model_from, ontology_from, override
     from workflows.console import ConsoleProgress, print_label_summary
     from workflows.label import SHARD_SIZE, LabelJob, label
+    from workflows.pools import EngineConfig
 
     ontology = ontology_from(options)
     if ontology is None:
@@ -159,6 +160,7 @@ def _label(options: dict[str, Any], console: Console) -> int:
         retry_failed=options.get("retry_failed", False),
         fast_scan=options.get("fast_scan", False),
         prune=options.get("prune", False),
+        engine=override(EngineConfig(), options),
     )
     progress = ConsoleProgress(console)
     try:

@@ -18,6 +18,7 @@ from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import QualityConfig
 from ontologies import Ontology, read_ontology
 from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
+from workflows.pools import EngineConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +38,7 @@ QUALITY_FLAGS = {
     "cross_class_iou": "the same across classes",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
-Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig)
+Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig)
 
 
 def add_ontology_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,11 +69,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
-    group.add_argument("--engine", choices=("auto", "local", "ray"), help="who runs the models (default: auto)")
-    group.add_argument("--address", metavar="URL", help="Ray cluster (default: RAY_ADDRESS)")
-    group.add_argument("--workers", type=int, metavar="N", help="model copies on the Ray cluster")
-    group.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs of one of them")
-    group.add_argument("--cpus-per-worker", type=float, metavar="N", help="CPUs of one of them")
+    group.add_argument("--engine", choices=("auto", "local", "ray"), help="who labels; auto: Ray for several workers")
+    group.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes with models; default: one a GPU")
+    group.add_argument("--gpus-per-worker", type=float, metavar="N", help="1, 0.5, …; 0: models run on CPUs")
+    group.add_argument("--cpus-per-worker", type=float, metavar="N", help="CPUs for one worker's models")
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:

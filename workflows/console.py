@@ -32,7 +32,7 @@ class ConsoleProgress:
         self._bar: Progress | None = None
         self._done = ShardReport()
         self._total = 0
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
 
     def begin(self, images: int, already_labeled: int) -> None:
         if already_labeled:
@@ -41,7 +41,7 @@ class ConsoleProgress:
         if not self._total:
             return
         self.say(f"labeling {self._total} image{'s' if self._total != 1 else ''}")
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("labeling"),
@@ -58,8 +58,10 @@ class ConsoleProgress:
     def advance(self, report: ShardReport) -> None:
         self._done.add(report)
         now = time.monotonic()
-        rate = self._done.images / max(now - self._started, 1e-9)
-        figures = f"{rate:.1f} images/s, {self._done.objects} candidates, {len(self._done.failures)} failed"
+        elapsed = max(time.time() - self._done.first_image, 1e-3)
+        rate = self._done.images / elapsed
+        figures = f"{rate:.1f} images/s{_of_workers(self._done, elapsed)}"
+        figures += f", {self._done.objects} candidates, {len(self._done.failures)} failed"
         if self._bar:
             self._bar.update(self._task, completed=self._done.images, figures=figures)
         elif now - self._said >= SECONDS_BETWEEN_LINES:
@@ -75,15 +77,24 @@ class ConsoleProgress:
             self._bar.stop()
 
 
+def _of_workers(done: ShardReport, seconds: float) -> str:
+    if len(done.workers) < 2:
+        return ""
+    rates = [images / seconds for images in done.workers.values()]
+    return f" by {len(rates)} workers ({min(rates):.1f} to {max(rates):.1f} each)"
+
+
 def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
     print_dataset(console, summary.dataset, output)
     stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
     timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
     if summary.labeled.images:
         seconds = max(summary.seconds["label"], 1e-9)
-        rate, busy = summary.labeled.images / seconds, summary.labeled.seconds["model"] / seconds
+        rate = summary.labeled.images / seconds
+        busy = summary.labeled.seconds["model"] / seconds / max(len(summary.labeled.workers), 1)
         console.print(
-            f"{summary.labeled.images} images labeled now, {rate:.1f} a second, models busy {busy:.0%} of the time",
+            f"{summary.labeled.images} images labeled now, {rate:.1f} a second{_of_workers(summary.labeled, seconds)}, "
+            f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
             highlight=False,
         )
     if summary.labeled.splits:

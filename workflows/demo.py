@@ -20,6 +20,7 @@ from ontologies import ClassSpec, Ontology
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import mask_ap, precision_recall
 from workflows.label import LabelJob, label
+from workflows.pools import EngineConfig
 from workflows.preview import write_preview
 from workflows.run_folder import RunFolder
 
@@ -58,6 +59,7 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         ontology=ontology,
         model=ModelConfig(preset.detector, preset.segmenter, floor=0.05),
         restart=True,
+        engine=EngineConfig("local"),
     )
     progress = ConsoleProgress(console)
     try:

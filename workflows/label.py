@@ -6,25 +6,28 @@ find ──► plan shards ──► label each (decode ► detect ► segment �
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labeler.errors import RunError, UsageError
+from labeler.errors import DeviceError, RunError, UsageError
 from labeler.listing import find_images, stamps
-from labeler.models import ModelConfig, load_labeler, model_identity
+from labeler.models import ModelConfig, model_identity
 from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
 from ontologies import ClassSpec, Ontology
 from workflows.changes import changed_images
-from workflows.engines import run_local
+from workflows.engines import ray_engine, run_local
 from workflows.export import ExportConfig, ExportSummary, export
-from workflows.run_folder import VERSION, RunFolder
+from workflows.pools import EngineConfig, takes_ray
+from workflows.run_folder import VERSION, RunFolder, Shard
 from workflows.shards import ShardReport
+from workflows.workers import WorkerConfig
 
 if TYPE_CHECKING:
+    from labeler.labelers import Labeler
     from labeler.storage import AnyPath
 
 SHARD_SIZE = 64
@@ -42,6 +45,8 @@ class LabelJob:
         retry_failed: label the shards again in which an image failed.
         fast_scan: look for changed images by size and time of the files, instead of reading them all.
         prune: drop images that are gone from the input.
+        engine: who labels; the records do not depend on it.
+        load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
     """
 
     images: str
@@ -54,6 +59,8 @@ class LabelJob:
     retry_failed: bool = False
     fast_scan: bool = False
     prune: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    load: Callable[[], Labeler] | None = None
 
 
 class Progress(Protocol):
@@ -69,13 +76,15 @@ class LabelSummary:
     Attributes:
         found: images in the input.
         labeled: figures of the images labeled by this call; earlier ones are not in it.
-        seconds: wall clock of ``load`` (models), ``label`` and ``export``.
+        seconds: wall clock of ``load`` (models; with Ray, its start), ``label`` and ``export``.
+        first_image: seconds until the first image was labeled; None if none was.
     """
 
     found: int
     labeled: ShardReport
     dataset: ExportSummary
     seconds: dict[str, float]
+    first_image: float | None
 
 
 def label(job: LabelJob, progress: Progress) -> LabelSummary:
@@ -87,6 +96,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         OSError: a store or folder cannot be reached, read or written.
         ModelError: a model cannot be loaded.
     """
+    began = time.time()
     source = find_images(job.images, exclude=job.output)
     if not source.image_ids:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
@@ -99,6 +109,8 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     done = ShardReport()
     with run.locked() as still_held:
         run.begin(settings(job, source.root), job.restart)
+        if job.retry_failed or job.restart:
+            run.clear_attempts()
         if job.retry_failed:
             run.drop_failed()
         now = stamps(source.root, source.image_ids)
@@ -112,13 +124,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))
         if todo:  # a run with nothing new loads no model
-            with _clock(seconds, "load"):
-                labeler = load_labeler(job.model)
-            with _clock(seconds, "label"):
-                for report in run_local(todo, source.root, labeler, job.ontology, job.model.batch_size):
-                    still_held()
-                    progress.advance(report)
-                    done.add(report)
+            _label(todo, job, source.root, run, still_held, progress, done, seconds)
         progress.say("writing the dataset")
         with _clock(seconds, "export"):
             dataset = export(run, source.root, job.ontology, job.export)
@@ -126,7 +132,39 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         listed = set(source.image_ids)
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
         dataset.missing = [name for name in dataset.missing if name not in listed]
-    return LabelSummary(len(source.image_ids), done, dataset, seconds)
+    first_image = done.first_image - began if done.images else None
+    return LabelSummary(len(source.image_ids), done, dataset, seconds, first_image)
+
+
+def _label(
+    todo: list[Shard],
+    job: LabelJob,
+    root: AnyPath,
+    run: RunFolder,
+    still_held: Callable[[], None],
+    progress: Progress,
+    done: ShardReport,
+    seconds: dict[str, float],
+) -> None:
+    config = WorkerConfig(root, job.ontology, job.model, job.load)
+    try:
+        with ExitStack() as stack:
+            with _clock(seconds, "load"):
+                if takes_ray(job.engine, job.model.device, len(todo)):
+                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, progress.say))
+                else:
+                    reports = run_local(todo, config, config.load_labeler())
+            with _clock(seconds, "label"):
+                for report in reports:
+                    still_held()
+                    progress.advance(report)
+                    done.add(report)
+    except DeviceError:
+        raise  # what was begun may be what the device was lost to
+    except BaseException:
+        run.clear_attempts()
+        raise
+    run.clear_attempts()
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology) -> None:

@@ -3,6 +3,7 @@
     OUT/run/run.json              what the labels were made with
     OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
     OUT/run/records/000000.parquet …
+    OUT/run/attempts/…            what is being worked on, see attempts.py
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
 files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
@@ -16,7 +17,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,10 @@ class Shard:
     index: int
     image_ids: tuple[str, ...]
     records_path: AnyPath
+
+    @property
+    def attempts_path(self) -> AnyPath:
+        return self.records_path.parent.parent / "attempts" / f"{self.index:06d}.json"
 
 
 class RunFolder:
@@ -271,6 +276,12 @@ class RunFolder:
                 self._named.add(files[index].name)
                 logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
         return {index: path for index, path in files.items() if index in self._whole}
+
+    def clear_attempts(self) -> None:
+        """Forget what was begun and not finished; for a stop that was no crash, and before trying anew."""
+        with suppress(FileNotFoundError):
+            for found in list(scan(self.path / "attempts")):
+                remove(self.path / "attempts" / found.name)
 
     def drop_failed(self) -> None:
         """Forget the shards in which an image failed, so that they are labeled again."""

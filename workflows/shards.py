@@ -1,13 +1,15 @@
 """Label a stream of shards: decoding, the models and writing overlap, and memory stays that of a few batches.
 
 Files are read by threads some batches ahead, across the border between shards, so the models never wait for a disk.
-Within a shard, images of one size go together, since models batch only what has one shape.
+Within a shard, images of one size go together, since models batch only what has one shape. A shard that earlier
+attempts died of is labeled image by image, with nothing else under way.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, LabelerError
 from labeler.images import DecodedImage, ImageFile
-from labeler.labelers import Labeler
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.records import ImageRecord, Instance, read_records, write_records
 from ontologies import Ontology
+from workflows.attempts import CRASHES, Attempts
 from workflows.run_folder import Shard
 
 if TYPE_CHECKING:
+    from labeler.labelers import Labeler
     from labeler.storage import AnyPath
 
 BATCHES_AHEAD = 3
@@ -34,12 +37,16 @@ class ShardReport:
     Attributes:
         seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
         splits: batches that failed and were halved.
+        first_image: when the first image was labeled, in seconds since 1970.
+        workers: images of each worker, where an engine has several.
     """
 
     images: int = 0
     objects: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     splits: int = 0
+    first_image: float = math.inf
+    workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "wait", "model", "write"), 0.0))
 
     def add(self, other: ShardReport) -> None:
@@ -47,15 +54,10 @@ class ShardReport:
         self.objects += other.objects
         self.failures += other.failures
         self.splits += other.splits
+        self.first_image = min(self.first_image, other.first_image)
+        self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] += seconds
-
-
-@dataclass(frozen=True)
-class _Batch:
-    shard: Shard
-    image_ids: tuple[str, ...]
-    is_last: bool
 
 
 @dataclass(frozen=True)
@@ -66,32 +68,47 @@ class _Decoded:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Batch:
+    shard: Shard
+    attempts: Attempts
+    decoding: Sequence[Future[_Decoded]]
+    is_last: bool
+
+
 def label_shards(
-    shards: Iterable[Shard], root: AnyPath, labeler: Labeler, ontology: Ontology, batch_size: int
+    shards: Iterable[Shard | None], root: AnyPath, labeler: Labeler, ontology: Ontology, batch_size: int
 ) -> Iterator[ShardReport]:
     """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
 
-    An image that cannot be read, or that the labeler raises on, gives a record with the error; the rest go on.
+    An image that cannot be read, that the labeler raises on, or that killed its process in earlier attempts gives a
+    record with the error; the rest go on.
+
+    Args:
+        shards: None among them says that there is no other for now: what was begun is finished and reported before
+            the next one is asked for.
     """
     with ThreadPoolExecutor(DECODE_THREADS) as readers, ThreadPoolExecutor(1) as writer:
         written: deque[Future[ShardReport]] = deque()
         records: dict[str, ImageRecord] = {}
         report = ShardReport()
         try:
-            for batch, decoding in _read_ahead(shards, root, batch_size, readers):
-                started = time.perf_counter()
-                decoded = [future.result() for future in decoding]
-                report.seconds["decode"] += sum(image.seconds for image in decoded)
-                report.seconds["wait"] += time.perf_counter() - started
-                started = time.perf_counter()
-                for record in _label(decoded, labeler, ontology, report):
-                    records[record.image_id] = record
-                report.seconds["model"] += time.perf_counter() - started
-                if batch.is_last:
-                    in_order = [records.pop(image_id) for image_id in batch.shard.image_ids]
-                    written.append(writer.submit(_write, batch.shard, in_order, report))
-                    report = ShardReport()
-                while written and (written[0].done() or len(written) > 2):
+            for batch in _read_ahead(shards, root, batch_size, readers):
+                if batch is not None:
+                    started = time.perf_counter()
+                    decoded = [future.result() for future in batch.decoding]
+                    report.seconds["decode"] += sum(image.seconds for image in decoded)
+                    report.seconds["wait"] += time.perf_counter() - started
+                    started = time.perf_counter()
+                    for record in _label(decoded, labeler, ontology, report):
+                        records[record.image_id] = record
+                    report.seconds["model"] += time.perf_counter() - started
+                    report.first_image = min(report.first_image, time.time())
+                    if batch.is_last:
+                        in_order = [records.pop(image_id) for image_id in batch.shard.image_ids]
+                        written.append(writer.submit(_write, batch.shard, in_order, report, batch.attempts))
+                        report = ShardReport()
+                while written and (batch is None or written[0].done() or len(written) > 2):
                     yield written.popleft().result()
             while written:
                 yield written.popleft().result()
@@ -101,23 +118,50 @@ def label_shards(
 
 
 def _read_ahead(
-    shards: Iterable[Shard], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
-) -> Iterator[tuple[_Batch, list[Future[_Decoded]]]]:
-    ahead: deque[tuple[_Batch, list[Future[_Decoded]]]] = deque()
+    shards: Iterable[Shard | None], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
+) -> Iterator[_Batch | None]:
+    """Batches whose images are being read. After None, all that came before it is done with."""
+    ahead: deque[_Batch] = deque()
     for shard in shards:
+        attempts = Attempts(shard.attempts_path) if shard else None
+        if attempts is None or attempts.unfinished >= CRASHES:
+            yield from ahead
+            ahead.clear()
+            yield None
+        if shard is None or attempts is None:
+            continue
+        attempts.begin()
+        if attempts.unfinished >= CRASHES:
+            yield from _one_by_one(shard, attempts, root, readers)
+            continue
         files = {image_id: ImageFile(root / image_id) for image_id in shard.image_ids}
-        for batch in _batches(shard, files, batch_size, readers):
-            ahead.append((batch, [readers.submit(_decode, i, files[i]) for i in batch.image_ids]))
+        batches = _batches(shard, files, batch_size, readers)
+        for image_ids in batches:
+            decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
+            ahead.append(_Batch(shard, attempts, decoding, is_last=image_ids is batches[-1]))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
     yield from ahead
 
 
-def _batches(shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor) -> list[_Batch]:
+def _batches(
+    shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor
+) -> list[list[str]]:
     sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
     by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
-    starts = range(0, len(by_size), batch_size)
-    return [_Batch(shard, tuple(by_size[start : start + batch_size]), is_last=start == starts[-1]) for start in starts]
+    return [by_size[start : start + batch_size] for start in range(0, len(by_size), batch_size)]
+
+
+def _one_by_one(shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor) -> Iterator[_Batch]:
+    """Batches of one image, noted before it is touched; what killed its process again and again is not touched."""
+    for image_id in shard.image_ids:
+        with attempts.image(image_id) as killed_its_process:
+            if killed_its_process:
+                decoding: Future[_Decoded] = Future()
+                decoding.set_result(_Decoded(image_id, None, "crashed the worker", 0.0))
+            else:
+                decoding = readers.submit(_decode, image_id, ImageFile(root / image_id))
+            yield _Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
 
 
 def _size(file: ImageFile) -> tuple[int, int]:
@@ -177,11 +221,25 @@ def _label_images(
         yield ImageRecord(image_id, width, height, image.digest, instances=tuple(instances))
 
 
-def _write(shard: Shard, records: list[ImageRecord], report: ShardReport) -> ShardReport:
+def _write(shard: Shard, records: list[ImageRecord], report: ShardReport, attempts: Attempts) -> ShardReport:
     started = time.perf_counter()
     write_records(shard.records_path, records)
+    attempts.done()
     report.seconds["write"] += time.perf_counter() - started
-    report.images = len(records)
-    report.objects = sum(len(record.instances) for record in records)
-    report.failures = [(record.image_id, record.error) for record in records if record.status == "error"]
+    _count(records, report)
     return report
+
+
+def report_of(shard: Shard) -> ShardReport:
+    """The report of a shard whose record file is there, as far as that tells."""
+    report = ShardReport()
+    _count(read_records([shard.records_path]), report)
+    return report
+
+
+def _count(records: Iterable[ImageRecord], report: ShardReport) -> None:
+    for record in records:
+        report.images += 1
+        report.objects += len(record.instances)
+        if record.status == "error":
+            report.failures.append((record.image_id, record.error))

@@ -189,7 +189,7 @@ def _exit_code(details: JobDetails, run: str) -> int:
         raise UsageError(f"{run}: the cluster has no labeler command; install {wanted} where its nodes run")
     if code not in (1, 2, 3):  # for these, labeler itself has said why
         _say(f"{run} broke off with exit code {code}")
-    return 128 - code if code < 0 else code
+    return int(128 - code if code < 0 else code)
 
 
 @contextmanager

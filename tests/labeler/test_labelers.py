@@ -9,10 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from tiny_models import make_image
 
+from labeler.demo.scenes import SHAPES, make_scene, scene_rng
 from labeler.detectors import Detections, Detector, Image, Prompts
-from labeler.labelers import GroundedSamLabeler
+from labeler.errors import DeviceError
+from labeler.labelers import DeviceCheckedLabeler, GroundedSamLabeler
 from labeler.masks import mask_to_rle, rle_area
-from labeler.models import ModelConfig, load_labeler
+from labeler.models import ModelConfig, load_batch_labeler, load_labeler
+from labeler.records import Instance
 from labeler.segmenters import SegmentedMask, Segmenter
 from ontologies import ClassSpec, Ontology
 
@@ -244,3 +247,43 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
             assert instance.area == pytest.approx(mask.area, abs=5)
             assert instance.mask_score == pytest.approx(np.clip(mask.mask_score, 0, 1), abs=1e-4)
             assert 0 <= instance.stability <= 1
+
+
+def test_neither_company_nor_cores_change_a_bit() -> None:
+    import torch
+
+    scenes = [make_scene(scene_rng(8, index)).image for index in range(5)]
+    ontology = Ontology.from_text(", ".join(SHAPES))
+    config = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu", floor=0.05)
+    answers = []
+    cores = torch.get_num_threads()
+    for threads, batch in ((1, 5), (1, 1), (2, 3), (3, 5)):
+        torch.set_num_threads(threads)
+        try:
+            labeler = load_batch_labeler(config)
+        finally:
+            torch.set_num_threads(cores)
+        labeled = []
+        for start in range(0, len(scenes), batch):
+            images = scenes[start : start + batch]
+            labeled += labeler.label(images, [ontology] * len(images))
+        answers.append(labeled)
+    assert sum(map(len, answers[0])) > 20
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+
+
+class BrokenLabeler:
+    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_lost_device_is_told_from_a_bad_image() -> None:
+    def lost() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
+
+    with pytest.raises(DeviceError, match=r"lost to this process \(CUDA error: an illegal memory access was enc.*\);"):
+        DeviceCheckedLabeler(BrokenLabeler(), lost).label([make_image(9, 9)], [PETS])
+    with pytest.raises(RuntimeError, match="illegal") as raised:
+        DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([make_image(9, 9)], [PETS])
+    assert not isinstance(raised.value, DeviceError)
+    assert DeviceCheckedLabeler(GroundedSamLabeler(FixedDetector(), BoxSegmenter()), lost).label([], []) == []

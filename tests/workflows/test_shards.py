@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from labeler.errors import UsageError
 from labeler.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance, read_records
 from ontologies import ClassSpec, Ontology
+from workflows.attempts import Attempts
 from workflows.run_folder import Shard
-from workflows.shards import ShardReport, label_shards
+from workflows.shards import ShardReport, label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))
 
@@ -98,3 +99,107 @@ def test_reports_add_up_over_shards(tmp_path: Path) -> None:
     report, records = run(tmp_path, [ids[:3], ids[3:6], ids[6:]], AreaLabeler())
     assert (report.images, report.objects, report.failures) == (7, 7, [])
     assert len(records) == 7
+
+
+def begin_and_die(attempts_path: Path, *image_ids: str) -> None:
+    """As a process leaves it that was killed while it labeled the last of these images alone, or the shard at large."""
+    attempts = Attempts(attempts_path)
+    attempts.begin()
+    for image_id in image_ids:
+        attempts.image(image_id).__enter__()
+
+
+@pytest.mark.parametrize(("deaths", "batches"), [(0, [4, 1]), (1, [4, 1]), (2, [1] * 5), (3, [1] * 5)])
+def test_a_shard_that_processes_died_of_is_labeled_image_by_image(
+    tmp_path: Path, deaths: int, batches: list[int]
+) -> None:
+    ids = write_images(tmp_path, [30] * 5)
+    for _ in range(deaths):
+        begin_and_die(tmp_path / "attempts" / "000000.json")
+    labeler = AreaLabeler()
+    report, records = run(tmp_path, [ids], labeler)
+    assert [len(batch) for batch in labeler.batches] == batches
+    assert [(record.image_id, record.status) for record in records] == [(image_id, "ok") for image_id in ids]
+    assert report.failures == []
+    assert not list((tmp_path / "attempts").iterdir())
+
+
+@pytest.mark.parametrize(("deaths_alone", "blamed"), [(0, False), (1, False), (2, True), (5, True)])
+def test_only_what_died_alone_again_and_again_is_blamed(tmp_path: Path, deaths_alone: int, blamed: bool) -> None:
+    ids = write_images(tmp_path, [30] * 5)
+    path = tmp_path / "attempts" / "000000.json"
+    begin_and_die(path)
+    begin_and_die(path)
+    for _ in range(deaths_alone):
+        begin_and_die(path, ids[2])
+    labeler = AreaLabeler()
+    _, records = run(tmp_path, [ids], labeler)
+    assert [record.error for record in records] == ["", "", "crashed the worker" if blamed else "", "", ""]
+    assert len(labeler.batches) == 5 - blamed
+
+
+def test_images_done_before_a_death_are_not_blamed(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 3)
+    path = tmp_path / "attempts" / "000000.json"
+    for _ in range(4):
+        attempts = Attempts(path)
+        attempts.begin()
+        with attempts.image(ids[0]):
+            pass
+        attempts.image(ids[1]).__enter__()
+    _, records = run(tmp_path, [ids], AreaLabeler())
+    assert [record.error for record in records] == ["", "crashed the worker", ""]
+
+
+def test_a_note_that_was_cut_short_counts_as_one_death(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 3)
+    (tmp_path / "attempts").mkdir()
+    (tmp_path / "attempts" / "000000.json").write_text('{"unfin')
+    labeler = AreaLabeler()
+    run(tmp_path, [ids], labeler)
+    assert [len(batch) for batch in labeler.batches] == [3]
+
+
+def test_a_suspect_shard_has_the_process_to_itself(tmp_path: Path) -> None:
+    """Else an image of its neighbour could be what kills the process, and one of its own be blamed."""
+    ids = write_images(tmp_path, [30] * 12)
+    for _ in range(2):
+        begin_and_die(tmp_path / "attempts" / "000001.json")
+    noted: list[set[str]] = []
+
+    class Watching(AreaLabeler):
+        def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+            if len(images) == 1:
+                noted.append({path.name for path in (tmp_path / "attempts").iterdir()})
+            return super().label(images, ontologies)
+
+    _, records = run(tmp_path, [ids[:4], ids[4:8], ids[8:]], Watching())
+    assert noted == [{"000001.json"}] * 4
+    assert [record.image_id for record in records] == list(ids)
+
+
+def test_what_was_begun_is_finished_before_one_waits_for_more(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30] * 6)
+    (tmp_path / "records").mkdir()
+    shards = [Shard(i, ids[3 * i : 3 * i + 3], tmp_path / "records" / f"{i}.parquet") for i in range(2)]
+    seen: list[int] = []
+
+    def one_at_a_time() -> Iterator[Shard | None]:
+        for shard in shards:
+            yield shard
+            yield None
+            seen.append(len(list((tmp_path / "records").iterdir())))
+
+    reports = label_shards(one_at_a_time(), tmp_path, AreaLabeler(), ONTOLOGY, 2)
+    assert next(reports).images == 3
+    assert seen == []  # the report did not wait for the next shard to be asked for
+    assert sum(report.images for report in reports) == 3
+    assert seen == [1, 2]
+
+
+def test_a_record_file_tells_the_report_that_got_lost(tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30, 31, 32])
+    report, _ = run(tmp_path, [ids], AreaLabeler(poisoned_width=31))
+    found = report_of(Shard(0, ids, tmp_path / "records" / "0.parquet"))
+    assert (found.images, found.objects, found.failures) == (report.images, report.objects, report.failures)
+    assert (found.images, found.objects) == (3, 2)

@@ -1,0 +1,79 @@
+"""One process of an engine that has several: models loaded once, shards as they come, each into its own record file."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from labeler.models import ModelConfig, load_batch_labeler
+from ontologies import Ontology
+from workflows.run_folder import Shard
+from workflows.shards import ShardReport, label_shards
+
+if TYPE_CHECKING:
+    from labeler.labelers import Labeler
+    from labeler.storage import AnyPath
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """All that a worker is told; it must be picklable.
+
+    Attributes:
+        root: the input root.
+        model: what ``load`` is not given for.
+        load: makes the labeler, in the worker; the default loads the models of ``model``.
+    """
+
+    root: AnyPath
+    ontology: Ontology
+    model: ModelConfig
+    load: Callable[[], Labeler] | None = None
+
+    def load_labeler(self) -> Labeler:
+        return self.load() if self.load else load_batch_labeler(self.model)
+
+
+class Worker:
+    """Labels shards in a thread of its own, so that those handed in next are read while the models are busy."""
+
+    def __init__(self, config: WorkerConfig, labeler: Labeler) -> None:
+        self._config = config
+        self._labeler = labeler
+        self._waiting: SimpleQueue[tuple[Shard, Future[ShardReport]]] = SimpleQueue()
+        self._begun: deque[Future[ShardReport]] = deque()
+        threading.Thread(target=self._work, name="shards", daemon=True).start()
+
+    def submit(self, shard: Shard) -> Future[ShardReport]:
+        """Label ``shard`` behind those submitted before it."""
+        future: Future[ShardReport] = Future()
+        self._waiting.put((shard, future))
+        return future
+
+    def _work(self) -> None:
+        config = self._config
+        try:
+            for report in label_shards(
+                self._shards(), config.root, self._labeler, config.ontology, config.model.batch_size
+            ):
+                self._begun.popleft().set_result(report)
+        except BaseException as error:
+            for future in self._begun:
+                future.set_exception(error)
+            while True:  # and so will everything that is still to come
+                self._waiting.get()[1].set_exception(error)
+
+    def _shards(self) -> Iterator[Shard | None]:
+        while True:
+            try:
+                shard, future = self._waiting.get_nowait()
+            except Empty:
+                yield None
+                shard, future = self._waiting.get()
+            self._begun.append(future)
+            yield shard
