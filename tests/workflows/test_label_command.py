@@ -171,16 +171,23 @@ def test_mistakes_are_one_line(
     assert "Traceback" not in error
 
 
-def test_failures_are_tried_again_on_request(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+def test_failures_are_tried_again_on_request_or_once_the_file_is_another(
+    scenes: Path, tmp_path: Path, labeler: Run
+) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("scenes/scene_000.png\nscenes/late.png\n")
     command = ("label", listed, "-o", tmp_path / "out", *OPTIONS)
     first = labeler(*command)
     assert first.returncode == 1, first.stderr
     assert "late.png" in first.stdout
+    same = labeler(*command)
+    assert same.returncode == 1
+    assert "labeled now" not in same.stdout
+    retried = labeler(*command, "--retry-failed")
+    assert retried.returncode == 1
+    assert "2 images labeled now" in retried.stdout  # the shard
     (scenes / "scene_001.png").rename(scenes / "late.png")
-    assert labeler(*command).returncode == 1
-    again = labeler(*command, "--retry-failed")
+    again = labeler(*command)
     assert again.returncode == 0, again.stderr
     assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {"scene_000.png", "late.png"}
 
