@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, LabelerError
 from labeler.images import DecodedImage, ImageFile
 from labeler.labelers import Labeler
 from labeler.records import ImageRecord, Instance, write_records
+from labeler.storage import REQUESTS
 from ontologies import Ontology
 from workflows.run_folder import Shard
 
@@ -73,7 +75,8 @@ def label_shards(
 
     An image that cannot be read, or that the labeler raises on, gives a record with the error; the rest go on.
     """
-    with ThreadPoolExecutor(DECODE_THREADS) as readers, ThreadPoolExecutor(1) as writer:
+    threads = DECODE_THREADS if isinstance(root, Path) else REQUESTS
+    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as writer:
         written: deque[Future[ShardReport]] = deque()
         records: dict[str, ImageRecord] = {}
         report = ShardReport()
