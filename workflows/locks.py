@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +78,8 @@ def read_owner(path: AnyPath) -> Owner | None:
     """Who ``owner.json`` names; None if it is not there, a run long dead if it is damaged."""
     try:
         content = json.loads(read_bytes(path))
-        return Owner(**{each.name: content[each.name] for each in fields(Owner)})
+        host, since, token = (str(content[name]) for name in ("host", "since", "token"))
+        return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
@@ -98,19 +99,17 @@ def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
 @contextmanager
 def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
     note = folder / "owner.json"
-    lock = FileLock(folder / "lock", timeout=0)
     try:
-        lock.acquire()
+        with FileLock(folder / "lock", timeout=0):
+            if died := read_owner(note):
+                _say_taken_over(folder, died)
+            write_bytes(note, Owner().encode())
+            try:
+                yield lambda: None
+            finally:
+                remove(note)
     except Timeout:
         raise _in_use(folder, read_owner(note)) from None
-    try:
-        if died := read_owner(note):
-            _say_taken_over(folder, died)
-        write_bytes(note, Owner().encode())
-        yield lambda: None
-    finally:
-        remove(note)
-        lock.release()
 
 
 @contextmanager

@@ -13,11 +13,18 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, LabelerError
 from labeler.images import DecodedImage, ImageFile
+<<<<<<< HEAD
 from labeler.records import ImageRecord, Instance, read_records, write_records
+=======
+from labeler.labelers import Labeler
+from labeler.records import ImageRecord, Instance, write_records
+from labeler.storage import REQUESTS
+>>>>>>> store
 from ontologies import Ontology
 from workflows.attempts import CRASHES, Attempts
 from workflows.run_folder import Shard
@@ -88,7 +95,8 @@ def label_shards(
         shards: None among them says that there is no other for now: what was begun is finished and reported before
             the next one is asked for.
     """
-    with ThreadPoolExecutor(DECODE_THREADS) as readers, ThreadPoolExecutor(1) as writer:
+    threads = DECODE_THREADS if isinstance(root, Path) else REQUESTS
+    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as writer:
         written: deque[Future[ShardReport]] = deque()
         records: dict[str, ImageRecord] = {}
         report = ShardReport()

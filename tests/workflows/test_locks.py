@@ -131,7 +131,8 @@ def test_whose_hold_ends(
 
 
 def test_a_damaged_lock_is_nobodys(store: Any) -> None:
-    for content in (b"", b"{", b"[]", b'{"host": 1}'):
+    odd = b'{"host": "x", "pid": "x", "since": "x", "token": "x", "beat": 1}'
+    for content in (b"", b"{", b"[]", b'{"host": 1}', odd):
         write_bytes(store / "owner.json", content)
         with hold(store):
             pass
