@@ -18,13 +18,8 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, LabelerError
 from labeler.images import DecodedImage, ImageFile
-<<<<<<< HEAD
 from labeler.records import ImageRecord, Instance, read_records, write_records
-=======
-from labeler.labelers import Labeler
-from labeler.records import ImageRecord, Instance, write_records
 from labeler.storage import REQUESTS
->>>>>>> store
 from ontologies import Ontology
 from workflows.attempts import CRASHES, Attempts
 from workflows.run_folder import Shard
