@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from labeler.errors import UsageError
-from workflows.submission import Submission, is_uri, submission_from
+from labeler.storage import is_uri
+from workflows.submission import Submission, submission_from
 
 CONFIG_FOLDER = "/etc/labeler"
 SPARE_CPUS = 2  # for Ray Data's own tasks, beside the workers

@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from labeler.errors import UsageError
+from labeler.storage import is_uri
 from ontologies import Ontology, write_ontology
 from workflows.config import export_from, model_from, ontology_from
 from workflows.label import check_floor
@@ -67,10 +68,6 @@ def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Sub
             flags[role] = place(model)
     images, output = place(str(options["images"])), place(str(options["output"]))
     return Submission(images, output, ontology, options.get("engine"), flags)
-
-
-def is_uri(location: str) -> bool:
-    return "://" in location
 
 
 def absolute(location: str) -> str:

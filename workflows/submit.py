@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
+from labeler.storage import is_uri
 from workflows.manifests import add_manifest_flags, manifest, take_manifest_flags
-from workflows.submission import NAME, Submission, absolute, is_uri, name_for, submission_from
+from workflows.submission import NAME, Submission, absolute, name_for, submission_from
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
