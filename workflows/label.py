@@ -116,7 +116,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         with _clock(seconds, "export"):
             dataset = export(run, source.root, job.ontology, job.export)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
-        listed = set(source.image_ids)
+        listed = set(dataset.missing).intersection(source.image_ids)
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
         dataset.missing = [name for name in dataset.missing if name not in listed]
     first_image = done.first_image - began if done.images else None
