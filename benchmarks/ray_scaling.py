@@ -3,8 +3,8 @@
     python benchmarks/ray_scaling.py [--workers 1 2 4 8 16 32] [--image-seconds 0.1] [--shards 10]
 
 The labeler sleeps for as long as a GPU would take; 128 images a shard, so many shards a worker. Efficiency is what the
-workers do from their first report to their last, against a labeler that never waits. At last a labeler that is free gets shards of one
-image, which shows how many shards a second Ray gives out at most.
+workers do from their first report to their last, against a labeler that never waits. At last a labeler that is free
+gets shards of one image, which shows how many shards a second Ray gives out at most.
 """
 
 from __future__ import annotations
