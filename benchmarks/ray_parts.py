@@ -24,6 +24,7 @@ from workflows.pools import EngineConfig
 from workflows.shards import ShardReport
 
 MIB = 2**20
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # what Ray says of dead workers; read when Ray is imported
 ODD = 48  # pixels wide, other images 64: the one that a benchmark does something to
 
 
@@ -88,16 +89,12 @@ class Reports:
 
     def say(self, message: str) -> None: ...
 
-    def rate_when_all_work(self) -> float:
-        """Images a second from when every worker has reported to when the first has reported for the last time."""
-        first: dict[str, float] = {}
-        last: dict[str, float] = {}
-        for at, worker, _ in self.came:
-            first.setdefault(worker, at)
-            last[worker] = at
-        begin, end = max(first.values()), min(last.values())
-        counted = sum(images for at, _, images in self.came if begin < at <= end)
-        return counted / (end - begin) if end > begin else float("nan")
+    def rate(self) -> float:
+        """Images a second of all workers, each counted from its first report to its last."""
+        reports: dict[str, list[tuple[float, int]]] = {}
+        for at, worker, images in self.came:
+            reports.setdefault(worker, []).append((at, images))
+        return sum(sum(n for _, n in own[1:]) / (own[-1][0] - own[0][0]) for own in reports.values() if len(own) > 1)
 
 
 @dataclass

@@ -106,6 +106,7 @@ def main() -> None:
             os.kill(int(next(log.iterdir()).name), signal.SIGKILL)
 
         model = NoModel(args.image_seconds)
+        run("the first on this Ray", good, model)
         undisturbed = run("undisturbed", good, model)
         faults = {
             "an image raises": run("an image raises", one_odd, replace(model, odd="raise")),

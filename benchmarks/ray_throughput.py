@@ -92,7 +92,18 @@ def main() -> None:
         for kind, workers in [("local", 0), *((kind, n) for n in args.workers for kind in ("ray", "pool"))]:
             output = Path(scratch, f"{kind}{workers}")
             started = time.time()
-            command = [sys.executable, __file__, "--child", kind, str(workers or 1), str(images), str(output), classes]
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                __file__,
+                "--child",
+                kind,
+                str(workers or 1),
+                str(images),
+                str(output),
+                classes,
+            ]
             subprocess.run(command, check=True)
             rates[kind, workers] = rate(output)
             first = min(path.stat().st_mtime for path in (output / "run" / "records").glob("*.parquet")) - started

@@ -124,7 +124,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(source.image_ids), max(len(source.image_ids) - remaining, 0))
         if todo:  # a run with nothing new loads no model
-            _label(todo, job, source.root, run, still_held, progress, done, seconds)
+            done = _label(todo, job, source.root, run, still_held, progress, seconds)
         progress.say("writing the dataset")
         with _clock(seconds, "export"):
             dataset = export(run, source.root, job.ontology, job.export)
@@ -143,10 +143,10 @@ def _label(
     run: RunFolder,
     still_held: Callable[[], None],
     progress: Progress,
-    done: ShardReport,
     seconds: dict[str, float],
-) -> None:
+) -> ShardReport:
     config = WorkerConfig(root, job.ontology, job.model, job.load)
+    done = ShardReport()
     try:
         with ExitStack() as stack:
             with _clock(seconds, "load"):
@@ -165,6 +165,7 @@ def _label(
         run.clear_attempts()
         raise
     run.clear_attempts()
+    return done
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology) -> None:

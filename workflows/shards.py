@@ -235,7 +235,7 @@ def _write(shard: Shard, records: list[ImageRecord], report: ShardReport, attemp
 
 def report_of(shard: Shard) -> ShardReport:
     """The report of a shard whose record file is there, as far as that tells."""
-    report = ShardReport()
+    report = ShardReport(first_image=time.time())
     _count(read_records([shard.records_path]), report)
     return report
 

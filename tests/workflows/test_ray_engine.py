@@ -37,8 +37,9 @@ from stand_in import (
     write_images,
 )
 
-from labeler.errors import ModelError, UsageError
+from labeler.errors import ModelError, RunError, UsageError
 from labeler.records import read_records
+from workflows import engines
 from workflows.label import LabelSummary, label
 from workflows.pools import EngineConfig
 
@@ -184,6 +185,17 @@ def test_a_node_lost_for_good(cluster: Any, tmp_path: Path) -> None:
     assert any("going on with" in message for message in progress.said)
     assert_whole(tmp_path / "ray", ids)
     assert record_files(tmp_path / "ray") == local_records(tmp_path / "images", tmp_path / "local")
+
+
+def test_the_last_node_with_room_lost(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "LOST_SECONDS", 3.0)
+    ids = write_images(tmp_path / "images", [GOOD] * 72)
+    node = cluster.add_node(**NODE | {"num_gpus": 2})
+    when(records_written(tmp_path / "ray", 2), lambda: cluster.remove_node(node, allow_graceful=False))
+    with pytest.raises(RunError, match="no node has room any more for one of 1 worker of 2 GPUs"):
+        run(tmp_path / "images", tmp_path / "ray", StandIn(seconds=0.3), EngineConfig("ray", gpus_per_worker=2))
+    run(tmp_path / "images", tmp_path / "ray", StandIn())  # with what there is, it goes on
+    assert_whole(tmp_path / "ray", ids)
 
 
 def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -> None:
