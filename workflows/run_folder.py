@@ -203,7 +203,7 @@ class RunFolder:
 
     def labeled(self) -> Iterator[ImageRecord]:
         """The one record of every image that is labeled, in shard order."""
-        manifest = self._read_manifest()
+        manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
         old = manifest.filter(manifest.column("superseded"))
         superseded = set(zip(old.column("shard").to_pylist(), old.column("image_id").to_pylist(), strict=True))
         for index, path in sorted(self._labeled().items()):
