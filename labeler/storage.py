@@ -17,6 +17,7 @@ import re
 import shutil
 import stat
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -255,7 +256,8 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    # Of this writer alone: one that was taken for dead may still be at the same file.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         with open(temporary, "wb") as file:
             file.write(data)

@@ -131,6 +131,9 @@ class RunFolder:
             self._whole.clear()
         else:
             self._refuse_other(self.read_settings(), settings)
+        if isinstance(self.records, Path):
+            for left in self.records.glob(".*.partial"):  # by killed writes
+                remove(left)
         self.write_settings(settings)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -236,6 +237,19 @@ def test_folders_are_made_where_a_store_has_them(tmp_path: Path) -> None:
     path = locate(f"mounted://{tmp_path}/new/folder/a")
     write_bytes(path, b"data")
     assert (tmp_path / "new" / "folder" / "a").read_bytes() == b"data"
+
+
+def test_of_several_writers_each_writes_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 250)
+    contents = [bytes([writer]) * 500_000 for writer in range(4)]
+
+    def write(content: bytes) -> bool:
+        write_bytes(path, content)
+        return path.read_bytes() in contents
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(write, contents * 20))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_md5_is_that_of_the_content(bucket: Bucket, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +44,9 @@ class Silent:
 
 def run(images: str, output: str, shard_size: int = 16) -> LabelSummary:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
-    job = LabelJob(images, locate(output), Ontology.from_text("bright"), model, shard_size=shard_size)
-    with mock.patch("workflows.label.load_labeler", return_value=BrightLabeler()):
-        return label(job, Silent())
+    ontology = Ontology.from_text("bright")
+    job = LabelJob(images, locate(output), ontology, model, shard_size=shard_size, load=BrightLabeler)
+    return label(job, Silent())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from labeler.records import read_records
 from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
-OF_A_RUN = {"run/run.json", "run/lock"}  # names places, and holds nothing
+OF_A_RUN = {"run/run.json", "run/images.parquet", "run/lock"}  # names places, times of files, and holds nothing
 
 
 def upload(folder: Path, bucket: Bucket) -> None:

@@ -83,16 +83,16 @@ def test_a_living_process_is_named_and_a_killed_one_is_followed_with_a_word(
     assert caplog.text == ""
 
 
-def left_by(path: Any, **fields: Any) -> Owner:
-    """A lock as a run on another host leaves it."""
+def left_by(path: Any, seconds_ago: float = 0.0, **fields: Any) -> Owner:
+    """A lock as a run on another host leaves it, renewed ``seconds_ago``."""
     content = {
         "host": "elsewhere",
         "pid": 4711,
         "since": "2026-01-02T03:04:05+00:00",
         "token": "t",
-        "beat": time.time(),
+        "beat": time.time() - seconds_ago,
     }
-    write_bytes(path, json.dumps(content | {"beat": time.time()} | fields).encode())
+    write_bytes(path, json.dumps(content | fields).encode())
     owner = read_owner(path)
     assert owner is not None
     return owner
@@ -109,8 +109,8 @@ def store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Any:
     ("fields", "taken_over"),
     [
         ({}, False),
-        ({"beat": time.time() - 100}, False),
-        ({"beat": time.time() - 1000}, True),
+        ({"seconds_ago": 100}, False),
+        ({"seconds_ago": 1000}, True),
         ({"host": socket.gethostname(), "pid": os.getpid()}, False),
         ({"host": socket.gethostname(), "pid": 2**22 + 1}, True),  # above the largest process id of Linux
         ({"host": "elsewhere", "pid": 2**22 + 1}, False),
