@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from labeler.demo.scenes import MAX_OBJECTS, PAIRS, Pair, make_scene, scene_rng
 
 SIDE = 320
+IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]  # of RGB, for both models
 Step = Callable[[Any], Tensor]  # a model to the loss of its next batch
 
 
@@ -35,6 +37,12 @@ class SceneBatch:
     index_maps: Tensor
     pair_ids: list[list[int]]
     boxes_xyxy: list[Tensor]
+
+    def pixel_values(self, side: int, device: str) -> Tensor:
+        """What a model's processor makes of the images: float32 ``(B, 3, side, side)``, normalised."""
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+        resized = functional.interpolate(self.images.to(device), size=(side, side), mode="bilinear", antialias=True)
+        return (resized.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)

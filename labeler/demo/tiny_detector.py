@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.ops import box_convert
 from transformers import (
     BertConfig,
@@ -28,12 +27,11 @@ from transformers import (
 )
 
 from labeler.demo.losses import set_loss
-from labeler.demo.scene_pool import SceneBatch, ScenePool, Step
+from labeler.demo.scene_pool import IMAGE_MEAN, IMAGE_STD, SceneBatch, ScenePool, Step
 from labeler.demo.scenes import COLOURS, PAIRS, SEEN_PAIRS, SHAPES, class_name
 
 SIDE = 160
 PHRASES = 28
-IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
 def demo_tokenizer() -> BertTokenizer:
@@ -99,7 +97,6 @@ def detector_step(
     pools: tuple[ScenePool, ScenePool], tokenizer: BertTokenizer, size: int, device: str, rng: np.random.Generator
 ) -> Step:
     streams = [pool.batches(size, rng) for pool in pools]
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
 
     def step(model: Any) -> Tensor:
         bare = rng.random() < 0.25
@@ -118,8 +115,7 @@ def detector_step(
             named = [i for i, name in enumerate(image_names) if name in phrases]
             token_maps.append(spans[[phrases.index(image_names[i]) for i in named]].to(device))
             boxes.append(box_convert(image_boxes[named], "xyxy", "cxcywh").to(device))
-        pixels = functional.interpolate(batch.images.to(device), size=(SIDE, SIDE), mode="bilinear", antialias=True)
-        pixels = (pixels.float() / 255 - mean) / std
+        pixels = batch.pixel_values(SIDE, device)
         repeated = {key: value.expand(len(pixels), -1) for key, value in text.items()}
         outputs = model(pixel_values=pixels, **repeated)
         length = text.input_ids.shape[1]

@@ -31,11 +31,10 @@ from transformers import (
 )
 
 from labeler.demo.losses import mask_loss
-from labeler.demo.scene_pool import ScenePool, Step
+from labeler.demo.scene_pool import IMAGE_MEAN, IMAGE_STD, ScenePool, Step
 
 SIDE = 320
 WIDTH = 128
-IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
 def segmenter_config(side: int) -> Sam2Config:
@@ -96,11 +95,10 @@ def new_segmenter(side: int) -> Sam2Model:
 
 def segmenter_step(pool: ScenePool, side: int, size: int, device: str, rng: np.random.Generator) -> Step:
     stream = pool.batches(size, rng)
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
 
     def step(model: Any) -> Tensor:
         batch = next(stream)
-        pixels = functional.interpolate(batch.images.to(device), size=(side, side), mode="bilinear", antialias=True)
+        pixels = batch.pixel_values(side, device)
         counts = [len(boxes) for boxes in batch.boxes_xyxy]
         boxes = torch.zeros(len(pixels), max(counts), 4)  # images of fewer objects get empty boxes, left out below
         for row, true_boxes in zip(boxes, batch.boxes_xyxy, strict=True):
@@ -109,9 +107,7 @@ def segmenter_step(pool: ScenePool, side: int, size: int, device: str, rng: np.r
             row[: len(true_boxes)] = (true_boxes + jitter * extent).clamp(0, 1) * side
         # Not by `get_image_embeddings`: that runs without gradients, and the encoder would never learn.
         with torch.autocast(device, torch.bfloat16):
-            outputs = model(
-                pixel_values=(pixels.float() / 255 - mean) / std, input_boxes=boxes.to(device), multimask_output=False
-            )
+            outputs = model(pixel_values=pixels, input_boxes=boxes.to(device), multimask_output=False)
         logits = torch.cat([masks[:count, 0] for masks, count in zip(outputs.pred_masks, counts, strict=True)]).float()
         scores = torch.cat([ious[:count, 0] for ious, count in zip(outputs.iou_scores, counts, strict=True)]).float()
         masks = torch.cat(

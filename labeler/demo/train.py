@@ -1,7 +1,7 @@
 """Train the embedded demo weights from nothing, on scenes of this package alone.
 
-    d="labeler/demo/weights/detector --batch-size 12 --scenes 10000"
-    s="labeler/demo/weights/segmenter --scenes 10000"
+    d="labeler/demo/weights/detector --batch-size 12"
+    s=labeler/demo/weights/segmenter
     python -m labeler.demo.train detector  --minutes 97 --output $d
     python -m labeler.demo.train detector  --minutes 19 --output $d --resume
     python -m labeler.demo.train detector  --minutes 85 --output $d --resume --learning-rate 3e-4
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--scenes", type=int, default=8000, help="scenes in the training pool")
+    parser.add_argument("--scenes", type=int, default=10000, help="scenes in the training pool")
     parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="where the pool is kept (0.4 MB a scene)")
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of the segmenter's input, a multiple of 32")
     parser.add_argument("--seed", type=int, default=1)
