@@ -165,10 +165,13 @@ async def _show_log(client: JobSubmissionClient, run: str, shown: int) -> int:
     seen = 0
     log = client.tail_job_logs(run)
     while True:
-        try:
-            text = await asyncio.wait_for(anext(log), QUIET_SECONDS)
-        except Exception:  # the end, silence, or whatever cut the connection: the run's status tells them apart
-            return shown
+        # Not `wait_for`: that forgets a Ctrl-C which comes together with a line of the log, before Python 3.12.
+        line = asyncio.ensure_future(anext(log))
+        await asyncio.wait([line], timeout=QUIET_SECONDS)
+        if not line.done() or line.exception():
+            line.cancel()
+            return shown  # the end, silence, or whatever cut the connection: the run's status tells them apart
+        text = line.result()
         seen += len(text)
         if seen > shown:
             sys.stdout.write(text[shown - seen :])

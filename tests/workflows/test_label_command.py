@@ -96,7 +96,7 @@ def test_kill_and_resume_end_in_the_same_bytes(tmp_path: Path, labeler: Run) -> 
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     scenes, out = tmp_path / "scenes", tmp_path / "out"
-    write_scenes(scenes, range(16))
+    write_scenes(scenes, range(60))  # some seconds' work, for the signal to come in
     process = subprocess.Popen(
         labeler_command("label", scenes, "-o", out, *OPTIONS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -104,6 +104,12 @@ def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thr
     return thread
 
 
+def lose_power(cluster: Any, node: Any) -> None:
+    """All processes of a node at once; those of a removed one may live long enough to finish what they are at."""
+    kill_with_children(node.all_processes["raylet"][0].process.pid)
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def records_written(output: Path, count: int) -> Callable[[], bool]:
     return lambda: len(list((output / "run" / "records").glob("0*.parquet"))) >= count
 
@@ -177,10 +183,16 @@ def test_a_shard_whose_report_got_lost_is_not_labeled_again(cluster: Any, tmp_pa
 
 def test_a_node_lost_for_good(cluster: Any, tmp_path: Path) -> None:
     ids = write_images(tmp_path / "images", [GOOD] * 72)
+    (tmp_path / "pids").mkdir()
     node = cluster.add_node(**NODE)
-    remover = when(records_written(tmp_path / "ray", 4), lambda: cluster.remove_node(node, allow_graceful=False))
+
+    def all_are_at_work() -> bool:
+        return len(list((tmp_path / "pids").iterdir())) == 3
+
+    remover = when(all_are_at_work, lambda: lose_power(cluster, node))
     three = EngineConfig("ray", workers=3, cpus_per_worker=1)
-    _, progress = run(tmp_path / "images", tmp_path / "ray", StandIn(seconds=0.3), three)
+    labeler = StandIn(seconds=0.3, pids=tmp_path / "pids")
+    _, progress = run(tmp_path / "images", tmp_path / "ray", labeler, three)
     remover.join()
     assert any("going on with" in message for message in progress.said)
     assert_whole(tmp_path / "ray", ids)
@@ -191,7 +203,7 @@ def test_the_last_node_with_room_lost(cluster: Any, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(engines, "LOST_SECONDS", 3.0)
     ids = write_images(tmp_path / "images", [GOOD] * 72)
     node = cluster.add_node(**NODE | {"num_gpus": 2})
-    when(records_written(tmp_path / "ray", 2), lambda: cluster.remove_node(node, allow_graceful=False))
+    when(records_written(tmp_path / "ray", 2), lambda: lose_power(cluster, node))
     with pytest.raises(RunError, match="no node has room any more for one of 1 worker of 2 GPUs"):
         run(tmp_path / "images", tmp_path / "ray", StandIn(seconds=0.3), EngineConfig("ray", gpus_per_worker=2))
     run(tmp_path / "images", tmp_path / "ray", StandIn())  # with what there is, it goes on
@@ -308,7 +320,7 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, number: signal.Signals) -> None:
     scenes = tmp_path / "scenes"
-    write_scenes(scenes, range(12))
+    write_scenes(scenes, range(60))  # some seconds' work, for the signal to come in
     command = labeler_command(
         *("label", scenes, "-o", tmp_path / "ray", "--model", "demo", "--classes", CLASSES, "--shard-size", 1),
         *("--address", cluster.address, "--device", "cpu", "--workers", 1),
