@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OF_CONTENT = "md5:"  # begins a stamp that is a checksum
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
@@ -78,7 +80,10 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
 
 
 def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
-    """What tells a changed file without reading it: size and time, or a store's checksum; empty if it is not there."""
+    """What tells a changed file without reading it: size and time; empty if it is not there.
+
+    Where a store states an MD5 it is that, after ``OF_CONTENT``: equal stamps then mean equal content.
+    """
     if isinstance(root, Path):
         return [_local_stamp(f"{root}/{image_id}") for image_id in image_ids]
     folders = sorted({posixpath.dirname(image_id) for image_id in image_ids})
@@ -88,7 +93,7 @@ def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
     ):
         for file in files:
             if (image_id := posixpath.join(folder, file.name)) in wanted:
-                found[image_id] = file.md5 or f"{file.size}-{file.modified}"
+                found[image_id] = f"{OF_CONTENT}{file.md5}" if file.md5 else f"{file.size}-{file.modified}"
     return [found.get(image_id, "") for image_id in image_ids]
 
 

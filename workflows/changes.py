@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labeler.images import content_digest
+from labeler.listing import OF_CONTENT
 from labeler.storage import in_order, read_bytes
 from workflows.run_folder import RunFolder
 
@@ -18,7 +19,8 @@ def changed_images(
 ) -> list[str]:
     """The labeled images below ``root`` whose content is another than the one labeled.
 
-    An image that could not be read has no digest to compare with: it counts as changed once its stamp differs.
+    Where a store states checksums, only what has another is read. An image that could not be read has no digest to
+    compare with: it counts as changed once its stamp differs.
 
     Args:
         image_ids, stamps: of the input, as ``labeler.listing`` gives them.
@@ -34,7 +36,7 @@ def changed_images(
             continue  # gone
         if not digest:
             changed += [image_id] * (now != stamp)
-        elif now != stamp or not fast:
+        elif now != stamp or not (fast or now.startswith(OF_CONTENT)):
             unsure.append((image_id, digest))
     digests = in_order(lambda pair: _digest(root / pair[0]), unsure)
     return changed + [image_id for (image_id, old), new in zip(unsure, digests, strict=True) if new not in ("", old)]

@@ -42,10 +42,10 @@ class Silent:
     def say(self, message: str) -> None: ...
 
 
-def run(images: str, output: str, shard_size: int = 16) -> LabelSummary:
+def run(images: str, output: str, shard_size: int = 16, prune: bool = False) -> LabelSummary:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     ontology = Ontology.from_text("bright")
-    job = LabelJob(images, locate(output), ontology, model, shard_size=shard_size, load=BrightLabeler)
+    job = LabelJob(images, locate(output), ontology, model, shard_size=shard_size, prune=prune, load=BrightLabeler)
     return label(job, Silent())
 
 

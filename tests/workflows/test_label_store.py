@@ -174,6 +174,43 @@ def test_images_out_of_reach_are_error_records(
     assert sum(summary.dataset.images.values()) == 4
 
 
+def test_the_next_night_reads_only_what_is_new_or_another(
+    bucket: Bucket, proxy: Proxy, images: Path, tmp_path: Path
+) -> None:
+    few = {path.name: path.read_bytes() for path in sorted(images.glob("*.png"))[:12]}
+    first, second, third, fourth = list(few)[:4]
+    places = f"{bucket.uri}/in", f"{bucket.uri}/out"
+    for name, data in few.items():
+        bucket.put(f"in/{name}", data)
+    bright_labeler.run(*places, shard_size=5)
+    where = {key.rpartition("/")[2]: key for key in bucket.keys("out/images/")}
+    few[first] = few[second]
+    few["new.png"] = few.pop(third)
+    bucket.remove(f"in/{third}")
+    for name in (first, "new.png", fourth):  # the last as it was
+        bucket.put(f"in/{name}", few[name])
+    proxy.log.clear()
+    summary = bright_labeler.run(*places, shard_size=5, prune=True)
+    assert summary.labeled.images == 2
+    read = {path.rpartition("/in/")[2] for method, path in proxy.log if method == "GET" and "/in/" in path}
+    assert read == {first, "new.png"}
+    now = {key.rpartition("/")[2]: key for key in bucket.keys("out/images/")}
+    assert now.keys() == few.keys()
+    assert {name: now[name] for name in where if name != third} == {n: k for n, k in where.items() if n != third}
+    for name, data in few.items():
+        (tmp_path / name).write_bytes(data)
+    bright_labeler.run(str(tmp_path), str(tmp_path / "fresh"), shard_size=20)
+    fresh = on_disk(tmp_path / "fresh")
+    written = in_store(bucket)
+    assert {name for name in fresh if not name.startswith("run/")} == {name for name in written if name[:4] != "run/"}
+    for name in fresh:
+        if name.startswith(("images/", "labels/")):
+            assert written[name] == fresh[name]
+    proxy.log.clear()
+    assert bright_labeler.run(*places, shard_size=5, prune=True).labeled.images == 0
+    assert not [path for method, path in proxy.log if method == "GET" and "/in/" in path]
+
+
 def test_a_second_run_on_an_output_in_a_store_is_refused(bucket: Bucket, images: Path, labeler: Run) -> None:
     holder = (
         "import sys; from labeler.storage import locate; from workflows.run_folder import RunFolder\n"
