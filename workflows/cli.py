@@ -138,30 +138,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _label(options: dict[str, Any], console: Console) -> int:
-    from workflows.config import export_from, model_from, ontology_from, override
+    from workflows.config import job_from
     from workflows.console import ConsoleProgress, print_label_summary
-    from workflows.label import SHARD_SIZE, LabelJob, label
-    from workflows.pools import EngineConfig
+    from workflows.label import label
 
-    ontology = ontology_from(options)
-    if ontology is None:
-        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
-    shard_size = options.get("shard_size", SHARD_SIZE)
-    if shard_size < 1:
-        raise UsageError(f"--shard-size must be 1 or more, not {shard_size}")
-    job = LabelJob(
-        images=options["images"],
-        output=options["output"],
-        ontology=ontology,
-        model=model_from(options),
-        export=export_from(options),
-        shard_size=shard_size,
-        restart=options.get("restart", False),
-        retry_failed=options.get("retry_failed", False),
-        fast_scan=options.get("fast_scan", False),
-        prune=options.get("prune", False),
-        engine=override(EngineConfig(), options),
-    )
+    job = job_from(options)
     progress = ConsoleProgress(console)
     try:
         summary = label(job, progress)

@@ -18,6 +18,7 @@ from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import QualityConfig
 from ontologies import Ontology, read_ontology
 from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
+from workflows.label import LabelJob, check_floor
 from workflows.pools import EngineConfig
 
 if sys.version_info >= (3, 11):
@@ -38,6 +39,7 @@ QUALITY_FLAGS = {
     "cross_class_iou": "the same across classes",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
+JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig)
 
 
@@ -153,6 +155,28 @@ def model_from(options: dict[str, Any]) -> ModelConfig:
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
     base = base or ExportConfig()
     return override(replace(base, quality=override(base.quality, options)), options)
+
+
+def job_from(options: dict[str, Any]) -> LabelJob:
+    """What the flags of ``label`` ask for.
+
+    Raises:
+        UsageError: a flag cannot be meant.
+    """
+    ontology = ontology_from(options)
+    if ontology is None:
+        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
+    job = LabelJob(
+        images=options["images"],
+        output=options["output"],
+        ontology=ontology,
+        model=model_from(options),
+        export=export_from(options),
+        engine=override(EngineConfig(), options),
+        **{name: options[name] for name in JOB_FLAGS if name in options},
+    )
+    check_floor(job.model.floor, job.export.quality, ontology)
+    return job
 
 
 def override(settings: Settings, options: dict[str, Any]) -> Settings:

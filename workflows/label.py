@@ -62,6 +62,10 @@ class LabelJob:
     engine: EngineConfig = field(default_factory=EngineConfig)
     load: Callable[[], Labeler] | None = None
 
+    def __post_init__(self) -> None:
+        if self.shard_size < 1:
+            raise UsageError(f"--shard-size must be 1 or more, not {self.shard_size}")
+
 
 class Progress(Protocol):
     def begin(self, images: int, already_labeled: int) -> None: ...

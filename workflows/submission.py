@@ -12,11 +12,9 @@ from typing import Any
 
 import tomli_w
 
-from labeler.errors import UsageError
 from labeler.storage import is_uri
 from ontologies import Ontology, write_ontology
-from workflows.config import export_from, model_from, ontology_from
-from workflows.label import check_floor
+from workflows.config import job_from
 
 NAME = r"[a-z]([a-z0-9-]{0,34}[a-z0-9])?"  # KubeRay's RayCronJob allows no more, for what it appends
 
@@ -56,10 +54,7 @@ def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Sub
     Raises:
         UsageError: a flag cannot be meant. No cluster should be needed to find that out.
     """
-    ontology = ontology_from(options)
-    if ontology is None:
-        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
-    check_floor(model_from(options).floor, export_from(options).quality, ontology)
+    ontology = job_from(options).ontology
     named_apart = ("images", "output", "engine", "config", "classes", "ontology")
     flags = {name: value for name, value in options.items() if name not in named_apart}
     for role in ("detector", "segmenter"):
