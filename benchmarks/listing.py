@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
+
 from labeler.listing import find_images, stamps
 from workflows.run_folder import RunFolder
 
@@ -39,7 +41,8 @@ def measure(root: Path, output: Path, shard_size: int) -> None:
     with run.locked():
         for name in ("plan", "plan again"):
             started = time.perf_counter()
-            run.plan(source.image_ids, stamps(source.root, source.image_ids), shard_size)
+            images = pa.array(source.image_ids, pa.string())
+            run.plan(images, pa.array(stamps(source.root, source.image_ids), pa.string()), shard_size)
             print(f"{name}: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
         started = time.perf_counter()
         shards = run.waiting()

@@ -9,6 +9,7 @@ rows, so that starting is not in it. Two workers, 128 images a shard; rows are i
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,8 @@ def child(engine: str, images: Path, output: Path) -> None:
 def measure(engine: str, images: Path, output: Path) -> tuple[float, Tree]:
     """Seconds to the first image, and what the processes took."""
     command = [sys.executable, __file__, "--child", engine, str(images), str(output)]
-    tree = Tree(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    env = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}  # as the command line does
+    tree = Tree(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
     if tree.wait():
         raise SystemExit(f"labeling with {engine} failed")
     assert tree.process.stdout is not None

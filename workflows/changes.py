@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from labeler.images import content_digest
 from labeler.listing import OF_CONTENT
@@ -14,9 +16,7 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 
-def changed_images(
-    run: RunFolder, root: AnyPath, image_ids: Sequence[str], stamps: Sequence[str], fast: bool
-) -> list[str]:
+def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: pa.Array, fast: bool) -> list[str]:
     """The labeled images below ``root`` whose content is another than the one labeled.
 
     Where a store states checksums, only what has another is read. An image that could not be read has no digest to
@@ -26,20 +26,16 @@ def changed_images(
         image_ids, stamps: of the input, as ``labeler.listing`` gives them.
         fast: read only files whose stamp differs; what changes without trace in size and time is missed.
     """
-    stamp_of = dict(zip(image_ids, stamps, strict=True))
     known = run.known()
-    changed, unsure = list[str](), list[tuple[str, str]]()
-    for image_id, stamp, digest in zip(
-        *(known.column(n).to_pylist() for n in ("image_id", "stamp", "digest")), strict=True
-    ):
-        if not (now := stamp_of.get(image_id, "")):
-            continue  # gone
-        if not digest:
-            changed += [image_id] * (now != stamp)
-        elif now != stamp or not (fast or now.startswith(OF_CONTENT)):
-            unsure.append((image_id, digest))
-    digests = in_order(lambda pair: _digest(root / pair[0]), unsure)
-    return changed + [image_id for (image_id, old), new in zip(unsure, digests, strict=True) if new not in ("", old)]
+    now = pc.fill_null(pc.take(stamps, pc.index_in(known.column("image_id"), image_ids)), "")
+    is_there, was_read = pc.not_equal(now, ""), pc.not_equal(known.column("digest"), "")
+    differs = pc.not_equal(now, known.column("stamp"))
+    to_read = differs if fast else pc.or_(differs, pc.invert(pc.starts_with(now, OF_CONTENT)))
+    changed: list[str] = known.filter(pc.and_(is_there, pc.and_not(differs, was_read))).column("image_id").to_pylist()
+    unsure = known.filter(pc.and_(is_there, pc.and_(to_read, was_read)))
+    ids, labeled = unsure.column("image_id").to_pylist(), unsure.column("digest").to_pylist()
+    digests = in_order(lambda image_id: _digest(root / image_id), ids)
+    return changed + [i for i, old, new in zip(ids, labeled, digests, strict=True) if new not in ("", old)]
 
 
 def _digest(path: AnyPath) -> str:

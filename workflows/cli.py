@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _say_warning
     logging.basicConfig(level=logging.WARNING, format="labeler: %(message)s")
     signal.signal(signal.SIGTERM, _stop)
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what it has freed
     try:
         return _run(arguments, console)
     except (LabelerError, OntologyError) as error:

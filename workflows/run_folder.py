@@ -16,7 +16,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +148,8 @@ class RunFolder:
 
     def plan(
         self,
-        image_ids: Sequence[str],
-        stamps: Sequence[str],
+        image_ids: pa.Array,
+        stamps: pa.Array,
         shard_size: int,
         changed: Collection[str] = (),
         prune: bool = False,
@@ -157,7 +157,7 @@ class RunFolder:
         """Give images that are new or ``changed`` shards behind the old ones.
 
         Args:
-            image_ids: all that are in the input.
+            image_ids: strings, all that are in the input.
             stamps: of each, as ``labeler.listing.stamps`` gives them.
             prune: forget images that are not in the input.
 
@@ -165,21 +165,25 @@ class RunFolder:
             How many were forgotten.
         """
         known = self._read_manifest()
-        wanted, now = pa.array(image_ids, pa.string()), pa.array(stamps, pa.string())
         old_ids, superseded = known.column("image_id"), known.column("superseded")
-        position = pc.index_in(old_ids, wanted)
+        position = pc.index_in(old_ids, image_ids)
         gone = pc.and_(pc.invert(superseded), pc.is_null(position)) if prune else pa.nulls(0)
         forgotten = pc.sum(gone).as_py() or 0 if prune else 0
         superseded = pc.or_(superseded, pc.is_in(old_ids, pa.array(list(changed), pa.string())))
         if prune:
             superseded = pc.or_(superseded, gone)
         current = old_ids.filter(pc.invert(superseded))
-        new = pc.invert(pc.is_in(wanted, current.combine_chunks()))
+        new = pc.invert(pc.is_in(image_ids, current.combine_chunks()))
         first = 0 if not len(known) else pc.max(known.column("shard")).as_py() + 1
         count = pc.sum(new).as_py() or 0
         shards = pa.array(first + np.arange(count) // shard_size, pa.int32())
-        added = [wanted.filter(new), shards, now.filter(new), pa.array(np.zeros(count, bool))]
-        kept = [old_ids, known.column("shard"), pc.coalesce(pc.take(now, position), known.column("stamp")), superseded]
+        added = [image_ids.filter(new), shards, stamps.filter(new), pa.array(np.zeros(count, bool))]
+        kept = [
+            old_ids,
+            known.column("shard"),
+            pc.coalesce(pc.take(stamps, position), known.column("stamp")),
+            superseded,
+        ]
         planned = pa.concat_tables([pa.table(kept, schema=_MANIFEST), pa.table(added, schema=_MANIFEST)])
         if not planned.equals(known):
             buffer = io.BytesIO()

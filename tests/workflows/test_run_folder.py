@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow as pa
 import pytest
 
 from labeler.errors import RunError
@@ -29,7 +30,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def plan(run: RunFolder, image_ids: list[str], shard_size: int) -> None:
-    run.plan(image_ids, [""] * len(image_ids), shard_size)
+    run.plan(pa.array(image_ids), pa.array([""] * len(image_ids)), shard_size)
 
 
 def test_new_images_get_shards_behind_the_old_ones(run: RunFolder) -> None:
