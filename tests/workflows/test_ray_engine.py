@@ -271,6 +271,34 @@ def test_folders_that_a_node_does_not_see(cluster: Any, tmp_path: Path) -> None:
     assert not list((tmp_path / "ray" / "run").glob("seen-by-all*"))
 
 
+def test_torn_and_foreign_records_are_labeled_again_and_nothing_else(cluster: Any, tmp_path: Path) -> None:
+    ids = write_images(tmp_path / "images", [GOOD] * 20)
+    run(tmp_path / "images", tmp_path / "ray", StandIn())
+    records = tmp_path / "ray" / "run" / "records"
+    whole = record_files(tmp_path / "ray")
+    (records / "000001.parquet").write_bytes(whole["000001.parquet"][:-50])
+    (records / "000003.parquet").write_bytes(whole["000000.parquet"])
+    times = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    summary, _ = run(tmp_path / "images", tmp_path / "ray", StandIn())
+    assert summary.labeled.images == 8
+    assert_whole(tmp_path / "ray", ids)
+    assert record_files(tmp_path / "ray") == whole == local_records(tmp_path / "images", tmp_path / "local")
+    kept = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert {name for name in times if times[name] == kept[name]} == whole.keys() - {"000001.parquet", "000003.parquet"}
+
+
+def test_a_run_with_nothing_new_starts_no_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "images", [GOOD] * 8)
+    local_records(tmp_path / "images", tmp_path / "out")
+
+    def started(*_: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("workflows.label.ray_engine", started)
+    summary, _ = run(tmp_path / "images", tmp_path / "out", StandIn(), EngineConfig("ray", address="127.0.0.1:9"))
+    assert (summary.labeled.images, sum(summary.dataset.images.values())) == (0, 8)
+
+
 def cluster_nodes() -> list[Any]:
     return [node for node in ray.nodes() if node["Alive"]]
 
