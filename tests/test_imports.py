@@ -23,6 +23,7 @@ MODEL_MODULES = {
     "labeler/demo/tiny_detector.py",
     "labeler/demo/tiny_segmenter.py",
     "labeler/demo/train.py",
+    "ontologies/taggers/vocabulary.py",
 }
 OWNERS = {
     "torch": MODEL_MODULES,

@@ -1,0 +1,135 @@
+"""A tagger that scores every word of a vocabulary, by SigLIP, SigLIP 2 or CLIP.
+
+The text side runs once a vocabulary; an image then costs one pass of the image side and a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ontologies.ontology import OntologyError
+from ontologies.taggers import Image, Tags, best_first
+
+TEMPLATE = "This is a photo of {}."  # SigLIP's own; CLIP's "a photo of a {}." differs by an article that plurals lack
+# What CLIP weighs a word against: photographs of nothing in particular.
+NEUTRAL = ("This is a photo.", "This is a photo of something.", "This is an image.", "This is a picture of a scene.")
+TEXTS_A_FORWARD = 64
+
+
+class VocabularyTagger:
+    """Scores by SigLIP (Zhai et al. 2023, also SigLIP 2), or by CLIP (Radford et al. 2021).
+
+    SigLIP's score of a word is the sigmoid that it was trained with: each word is answered for itself. CLIP knows no
+    such answer; a word's score is its softmax probability against ``NEUTRAL`` texts, each word alone with them, so that
+    it does not depend on the rest of the vocabulary either.
+
+    Args:
+        model: ``SiglipModel``, ``Siglip2Model`` or ``CLIPModel``, on its device.
+        processor: its processor.
+        vocabulary: words or noun phrases.
+        embeddings: what ``embed_texts`` made of the vocabulary; made here if not given.
+        threshold: tags of a lower score are not reported.
+        tiles: 2 looks at the quarters of an image too, for small things; a word's score is the best of all views.
+        batch_size: views in one forward, at most.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        vocabulary: Sequence[str],
+        embeddings: NDArray[np.float32] | None = None,
+        threshold: float = 0.1,
+        tiles: int = 1,
+        batch_size: int = 8,
+    ) -> None:
+        if not vocabulary:
+            raise OntologyError("the vocabulary is empty; name at least one word")
+        self.model = model
+        self.image_processor = processor.image_processor
+        self.vocabulary = tuple(vocabulary)
+        self.threshold = threshold
+        self.tiles = tiles
+        self.batch_size = batch_size
+        if embeddings is None:
+            embeddings = embed_texts(model, processor, self.vocabulary)
+        self._texts = torch.from_numpy(embeddings).to(model.device)
+        self._calibrated = hasattr(model, "logit_bias")
+        if not self._calibrated:
+            self._neutral = torch.from_numpy(embed_texts(model, processor, NEUTRAL, template="{}")).to(model.device)
+
+    def tag(self, images: Sequence[Image]) -> list[Tags]:
+        tagged = []
+        for scores in self.scores(images):
+            found = np.flatnonzero(scores >= self.threshold)
+            tagged.append(best_first({self.vocabulary[index]: float(scores[index]) for index in found}))
+        return tagged
+
+    @torch.inference_mode()
+    def scores(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Every word's score in every image, float32 ``(images, words)`` in [0, 1]."""
+        views = [view for image in images for view in _views(image, self.tiles)]
+        rows = [self._scores(views[start : start + self.batch_size]) for start in range(0, len(views), self.batch_size)]
+        scores = torch.cat(rows) if rows else torch.zeros(0, len(self.vocabulary))
+        of_image = scores.reshape(len(images), -1, len(self.vocabulary)).amax(1) if rows else scores
+        return of_image.cpu().numpy().astype(np.float32)
+
+    def _scores(self, views: Sequence[Image]) -> Tensor:
+        # Views one by one: processors that keep the aspect would pad them to each other.
+        inputs = [
+            self.image_processor(images=view, input_data_format="channels_last", return_tensors="pt") for view in views
+        ]
+        stacked = {name: torch.cat([each[name] for each in inputs]).to(self.model.device) for name in inputs[0]}
+        features = _normalised(self.model.get_image_features(**stacked).pooler_output)
+        logits = features @ self._texts.T * self.model.logit_scale.exp()
+        if self._calibrated:
+            return torch.sigmoid(logits + self.model.logit_bias)
+        neutral = features @ self._neutral.T * self.model.logit_scale.exp()
+        return torch.sigmoid(logits - neutral.logsumexp(1, keepdim=True))
+
+
+@torch.inference_mode()
+def embed_texts(model: Any, processor: Any, texts: Sequence[str], template: str = TEMPLATE) -> NDArray[np.float32]:
+    """Text embeddings of unit length, float32 ``(len(texts), d)``.
+
+    Raises:
+        OntologyError: a text is longer than the model reads.
+    """
+    tokenizer = processor.tokenizer
+    length = model.config.text_config.max_position_embeddings
+    rows = []
+    for start in range(0, len(texts), TEXTS_A_FORWARD):
+        chosen = [template.format(text) for text in texts[start : start + TEXTS_A_FORWARD]]
+        if too_long := [t for t, ids in zip(chosen, tokenizer(chosen).input_ids, strict=True) if len(ids) > length]:
+            raise OntologyError(f"{too_long[0]!r} has more tokens than the tagger reads ({length}); shorten the word")
+        # Padded to full length, as SigLIP was trained; CLIP reads up to its end-of-text token anyway.
+        tokens = tokenizer(chosen, padding="max_length", max_length=length, return_tensors="pt")
+        inputs = {name: values.to(model.device) for name, values in tokens.items() if name != "token_type_ids"}
+        rows.append(_normalised(model.get_text_features(**inputs).pooler_output).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _normalised(features: Tensor) -> Tensor:
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+def _views(image: Image, tiles: int) -> Iterator[Image]:
+    """The whole image, and its ``tiles`` × ``tiles`` parts, at least a pixel each."""
+    yield image
+    if tiles == 1:
+        return
+    parts = [[(part[0], part[-1] + 1) for part in _shares(side, tiles)] for side in image.shape[:2]]
+    for top, bottom in parts[0]:
+        for left, right in parts[1]:
+            yield image[top:bottom, left:right]
+
+
+def _shares(side: int, count: int) -> list[NDArray[np.int_]]:
+    pixels = np.arange(side)
+    return [part if len(part) else pixels[:1] for part in np.array_split(pixels, count)]
