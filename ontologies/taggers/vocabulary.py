@@ -116,7 +116,8 @@ def embed_texts(model: Any, processor: Any, texts: Sequence[str], template: str 
 
 
 def _normalised(features: Tensor) -> Tensor:
-    return features / features.norm(dim=-1, keepdim=True)
+    lengths: Tensor = features.norm(dim=-1, keepdim=True)
+    return features / lengths
 
 
 def _views(image: Image, tiles: int) -> Iterator[Image]:
