@@ -51,6 +51,14 @@ class Detector(Protocol):
         """
         ...
 
+    def forwards(self, prompts: Prompts) -> int:
+        """How many forwards of the model these prompts take an image.
+
+        Raises:
+            UsageError: a prompt is longer than the model reads, or says nothing to it.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -93,6 +101,9 @@ class GroundingDinoDetector:
         self._captions: Callable[[Prompts], list[Caption]] = functools.lru_cache(maxsize=1024)(
             lambda prompts: pack_prompts(prompts, processor.tokenizer, budget, prompts_per_caption)
         )
+
+    def forwards(self, prompts: Prompts) -> int:
+        return len(self._captions(prompts))
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
@@ -152,6 +163,9 @@ class Owlv2Detector:
                 found[index] = _above_floor(boxes, scores, images[index], self.runtime.floor, scale=(side, side))
         return found
 
+    def forwards(self, prompts: Prompts) -> int:
+        return 1 if prompts and self._text(prompts) else 0
+
     def _text(self, prompts: Prompts) -> Any:
         length = self.model.config.text_config.max_position_embeddings
         return _fixed_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], length)
@@ -165,13 +179,19 @@ class OmDetTurboDetector:
         self.processor = processor
         self.runtime = runtime
 
+    def forwards(self, prompts: Prompts) -> int:
+        return 1 if prompts and self._classes(prompts) else 0
+
+    def _classes(self, prompts: Prompts) -> Any:
+        return _fixed_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], 77)
+
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         found = [_nothing(len(image_prompts)) for image_prompts in prompts]
         pixels = [_pixel_values(self.processor.image_processor, image) for image in images]
         for batch in _shared_prompts(prompts, pixels, self.runtime.batch_size):
             names = [prompt.lower() for prompt in prompts[batch[0]]]
-            classes = _fixed_length(self.processor.tokenizer, names, 77)
+            classes = self._classes(prompts[batch[0]])
             task = self.processor.tokenizer(
                 [f"Detect {', '.join(names)}."],
                 padding="max_length",

@@ -20,6 +20,7 @@ from labeler.errors import DeviceError
 from labeler.records import Instance
 from labeler.segmenters import Segmenter
 from ontologies import Ontology
+from ontologies.taggers import Tagger, Tags
 
 # A box counts as a distractor's where a better distractor box overlaps it this much (the same box always does).
 DISTRACTOR_IOU = 0.8
@@ -132,6 +133,17 @@ class SingleImageLabeler:
 
     def _label_one(self, image: Image, ontology: Ontology) -> list[Instance]:
         return self._labeler.label([image], [ontology])[0]
+
+
+class SingleImageTagger:
+    """As ``SingleImageLabeler``, of a tagger."""
+
+    def __init__(self, tagger: Tagger, threads: int, limit_threads: Callable[[], None]) -> None:
+        self._tagger = tagger
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tags", initializer=limit_threads)
+
+    def tag(self, images: Sequence[Image]) -> list[Tags]:
+        return list(self._pool.map(lambda image: self._tagger.tag([image])[0], images))
 
 
 @dataclass(frozen=True)

@@ -98,24 +98,25 @@ def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
     )
 
 
-def load_batch_labeler(config: ModelConfig) -> Labeler:
-    """``load_labeler`` for many images: CPU cores take images of their own, a lost GPU is told from a bad image.
-
-    Raises:
-        ModelError: as ``load_labeler``.
-    """
+def for_batches(labeler: Labeler, config: ModelConfig) -> Labeler:
+    """A labeler for many images: CPU cores take images of their own, a lost GPU is told from a bad image."""
     import torch
 
     from labeler.labelers import DeviceCheckedLabeler, SingleImageLabeler
 
-    labeler = load_labeler(config)
     device = _device(config.device)
     if device == "cpu":
-        threads = min(torch.get_num_threads(), config.batch_size)
-        return SingleImageLabeler(labeler, threads, lambda: torch.set_num_threads(1))
+        return SingleImageLabeler(labeler, cpu_threads(config), lambda: torch.set_num_threads(1))
     if device.startswith("cuda"):
         return DeviceCheckedLabeler(labeler, lambda: torch.cuda.synchronize(device))
     return labeler
+
+
+def cpu_threads(config: ModelConfig) -> int:
+    """Images at once on a CPU."""
+    import torch
+
+    return min(torch.get_num_threads(), config.batch_size)
 
 
 def load_detector(config: ModelConfig) -> Detector:
@@ -130,7 +131,7 @@ def load_detector(config: ModelConfig) -> Detector:
         "owlv2": detectors.Owlv2Detector,
         "omdet-turbo": detectors.OmDetTurboDetector,
     }
-    model, processor, runtime = _load(config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config)
+    model, processor, runtime = load_checkpoint(config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config)
     return kinds[model.config.model_type](model, processor, runtime)
 
 
@@ -138,11 +139,24 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
     from labeler.segmenters import SamSegmenter
 
     kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
-    model, processor, runtime = _load(config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config)
+    model, processor, runtime = load_checkpoint(config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config)
     return SamSegmenter(model, processor, runtime, config.clean_share)
 
 
-def _load(source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig) -> tuple[Any, Any, Runtime]:
+def load_checkpoint(
+    source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig
+) -> tuple[Any, Any, Runtime]:
+    """Model, processor and how to run them.
+
+    Args:
+        source: hub id, folder or embedded model.
+        role: what an error calls it, and the flag that names it.
+        auto_class: of ``transformers``.
+        kinds: the model types that may be there.
+
+    Raises:
+        ModelError: it cannot be found or loaded, or is of no such kind.
+    """
     import torch
     import transformers
     from huggingface_hub import HfApi

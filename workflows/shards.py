@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from labeler.errors import ImageError, LabelerError
 from labeler.images import DecodedImage, ImageFile
 from labeler.records import ImageRecord, Instance, read_records, write_records
 from labeler.storage import REQUESTS
-from ontologies import Ontology
+from labeler.tagging import ImagePrompts, Prompter
 from workflows.attempts import CRASHES, Attempts
 from workflows.run_folder import Shard
 
@@ -39,6 +39,7 @@ class ShardReport:
     Attributes:
         seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
         splits: batches that failed and were halved.
+        untagged: images that the tagger failed on.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images of each worker, where an engine has several.
     """
@@ -47,15 +48,17 @@ class ShardReport:
     objects: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     splits: int = 0
+    untagged: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "wait", "model", "write"), 0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "wait", "tag", "model", "write"), 0.0))
 
     def add(self, other: ShardReport) -> None:
         self.images += other.images
         self.objects += other.objects
         self.failures += other.failures
         self.splits += other.splits
+        self.untagged += other.untagged
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
@@ -79,7 +82,7 @@ class _Batch:
 
 
 def label_shards(
-    shards: Iterable[Shard | None], root: AnyPath, labeler: Labeler, ontology: Ontology, batch_size: int
+    shards: Iterable[Shard | None], root: AnyPath, labeler: Labeler, prompter: Prompter, batch_size: int
 ) -> Iterator[ShardReport]:
     """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
 
@@ -102,10 +105,8 @@ def label_shards(
                     decoded = [future.result() for future in batch.decoding]
                     report.seconds["decode"] += sum(image.seconds for image in decoded)
                     report.seconds["wait"] += time.perf_counter() - started
-                    started = time.perf_counter()
-                    for record in _label(decoded, labeler, ontology, report):
+                    for record in _label(decoded, labeler, prompter, report):
                         records[record.image_id] = record
-                    report.seconds["model"] += time.perf_counter() - started
                     report.first_image = min(report.first_image, time.time())
                     if batch.is_last:
                         in_order = [records.pop(image_id) for image_id in batch.shard.image_ids]
@@ -184,25 +185,53 @@ def _decode(image_id: str, file: ImageFile) -> _Decoded:
 
 
 def _label(
-    decoded: Sequence[_Decoded], labeler: Labeler, ontology: Ontology, report: ShardReport
+    decoded: Sequence[_Decoded], labeler: Labeler, prompter: Prompter, report: ShardReport
 ) -> Iterator[ImageRecord]:
-    readable = [(item.image_id, item.image) for item in decoded if item.image is not None]
     for item in decoded:
         if item.image is None:
             yield ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error)
-    yield from _label_images(readable, labeler, ontology, report)
+    readable = [(item.image_id, item.image) for item in decoded if item.image is not None]
+    started = time.perf_counter()
+    prompts = prompter.prompts_for([image.pixels for _, image in readable])
+    tagged = time.perf_counter()
+    report.seconds["tag"] += tagged - started
+    images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
+    report.untagged += sum(bool(image.prompts.note) for image in images)
+    yield from (image.record(()) for image in images if image.prompts.ontology is None)
+    yield from _label_images([image for image in images if image.prompts.ontology], labeler, report)
+    report.seconds["model"] += time.perf_counter() - tagged
 
 
-def _label_images(
-    images: Sequence[tuple[str, DecodedImage]], labeler: Labeler, ontology: Ontology, report: ShardReport
-) -> Iterator[ImageRecord]:
+@dataclass(frozen=True)
+class _Prompted:
+    image_id: str
+    image: DecodedImage
+    prompts: ImagePrompts
+
+    def record(self, instances: Sequence[Instance], error: str = "") -> ImageRecord:
+        height, width = self.image.pixels.shape[:2]
+        numbered = tuple(replace(each, class_id=self.prompts.class_ids[each.class_id]) for each in instances)
+        return ImageRecord(
+            self.image_id,
+            width,
+            height,
+            self.image.digest,
+            status="error" if error else "ok",
+            error=error or self.prompts.note,
+            tags=tuple(self.prompts.tags),
+            instances=numbered,
+        )
+
+
+def _label_images(images: Sequence[_Prompted], labeler: Labeler, report: ShardReport) -> Iterator[ImageRecord]:
     """Records of ``images``; a batch that raises is halved down to the image that is to blame."""
     if not images:
         return
     labeled: list[list[Instance]] = []
     failure = ""
     try:
-        labeled = labeler.label([image.pixels for _, image in images], [ontology] * len(images))
+        ontologies = [image.prompts.ontology for image in images if image.prompts.ontology]
+        labeled = labeler.label([image.image.pixels for image in images], ontologies)
     except LabelerError:
         raise  # wrong settings: no image is to blame
     except Exception as error:
@@ -211,17 +240,14 @@ def _label_images(
     if failure and len(images) > 1:
         report.splits += 1
         middle = len(images) // 2
-        yield from _label_images(images[:middle], labeler, ontology, report)
-        yield from _label_images(images[middle:], labeler, ontology, report)
+        yield from _label_images(images[:middle], labeler, report)
+        yield from _label_images(images[middle:], labeler, report)
         return
     if failure:
-        image_id, image = images[0]
-        height, width = image.pixels.shape[:2]
-        yield ImageRecord(image_id, width, height, image.digest, status="error", error=failure)
+        yield images[0].record((), failure)
         return
-    for (image_id, image), instances in zip(images, labeled, strict=True):
-        height, width = image.pixels.shape[:2]
-        yield ImageRecord(image_id, width, height, image.digest, instances=tuple(instances))
+    for image, instances in zip(images, labeled, strict=True):
+        yield image.record(instances)
 
 
 def _write(shard: Shard, records: list[ImageRecord], report: ShardReport, attempts: Attempts) -> ShardReport:

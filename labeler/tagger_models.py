@@ -1,0 +1,111 @@
+"""Taggers by name, loaded, and what they are for in a run: automatic classes, or a gate before given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeler.errors import UsageError
+from labeler.models import EMBEDDED, ModelConfig, load_checkpoint
+from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
+from ontologies import Ontology
+
+if TYPE_CHECKING:
+    from labeler.detectors import Detector
+    from ontologies.taggers import Tagger
+
+TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
+VOCABULARY_MODEL = "google/siglip2-base-patch16-224"
+LANGUAGE_MODEL = "florence-community/Florence-2-base"
+CONTRASTIVE = ("siglip", "siglip2", "clip")
+DETECTOR_SCORE, VOCABULARY_SCORE = 0.3, 0.1
+
+
+@dataclass(frozen=True)
+class TaggingConfig:
+    """Who tags, and what for.
+
+    Attributes:
+        tagger: one of ``TAGGERS``; ``auto`` is the detector itself where that is embedded, else ``vocabulary``.
+        tagger_model: hub id or folder; for ``ram`` the checkpoint file.
+        vocabulary: words that ``vocabulary`` and ``detector`` choose from.
+        tag_score: tags below are dropped; None for the kind's own threshold.
+        tag_tiles: 2 lets ``vocabulary`` look at the quarters of an image too.
+        gate_below: with classes given, one is asked for only in images where the tagger scores it so high.
+    """
+
+    tagger: str = "auto"
+    tagger_model: str | None = None
+    vocabulary: tuple[str, ...] = ()
+    tag_score: float | None = None
+    tag_tiles: int = 1
+    gate_below: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tagger not in TAGGERS:
+            raise UsageError(f"--tagger must be one of {', '.join(TAGGERS)}, not {self.tagger!r}")
+        for flag, value in (("--tag-score", self.tag_score), ("--gate-below", self.gate_below)):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{flag} must be from 0 to 1, not {value}")
+        if self.tag_tiles not in (1, 2, 3, 4):
+            raise UsageError(f"--tag-tiles must be from 1 to 4, not {self.tag_tiles}")
+
+    def kind(self, model: ModelConfig) -> str:
+        if self.tagger != "auto":
+            return self.tagger
+        return "detector" if model.detector.startswith(EMBEDDED) else "vocabulary"
+
+
+def load_prompter(
+    tagging: TaggingConfig | None, ontology: Ontology | None, config: ModelConfig, detector: Detector | None
+) -> Prompter:
+    """What decides the prompts of an image.
+
+    Args:
+        tagging: None asks every image for ``ontology``.
+        ontology: the classes; None lets every image propose its own.
+        detector: what will be asked; None asks for anything.
+
+    Raises:
+        ModelError: the tagger cannot be loaded.
+        OntologyError: the vocabulary is empty, or a word is too long for the tagger.
+    """
+    if ontology is not None and (tagging is None or tagging.gate_below is None):
+        return FixedPrompts(ontology)
+    assert tagging is not None
+    if ontology is not None and tagging.gate_below is not None:
+        prompts = tuple(prompt for spec in ontology.classes for prompt in spec.prompts)
+        tagger = load_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector)
+        return GatedPrompts(tagger, ontology, tagging.gate_below)
+
+    def fits(tag: str) -> bool:
+        try:
+            ClassSpec(tag)
+            return detector is None or detector.forwards((tag,)) > 0
+        except (UsageError, OntologyError):
+            return False
+
+    return TagPrompts(load_tagger(tagging, config, detector), lru_cache(maxsize=100_000)(fits))
+
+
+def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector | None) -> Tagger:
+    """The tagger that ``tagging`` names; on a CPU it takes images one by one, so that its bits never change."""
+    kind = tagging.kind(config)
+    if kind == "detector":
+        from ontologies.taggers.detector import DetectorTagger
+
+        if detector is None:
+            detector = load_detector(config)
+        score = DETECTOR_SCORE if tagging.tag_score is None else tagging.tag_score
+        tagger: Tagger = DetectorTagger(detector, tagging.vocabulary, score)
+    elif kind == "vocabulary":
+        tagger = _vocabulary_tagger(tagging, config)
+    else:
+        raise UsageError(f"--tagger {kind}: not here yet")
+    if device_of(config) != "cpu":
+        return tagger
+    return SingleImageTagger(tagger, cpu_threads(config), limit_to_one_thread)
