@@ -19,12 +19,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from label_throughput import write_scenes
 
-from labeler.models import ModelConfig, load_batch_labeler
+from labeler.models import ModelConfig
 from ontologies import Ontology
 from workflows.label import LabelJob, label
 from workflows.pools import EngineConfig
 from workflows.run_folder import Shard
 from workflows.shards import label_shards
+from workflows.workers import WorkerConfig
 
 SHARD = 16
 DEMO = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
@@ -58,12 +59,12 @@ def _load(images: Path, classes: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _label.state = load_batch_labeler(DEMO), images, Ontology.from_text(classes)  # type: ignore[attr-defined]
+    _label.state = WorkerConfig(images, Ontology.from_text(classes), DEMO).load_stages(), images  # type: ignore[attr-defined]
 
 
 def _label(shard: Shard) -> None:
-    labeler, root, ontology = _label.state  # type: ignore[attr-defined]
-    for _ in label_shards([shard], root, labeler, ontology, DEMO.batch_size):
+    stages, root = _label.state  # type: ignore[attr-defined]
+    for _ in label_shards([shard], root, stages, DEMO.batch_size):
         pass
 
 

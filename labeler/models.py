@@ -104,9 +104,9 @@ def for_batches(labeler: Labeler, config: ModelConfig) -> Labeler:
 
     from labeler.labelers import DeviceCheckedLabeler, SingleImageLabeler
 
-    device = _device(config.device)
+    device = resolved_device(config.device)
     if device == "cpu":
-        return SingleImageLabeler(labeler, cpu_threads(config), lambda: torch.set_num_threads(1))
+        return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
     if device.startswith("cuda"):
         return DeviceCheckedLabeler(labeler, lambda: torch.cuda.synchronize(device))
     return labeler
@@ -117,6 +117,13 @@ def cpu_threads(config: ModelConfig) -> int:
     import torch
 
     return min(torch.get_num_threads(), config.batch_size)
+
+
+def limit_threads() -> None:
+    """Make kernels run on the calling thread alone."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def load_detector(config: ModelConfig) -> Detector:
@@ -131,7 +138,9 @@ def load_detector(config: ModelConfig) -> Detector:
         "owlv2": detectors.Owlv2Detector,
         "omdet-turbo": detectors.OmDetTurboDetector,
     }
-    model, processor, runtime = load_checkpoint(config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config)
+    model, processor, runtime = load_checkpoint(
+        config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config
+    )
     return kinds[model.config.model_type](model, processor, runtime)
 
 
@@ -139,7 +148,9 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
     from labeler.segmenters import SamSegmenter
 
     kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
-    model, processor, runtime = load_checkpoint(config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config)
+    model, processor, runtime = load_checkpoint(
+        config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config
+    )
     return SamSegmenter(model, processor, runtime, config.clean_share)
 
 
@@ -165,7 +176,7 @@ def load_checkpoint(
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    device = _device(config.device)
+    device = resolved_device(config.device)
     name, revision = _resolve(source, role)
 
     def read(**where: bool) -> tuple[Any, Any]:
@@ -251,7 +262,12 @@ def _why_not_loaded(source: str, role: str, error: Exception, reached: bool) -> 
     )
 
 
-def _device(wanted: str) -> str:
+def resolved_device(wanted: str) -> str:
+    """The device that ``wanted`` stands for.
+
+    Raises:
+        UsageError: it is not on this machine.
+    """
     import torch
 
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

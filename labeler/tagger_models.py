@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from labeler.demo.scenes import PAIRS, class_name
 from labeler.errors import UsageError
-from labeler.models import EMBEDDED, ModelConfig, load_checkpoint
+from labeler.models import (
+    EMBEDDED,
+    ModelConfig,
+    cpu_threads,
+    limit_threads,
+    load_checkpoint,
+    load_detector,
+    resolved_device,
+)
 from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
-from ontologies import Ontology
+from ontologies import ClassSpec, Ontology, OntologyError
+from ontologies.vocabularies import read_vocabulary
 
 if TYPE_CHECKING:
     from labeler.detectors import Detector
@@ -22,6 +29,7 @@ TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
 VOCABULARY_MODEL = "google/siglip2-base-patch16-224"
 LANGUAGE_MODEL = "florence-community/Florence-2-base"
 CONTRASTIVE = ("siglip", "siglip2", "clip")
+DEFAULT_VOCABULARIES = {"vocabulary": "lvis", "detector": "coco"}  # a detector pays for every word
 DETECTOR_SCORE, VOCABULARY_SCORE = 0.3, 0.1
 
 
@@ -54,10 +62,34 @@ class TaggingConfig:
         if self.tag_tiles not in (1, 2, 3, 4):
             raise UsageError(f"--tag-tiles must be from 1 to 4, not {self.tag_tiles}")
 
+    def source(self, model: ModelConfig) -> str | None:
+        """Hub id, folder or file of the tagger's model; None if it is the detector."""
+        defaults = {"vocabulary": VOCABULARY_MODEL, "vlm": LANGUAGE_MODEL}
+        return self.tagger_model or defaults.get(self.kind(model))
+
     def kind(self, model: ModelConfig) -> str:
         if self.tagger != "auto":
             return self.tagger
         return "detector" if model.detector.startswith(EMBEDDED) else "vocabulary"
+
+
+def vocabulary_for(tagging: TaggingConfig, model: ModelConfig, source: str | None) -> tuple[str, ...]:
+    """The words that the tagger chooses from; none for one that has words of its own.
+
+    Args:
+        source: a list of ``ontologies.vocabularies`` or a file; None for what suits the model.
+
+    Raises:
+        OntologyError: there is no such list, or it is empty.
+    """
+    kind = tagging.kind(model)
+    if kind not in DEFAULT_VOCABULARIES:
+        if source is not None:
+            raise UsageError(f"--vocabulary: the tagger {kind} has words of its own; leave it out")
+        return ()
+    if source is None and model.detector.startswith(EMBEDDED):
+        return tuple(class_name(pair) for pair in PAIRS)
+    return read_vocabulary(source or DEFAULT_VOCABULARIES[kind])
 
 
 def load_prompter(
@@ -74,13 +106,14 @@ def load_prompter(
         ModelError: the tagger cannot be loaded.
         OntologyError: the vocabulary is empty, or a word is too long for the tagger.
     """
-    if ontology is not None and (tagging is None or tagging.gate_below is None):
+    if tagging is None:
+        if ontology is None:
+            raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
         return FixedPrompts(ontology)
-    assert tagging is not None
-    if ontology is not None and tagging.gate_below is not None:
+    if ontology is not None:
         prompts = tuple(prompt for spec in ontology.classes for prompt in spec.prompts)
         tagger = load_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector)
-        return GatedPrompts(tagger, ontology, tagging.gate_below)
+        return GatedPrompts(tagger, ontology, tagging.gate_below or 0.0)
 
     def fits(tag: str) -> bool:
         try:
@@ -94,6 +127,8 @@ def load_prompter(
 
 def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector | None) -> Tagger:
     """The tagger that ``tagging`` names; on a CPU it takes images one by one, so that its bits never change."""
+    from labeler.labelers import SingleImageTagger
+
     kind = tagging.kind(config)
     if kind == "detector":
         from ontologies.taggers.detector import DetectorTagger
@@ -106,6 +141,17 @@ def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector 
         tagger = _vocabulary_tagger(tagging, config)
     else:
         raise UsageError(f"--tagger {kind}: not here yet")
-    if device_of(config) != "cpu":
+    if resolved_device(config.device) != "cpu":
         return tagger
-    return SingleImageTagger(tagger, cpu_threads(config), limit_to_one_thread)
+    return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
+
+
+def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
+    from ontologies.taggers.vocabulary import VocabularyTagger
+
+    source = tagging.source(config) or VOCABULARY_MODEL
+    model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModel", CONTRASTIVE, config)
+    score = VOCABULARY_SCORE if tagging.tag_score is None else tagging.tag_score
+    return VocabularyTagger(
+        model, processor, tagging.vocabulary, threshold=score, tiles=tagging.tag_tiles, batch_size=runtime.batch_size
+    )

@@ -67,6 +67,7 @@ class TagPrompts:
         return [self._prompts(tags[:TAGS_A_IMAGE], note) for tags, note in tag_each(self.tagger, images)]
 
     def _prompts(self, tags: Tags, note: str) -> ImagePrompts:
+        tags = [(" ".join(tag.split()), score) for tag, score in tags if tag.strip()]
         asked = [index for index, (tag, _) in enumerate(tags) if self.fits(tag)]
         ontology = Ontology(tuple(ClassSpec(tags[index][0]) for index in asked)) if asked else None
         return ImagePrompts(ontology, tuple(asked), tags, note)

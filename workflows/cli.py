@@ -88,7 +88,13 @@ def _run(arguments: list[str], console: Console) -> int:
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     from labeler.storage import local_path, locate
-    from workflows.config import add_engine_flags, add_export_flags, add_model_flags, add_ontology_flags
+    from workflows.config import (
+        add_engine_flags,
+        add_export_flags,
+        add_model_flags,
+        add_ontology_flags,
+        add_tagging_flags,
+    )
     from workflows.submit import add_submit_flags
 
     parser = argparse.ArgumentParser(
@@ -107,6 +113,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     demo = command("demo", "Draw sample scenes, label them with the embedded weights, and measure the result.")
     demo.add_argument("-o", "--output", type=local_path, help="folder to make (default: labeler-demo)")
     demo.add_argument("--scenes", type=int, metavar="N", help="scenes to draw (default: 60)")
+    demo.add_argument("--auto", action="store_true", help="name no class: the scenes propose their own")
 
     label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
     label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths; or a URI")
@@ -118,6 +125,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
     add_ontology_flags(label)
     add_model_flags(label)
+    add_tagging_flags(label)
     add_engine_flags(label)
     add_export_flags(label)
 
@@ -174,7 +182,7 @@ def _export(options: dict[str, Any], console: Console) -> int:
         saved = run.read_settings()
         ontology = saved_ontology(saved["ontology"])
         given = ontology_from(options)
-        if given is not None and given.prompt_digest != ontology.prompt_digest:
+        if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
             raise UsageError(
                 f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
             )
@@ -185,7 +193,7 @@ def _export(options: dict[str, Any], console: Console) -> int:
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
         summary = export(run, locate(saved["input"]), ontology, config)
-        run.write_settings({**saved, "ontology": asdict(ontology), "export": asdict(config)})
+        run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)
     return _exit_code(len(summary.failures), sum(summary.images.values()))
 
@@ -193,7 +201,9 @@ def _export(options: dict[str, Any], console: Console) -> int:
 def _demo(options: dict[str, Any], console: Console) -> int:
     from workflows.demo import run_demo
 
-    return run_demo(options.get("output", Path("labeler-demo")), options.get("scenes", 60), console)
+    return run_demo(
+        options.get("output", Path("labeler-demo")), options.get("scenes", 60), options.get("auto", False), console
+    )
 
 
 def _submit(options: dict[str, Any], console: Console) -> int:

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from labeler.errors import UsageError
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import QualityConfig
+from labeler.tagger_models import TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
+from ontologies.vocabularies import VOCABULARIES
 from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
 from workflows.label import LabelJob, check_floor
 from workflows.pools import EngineConfig
@@ -40,7 +42,7 @@ QUALITY_FLAGS = {
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
 JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune")
-Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig)
+Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
 def add_ontology_flags(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +71,18 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tagging_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "tags (alone: images propose the classes; with classes: a gate before the detector)"
+    )
+    group.add_argument("--tagger", choices=TAGGERS, help="auto: SigLIP 2 over a vocabulary; for the demo, its detector")
+    group.add_argument("--tagger-model", metavar="ID", help="hub id or folder; for ram the checkpoint file")
+    group.add_argument("--vocabulary", metavar="LIST", help=f"{', '.join(VOCABULARIES)}, or a file, a word a line")
+    group.add_argument("--tag-score", type=float, metavar="P", help="drop tags below this score")
+    group.add_argument("--tag-tiles", type=int, metavar="N", help="look at N x N parts of an image too (vocabulary)")
+    group.add_argument("--gate-below", type=float, metavar="P", help="ask for a class only where its tag scores P")
+
+
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
     group.add_argument("--engine", choices=("auto", "local", "ray"), help="who labels; auto: Ray for several workers")
@@ -90,6 +104,8 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--link", choices=LINKS, help="how images come into the dataset; with a URI, hard and symlink are copies"
     )
+    group.add_argument("--min-tag-count", type=int, metavar="N", help="images with a tag that make it a class")
+    group.add_argument("--max-classes", type=int, metavar="N", help="the most frequent tags alone become classes")
     group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
     group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
 
@@ -152,6 +168,16 @@ def model_from(options: dict[str, Any]) -> ModelConfig:
     return override(ModelConfig(preset.detector, preset.segmenter), options)
 
 
+def tagging_from(options: dict[str, Any], model: ModelConfig) -> TaggingConfig | None:
+    """Who tags, if the flags ask for that."""
+    if not options.keys() & {"tagger", "gate_below"}:
+        if given := options.keys() & {field.name for field in fields(TaggingConfig)}:
+            raise UsageError(f"--{min(given).replace('_', '-')} is for a tagger; add --tagger auto")
+        return None
+    tagging = override(TaggingConfig(), {**options, "vocabulary": ()})
+    return replace(tagging, vocabulary=vocabulary_for(tagging, model, options.get("vocabulary")))
+
+
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
     base = base or ExportConfig()
     return override(replace(base, quality=override(base.quality, options)), options)
@@ -163,15 +189,14 @@ def job_from(options: dict[str, Any]) -> LabelJob:
     Raises:
         UsageError: a flag cannot be meant.
     """
-    ontology = ontology_from(options)
-    if ontology is None:
-        raise UsageError('say what to look for: --classes "dog, cat" or --ontology FILE')
+    ontology, model = ontology_from(options), model_from(options)
     job = LabelJob(
         images=options["images"],
         output=options["output"],
         ontology=ontology,
-        model=model_from(options),
+        model=model,
         export=export_from(options),
+        tagging=tagging_from(options, model),
         engine=override(EngineConfig(), options),
         **{name: options[name] for name in JOB_FLAGS if name in options},
     )

@@ -11,12 +11,14 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from labeler.demo.scenes import SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
+from labeler.demo.scenes import PAIRS, SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
 from labeler.errors import UsageError
 from labeler.models import PRESETS, ModelConfig
-from labeler.quality import judge
-from labeler.records import Instance
+from labeler.quality import QualityConfig, judge
+from labeler.records import ImageRecord, Instance
+from labeler.tagger_models import TaggingConfig, vocabulary_for
 from ontologies import ClassSpec, Ontology
+from workflows.classes import numbered
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import mask_ap, precision_recall
 from workflows.label import LabelJob, label
@@ -28,15 +30,20 @@ SEED = 4711  # not one the weights were trained on
 CLASSES_SHOWN, CLASSES_ABSENT = 12, 4
 
 
-def run_demo(output: Path, scene_count: int, console: Console) -> int:
-    """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` and ``preview.png``."""
+def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> int:
+    """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` and ``preview.png``.
+
+    Args:
+        auto: name no class; the scenes propose their own.
+    """
     if output.exists() and any(output.iterdir()) and not (output / "dataset" / "run" / "run.json").exists():
         raise UsageError(f"{output} is not empty and no earlier demo; choose another folder with -o")
     if scene_count < 1:
         raise UsageError(f"--scenes must be 1 or more, not {scene_count}")
     chosen = np.random.default_rng(SEED).permutation(len(SEEN_PAIRS))[: CLASSES_SHOWN + CLASSES_ABSENT]
     pairs = [SEEN_PAIRS[int(index)] for index in chosen]
-    ontology = Ontology(tuple(ClassSpec(class_name(pair)) for pair in pairs))
+    ontology = None if auto else Ontology(tuple(ClassSpec(class_name(pair)) for pair in pairs))
+    known = [class_name(pair) for pair in (PAIRS if auto else pairs)]
     scenes = [make_scene(scene_rng(SEED, index), pairs=pairs[:CLASSES_SHOWN]) for index in range(scene_count)]
     names = [f"scene_{index:04d}.png" for index in range(scene_count)]
     folder = output / "scenes"
@@ -44,20 +51,19 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
     folder.mkdir(parents=True)
     for scene, name in zip(scenes, names, strict=True):
         Image.fromarray(scene.image).save(folder / name)
-    truth = coco_truth(scenes, names, ontology.class_names)
+    truth = coco_truth(scenes, names, known)
     (output / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
-    console.print(
-        f"{scene_count} scenes drawn with {CLASSES_SHOWN} kinds of object; asking for those and "
-        f"{CLASSES_ABSENT} that are nowhere",
-        highlight=False,
-    )
+    asked = "naming none" if auto else f"asking for those and {CLASSES_ABSENT} that are nowhere"
+    console.print(f"{scene_count} scenes drawn with {CLASSES_SHOWN} kinds of object; {asked}", highlight=False)
 
     preset = PRESETS["demo"]
+    model = ModelConfig(preset.detector, preset.segmenter, floor=0.05)
     job = LabelJob(
         images=str(folder),
         output=output / "dataset",
         ontology=ontology,
-        model=ModelConfig(preset.detector, preset.segmenter, floor=0.05),
+        model=model,
+        tagging=TaggingConfig(vocabulary=vocabulary_for(TaggingConfig(), model, None)) if auto else None,
         restart=True,
         engine=EngineConfig("local"),
     )
@@ -68,9 +74,18 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         progress.close()
     print_label_summary(console, summary, job.output)
 
+    run = RunFolder(job.output)
+    classes = Ontology(tuple(map(ClassSpec, run.class_names())))
+    records = list(numbered(run.labeled(), classes) if auto else run.labeled())
     image_ids = {name: index + 1 for index, name in enumerate(names)}
-    candidates = list(_instances(job, image_ids, accepted_only=False))
-    accepted = list(_instances(job, image_ids, accepted_only=True))
+    category_ids = [known.index(name) + 1 for name in classes.class_names]
+    found = [
+        (verdict, (image_ids[record.image_id], category_ids[instance.class_id], instance))
+        for record in records
+        for instance, verdict in _judged(record, job.export.quality, classes)
+    ]
+    candidates = [item for _, item in found]
+    accepted = [item for verdict, item in found if verdict == "accept"]
     metrics = mask_ap(truth, candidates)
     precision, recall = precision_recall(truth, accepted)
     console.print(
@@ -78,15 +93,12 @@ def run_demo(output: Path, scene_count: int, console: Console) -> int:
         f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
         highlight=False,
     )
-    write_preview(output / "dataset", folder, ontology, job.export.quality, output / "preview.png")
+    write_preview(records, folder, classes, job.export.quality, output / "preview.png")
     console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
     return 0
 
 
-def _instances(job: LabelJob, image_ids: dict[str, int], accepted_only: bool) -> Iterator[tuple[int, int, Instance]]:
-    """(image id, category id, instance) as in the truth file."""
-    for record in RunFolder(job.output).labeled():
-        judgements = judge(record, job.export.quality, job.ontology.min_scores)
-        for instance, judgement in zip(record.instances, judgements, strict=True):
-            if not accepted_only or judgement.verdict == "accept":
-                yield image_ids[record.image_id], instance.class_id + 1, instance
+def _judged(record: ImageRecord, quality: QualityConfig, ontology: Ontology) -> Iterator[tuple[Instance, str]]:
+    """Each instance with its verdict."""
+    for instance, judgement in zip(record.instances, judge(record, quality, ontology.min_scores), strict=True):
+        yield instance, judgement.verdict

@@ -33,11 +33,10 @@ from ontologies import OntologyError
 from workflows.attempts import CRASHES, Attempts
 from workflows.pools import RESERVED_CPUS, EngineConfig, Node, Pool, fitting, plan_pool
 from workflows.run_folder import Shard
-from workflows.shards import ShardReport, label_shards, report_of
+from workflows.shards import ShardReport, Stages, label_shards, report_of
 from workflows.workers import Worker, WorkerConfig
 
 if TYPE_CHECKING:
-    from labeler.labelers import Labeler
     from labeler.storage import AnyPath
 
 SHARDS_A_WORKER = 2  # in its hands: one being labeled, one being read
@@ -51,9 +50,9 @@ Say = Callable[[str], None]
 OBJECT_STORE_BYTES = 2**28  # of a Ray of this machine's own: paths and figures, no pixels
 
 
-def run_local(shards: Sequence[Shard], config: WorkerConfig, labeler: Labeler) -> Iterator[ShardReport]:
+def run_local(shards: Sequence[Shard], config: WorkerConfig, stages: Stages) -> Iterator[ShardReport]:
     """Label in this process, one shard after the other."""
-    return label_shards(shards, config.root, labeler, config.ontology, config.model.batch_size)
+    return label_shards(shards, config.root, stages, config.model.batch_size)
 
 
 @contextmanager
@@ -318,7 +317,7 @@ class _RayWorker:
             if starting.unfinished > CRASHES:
                 raise ModelError("a worker is killed whenever it loads the models; is there enough memory for them?")
             starting.begin()
-            self._worker = Worker(config, config.load_labeler())
+            self._worker = Worker(config, config.load_stages())
             starting.done()
         except Exception as error:
             self._failure = error

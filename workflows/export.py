@@ -22,6 +22,7 @@ from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology
+from workflows.classes import classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
 from workflows.run_folder import RunFolder
 
@@ -45,6 +46,8 @@ class ExportConfig:
         link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
             or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
         formats: ``coco``, ``yolo``.
+        min_tag_count, max_classes: where images proposed their classes: images that a tag must be found in to become
+            one, and how many there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
     """
 
@@ -55,10 +58,15 @@ class ExportConfig:
     link: str = "hard"
     formats: tuple[str, ...] = FORMATS
     segmentation: Literal["rle", "polygon"] = "rle"
+    min_tag_count: int = 1
+    max_classes: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
             raise UsageError(f"val_share must be from 0 to 1, not {self.val_share!r}")
+        for name, count in (("min_tag_count", self.min_tag_count), ("max_classes", self.max_classes or 1)):
+            if count < 1:
+                raise UsageError(f"{name} must be 1 or more, not {count}")
         for name, value, known in (
             ("link", self.link, LINKS),
             ("segmentation", self.segmentation, SEGMENTATIONS),
@@ -80,16 +88,30 @@ class ExportSummary:
     without_objects: int = 0
 
 
-def export(run: RunFolder, root: AnyPath, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: ExportConfig) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
     An image that is gone from ``root`` but still in the dataset stays there.
 
+    Args:
+        ontology: None makes classes of the images' tags, see ``workflows.classes``.
+
     Raises:
-        RunError: none of the labeled images is there any more; the dataset stays as it is.
+        RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the
+            dataset stays as it is.
     """
+    if ontology is None:
+        classes = classes_of_tags(run.labeled(), run.class_names(), config.min_tag_count, config.max_classes)
+        if classes is None:
+            raise RunError(
+                f"{run.output}: no image has a tag to make a class of; lower --tag-score or --min-tag-count, or name "
+                "classes"
+            )
+        ontology, records = classes, numbered(run.labeled(), classes)
+    else:
+        records = run.labeled()
     with new_dataset(run, root, config.link) as dataset:
-        summary = _build(run, dataset, ontology, config)
+        summary = _build(records, dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -100,10 +122,11 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology, config: ExportConf
             folders = {split: split if split in present else present[0] for split in SPLITS}
             write_data_yaml(dataset.building / "data.yaml", ontology.class_names, folders)
         dataset.finish()
+    run.write_class_names(ontology.class_names)
     return summary
 
 
-def _build(run: RunFolder, dataset: Dataset, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology, config: ExportConfig) -> ExportSummary:
     summary = ExportSummary()
     building = dataset.building
     with ExitStack() as stack:
@@ -119,7 +142,7 @@ def _build(run: RunFolder, dataset: Dataset, ontology: Ontology, config: ExportC
             if "coco" in config.formats
         }
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
-        for record, file_name in _named(run.labeled()):
+        for record, file_name in _named(records):
             source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)

@@ -5,6 +5,7 @@ find ──► plan shards ──► label each (decode ► detect ► segment �
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from labeler.listing import find_images, stamps
 from labeler.models import ModelConfig, model_identity
 from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
+from labeler.tagger_models import TaggingConfig
 from ontologies import ClassSpec, Ontology
 from workflows.changes import changed_images
 from workflows.engines import ray_engine, run_local
@@ -41,6 +43,7 @@ class LabelJob:
 
     Attributes:
         images: folder, file, glob or list file, on this machine or as a URI.
+        ontology: what to look for; None lets images propose their own classes, by ``tagging``.
         output: the folder, or ``labeler.storage.locate`` of a URI, that becomes dataset and run folder.
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
@@ -48,12 +51,13 @@ class LabelJob:
         fast_scan: look for changed images by size and time of the files, instead of reading them all.
         prune: drop images that are gone from the input.
         engine: who labels; the records do not depend on it.
+        tagging: who tags, and what for; None for nobody.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
     """
 
     images: str
     output: AnyPath
-    ontology: Ontology
+    ontology: Ontology | None
     model: ModelConfig
     export: ExportConfig = field(default_factory=ExportConfig)
     shard_size: int = SHARD_SIZE
@@ -62,9 +66,12 @@ class LabelJob:
     fast_scan: bool = False
     prune: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
+    tagging: TaggingConfig | None = None
     load: Callable[[], Labeler] | None = None
 
     def __post_init__(self) -> None:
+        if self.ontology is None and self.tagging is None:
+            raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
         if self.shard_size < 1:
             raise UsageError(f"--shard-size must be 1 or more, not {self.shard_size}")
 
@@ -155,7 +162,7 @@ def _label(
     progress: Progress,
     seconds: dict[str, float],
 ) -> ShardReport:
-    config = WorkerConfig(root, job.ontology, job.model, job.load)
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging)
     done = ShardReport()
     try:
         with ExitStack() as stack:
@@ -163,7 +170,7 @@ def _label(
                 if takes_ray(job.engine, job.model.device, len(todo)):
                     reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, progress.say))
                 else:
-                    reports = run_local(todo, config, config.load_labeler())
+                    reports = run_local(todo, config, config.load_stages())
             with _clock(seconds, "label"):
                 for report in reports:
                     still_held()
@@ -178,13 +185,14 @@ def _label(
     return done
 
 
-def check_floor(floor: float, quality: QualityConfig, ontology: Ontology) -> None:
+def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:
     """Refuse thresholds that no record can meet.
 
     Raises:
         UsageError: one lies below ``floor``.
     """
-    least = min(score for score in (quality.min_score, *ontology.min_scores, 1.0) if score)  # 0 and None: no threshold
+    of_classes = ontology.min_scores if ontology else ()
+    least = min(score for score in (quality.min_score, *of_classes, 1.0) if score)  # 0 and None: no threshold
     if least < floor:
         raise UsageError(f"min_score {least} is below the records' floor of {floor}; label with --floor {least}")
 
@@ -208,7 +216,8 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
         "version": VERSION,
         "input": str(root),
         "labeling": {
-            "ontology": job.ontology.prompt_digest,
+            "ontology": job.ontology.prompt_digest if job.ontology else None,
+            "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             "detector": model_identity(job.model.detector),
             "segmenter": model_identity(job.model.segmenter),
             **{
@@ -216,14 +225,27 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
                 for name in ("precision", "prompts_per_caption", "floor", "max_instances", "clean_share")
             },
         },
-        "ontology": asdict(job.ontology),
+        "ontology": asdict(job.ontology) if job.ontology else None,
         "model": asdict(job.model),
         "export": asdict(job.export),
         "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
     }
 
 
-def saved_ontology(content: dict[str, Any]) -> Ontology:
-    """The ontology as ``run.json`` keeps it."""
+def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:
+    """What decides the tags."""
+    source = tagging.source(model)
+    return {
+        **asdict(tagging),
+        "tagger": tagging.kind(model),
+        "tagger_model": model_identity(source) if source else None,
+        "vocabulary": hashlib.sha256("\n".join(tagging.vocabulary).encode()).hexdigest(),
+    }
+
+
+def saved_ontology(content: dict[str, Any] | None) -> Ontology | None:
+    """The ontology as ``run.json`` keeps it; None where images proposed their own classes."""
+    if content is None:
+        return None
     classes = tuple(ClassSpec(c["name"], tuple(c["prompts"]), c["min_score"]) for c in content["classes"])
     return Ontology(classes, tuple(content["distractors"]))

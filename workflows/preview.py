@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -16,15 +17,16 @@ from labeler.masks import rle_to_mask
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.run_folder import RunFolder
 
 COLUMNS, ROWS, CELL = 4, 2, 320
 
 
-def write_preview(output: Path, root: Path, ontology: Ontology, quality: QualityConfig, path: Path) -> None:
-    """Write a PNG of the first images of a run that hold objects, with what the gate accepts drawn in."""
-    records = (record for record in RunFolder(output).labeled() if record.instances)
-    cells = [_draw(record, root, ontology, quality) for record in islice(records, COLUMNS * ROWS)]
+def write_preview(
+    records: Iterable[ImageRecord], root: Path, ontology: Ontology, quality: QualityConfig, path: Path
+) -> None:
+    """Write a PNG of the first images that hold objects, with what the gate accepts drawn in."""
+    with_objects = (record for record in records if record.instances)
+    cells = [_draw(record, root, ontology, quality) for record in islice(with_objects, COLUMNS * ROWS)]
     sheet = np.full((ROWS * CELL, COLUMNS * CELL, 3), 255, dtype=np.uint8)
     for index, cell in enumerate(cells):
         top, left = index // COLUMNS * CELL, index % COLUMNS * CELL

@@ -3,6 +3,7 @@
     OUT/run/run.json              what the labels were made with
     OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
     OUT/run/records/000000.parquet …
+    OUT/run/classes.json          the dataset's classes, by id
     OUT/run/attempts/…            what is being worked on, see attempts.py
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
@@ -16,7 +17,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ class RunFolder:
         self.records = self.path / "records"
         self._settings = self.path / "run.json"
         self._manifest = self.path / "images.parquet"
+        self._classes = self.path / "classes.json"
         self._whole: set[int] = set()  # shards whose records were looked at and found whole
         self._unfit: list[AnyPath] = []  # what was found in their place instead
         self._named: set[str] = set()  # files that a warning was given for
@@ -118,6 +120,17 @@ class RunFolder:
     def write_settings(self, settings: dict[str, Any]) -> None:
         write_bytes(self._settings, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
+    def class_names(self) -> list[str]:
+        """The classes of the dataset, by id, as an export left them; none before the first."""
+        try:
+            names: list[str] = json.loads(read_bytes(self._classes))
+        except (FileNotFoundError, ValueError):
+            return []
+        return names
+
+    def write_class_names(self, names: Sequence[str]) -> None:
+        write_bytes(self._classes, (json.dumps(list(names), ensure_ascii=False) + "\n").encode())
+
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
 
@@ -126,7 +139,7 @@ class RunFolder:
         """
         records = [self.records / name for name in filter(_RECORDS.fullmatch, self._names())]
         if restart or not records:
-            for path in (*records, self._manifest):
+            for path in (*records, self._manifest, self._classes):
                 remove(path)
             self._whole.clear()
         else:

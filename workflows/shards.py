@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BATCHES_AHEAD = 3
 DECODE_THREADS = 4
+STAGES = ("decode", "wait", "tag", "model", "write")
 
 
 @dataclass
@@ -51,7 +52,7 @@ class ShardReport:
     untagged: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode", "wait", "tag", "model", "write"), 0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def add(self, other: ShardReport) -> None:
         self.images += other.images
@@ -63,6 +64,14 @@ class ShardReport:
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] += seconds
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What an image goes through once it is read: who says what to ask of it, and who finds that."""
+
+    prompter: Prompter
+    labeler: Labeler
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class _Batch:
 
 
 def label_shards(
-    shards: Iterable[Shard | None], root: AnyPath, labeler: Labeler, prompter: Prompter, batch_size: int
+    shards: Iterable[Shard | None], root: AnyPath, stages: Stages, batch_size: int
 ) -> Iterator[ShardReport]:
     """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
 
@@ -105,7 +114,7 @@ def label_shards(
                     decoded = [future.result() for future in batch.decoding]
                     report.seconds["decode"] += sum(image.seconds for image in decoded)
                     report.seconds["wait"] += time.perf_counter() - started
-                    for record in _label(decoded, labeler, prompter, report):
+                    for record in _label(decoded, stages, report):
                         records[record.image_id] = record
                     report.first_image = min(report.first_image, time.time())
                     if batch.is_last:
@@ -184,21 +193,19 @@ def _decode(image_id: str, file: ImageFile) -> _Decoded:
     return _Decoded(image_id, image, error, time.perf_counter() - started)
 
 
-def _label(
-    decoded: Sequence[_Decoded], labeler: Labeler, prompter: Prompter, report: ShardReport
-) -> Iterator[ImageRecord]:
+def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:
     for item in decoded:
         if item.image is None:
             yield ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error)
     readable = [(item.image_id, item.image) for item in decoded if item.image is not None]
     started = time.perf_counter()
-    prompts = prompter.prompts_for([image.pixels for _, image in readable])
+    prompts = stages.prompter.prompts_for([image.pixels for _, image in readable])
     tagged = time.perf_counter()
     report.seconds["tag"] += tagged - started
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
     report.untagged += sum(bool(image.prompts.note) for image in images)
     yield from (image.record(()) for image in images if image.prompts.ontology is None)
-    yield from _label_images([image for image in images if image.prompts.ontology], labeler, report)
+    yield from _label_images([image for image in images if image.prompts.ontology], stages.labeler, report)
     report.seconds["model"] += time.perf_counter() - tagged
 
 

@@ -31,7 +31,7 @@ class Submission:
 
     images: str
     output: str
-    ontology: Ontology
+    ontology: Ontology | None
     engine: str | None
     flags: dict[str, Any]
 
@@ -39,13 +39,14 @@ class Submission:
         """Put the configuration into ``folder``: ``job.toml`` and ``ontology.toml``."""
         named = {name.replace("_", "-"): value for name, value in self.flags.items()}
         (folder / "job.toml").write_text(tomli_w.dumps(named), encoding="utf-8")
-        write_ontology(folder / "ontology.toml", self.ontology)
+        if self.ontology:
+            write_ontology(folder / "ontology.toml", self.ontology)
 
     def arguments(self, folder: str = "") -> list[str]:
         """What ``labeler label`` is told where ``write`` has written to ``folder``; "" is the working directory."""
-        files = [os.path.join(folder, name) for name in ("job.toml", "ontology.toml")]
+        ontology = ["--ontology", os.path.join(folder, "ontology.toml")] if self.ontology else []
         engine = ["--engine", self.engine] if self.engine else []
-        return [self.images, "-o", self.output, "--config", files[0], "--ontology", files[1], *engine]
+        return [self.images, "-o", self.output, "--config", os.path.join(folder, "job.toml"), *ontology, *engine]
 
 
 def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Submission:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from labeler.models import ModelConfig, load_batch_labeler
+from labeler.models import ModelConfig, for_batches, load_labeler
+from labeler.tagger_models import TaggingConfig, load_prompter
 from ontologies import Ontology
 from workflows.run_folder import Shard
-from workflows.shards import ShardReport, label_shards
+from workflows.shards import ShardReport, Stages, label_shards
 
 if TYPE_CHECKING:
     from labeler.labelers import Labeler
@@ -26,25 +27,31 @@ class WorkerConfig:
 
     Attributes:
         root: the input root.
+        ontology: None lets images propose their own, by ``tagging``.
         model: what ``load`` is not given for.
         load: makes the labeler, in the worker; the default loads the models of ``model``.
     """
 
     root: AnyPath
-    ontology: Ontology
+    ontology: Ontology | None
     model: ModelConfig
     load: Callable[[], Labeler] | None = None
+    tagging: TaggingConfig | None = None
 
-    def load_labeler(self) -> Labeler:
-        return self.load() if self.load else load_batch_labeler(self.model)
+    def load_stages(self) -> Stages:
+        if self.load:
+            return Stages(load_prompter(self.tagging, self.ontology, self.model, None), self.load())
+        labeler = load_labeler(self.model)
+        prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector)
+        return Stages(prompter, for_batches(labeler, self.model))
 
 
 class Worker:
     """Labels shards in a thread of its own, so that those handed in next are read while the models are busy."""
 
-    def __init__(self, config: WorkerConfig, labeler: Labeler) -> None:
+    def __init__(self, config: WorkerConfig, stages: Stages) -> None:
         self._config = config
-        self._labeler = labeler
+        self._stages = stages
         self._waiting: SimpleQueue[tuple[Shard, Future[ShardReport]]] = SimpleQueue()
         self._begun: deque[Future[ShardReport]] = deque()
         threading.Thread(target=self._work, name="shards", daemon=True).start()
@@ -58,9 +65,7 @@ class Worker:
     def _work(self) -> None:
         config = self._config
         try:
-            for report in label_shards(
-                self._shards(), config.root, self._labeler, config.ontology, config.model.batch_size
-            ):
+            for report in label_shards(self._shards(), config.root, self._stages, config.model.batch_size):
                 self._begun.popleft().set_result(report)
         except BaseException as error:
             for future in self._begun:
