@@ -28,8 +28,7 @@ def classes_of_tags(
     counts: Counter[str] = Counter()
     spelling: dict[str, str] = {}
     for record in records:
-        named = dict.fromkeys(tag.casefold() for tag, _ in record.tags)
-        counts.update(named)
+        counts.update({tag.casefold() for tag, _ in record.tags})
         for tag, _ in record.tags:
             spelling.setdefault(tag.casefold(), tag)
     frequent = [key for key in spelling if counts[key] >= min_tag_count]
