@@ -6,8 +6,9 @@ find ──► plan shards ──► label each (decode ► detect ► segment �
 from __future__ import annotations
 
 import hashlib
+import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -52,6 +53,8 @@ class LabelJob:
         prune: drop images that are gone from the input.
         engine: who labels; the records do not depend on it.
         tagging: who tags, and what for; None for nobody.
+        tags_only: tag, and look for nothing.
+        sample: look at so many images only.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
     """
 
@@ -67,11 +70,15 @@ class LabelJob:
     prune: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     tagging: TaggingConfig | None = None
+    tags_only: bool = False
+    sample: int | None = None
     load: Callable[[], Labeler] | None = None
 
     def __post_init__(self) -> None:
         if self.ontology is None and self.tagging is None:
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
+        if self.sample is not None and self.sample < 1:
+            raise UsageError(f"--sample must be 1 or more, not {self.sample}")
         if self.shard_size < 1:
             raise UsageError(f"--shard-size must be 1 or more, not {self.shard_size}")
 
@@ -100,6 +107,22 @@ class LabelSummary:
     first_image: float | None
 
 
+@dataclass
+class Recorded:
+    """The records of a job, all there.
+
+    Attributes:
+        done, seconds, first_image: as in ``LabelSummary``.
+    """
+
+    run: RunFolder
+    root: AnyPath
+    images: pa.Array
+    done: ShardReport
+    seconds: dict[str, float]
+    first_image: float | None
+
+
 def label(job: LabelJob, progress: Progress) -> LabelSummary:
     """Run ``job``; the same call after an interruption goes on where it stopped.
 
@@ -109,11 +132,25 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         OSError: a store or folder cannot be reached, read or written.
         ModelError: a model cannot be loaded.
     """
+    with recorded(job, progress) as records:
+        progress.say("writing the dataset")
+        with _clock(records.seconds, "export"):
+            dataset = export(records.run, records.root, job.ontology, job.export)
+        # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
+        listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
+        dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
+        dataset.missing = [name for name in dataset.missing if name not in listed]
+    return LabelSummary(len(records.images), records.done, dataset, records.seconds, records.first_image)
+
+
+@contextmanager
+def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
+    """Label what is not labeled yet. The run folder is held until the block is left."""
     began = time.time()
     source = find_images(job.images, exclude=job.output)
     # A million names take a tenth of the memory in an array.
-    root, images = source.root, pa.array(source.image_ids, pa.string())
-    now = pa.array(stamps(root, source.image_ids), pa.string())
+    root, images = source.root, pa.array(chosen(source.image_ids, job.sample), pa.string())
+    now = pa.array(stamps(root, images.to_pylist()), pa.string())
     del source
     if not images:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
@@ -142,15 +179,18 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         if todo:  # a run with nothing new loads no model
             done = _label(todo, job, root, run, still_held, progress, seconds)
         del todo
-        progress.say("writing the dataset")
-        with _clock(seconds, "export"):
-            dataset = export(run, root, job.ontology, job.export)
-        # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
-        listed = set(dataset.missing).intersection(images.to_pylist()) if dataset.missing else ()
-        dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
-        dataset.missing = [name for name in dataset.missing if name not in listed]
-    first_image = done.first_image - began if done.images else None
-    return LabelSummary(len(images), done, dataset, seconds, first_image)
+        yield Recorded(run, root, images, done, seconds, done.first_image - began if done.images else None)
+
+
+def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
+    """``count`` of the images, those of the smallest digests: with more images around, most stay chosen."""
+    if count is None or count >= len(image_ids):
+        return image_ids
+
+    def digest(image_id: str) -> bytes:
+        return hashlib.blake2b(image_id.encode(), digest_size=8).digest()
+
+    return sorted(heapq.nsmallest(count, image_ids, key=digest))
 
 
 def _label(
@@ -162,7 +202,7 @@ def _label(
     progress: Progress,
     seconds: dict[str, float],
 ) -> ShardReport:
-    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging)
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only)
     done = ShardReport()
     try:
         with ExitStack() as stack:
@@ -217,6 +257,7 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
         "input": str(root),
         "labeling": {
             "ontology": job.ontology.prompt_digest if job.ontology else None,
+            "tags_only": job.tags_only,
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             "detector": model_identity(job.model.detector),
             "segmenter": model_identity(job.model.segmenter),

@@ -68,10 +68,10 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class Stages:
-    """What an image goes through once it is read: who says what to ask of it, and who finds that."""
+    """What an image goes through once it is read: who says what to ask of it, and who finds that, if anybody."""
 
     prompter: Prompter
-    labeler: Labeler
+    labeler: Labeler | None
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> 
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
     report.untagged += sum(bool(image.prompts.note) for image in images)
     yield from (image.record(()) for image in images if image.prompts.ontology is None)
-    yield from _label_images([image for image in images if image.prompts.ontology], stages.labeler, report)
+    if stages.labeler:
+        yield from _label_images([image for image in images if image.prompts.ontology], stages.labeler, report)
     report.seconds["model"] += time.perf_counter() - tagged
 
 

@@ -11,7 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from labeler.models import ModelConfig, for_batches, load_labeler
-from labeler.tagger_models import TaggingConfig, load_prompter
+from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger
+from labeler.tagging import TagPrompts
 from ontologies import Ontology
 from workflows.run_folder import Shard
 from workflows.shards import ShardReport, Stages, label_shards
@@ -30,6 +31,7 @@ class WorkerConfig:
         ontology: None lets images propose their own, by ``tagging``.
         model: what ``load`` is not given for.
         load: makes the labeler, in the worker; the default loads the models of ``model``.
+        tags_only: tag, and look for nothing.
     """
 
     root: AnyPath
@@ -37,8 +39,11 @@ class WorkerConfig:
     model: ModelConfig
     load: Callable[[], Labeler] | None = None
     tagging: TaggingConfig | None = None
+    tags_only: bool = False
 
     def load_stages(self) -> Stages:
+        if self.tags_only and self.tagging:
+            return Stages(TagPrompts(load_tagger(self.tagging, self.model, None), lambda tag: False), None)
         if self.load:
             return Stages(load_prompter(self.tagging, self.ontology, self.model, None), self.load())
         labeler = load_labeler(self.model)
