@@ -222,9 +222,12 @@ def write_proposal(path: str | os.PathLike[str], proposals: Iterable[Proposal], 
     ]
     for proposal in proposals:
         examples = ", ".join(map(_printable, proposal.examples))
+        table: dict[str, object] = {"name": proposal.name}
+        if proposal.prompts != (proposal.name,):
+            table["prompts"] = proposal.prompts
         parts.append(
             f"# in {proposal.images} of {images} images, mean score {proposal.mean_score:.2f}, e.g. {examples}\n"
-            f"[[class]]\n{tomli_w.dumps({'name': proposal.name, 'prompts': proposal.prompts})}"
+            f"[[class]]\n{tomli_w.dumps(table)}"
         )
     write_toml(path, "\n".join(parts))
 
