@@ -1,8 +1,9 @@
 """What to look for: ontologies, where they come from and how they are kept."""
 
 from ontologies.ontology import DISTRACTOR, ClassSpec, Ontology, OntologyError, OntologyWarning
-from ontologies.proposals import Proposal, TagCounts, propose, read_synonyms, write_proposal
+from ontologies.proposals import Proposal, TagCounts, propose, write_proposal
 from ontologies.sources import from_caption_ontology, read_ontology, write_ontology
+from ontologies.synonyms import read_synonyms
 from ontologies.vocabularies import VOCABULARIES, read_vocabulary
 
 __all__ = [

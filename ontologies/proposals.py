@@ -14,26 +14,19 @@ from __future__ import annotations
 import heapq
 import math
 import os
-import re
 import shlex
-import unicodedata
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import tomli_w
 
-from ontologies.ontology import SEPARATORS, ClassSpec, Ontology, OntologyError, clean_text
-from ontologies.sources import parse, read_text, write_toml
+from ontologies.ontology import ClassSpec, Ontology, OntologyError
+from ontologies.sources import write_toml
+from ontologies.synonyms import classes_of, grouped, spelling_of
 
 EXAMPLES = 3
 """How many images a proposal names."""
-
-# Plurals that name another thing than their singulars do.
-_OTHER_THINGS = frozenset({"boxers", "briefs", "glasses", "goods", "spirits", "trunks", "woods"})
-_ENGLISH = re.compile(r"[a-z]+(?:[ '][a-z]+)*")
 
 
 class TagCounts:
@@ -67,7 +60,7 @@ class TagCounts:
         for tag, score in tags:
             if not math.isfinite(score):
                 raise OntologyError(f"{_printable(image_id)}: tag {tag!r} has the score {score}; expected a number")
-            if spelling := _spelling(tag):
+            if spelling := spelling_of(tag):
                 positions, scores = self._entry(spelling)
                 positions.append(position)
                 scores.append(score)
@@ -121,36 +114,6 @@ class Proposal:
     examples: tuple[str, ...]
 
 
-def read_synonyms(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read which words mean the same: the class of each synonym, for ``propose``.
-
-    The file is TOML::
-
-        [synonyms]
-        dog = ["puppy", "golden retriever"]
-
-    Raises:
-        OntologyError: the file cannot be read or is torn, a word is blank or no text, a synonym has two classes, or
-            classes are each other's synonyms. The text begins with the path.
-    """
-    path = Path(path)
-    text = read_text(path)
-    try:
-        document = parse(text, ".toml")
-        table = document.get("synonyms") if isinstance(document, dict) and document.keys() == {"synonyms"} else None
-        if not isinstance(table, dict):
-            raise OntologyError("expected one table, [synonyms], of lines such as dog = ['puppy']")
-        pairs = []
-        for name, words in table.items():
-            if not isinstance(words, list):
-                raise OntologyError(f"the synonyms of {name!r} must be a list; put them in brackets")
-            pairs += [(clean_text(word, f"a synonym of {name!r}"), name) for word in words]
-        _classes_of(pairs)
-    except OntologyError as error:
-        raise OntologyError(f"{path}: {error}") from error
-    return dict(pairs)
-
-
 def propose(
     counts: TagCounts,
     synonyms: Mapping[str, str] | None = None,
@@ -176,7 +139,7 @@ def propose(
             raise OntologyError(f"{limit} is {value}; it must be at least 1")
     frequency = counts.spellings()
     proposals = []
-    for given_name, found in _groups(frequency, _classes_of((synonyms or {}).items())):
+    for given_name, found in grouped(frequency, classes_of((synonyms or {}).items())):
         spellings = sorted(found, key=lambda spelling: (-frequency[spelling], spelling))
         scores = counts.scores(spellings)
         if len(scores) < min_tag_count:
@@ -230,89 +193,6 @@ def write_proposal(path: str | os.PathLike[str], proposals: Iterable[Proposal], 
             f"[[class]]\n{tomli_w.dumps(table)}"
         )
     write_toml(path, "\n".join(parts))
-
-
-def _spelling(tag: str) -> str:
-    """A tag as a prompt may spell it; "" if nothing is left."""
-    kept = (" " if x in SEPARATORS + "_" or unicodedata.category(x) in ("Cc", "Cs") else x for x in tag)
-    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
-
-
-def _fold(word: str) -> str:
-    """What words have in common that differ by case, spaces, underscores or hyphens."""
-    folded = unicodedata.normalize("NFC", _spelling(word).casefold())
-    return " ".join(re.sub(r"[-\u2010\u2011]", " ", folded).split()) or folded
-
-
-def _classes_of(synonyms: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """By folded word, the class that (synonym, class) pairs come to in the end; classes name themselves."""
-    above: dict[str, str] = {}
-    names: dict[str, str] = {}
-    pairs = sorted(synonyms)
-    for name in sorted({name for _, name in pairs}):
-        names.setdefault(_fold(name), clean_text(name, "a class of synonyms"))
-    for word, name in pairs:
-        if _fold(word) == _fold(name):
-            continue
-        if above.setdefault(_fold(word), _fold(name)) != _fold(name):
-            raise OntologyError(f"{word!r} is a synonym of {names[above[_fold(word)]]!r} and of {name!r}; keep one")
-    found = {}
-    for word in (*above, *names):
-        end, passed = word, {word}
-        while end in above:
-            end = above[end]
-            if end in passed:
-                raise OntologyError(f"{names[end]!r} is in the end a synonym of itself; remove one of its synonyms")
-            passed.add(end)
-        found[word] = names[end]
-    return found
-
-
-def _groups(spellings: Iterable[str], classes: Mapping[str, str]) -> Iterator[tuple[str | None, list[str]]]:
-    """(the user's name or None, spellings) of each class: a union-find over folded words.
-
-    Plurals never join what the user holds apart.
-    """
-    folded = {spelling: _fold(spelling) for spelling in spellings}
-    above = {word: word for word in sorted({*folded.values(), *classes})}
-    names = dict(classes)
-
-    def root(word: str) -> str:
-        while above[word] != word:
-            above[word] = word = above[above[word]]
-        return word
-
-    pairs = [(_fold(name), word) for word, name in classes.items()]
-    for pair in (*pairs, *_plurals(above)):
-        one, other = map(root, pair)
-        if one == other or (one in names and other in names and names[one] != names[other]):
-            continue
-        above[other] = one
-        if other in names:
-            names[one] = names[other]
-    groups: defaultdict[str, list[str]] = defaultdict(list)
-    for spelling, word in folded.items():
-        groups[root(word)].append(spelling)
-    for word, found in groups.items():
-        yield names.get(word), found
-
-
-def _plurals(words: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """(singular, plural) pairs among folded words, in the order of the singulars."""
-    import inflect  # a second, which only those who propose should wait
-
-    known = {word for word in words if _ENGLISH.fullmatch(word)}
-    modern, classical = inflect.engine(), inflect.engine()
-    classical.classical(all=True)  # also knows hooves, cacti and persons
-    for word in sorted(known):
-        for plural in sorted({engine.plural_noun(word) for engine in (modern, classical)} & known):
-            if plural == word or plural in _OTHER_THINGS:
-                continue
-            # Rules alone take "bus" for the plural of "bu", and "news" for that of "new": the one has a plural of its
-            # own, and from the other no way leads back.
-            is_singular = modern.plural_noun(plural) == f"{plural}es"
-            if not is_singular and word in {engine.singular_noun(plural) for engine in (modern, classical)}:
-                yield word, plural
 
 
 def _printable(text: str) -> str:
