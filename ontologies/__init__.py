@@ -1,15 +1,25 @@
 """What to look for: ontologies, where they come from and how they are kept."""
 
 from ontologies.ontology import DISTRACTOR, ClassSpec, Ontology, OntologyError, OntologyWarning
+from ontologies.proposals import Proposal, TagCounts, propose, write_proposal
 from ontologies.sources import from_caption_ontology, read_ontology, write_ontology
+from ontologies.synonyms import read_synonyms
+from ontologies.vocabularies import VOCABULARIES, read_vocabulary
 
 __all__ = [
     "DISTRACTOR",
+    "VOCABULARIES",
     "ClassSpec",
     "Ontology",
     "OntologyError",
     "OntologyWarning",
+    "Proposal",
+    "TagCounts",
     "from_caption_ontology",
+    "propose",
     "read_ontology",
+    "read_synonyms",
+    "read_vocabulary",
     "write_ontology",
+    "write_proposal",
 ]

@@ -64,9 +64,9 @@ class ClassSpec:
     min_score: float | None = None
 
     def __post_init__(self) -> None:
-        name = _clean(self.name, "a class name")
+        name = clean_text(self.name, "a class name")
         given = _tuple(self.prompts, f"class {name!r}: prompts") or (self.name,)
-        prompts = tuple(_clean_prompt(prompt, f"class {name!r}: a prompt") for prompt in given)
+        prompts = tuple(clean_prompt(prompt, f"class {name!r}: a prompt") for prompt in given)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "prompts", prompts)
         if self.min_score is not None:
@@ -99,7 +99,7 @@ class Ontology:
         for item in classes:
             if not isinstance(item, ClassSpec):
                 raise OntologyError(f"classes must hold ClassSpec, not {type(item).__name__}; write ClassSpec('dog')")
-        distractors = tuple(_clean_prompt(text, "a distractor") for text in _tuple(self.distractors, "distractors"))
+        distractors = tuple(clean_prompt(text, "a distractor") for text in _tuple(self.distractors, "distractors"))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "distractors", distractors)
         self._reject_repeats()
@@ -158,7 +158,7 @@ class Ontology:
         """
         prompts: dict[str, list[str]] = {}
         for prompt, name in pairs:
-            prompts.setdefault(_clean(name, "a class name"), []).append(prompt)
+            prompts.setdefault(clean_text(name, "a class name"), []).append(prompt)
         return cls(tuple(ClassSpec(name, tuple(found)) for name, found in prompts.items()))
 
     @property
@@ -188,7 +188,12 @@ class Ontology:
         return _sha256(self.prompts)
 
 
-def _clean(text: object, what: str) -> str:
+def clean_text(text: object, what: str) -> str:
+    """``text`` with its whitespace stripped and collapsed.
+
+    Raises:
+        OntologyError: it is blank, no text or not printable; the text begins with ``what``.
+    """
     if not isinstance(text, str):
         shown = " ".join(repr(text).split())
         raise OntologyError(f"{what} must be text, not {type(text).__name__} ({shown:.40}); put it in quotes")
@@ -200,8 +205,13 @@ def _clean(text: object, what: str) -> str:
     return cleaned
 
 
-def _clean_prompt(text: object, what: str) -> str:
-    cleaned = _clean(text, what)
+def clean_prompt(text: object, what: str) -> str:
+    """As ``clean_text``, for what a detector is asked for.
+
+    Raises:
+        OntologyError: as there, or it holds one of ``SEPARATORS``.
+    """
+    cleaned = clean_text(text, what)
     if found := [letter for letter in SEPARATORS if letter in str(text).strip()]:
         raise OntologyError(f"{what} holds {found[0]!r}, where detectors cut it in two ({text!r}); write it without")
     return cleaned

@@ -71,14 +71,9 @@ def read_ontology(path: str | os.PathLike[str]) -> Ontology:
     suffix = path.suffix.lower()
     if suffix != ".txt" and suffix not in _PARSERS:
         raise OntologyError(f"{path}: unknown kind of ontology file; use {', '.join(_PARSERS)} or .txt")
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise OntologyError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise OntologyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    try:
-        return _from_lines(text) if suffix == ".txt" else _from_document(_parse(text, suffix))
+        return _from_lines(text) if suffix == ".txt" else _from_document(parse(text, suffix))
     except OntologyError as error:
         raise OntologyError(f"{path}: {error}") from error
 
@@ -89,19 +84,28 @@ def write_ontology(path: str | os.PathLike[str], ontology: Ontology) -> None:
     Raises:
         OntologyError: ``path`` does not end in ``.toml``, or cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".toml":
-        raise OntologyError(f"{path}: ontologies are written as TOML; end the name in .toml")
     document: dict[str, Any] = {"distractors": ontology.distractors} if ontology.distractors else {}
     document["class"] = [
         {"name": item.name, "prompts": item.prompts} | ({} if item.min_score is None else {"min_score": item.min_score})
         for item in ontology.classes
     ]
+    write_toml(path, tomli_w.dumps(document))
+
+
+def write_toml(path: str | os.PathLike[str], text: str) -> None:
+    """Write the TOML of an ontology. The file is there whole or not at all.
+
+    Raises:
+        OntologyError: ``path`` does not end in ``.toml``, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".toml":
+        raise OntologyError(f"{path}: ontologies are written as TOML; end the name in .toml")
     temporary = path.with_name(f".{path.name}.partial")
     try:
         try:
             with open(temporary, "wb") as file:
-                tomli_w.dump(document, file)
+                file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -111,8 +115,27 @@ def write_ontology(path: str | os.PathLike[str], ontology: Ontology) -> None:
         raise OntologyError(f"{path}: cannot be written ({error.strerror}); check the folder") from error
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        OntologyError: it cannot be read, or is not UTF-8. The text begins with the path.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise OntologyError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise OntologyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def without_comment(line: str) -> str:
+    """A line of a plain list, stripped; ``#`` at the start or after a space opens a comment."""
+    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+
+
 def _from_lines(text: str) -> Ontology:
-    lines = (re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in text.splitlines())
+    lines = (without_comment(line) for line in text.splitlines())
     return Ontology.from_items(line for line in lines if line)
 
 
@@ -191,7 +214,12 @@ def _listed(keys: Any) -> str:
     return ", ".join(sorted(map(repr, keys))[:5])
 
 
-def _parse(text: str, suffix: str) -> object:
+def parse(text: str, suffix: str) -> object:
+    """What a document of the kind ``suffix`` (``.toml``, ``.yaml``, ``.yml`` or ``.json``) holds.
+
+    Raises:
+        OntologyError: it is torn.
+    """
     try:
         return _PARSERS[suffix](text)
     except yaml.MarkedYAMLError as error:
