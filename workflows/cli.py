@@ -89,10 +89,12 @@ def _run(arguments: list[str], console: Console) -> int:
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     from labeler.storage import local_path, locate
     from workflows.config import (
+        add_class_flags,
         add_engine_flags,
         add_export_flags,
         add_model_flags,
         add_ontology_flags,
+        add_run_flags,
         add_tagging_flags,
     )
     from workflows.submit import add_submit_flags
@@ -118,14 +120,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
     label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths; or a URI")
     label.add_argument("-o", "--output", type=locate, required=True, help="dataset and run folder, or a URI")
-    label.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
-    label.add_argument("--restart", action="store_true", help="drop the labels that are in the output folder")
-    label.add_argument("--retry-failed", action="store_true", help="label again what could not be labeled before")
-    label.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
-    label.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
+    add_run_flags(label)
     add_ontology_flags(label)
     add_model_flags(label)
-    add_tagging_flags(label)
+    add_tagging_flags(label, gate=True)
     add_engine_flags(label)
     add_export_flags(label)
 
@@ -142,6 +140,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     export.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
     export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
     add_export_flags(export)
+
+    tag = command("tag", "Tag images, and propose an ontology from their tags: edit it, and give it to label.")
+    tag.add_argument("images", metavar="IMAGES", help="as of label")
+    tag.add_argument("-o", "--output", type=local_path, required=True, metavar="FILE.toml", help="ontology to write")
+    tag.add_argument("--sample", type=int, metavar="N", help="look at N images only, the same ones every time")
+    tag.add_argument("--synonyms", metavar="FILE", help='TOML of what means the same: [synonyms] dog = ["puppy"]')
+    add_class_flags(tag)
+    add_run_flags(tag)
+    add_tagging_flags(tag, gate=False)
+    add_model_flags(tag)
+    add_engine_flags(tag)
 
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
@@ -206,6 +215,26 @@ def _demo(options: dict[str, Any], console: Console) -> int:
     )
 
 
+def _tag(options: dict[str, Any], console: Console) -> int:
+    from ontologies import read_synonyms
+    from workflows.config import job_from
+    from workflows.console import ConsoleProgress, print_tag_summary
+    from workflows.tag import tag
+
+    path = options.pop("output")
+    if path.suffix != ".toml":
+        raise UsageError(f"-o {path}: the proposal is a TOML file; give it a name that ends in .toml")
+    synonyms = read_synonyms(options["synonyms"]) if "synonyms" in options else {}
+    job = job_from({"tagger": "auto", **options, "output": path.with_suffix(".tags"), "tags_only": True})
+    progress = ConsoleProgress(console)
+    try:
+        summary = tag(job, path, synonyms, progress)
+    finally:
+        progress.close()
+    print_tag_summary(console, summary, path)
+    return _exit_code(len(summary.failures), summary.images)
+
+
 def _submit(options: dict[str, Any], console: Console) -> int:
     from workflows.submit import run_submit
 
@@ -224,7 +253,7 @@ def _models(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-_COMMANDS = {"demo": _demo, "label": _label, "export": _export, "models": _models, "submit": _submit}
+_COMMANDS = {"demo": _demo, "tag": _tag, "label": _label, "export": _export, "models": _models, "submit": _submit}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ QUALITY_FLAGS = {
     "cross_class_iou": "the same across classes",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
-JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune")
+JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
@@ -71,16 +71,30 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_tagging_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "tags (alone: images propose the classes; with classes: a gate before the detector)"
-    )
+def add_tagging_flags(parser: argparse.ArgumentParser, gate: bool) -> None:
+    """The flags of a tagger; with ``gate``, of one that may stand before given classes."""
+    text = "alone, images propose the classes; with classes, a gate before the detector" if gate else None
+    group = parser.add_argument_group("tags", text)
     group.add_argument("--tagger", choices=TAGGERS, help="auto: SigLIP 2 over a vocabulary; for the demo, its detector")
     group.add_argument("--tagger-model", metavar="ID", help="hub id or folder; for ram the checkpoint file")
     group.add_argument("--vocabulary", metavar="LIST", help=f"{', '.join(VOCABULARIES)}, or a file, a word a line")
     group.add_argument("--tag-score", type=float, metavar="P", help="drop tags below this score")
     group.add_argument("--tag-tiles", type=int, metavar="N", help="look at N x N parts of an image too (vocabulary)")
-    group.add_argument("--gate-below", type=float, metavar="P", help="ask for a class only where its tag scores P")
+    if gate:
+        group.add_argument("--gate-below", type=float, metavar="P", help="ask for a class only where its tag scores P")
+
+
+def add_class_flags(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--min-tag-count", type=int, metavar="N", help="images with a tag that make it a class")
+    group.add_argument("--max-classes", type=int, metavar="N", help="the most frequent tags alone become classes")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
+    parser.add_argument("--restart", action="store_true", help="drop the records that are there")
+    parser.add_argument("--retry-failed", action="store_true", help="take images again that failed before")
+    parser.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
+    parser.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -104,8 +118,7 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--link", choices=LINKS, help="how images come into the dataset; with a URI, hard and symlink are copies"
     )
-    group.add_argument("--min-tag-count", type=int, metavar="N", help="images with a tag that make it a class")
-    group.add_argument("--max-classes", type=int, metavar="N", help="the most frequent tags alone become classes")
+    add_class_flags(group)
     group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
     group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
 

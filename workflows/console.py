@@ -15,12 +15,16 @@ from labeler.storage import info
 from workflows.export import ExportSummary
 from workflows.label import LabelSummary
 from workflows.shards import ShardReport
+from workflows.tag import TagSummary
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from labeler.storage import AnyPath
 
 SECONDS_BETWEEN_LINES = 15.0
 FAILURES_SHOWN = 10
+PROPOSALS_SHOWN = 40
 VERDICTS = ("accept", "review", "reject")
 
 
@@ -103,6 +107,36 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         console.print(f"seconds: {timed}", highlight=False)
 
 
+def print_tag_summary(console: Console, summary: TagSummary, path: Path) -> None:
+    """The proposed classes, what failed, and how to go on."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("class", "left"), ("images", "right"), ("mean score", "right"), ("prompts", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for found in summary.proposals[:PROPOSALS_SHOWN]:
+        table.add_row(
+            escape(found.name), str(found.images), f"{found.mean_score:.2f}", escape(", ".join(found.prompts))
+        )
+    console.print(table)
+    if (more := len(summary.proposals) - PROPOSALS_SHOWN) > 0:
+        console.print(f"… and {more} more classes, in the file", highlight=False)
+    console.print(f"{summary.images} images tagged, {summary.without_tags} of them without a tag", highlight=False)
+    _print_names(console, "could not be tagged", [f"{image_id}: {error}" for image_id, error in summary.failures])
+    if summary.tagged.images:
+        rate = summary.tagged.images / max(summary.seconds["label"], 1e-9)
+        console.print(f"{summary.tagged.images} images tagged now, {rate:.1f} a second", highlight=False)
+    console.print(f"proposed: {path}; edit it, then: labeler label IMAGES -o OUT --ontology {path}", highlight=False)
+
+
+def _print_names(console: Console, what: str, names: list[str]) -> None:
+    if not names:
+        return
+    console.print(f"{len(names)} {what}:", highlight=False)
+    for name in names[:FAILURES_SHOWN]:
+        console.print(f"  {name}", highlight=False, markup=False)
+    if len(names) > FAILURES_SHOWN:
+        console.print(f"  … and {len(names) - FAILURES_SHOWN} more, in the records", highlight=False)
+
+
 def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
     """Classes and verdicts, reasons, failures, and where everything is."""
     table = Table(box=None, pad_edge=False)
@@ -124,12 +158,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
         ("gone, and left out", dataset.missing),
     ):
-        if names:
-            console.print(f"{len(names)} {what}:", highlight=False)
-            for name in names[:FAILURES_SHOWN]:
-                console.print(f"  {name}", highlight=False, markup=False)
-            if len(names) > FAILURES_SHOWN:
-                console.print(f"  … and {len(names) - FAILURES_SHOWN} more, in the records", highlight=False)
+        _print_names(console, what, names)
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),
