@@ -23,30 +23,35 @@ _SEPARATORS = re.compile(r"[,;|/.?!\n、，；。]|\s[-–—]+\s")
 _ROUND_A_WORD = "*_\"'`()[]{}<>:“”‘«»#~"
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
-_DETERMINERS = frozenset(
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_DETERMINERS = _set(
     "a an the his her its their one two three four five six seven eight nine ten eleven twelve dozen some any several "
-    "many few multiple various numerous another other both each".split()
+    "many few multiple various numerous another other both each"
 )
-_GROUPS = frozenset("couple pair pairs group groups lot lots bunch number variety dozens hundreds".split())
-_LETTERS = frozenset(string.ascii_lowercase)
+_GROUPS = _set("couple pair pairs group groups lot lots bunch number variety dozens hundreds")
 _COUNT = re.compile(r"[x×]?\d+[x×]?")
-_NEGATIONS = frozenset({"no", "not", "without", "isn't", "aren't"})
-_PICTURES = frozenset("image picture photo photograph scene view background foreground".split())
+_NEGATIONS = _set("no not without isn't aren't")
+_PICTURES = _set("image picture photo photograph scene view background foreground")
+_LETTERS = frozenset(string.ascii_lowercase)
 # Words that end a noun phrase: verbs, prepositions, pronouns, and what an answer says about itself.
-_BREAKS = frozenset(
+_BREAKS = _set(
     "and or but as well along with in on at by to from into onto near next beside besides behind under underneath "
-    "below beneath above over across against around between among through inside outside toward towards front during while "
-    "is are was were be being been has have having could may appears appear seems seem looks look see seen visible "
-    "shown shows show depicts depict depicting features feature featuring contains contain containing includes include "
-    "including there here it this that these those which who i i'm i'll you we they she he my what where when also "
-    "sitting standing lying laying parked covered filled surrounded made wearing holding riding "
+    "below beneath above over across against around between among through inside outside toward towards front during "
+    "while is are was were be being been has have having could may appears appear seems seem looks look see seen "
+    "visible shown shows show depicts depict depicting features feature featuring contains contain containing includes "
+    "include including there here it this that these those which who i i'm i'll you we they she he my what where when "
+    "also sitting standing lying laying parked covered filled surrounded made wearing holding riding "
     "objects object items item list following such like etc none nothing "
-    "sorry cannot can't don't unable help assist sure certainly".split()
+    "sorry cannot can't don't unable help assist sure certainly"
 )
 # Before a determiner or a break these are nouns still; other words in -ing are verbs there ("a dog chewing on a bone").
-_NOUNS_IN_ING = frozenset(
+_NOUNS_IN_ING = _set(
     "building painting drawing ceiling clothing railing awning wing ring king string swing spring bedding lighting "
-    "earring pudding thing housing landing opening siding flooring crossing".split()
+    "earring pudding thing housing landing opening siding flooring crossing"
 )
 
 
