@@ -15,6 +15,7 @@ _MAX_CHARACTERS = 20_000  # of an answer; what lies behind is not read
 
 _LABEL = re.compile(r"""["'](?:label|name|object|tag|class|category)["']\s*:\s*["']([^"'\n]+)["']""")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
+_MARKUP = re.compile(r"<[^<>\n]{1,40}>")
 _BULLET = re.compile(r"\s*(?:[-*+•–·]|\(?\d{1,3}[.):])\s+")
 _HEAD = re.compile(r":(?:[\s*]|$)")
 _NUMBER_INSIDE = re.compile(r"\s\(?\d{1,3}[.)]\s")
@@ -39,14 +40,14 @@ _PICTURES = _set("image picture photo photograph scene view background foregroun
 _LETTERS = frozenset(string.ascii_lowercase)
 # Words that end a noun phrase: verbs, prepositions, pronouns, and what an answer says about itself.
 _BREAKS = _set(
-    "and or but as well along with in on at by to from into onto near next beside besides behind under underneath "
-    "below beneath above over across against around between among through inside outside toward towards front during "
-    "while is are was were be being been has have having could may appears appear seems seem looks look see seen "
-    "visible shown shows show depicts depict depicting features feature featuring contains contain containing includes "
-    "include including there here it this that these those which who i i'm i'll you we they she he my what where when "
-    "also sitting standing lying laying parked covered filled surrounded made wearing holding riding "
-    "objects object items item list following such like etc none nothing "
-    "sorry cannot can't don't unable help assist sure certainly"
+    "and or but as well along with in on at by to up down off out from into onto near next beside besides behind under "
+    "underneath below beneath above over across against around between among through inside outside toward towards "
+    "front during while is are was were be being been has have having could may appears appear seems seem looks look "
+    "see seen visible shown shows show depicts depict depicting features feature featuring contains contain containing "
+    "includes include including there here it this that these those which who i i'm i'll you we they she he my what "
+    "where when also sitting standing lying laying parked covered filled surrounded made wearing holding riding "
+    "objects object items item list following such like etc none nothing sorry cannot can't don't unable help assist "
+    "sure certainly"
 )
 # Before a determiner or a break these are nouns still; other words in -ing are verbs there ("a dog chewing on a bone").
 _NOUNS_IN_ING = _set(
@@ -72,7 +73,8 @@ def parse_tags(text: str, complete: bool = True) -> list[str]:
         text, complete = text[:_MAX_CHARACTERS], False
     if not complete:
         text = text[: max((match.end() for match in _SEPARATORS.finditer(text)), default=0)]
-    text = _FENCE.sub("", unicodedata.normalize("NFC", text).replace("’", "'"))
+    text = _MARKUP.sub(",", unicodedata.normalize("NFC", text).replace("’", "'"))
+    text = _FENCE.sub("", text)
     chunks = _LABEL.findall(text) or [chunk for line in text.split("\n") for chunk in _chunks(line)]
     return clean_tags(phrase for chunk in chunks for phrase in _noun_phrases(chunk))
 

@@ -16,7 +16,7 @@ from ontologies.taggers import Tags
 from ontologies.taggers.language import PROMPT, LanguageTagger
 
 COLOURS = ((220, 30, 30), (30, 200, 40), (40, 40, 230))
-SIZES = ((40, 64), (64, 33), (24, 24))
+SIZES = ((48, 64), (64, 33), (24, 24))
 IMAGES = [np.full((*size, 3), colour, dtype=np.uint8) for size, colour in zip(SIZES, COLOURS, strict=True)]
 CHAT_ANSWERS = ("a dog, two cats", "1. Tree\n2. Boat", "?!")
 CHAT_TAGS = [["cats", "dog"], ["boat", "tree"], []]
