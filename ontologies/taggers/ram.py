@@ -33,7 +33,7 @@ class RamTagger:
     The tags are those that the model itself answers, which its authors' threshold for each tag decides
     (``class_threshold``, less ``delete_tag_index``). Its answer holds names alone; a tag's score is the sigmoid that
     was compared with the threshold, read where it leaves the model's last layer. Scores of different tags are hardly
-    comparable, since their thresholds are not (RAM's go from about 0.5 to 0.95).
+    comparable, since their thresholds are not (RAM's go from 0.46 to 1, which no image reaches).
 
     Args:
         model: of ``ram.models``, on its device.
