@@ -163,7 +163,7 @@ def load_checkpoint(
         source: hub id, folder or embedded model.
         role: what an error calls it, and the flag that names it.
         auto_class: of ``transformers``.
-        kinds: the model types that may be there.
+        kinds: the model types that may be there; None for any that ``auto_class`` knows.
 
     Raises:
         ModelError: it cannot be found or loaded, or is of no such kind.
@@ -181,7 +181,7 @@ def load_checkpoint(
 
     def read(**where: bool) -> tuple[Any, Any]:
         model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **where).model_type
-        if model_type not in kinds:
+        if kinds is not None and model_type not in kinds:
             raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
         processor = transformers.AutoProcessor.from_pretrained(name, revision=revision, **where)
         model, report = getattr(transformers, auto_class).from_pretrained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.demo.scenes import PAIRS, class_name
@@ -139,11 +140,32 @@ def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector 
         tagger: Tagger = DetectorTagger(detector, tagging.vocabulary, score)
     elif kind == "vocabulary":
         tagger = _vocabulary_tagger(tagging, config)
+    elif kind == "vlm":
+        tagger = _language_tagger(tagging, config)
     else:
-        raise UsageError(f"--tagger {kind}: not here yet")
+        from ontologies.taggers.ram import load_ram
+
+        if tagging.tagger_model is None:
+            raise UsageError("--tagger ram needs --tagger-model FILE, one of its authors' checkpoints")
+        device = resolved_device(config.device)
+        tagger = load_ram(tagging.tagger_model, ram_kind(tagging.tagger_model), device, config.batch_size)
     if resolved_device(config.device) != "cpu":
         return tagger
     return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
+
+
+def ram_kind(checkpoint: str) -> str:
+    """RAM++, RAM or Tag2Text, by the name that the authors gave the file."""
+    name = Path(checkpoint).name.casefold()
+    return "tag2text" if "tag2text" in name else "ram_plus" if "plus" in name else "ram"
+
+
+def _language_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
+    from ontologies.taggers.language import LanguageTagger
+
+    source = tagging.source(config) or LANGUAGE_MODEL
+    model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModelForImageTextToText", None, config)
+    return LanguageTagger(model, processor, batch_size=runtime.batch_size)
 
 
 def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:

@@ -23,6 +23,8 @@ MODEL_MODULES = {
     "labeler/demo/tiny_detector.py",
     "labeler/demo/tiny_segmenter.py",
     "labeler/demo/train.py",
+    "ontologies/taggers/language.py",
+    "ontologies/taggers/ram.py",
     "ontologies/taggers/vocabulary.py",
 }
 OWNERS = {
@@ -30,6 +32,7 @@ OWNERS = {
     "torchvision": MODEL_MODULES,
     "transformers": MODEL_MODULES,
     "huggingface_hub": {"labeler/models.py"},
+    "ram": {"ontologies/taggers/ram.py"},
     "ray": {"workflows/engines.py", "workflows/submit.py"},
     "fsspec": {"labeler/storage.py"},
     "upath": {"labeler/storage.py"},

@@ -1,0 +1,129 @@
+"""Taggers out of vision-language models: Florence-2 by its tasks, any other by a prompt of its chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ontologies.ontology import OntologyError
+from ontologies.taggers import Image, Tags, best_first
+from ontologies.taggers.answers import clean_tags, parse_tags
+
+PROMPT = (
+    "List the objects that can be seen in this image. Answer with one comma separated list of short English nouns, "
+    "each object once, and nothing else."
+)
+TASK = "<OD>"
+# Qwen2-VL refuses sides of more than 200 to 1; such an image is padded at its bottom or right to this.
+MAX_ASPECT = 100
+
+
+class LanguageTagger:
+    """What a model of ``AutoModelForImageTextToText`` names when asked what is to be seen.
+
+    Florence-2 (Xiao et al. 2024) answers tasks: ``<OD>`` and ``<DENSE_REGION_CAPTION>`` give labels of regions,
+    ``<CAPTION>`` and the longer ones a text. Qwen2-VL, Qwen2.5-VL and others with a chat template answer ``prompt``.
+    Decoding is greedy.
+
+    Every tag's score is 1.0: such a model says what it sees, but not how sure it is. The probabilities of its tokens
+    tell how it puts things, not whether they are there, and depend on what it has named before.
+
+    Images share a batch with padding on the left, masked out: other images in it change no more than the rounding.
+
+    Args:
+        model: the model, on its device.
+        processor: its processor.
+        prompt: a Florence-2 task, or the question for the others; ``TASK`` or ``PROMPT`` if not given.
+        batch_size: images in one ``generate``, at most.
+        max_new_tokens: the length of an answer, at most.
+
+    Attributes:
+        unparsed: answers so far that held text but no tag; their images have no tags.
+
+    Raises:
+        OntologyError: the processor has no chat template, or Florence-2 no such task.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, prompt: str | None = None, batch_size: int = 4, max_new_tokens: int = 256
+    ) -> None:
+        self.model = model.eval()
+        self.processor = processor
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        self.unparsed = 0
+        self._is_florence = model.config.model_type == "florence2"
+        self.prompt = prompt or (TASK if self._is_florence else PROMPT)
+        if self._is_florence:
+            tasks = processor.task_prompts_without_inputs
+            if self.prompt not in tasks:
+                raise OntologyError(f"Florence-2 has no task {self.prompt!r}; its tasks are {', '.join(tasks)}")
+        elif not getattr(processor, "chat_template", None):
+            kind = model.config.model_type
+            raise OntologyError(f"a tagger of type {kind!r} has no chat template; take Florence-2 or a chat model")
+
+    def tag(self, images: Sequence[Image]) -> list[Tags]:
+        tagged: list[Tags] = []
+        for start in range(0, len(images), self.batch_size):
+            batch = [_picture(image) for image in images[start : start + self.batch_size]]
+            for picture, tokens in zip(batch, self._generate(batch), strict=True):
+                tags, text = self._read(picture, tokens)
+                self.unparsed += bool(text.strip()) and not tags
+                tagged.append(best_first(dict.fromkeys(tags, 1.0)))
+        return tagged
+
+    @torch.inference_mode()
+    def _generate(self, pictures: list[PIL.Image.Image]) -> list[list[int]]:
+        """The tokens of each answer, without those of the prompt."""
+        inputs = self._inputs(pictures).to(self.model.device, dtype=self.model.dtype)
+        sequences = self.model.generate(
+            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, num_return_sequences=1
+        )
+        prompt_length = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        answers: list[list[int]] = sequences[:, prompt_length:].tolist()
+        return answers
+
+    def _inputs(self, pictures: list[PIL.Image.Image]) -> Any:
+        if self._is_florence:  # one prompt and one size: nothing to pad
+            return self.processor(images=pictures, text=[self.prompt] * len(pictures), return_tensors="pt")
+        content = [{"type": "image"}, {"type": "text", "text": self.prompt}]
+        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        begins = self.processor.tokenizer.bos_token
+        return self.processor(
+            images=[[picture] for picture in pictures],
+            text=[text] * len(pictures),
+            padding=True,
+            padding_side="left",
+            add_special_tokens=not (begins and text.startswith(begins)),
+            return_tensors="pt",
+        )
+
+    def _read(self, picture: PIL.Image.Image, tokens: list[int]) -> tuple[list[str], str]:
+        """Tags, and the text that they were read from."""
+        decode = self.processor.tokenizer.decode
+        text: str = decode(tokens, skip_special_tokens=True)
+        if self._is_florence:
+            marked = decode(tokens, skip_special_tokens=False)
+            size = (picture.width, picture.height)
+            answer = self.processor.post_process_generation(text=marked, task=self.prompt, image_size=size)[self.prompt]
+            if isinstance(answer, dict):
+                return clean_tags(answer["labels"]), text
+        return parse_tags(text, complete=self._ended(tokens)), text
+
+    def _ended(self, tokens: list[int]) -> bool:
+        """Whether the answer ends by itself, not by ``max_new_tokens``."""
+        ends = self.model.generation_config.eos_token_id
+        return len(tokens) < self.max_new_tokens or not {*(ends if isinstance(ends, list) else [ends])}.isdisjoint(
+            tokens
+        )
+
+
+def _picture(image: Image) -> PIL.Image.Image:
+    height, width = image.shape[:2]
+    least = -(-max(height, width) // MAX_ASPECT)
+    missing = ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0))
+    return PIL.Image.fromarray(np.pad(image, missing))

@@ -1,0 +1,163 @@
+"""``RamTagger`` on a stand-in of the package ``ram``, whose own inference is the reference."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from tiny_models import make_image
+
+from ontologies import OntologyError
+from ontologies.taggers.ram import KINDS, RamTagger, load_ram
+
+IMAGES = [make_image(40 + 9 * seed, 64 - 5 * seed, seed) for seed in range(5)]
+
+
+@pytest.fixture(autouse=True)
+def no_ram() -> Iterator[None]:
+    """Whatever package ``ram`` a test puts there is forgotten behind it."""
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "ram_package"))
+
+
+def write_weights(kind: str, path: Path) -> Path:
+    from ram import models
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = getattr(models, kind)(vit=KINDS[kind])
+        state = {name: torch.randn_like(values) * 1.5 for name, values in model.state_dict().items()}
+    torch.save({"model": state}, path)
+    return path
+
+
+def pixels_of(tagger: RamTagger, image: Any) -> torch.Tensor:
+    return tagger.transform(PIL.Image.fromarray(image)).unsqueeze(0)
+
+
+def own_answer(kind: str, tagger: RamTagger, image: Any) -> set[str]:
+    import ram
+
+    infer = ram.inference_tag2text if kind == "tag2text" else ram.inference_ram
+    answer = infer(pixels_of(tagger, image), tagger.model)[0]
+    return set(filter(None, (answer if isinstance(answer, str) else answer[0]).split(" | ")))
+
+
+@torch.no_grad()
+def own_scores(model: Any, pixels: torch.Tensor) -> np.ndarray:
+    """The model's public parts, put together by hand for one image."""
+    embeds = model.visual_encoder(pixels)
+    if hasattr(model, "image_proj"):
+        embeds = model.image_proj(embeds)
+        labels = model.labels(embeds)
+    else:
+        labels = model.label_embed.weight.unsqueeze(0)
+    hidden = model.tagging_head(labels, embeds, None, return_dict=False, mode="tagging")[0]
+    return 1 / (1 + np.exp(-model.fc(hidden).flatten().double().numpy()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tags_are_the_models_own(kind: str, package: None, tmp_path: Path) -> None:
+    tagger = load_ram(str(write_weights(kind, tmp_path / "weights.pth")), kind, batch_size=2)
+    tagged = tagger.tag(IMAGES)
+    assert [{name for name, _ in tags} for tags in tagged] == [own_answer(kind, tagger, image) for image in IMAGES]
+    assert len({tuple(name for name, _ in tags) for tags in tagged}) > 1, "all alike show nothing"
+    for image, tags in zip(IMAGES, tagged, strict=True):
+        assert [score for _, score in tags] == sorted((score for _, score in tags), reverse=True)
+        scores = own_scores(tagger.model, pixels_of(tagger, image))
+        for name, score in tags:
+            assert score == pytest.approx(scores[tagger.model.tag_list == name].max(), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_behind(kind: str, package: None, tmp_path: Path) -> None:
+    tagger = load_ram(str(write_weights(kind, tmp_path / "weights.pth")), kind)
+    assert tagger.tag([]) == []
+    assert tagger.tag(IMAGES[:1]) == tagger.tag(IMAGES[:1])
+    assert not tagger.model.fc._forward_hooks
+
+
+def test_deleted_tags_give_no_name_and_no_score(package: None, tmp_path: Path) -> None:
+    """The second "train" is deleted and scores higher: the first one's score counts."""
+    tagger = load_ram(str(write_weights("tag2text", tmp_path / "weights.pth")), "tag2text")
+    with torch.no_grad():
+        tagger.model.fc.W.zero_()
+        tagger.model.fc.b[:] = torch.tensor([[1.0, -9, 5, -9, -9, 3.0, -9, 5]])
+    (tags,) = tagger.tag(IMAGES[:1])
+    assert tags == [("train", pytest.approx(1 / (1 + np.exp(-3.0))))]
+
+    tagger.model.delete_tag_index = [5]
+    (tags,) = RamTagger(tagger.model, tagger.transform).tag(IMAGES[:1])
+    assert dict(tags)["train"] == pytest.approx(1 / (1 + np.exp(-1.0)))
+    assert set(dict(tags)) == {"train", "back", "two"}
+
+
+def test_no_tag_at_all(package: None, tmp_path: Path) -> None:
+    tagger = load_ram(str(write_weights("ram", tmp_path / "weights.pth")), "ram")
+    tagger.model.class_threshold[:] = 1.0
+    assert tagger.tag(IMAGES) == [[]] * len(IMAGES)
+
+
+def test_loading_keeps_warnings_and_prints_nothing(
+    package: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_weights("ram_plus", tmp_path / "weights.pth")
+    for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
+        del sys.modules[name]
+    filters = list(warnings.filters)
+    capsys.readouterr()
+    load_ram(str(path))
+    assert warnings.filters == filters
+    assert capsys.readouterr().out == ""
+
+
+def say(checkpoint: Path, kind: str = "ram_plus") -> str:
+    with pytest.raises(OntologyError) as raised:
+        load_ram(str(checkpoint), kind)
+    (line,) = str(raised.value).splitlines()
+    return line
+
+
+def test_an_absent_package_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "ram").exists()])
+    (tmp_path / "weights.pth").touch()
+    line = say(tmp_path / "weights.pth")
+    assert "pip install git+https://github.com/xinyu1205/recognize-anything.git" in line
+
+
+@pytest.mark.parametrize(
+    "code", ["from transformers.modeling_utils import apply_chunking_to_forward_", "import fairscale_"]
+)
+def test_a_package_that_does_not_import_is_said_in_one_line(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "ram").mkdir(parents=True)
+    (tmp_path / "site" / "ram" / "__init__.py").write_text(code)
+    (tmp_path / "weights.pth").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    line = say(tmp_path / "weights.pth")
+    assert code.split()[-1] in line
+    assert "pip install" not in line
+
+
+def test_bad_checkpoints_are_said_in_one_line(package: None, tmp_path: Path) -> None:
+    assert "absent.pth: no such file" in say(tmp_path / "absent.pth")
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    assert "text.pth: cannot be loaded as ram_plus" in say(tmp_path / "text.pth")
+    torch.save({"weights": {}}, tmp_path / "other.pth")
+    assert "other.pth: cannot be loaded" in say(tmp_path / "other.pth")
+    assert "cannot be loaded as ram_plus: " in say(write_weights("ram", tmp_path / "ram.pth"))
+    assert "known: ram_plus, ram, tag2text" in say(tmp_path / "ram.pth", "rem")
