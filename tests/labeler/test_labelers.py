@@ -14,7 +14,7 @@ from labeler.detectors import Detections, Detector, Image, Prompts
 from labeler.errors import DeviceError
 from labeler.labelers import DeviceCheckedLabeler, GroundedSamLabeler
 from labeler.masks import mask_to_rle, rle_area
-from labeler.models import ModelConfig, load_batch_labeler, load_labeler
+from labeler.models import ModelConfig, for_batches, load_labeler
 from labeler.records import Instance
 from labeler.segmenters import SegmentedMask, Segmenter
 from ontologies import ClassSpec, Ontology
@@ -260,7 +260,7 @@ def test_neither_company_nor_cores_change_a_bit() -> None:
     for threads, batch in ((1, 5), (1, 1), (2, 3), (3, 5)):
         torch.set_num_threads(threads)
         try:
-            labeler = load_batch_labeler(config)
+            labeler = for_batches(load_labeler(config), config)
         finally:
             torch.set_num_threads(cores)
         labeled = []

@@ -13,10 +13,11 @@ from PIL import Image
 from labeler.errors import UsageError
 from labeler.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance, read_records
+from labeler.tagging import FixedPrompts
 from ontologies import ClassSpec, Ontology
 from workflows.attempts import Attempts
 from workflows.run_folder import Shard
-from workflows.shards import ShardReport, label_shards, report_of
+from workflows.shards import ShardReport, Stages, label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))
 
@@ -54,7 +55,7 @@ def run(
     folder.mkdir()
     todo = [Shard(index, ids, folder / f"{index}.parquet") for index, ids in enumerate(shards)]
     total = ShardReport()
-    for report in label_shards(todo, root, labeler, ONTOLOGY, batch_size):
+    for report in label_shards(todo, root, Stages(FixedPrompts(ONTOLOGY), labeler), batch_size):
         total.add(report)
     return total, list(read_records(sorted(folder.glob("*.parquet"))))
 
@@ -190,7 +191,7 @@ def test_what_was_begun_is_finished_before_one_waits_for_more(tmp_path: Path) ->
             yield None
             seen.append(len(list((tmp_path / "records").iterdir())))
 
-    reports = label_shards(one_at_a_time(), tmp_path, AreaLabeler(), ONTOLOGY, 2)
+    reports = label_shards(one_at_a_time(), tmp_path, Stages(FixedPrompts(ONTOLOGY), AreaLabeler()), 2)
     assert next(reports).images == 3
     assert seen == []  # the report did not wait for the next shard to be asked for
     assert sum(report.images for report in reports) == 3

@@ -1,0 +1,98 @@
+"""What images are asked for, with taggers that say what they are told to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from labeler.errors import UsageError
+from labeler.tagging import TAGS_A_IMAGE, FixedPrompts, GatedPrompts, ImagePrompts, TagPrompts, tag_each
+from ontologies import ClassSpec, Ontology
+from ontologies.taggers import Tags
+
+PETS = Ontology((ClassSpec("dog", ("dog", "Puppy")), ClassSpec("cat"), ClassSpec("bird")), ("toy",))
+FAILS, SETTINGS = 99, 98
+
+
+class ByWidth:
+    """Tags images by their width; raises on ``FAILS`` and ``SETTINGS``."""
+
+    def __init__(self, tags: dict[int, Tags]) -> None:
+        self.tags = tags
+        self.calls: list[int] = []
+
+    def tag(self, images: Sequence[NDArray[np.uint8]]) -> list[Tags]:
+        self.calls.append(len(images))
+        widths = [image.shape[1] for image in images]
+        if SETTINGS in widths:
+            raise UsageError("no such tag")
+        if FAILS in widths:
+            raise RuntimeError("no luck\nat all")
+        return [self.tags.get(width, []) for width in widths]
+
+
+def images(*widths: int) -> list[NDArray[np.uint8]]:
+    return [np.zeros((4, width, 3), np.uint8) for width in widths]
+
+
+def test_without_a_tagger_all_are_asked_the_same() -> None:
+    assert FixedPrompts(PETS).prompts_for(images(1, 2)) == [ImagePrompts(PETS, (0, 1, 2))] * 2
+
+
+def test_an_image_is_asked_for_its_own_tags() -> None:
+    tagger = ByWidth({1: [("red car", 0.9), ("a. b", 0.8), ("tree", 0.7)], 2: [("  big   dog ", 0.5)], 3: []})
+    first, second, third = TagPrompts(tagger, lambda tag: "." not in tag).prompts_for(images(1, 2, 3))
+    assert first.ontology == Ontology((ClassSpec("red car"), ClassSpec("tree")))
+    assert first.class_ids == (0, 2)  # by their place among the tags, of which none is lost
+    assert [tag for tag, _ in first.tags] == ["red car", "a. b", "tree"]
+    assert second.ontology == Ontology((ClassSpec("big dog"),))
+    assert second.tags == [("big dog", 0.5)]
+    assert third == ImagePrompts(None, (), [])
+
+
+def test_only_the_best_tags_are_kept() -> None:
+    many: Tags = [(f"thing {n}", 1 - n / 1000) for n in range(500)]
+    (found,) = TagPrompts(ByWidth({1: many}), lambda tag: True).prompts_for(images(1))
+    assert found.tags == many[:TAGS_A_IMAGE]
+    assert found.ontology is not None
+    assert len(found.ontology.classes) == TAGS_A_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("tags", "kept"),
+    [
+        ([("dog", 0.4), ("cat", 0.1), ("bird", 0.3)], (0, 2)),
+        ([("puppy", 0.3), ("dog", 0.0), ("cat", 0.29)], (0,)),  # any prompt of a class will do
+        ([("cat", 1.0)], (1,)),
+        ([], ()),
+    ],
+)
+def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]) -> None:
+    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, below=0.3).prompts_for(images(1))
+    assert found.class_ids == kept
+    assert found.tags == tags
+    if kept:
+        assert found.ontology == Ontology(tuple(PETS.classes[i] for i in kept), PETS.distractors)
+    else:
+        assert found.ontology is None
+
+
+def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
+    tagger = ByWidth({1: [("dog", 1.0)]})
+    found = tag_each(tagger, images(1, FAILS, 1, 1, 1))
+    assert found == [
+        ([("dog", 1.0)], ""),
+        ([], "tagging failed: RuntimeError: no luck at all"),
+        *[([("dog", 1.0)], "")] * 3,
+    ]
+    gated = GatedPrompts(tagger, PETS, below=0.5).prompts_for(images(FAILS, 1))
+    assert gated[0].ontology == PETS  # nothing is ruled out by a tagger that said nothing
+    assert gated[0].class_ids == (0, 1, 2)
+    assert gated[1].class_ids == (0,)
+    assert TagPrompts(tagger, lambda tag: True).prompts_for(images(FAILS))[0].ontology is None
+    with pytest.raises(UsageError):  # no image's fault
+        tag_each(tagger, images(1, SETTINGS))
+    assert tag_each(tagger, []) == []
