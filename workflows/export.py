@@ -64,7 +64,10 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
             raise UsageError(f"val_share must be from 0 to 1, not {self.val_share!r}")
-        for name, count in (("min_tag_count", self.min_tag_count), ("max_classes", self.max_classes or 1)):
+        for name, count in (
+            ("min_tag_count", self.min_tag_count),
+            ("max_classes", 1 if self.max_classes is None else self.max_classes),
+        ):
             if count < 1:
                 raise UsageError(f"{name} must be 1 or more, not {count}")
         for name, value, known in (

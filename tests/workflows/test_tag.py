@@ -1,0 +1,200 @@
+"""Images that propose their own classes: at the command line, with the embedded weights."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import tomllib
+import yaml
+from command_line import Run, write_scenes
+
+from labeler.demo.scenes import PAIRS, class_name
+from labeler.detectors import Detector
+from labeler.images import read_image
+from labeler.models import PRESETS, ModelConfig, load_detector
+from labeler.records import ImageRecord
+from ontologies import read_ontology
+from workflows.label import chosen
+from workflows.run_folder import RunFolder
+
+AUTO = ("--model", "demo", "--tagger", "auto", "--shard-size", 2, "--device", "cpu")
+TAG = ("--model", "demo", "--shard-size", 2, "--device", "cpu")
+NAMES = tuple(class_name(pair) for pair in PAIRS)
+
+
+def records(out: Path) -> dict[str, ImageRecord]:
+    return {record.image_id: record for record in RunFolder(out).labeled()}
+
+
+def files(out: Path) -> dict[str, bytes]:
+    left_out = ("run.json", "lock", "images.parquet")
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name not in left_out
+    }
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load_detector(ModelConfig(PRESETS["demo"].detector, "", device="cpu"))
+
+
+def test_images_get_classes_that_nobody_named(scenes: Path, tmp_path: Path, labeler: Run, detector: Detector) -> None:
+    out = tmp_path / "out"
+    done = labeler("label", scenes, "-o", out, *AUTO)
+    assert done.returncode == 0, done.stderr
+    found = records(out)
+    order: dict[str, None] = {}
+    for name, record in found.items():
+        best = detector.detect([read_image(scenes / name).pixels], [NAMES])[0].scores.max(axis=0, initial=0.0)
+        expected = {tag: score for tag, score in zip(NAMES, best, strict=True) if score >= 0.3}
+        assert dict(record.tags) == pytest.approx(expected, abs=1e-4)
+        assert {record.tags[i.class_id][0] for i in record.instances} == {i.prompt for i in record.instances}
+        order |= dict.fromkeys(tag for tag, _ in record.tags)
+    data = yaml.safe_load((out / "data.yaml").read_text())
+    assert list(data["names"].values()) == list(order)
+    written = Counter[str]()
+    for split in ("train", "val"):
+        content = json.loads((out / "annotations" / f"instances_{split}.json").read_text())
+        assert [category["name"] for category in content["categories"]] == list(order)
+        written += Counter(content["categories"][a["category_id"] - 1]["name"] for a in content["annotations"])
+    assert sum(written.values()) > 5
+
+
+def test_more_images_move_no_class(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    out = tmp_path / "out"
+    assert labeler("label", scenes, "-o", out, *AUTO).returncode == 0
+    before = RunFolder(out).class_names()
+    write_scenes(scenes, range(100, 106))
+    (scenes / "scene_100.png").rename(scenes / "a_first.png")  # before all others by name
+    assert labeler("label", scenes, "-o", out, *AUTO).returncode == 0
+    after = RunFolder(out).class_names()
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    rare = labeler("export", out, "--min-tag-count", 2)
+    assert rare.returncode == 0, rare.stderr
+    counts = Counter(tag for record in records(out).values() for tag, _ in record.tags)
+    assert RunFolder(out).class_names() == [name for name in after if counts[name] >= 2]
+    assert labeler("export", out, "--min-tag-count", 1).returncode == 0  # and back: no tag was lost
+    assert set(RunFolder(out).class_names()) == set(after)
+
+
+def test_a_gate_keeps_what_it_does_not_rule_out(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    classes = ("--classes", ", ".join(NAMES[:12]))
+    options = ("--model", "demo", "--device", "cpu", *classes)
+    assert labeler("label", scenes, "-o", tmp_path / "plain", *options).returncode == 0
+    open_gate = labeler("label", scenes, "-o", tmp_path / "open", *options, "--tagger", "detector")
+    assert open_gate.returncode == 0, open_gate.stderr
+    plain, opened = records(tmp_path / "plain"), records(tmp_path / "open")
+    assert {name: record.instances for name, record in plain.items()} == {n: r.instances for n, r in opened.items()}
+    assert all({tag for tag, _ in record.tags} == set(NAMES[:12]) for record in opened.values())
+    assert labeler("label", scenes, "-o", tmp_path / "gated", *options, "--gate-below", 0.5).returncode == 0
+    for name, record in records(tmp_path / "gated").items():
+        scores = dict(record.tags)
+        assert scores == dict(opened[name].tags)
+        asked = {instance.class_id for instance in record.instances}
+        assert all(scores[NAMES[class_id]] >= 0.5 for class_id in asked)
+        sure = {i.class_id for i in plain[name].instances if scores[NAMES[i.class_id]] >= 0.5}
+        assert asked == sure
+
+
+def test_an_ontology_is_proposed_and_labels_as_it_is(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    path = tmp_path / "proposed.toml"
+    done = labeler("tag", scenes, "-o", path, *TAG)
+    assert done.returncode == 0, done.stderr
+    counts = Counter(tag for record in records(tmp_path / "proposed.tags").values() for tag, _ in record.tags)
+    proposed = read_ontology(path)
+    assert set(proposed.class_names) == set(counts)
+    assert [counts[name] for name in proposed.class_names] == sorted(counts.values(), reverse=True)
+    assert f"in {counts[proposed.class_names[0]]} of 6 images" in path.read_text()
+    again = labeler("tag", scenes, "-o", path, *TAG)
+    assert "6 of 6 images are labeled already" in again.stdout
+    assert tomllib.loads(path.read_text())["class"][0]["name"] == proposed.class_names[0]
+    labeled = labeler("label", scenes, "-o", tmp_path / "out", "--model", "demo", "--ontology", path, "--device", "cpu")
+    assert labeled.returncode == 0, labeled.stderr
+
+
+def test_a_sample_stays_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    done = labeler("tag", scenes, "-o", tmp_path / "few.toml", *TAG, "--sample", 3)
+    assert done.returncode == 0, done.stderr
+    assert "3 images tagged" in done.stdout
+    ids = [f"{n:04d}.jpg" for n in range(1000)]
+    sample = chosen(ids, 100)
+    assert list(sample) == sorted(sample)
+    grown = chosen([*ids, *(f"{n:04d}.png" for n in range(100))], 100)
+    assert len(set(sample) & set(grown)) > 80
+    assert chosen(ids, 2000) == ids
+
+
+def test_images_without_a_tag_stay_in(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 64), "grey").save(scenes / "nothing.png")
+    done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO)
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "out")["nothing.png"].tags == ()
+    (label,) = (tmp_path / "out" / "labels").rglob("nothing.txt")
+    assert label.read_text() == ""
+
+
+@pytest.mark.slow
+def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    assert labeler("label", scenes, "-o", tmp_path / "local", *AUTO).returncode == 0
+    on_ray = labeler("label", scenes, "-o", tmp_path / "ray", *AUTO, "--engine", "ray", "--workers", 2)
+    assert on_ray.returncode == 0, on_ray.stderr
+    assert files(tmp_path / "ray") == files(tmp_path / "local")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("label", "{in}", "-o", "{out}", "--model", "demo"), 2, "or --tagger auto"),
+        (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "oracle"), 2, "invalid choice: 'oracle'"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "none.txt"), 2, "no such vocabulary or file"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "{empty}"), 2, "no word in it"),
+        (
+            ("label", "{in}", "-o", "{out}", "--model", "demo", "--tag-score", "0.5", "--classes", "x"),
+            2,
+            "is for a tagger",
+        ),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "2"), 2, "--tag-score must be from 0 to 1"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "1"), 2, "no image has a tag to make a class of"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--max-classes", "0"), 2, "max_classes must be 1 or more"),
+        (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "ram"), 2, "needs --tagger-model"),
+        (("tag", "{in}", "-o", "{out}", *TAG), 2, "ends in .toml"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag found in 6 images"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--sample", "0"), 2, "--sample must be 1 or more"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--synonyms", "none.toml"), 2, "none.toml"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(
+    arguments: tuple[str, ...], code: int, said: str, scenes: Path, tmp_path: Path, labeler: Run
+) -> None:
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    places = {"in": scenes, "out": tmp_path / "out", "empty": tmp_path / "empty.txt"}
+    done = labeler(*(str(argument).format(**places) for argument in arguments))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_repeats_in_a_vocabulary_are_one_line(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("red circle\nblue square\n" + "Red circle\n" * 10_000)
+    done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO, "--vocabulary", path, "--tag-score", "0.05")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "10000 words are given again" in done.stderr
+
+
+def test_tags_longer_than_the_detector_reads_are_tags_alone(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    """A vocabulary tagger may know longer phrases than the detector."""
+    path = tmp_path / "words.txt"
+    path.write_text("red circle\n" + "red " * 300 + "circle\n")
+    done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO, "--vocabulary", path)
+    assert done.returncode == 2
+    assert "takes 301 tokens" in done.stderr
