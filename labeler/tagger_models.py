@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labeler.demo.scenes import PAIRS, class_name
 from labeler.errors import UsageError
@@ -16,14 +23,17 @@ from labeler.models import (
     limit_threads,
     load_checkpoint,
     load_detector,
+    model_identity,
     resolved_device,
 )
+from labeler.storage import read_bytes, write_bytes
 from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
 from ontologies import ClassSpec, Ontology, OntologyError
 from ontologies.vocabularies import read_vocabulary
 
 if TYPE_CHECKING:
     from labeler.detectors import Detector
+    from labeler.storage import AnyPath
     from ontologies.taggers import Tagger
 
 TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
@@ -94,7 +104,11 @@ def vocabulary_for(tagging: TaggingConfig, model: ModelConfig, source: str | Non
 
 
 def load_prompter(
-    tagging: TaggingConfig | None, ontology: Ontology | None, config: ModelConfig, detector: Detector | None
+    tagging: TaggingConfig | None,
+    ontology: Ontology | None,
+    config: ModelConfig,
+    detector: Detector | None,
+    cache: AnyPath | None = None,
 ) -> Prompter:
     """What decides the prompts of an image.
 
@@ -102,6 +116,7 @@ def load_prompter(
         tagging: None asks every image for ``ontology``.
         ontology: the classes; None lets every image propose its own.
         detector: what will be asked; None asks for anything.
+        cache: a folder for what is computed once a vocabulary.
 
     Raises:
         ModelError: the tagger cannot be loaded.
@@ -113,8 +128,9 @@ def load_prompter(
         return FixedPrompts(ontology)
     if ontology is not None:
         prompts = tuple(prompt for spec in ontology.classes for prompt in spec.prompts)
-        tagger = load_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector)
-        return GatedPrompts(tagger, ontology, tagging.gate_below or 0.0)
+        tagger = load_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector, cache)
+        forwards = detector.forwards if detector else lambda prompts: 1
+        return GatedPrompts(tagger, ontology, tagging.gate_below or 0.0, forwards)
 
     def fits(tag: str) -> bool:
         try:
@@ -123,10 +139,12 @@ def load_prompter(
         except (UsageError, OntologyError):
             return False
 
-    return TagPrompts(load_tagger(tagging, config, detector), lru_cache(maxsize=100_000)(fits))
+    return TagPrompts(load_tagger(tagging, config, detector, cache), lru_cache(maxsize=100_000)(fits))
 
 
-def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector | None) -> Tagger:
+def load_tagger(
+    tagging: TaggingConfig, config: ModelConfig, detector: Detector | None, cache: AnyPath | None = None
+) -> Tagger:
     """The tagger that ``tagging`` names; on a CPU it takes images one by one, so that its bits never change."""
     from labeler.labelers import SingleImageTagger
 
@@ -139,7 +157,7 @@ def load_tagger(tagging: TaggingConfig, config: ModelConfig, detector: Detector 
         score = DETECTOR_SCORE if tagging.tag_score is None else tagging.tag_score
         tagger: Tagger = DetectorTagger(detector, tagging.vocabulary, score)
     elif kind == "vocabulary":
-        tagger = _vocabulary_tagger(tagging, config)
+        tagger = _vocabulary_tagger(tagging, config, cache)
     elif kind == "vlm":
         tagger = _language_tagger(tagging, config)
     else:
@@ -168,12 +186,32 @@ def _language_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
     return LanguageTagger(model, processor, batch_size=runtime.batch_size)
 
 
-def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
-    from ontologies.taggers.vocabulary import VocabularyTagger
+def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPath | None) -> Tagger:
+    from ontologies.taggers.vocabulary import TEMPLATE, VocabularyTagger, embed_texts
 
     source = tagging.source(config) or VOCABULARY_MODEL
     model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModel", CONTRASTIVE, config)
     score = VOCABULARY_SCORE if tagging.tag_score is None else tagging.tag_score
+
+    def embed() -> NDArray[np.float32]:
+        with ThreadPoolExecutor(1, initializer=limit_threads) as alone:  # the same bits on any number of cores
+            return alone.submit(embed_texts, model, processor, tagging.vocabulary).result()
+
+    of_what = "\n".join((model_identity(source), TEMPLATE, *tagging.vocabulary))
+    name = f"{hashlib.sha256(of_what.encode()).hexdigest()[:32]}.npy"
+    embeddings = _kept(cache / name, embed) if cache else embed()
     return VocabularyTagger(
-        model, processor, tagging.vocabulary, threshold=score, tiles=tagging.tag_tiles, batch_size=runtime.batch_size
+        model, processor, tagging.vocabulary, embeddings, score, tagging.tag_tiles, runtime.batch_size
     )
+
+
+def _kept(path: AnyPath, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The array in a file; computed and put there first if it is missing or damaged."""
+    try:
+        found: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(path)))
+        return found
+    except (FileNotFoundError, ValueError, EOFError):
+        buffer = io.BytesIO()
+        np.save(buffer, computed := compute())
+        write_bytes(path, buffer.getvalue())
+        return computed

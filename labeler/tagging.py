@@ -28,12 +28,15 @@ class ImagePrompts:
         class_ids: what the classes of ``ontology`` are numbered in the record.
         tags: as the tagger gave them.
         note: one line on what went wrong with the tags; empty if nothing did.
+        forwards, spared: of the detector, that the image takes, and that a gate spares it.
     """
 
     ontology: Ontology | None
     class_ids: tuple[int, ...]
     tags: Tags = field(default_factory=list)
     note: str = ""
+    forwards: int = 0
+    spared: int = 0
 
 
 class Prompter(Protocol):
@@ -81,11 +84,13 @@ class GatedPrompts:
 
     Attributes:
         tagger: scores the prompts of ``ontology``; those it leaves out score 0.
+        forwards: how many of the detector some prompts take.
     """
 
     tagger: Tagger
     ontology: Ontology
     below: float
+    forwards: Callable[[tuple[str, ...]], int]
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [self._prompts(tags, note) for tags, note in tag_each(self.tagger, images)]
@@ -98,7 +103,11 @@ class GatedPrompts:
             if note or max(scores.get(prompt.casefold(), 0.0) for prompt in spec.prompts) >= self.below
         ]
         ontology = Ontology(tuple(self.ontology.classes[i] for i in kept), self.ontology.distractors) if kept else None
-        return ImagePrompts(ontology, tuple(kept), tags, note)
+        forwards = self._forwards(ontology)
+        return ImagePrompts(ontology, tuple(kept), tags, note, forwards, self._forwards(self.ontology) - forwards)
+
+    def _forwards(self, ontology: Ontology | None) -> int:
+        return self.forwards(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0
 
 
 def tag_each(tagger: Tagger, images: Sequence[Image]) -> list[tuple[Tags, str]]:

@@ -101,6 +101,11 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
             f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
             highlight=False,
         )
+    if summary.labeled.spared:
+        whole = summary.labeled.forwards + summary.labeled.spared
+        console.print(f"the gate spared {summary.labeled.spared} of {whole} forwards of the detector", highlight=False)
+    if summary.labeled.untagged:
+        console.print(f"the tagger failed on {summary.labeled.untagged} images; see their records", highlight=False)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
     if timed:

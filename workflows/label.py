@@ -202,7 +202,7 @@ def _label(
     progress: Progress,
     seconds: dict[str, float],
 ) -> ShardReport:
-    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only)
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
     done = ShardReport()
     try:
         with ExitStack() as stack:

@@ -41,6 +41,7 @@ class ShardReport:
         seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
         splits: batches that failed and were halved.
         untagged: images that the tagger failed on.
+        forwards, spared: of the detector, where a gate stands before it: taken, and not taken for its sake.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images of each worker, where an engine has several.
     """
@@ -50,6 +51,8 @@ class ShardReport:
     failures: list[tuple[str, str]] = field(default_factory=list)
     splits: int = 0
     untagged: int = 0
+    forwards: int = 0
+    spared: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -60,6 +63,8 @@ class ShardReport:
         self.failures += other.failures
         self.splits += other.splits
         self.untagged += other.untagged
+        self.forwards += other.forwards
+        self.spared += other.spared
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
@@ -203,7 +208,10 @@ def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> 
     tagged = time.perf_counter()
     report.seconds["tag"] += tagged - started
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
-    report.untagged += sum(bool(image.prompts.note) for image in images)
+    for asked in prompts:
+        report.untagged += bool(asked.note)
+        report.forwards += asked.forwards
+        report.spared += asked.spared
     yield from (image.record(()) for image in images if image.prompts.ontology is None)
     if stages.labeler:
         yield from _label_images([image for image in images if image.prompts.ontology], stages.labeler, report)

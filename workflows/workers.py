@@ -32,6 +32,7 @@ class WorkerConfig:
         model: what ``load`` is not given for.
         load: makes the labeler, in the worker; the default loads the models of ``model``.
         tags_only: tag, and look for nothing.
+        cache: a folder for what is computed once a run.
     """
 
     root: AnyPath
@@ -40,14 +41,15 @@ class WorkerConfig:
     load: Callable[[], Labeler] | None = None
     tagging: TaggingConfig | None = None
     tags_only: bool = False
+    cache: AnyPath | None = None
 
     def load_stages(self) -> Stages:
         if self.tags_only and self.tagging:
-            return Stages(TagPrompts(load_tagger(self.tagging, self.model, None), lambda tag: False), None)
+            return Stages(TagPrompts(load_tagger(self.tagging, self.model, None, self.cache), lambda tag: False), None)
         if self.load:
-            return Stages(load_prompter(self.tagging, self.ontology, self.model, None), self.load())
+            return Stages(load_prompter(self.tagging, self.ontology, self.model, None, self.cache), self.load())
         labeler = load_labeler(self.model)
-        prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector)
+        prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector, self.cache)
         return Stages(prompter, for_batches(labeler, self.model))
 
 

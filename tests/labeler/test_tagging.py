@@ -71,13 +71,15 @@ def test_only_the_best_tags_are_kept() -> None:
     ],
 )
 def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]) -> None:
-    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, below=0.3).prompts_for(images(1))
+    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, 0.3, forwards=len).prompts_for(images(1))
     assert found.class_ids == kept
     assert found.tags == tags
     if kept:
         assert found.ontology == Ontology(tuple(PETS.classes[i] for i in kept), PETS.distractors)
     else:
         assert found.ontology is None
+    asked = len(found.ontology.prompts) if found.ontology else 0
+    assert (found.forwards, found.spared) == (asked, len(PETS.prompts) - asked)
 
 
 def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
@@ -88,7 +90,7 @@ def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
         ([], "tagging failed: RuntimeError: no luck at all"),
         *[([("dog", 1.0)], "")] * 3,
     ]
-    gated = GatedPrompts(tagger, PETS, below=0.5).prompts_for(images(FAILS, 1))
+    gated = GatedPrompts(tagger, PETS, 0.5, forwards=len).prompts_for(images(FAILS, 1))
     assert gated[0].ontology == PETS  # nothing is ruled out by a tagger that said nothing
     assert gated[0].class_ids == (0, 1, 2)
     assert gated[1].class_ids == (0,)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import string
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_models import make_image, write_checkpoint
+from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 
 from labeler.models import ModelConfig, load_detector
 from ontologies import OntologyError
@@ -17,61 +17,6 @@ from ontologies.taggers.detector import DetectorTagger
 from ontologies.taggers.vocabulary import NEUTRAL, TEMPLATE, VocabularyTagger, embed_texts
 
 WORDS = ("cat", "dog", "red car", "tree", "box", "boat")
-SIDE = 32
-KINDS = ("siglip", "siglip2", "clip")
-
-
-def _tokenizer(length: int, ends: bool) -> Any:
-    """Character by character, with an end of text that CLIP looks for."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"<pad>": 0, "<end>": 1, "<unk>": 2}
-    for character in string.ascii_letters + string.digits + " .,-":
-        vocabulary[character] = len(vocabulary)
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    if ends:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="<unk>", model_max_length=length
-    )
-
-
-def _vision(**more: Any) -> dict[str, Any]:
-    return {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, **more}
-
-
-def tiny(kind: str) -> tuple[Any, Any]:
-    """(model, processor) with random weights, the same every time."""
-    import transformers as t
-
-    text = {**_vision(), "vocab_size": 80, "max_position_embeddings": 48}
-    image = {"size": {"height": SIDE, "width": SIDE}}
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        if kind == "siglip":
-            config = t.SiglipConfig(text_config=text, vision_config=_vision(image_size=SIDE, patch_size=8))
-            model: Any = t.SiglipModel(config)
-            image_processor: Any = t.SiglipImageProcessor(**image)
-        elif kind == "siglip2":
-            vision = _vision(num_patches=16, patch_size=8)
-            model = t.Siglip2Model(t.Siglip2Config(text_config=text, vision_config=vision))
-            image_processor = t.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
-        else:
-            config = t.CLIPConfig(
-                text_config={**text, "eos_token_id": 1, "bos_token_id": 2, "pad_token_id": 0},
-                vision_config=_vision(image_size=SIDE, patch_size=8),
-                projection_dim=24,
-            )
-            model = t.CLIPModel(config)
-            image_processor = t.CLIPImageProcessor(
-                size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
-            )
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval(), SimpleNamespace(image_processor=image_processor, tokenizer=_tokenizer(48, kind == "clip"))
 
 
 IMAGES = [make_image(40, 60, 0), make_image(64, 64, 1), make_image(31, 90, 2)]
@@ -85,9 +30,9 @@ def plain_logits(model: Any, processor: Any, image: Any, texts: list[str]) -> to
         return model(**inputs, **tokens).logits_per_image[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
 def test_scores_are_those_of_a_plain_forward(kind: str) -> None:
-    model, processor = tiny(kind)
+    model, processor = tiny_contrastive(kind)
     scores = VocabularyTagger(model, processor, WORDS).scores(IMAGES)
     assert scores.shape == (3, len(WORDS))
     assert scores.dtype == np.float32
@@ -101,18 +46,18 @@ def test_scores_are_those_of_a_plain_forward(kind: str) -> None:
     assert np.ptp(scores) > 0.01  # they tell words and images apart
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
 def test_neither_company_nor_other_words_matter(kind: str) -> None:
-    model, processor = tiny(kind)
+    model, processor = tiny_contrastive(kind)
     together = VocabularyTagger(model, processor, WORDS, batch_size=3).scores(IMAGES)
     for index, image in enumerate(IMAGES):
         alone = VocabularyTagger(model, processor, WORDS[2:4], batch_size=1).scores([image])[0]
         assert alone == pytest.approx(together[index, 2:4], abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
 def test_tags_are_the_words_above_the_threshold_best_first(kind: str) -> None:
-    model, processor = tiny(kind)
+    model, processor = tiny_contrastive(kind)
     scores = VocabularyTagger(model, processor, WORDS).scores(IMAGES)
     threshold = float(np.median(scores))
     tagged = VocabularyTagger(model, processor, WORDS, threshold=threshold).tag(IMAGES)
@@ -123,7 +68,7 @@ def test_tags_are_the_words_above_the_threshold_best_first(kind: str) -> None:
 
 
 def test_tiles_take_the_best_of_all_views() -> None:
-    model, processor = tiny("siglip")
+    model, processor = tiny_contrastive("siglip")
     image = IMAGES[0]
     tiled = VocabularyTagger(model, processor, WORDS, tiles=2).scores([image, IMAGES[1]])
     plain = VocabularyTagger(model, processor, WORDS)
@@ -136,7 +81,7 @@ def test_tiles_take_the_best_of_all_views() -> None:
 
 
 def test_given_embeddings_are_used() -> None:
-    model, processor = tiny("siglip")
+    model, processor = tiny_contrastive("siglip")
     embeddings = embed_texts(model, processor, WORDS)
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(WORDS)), abs=1e-5)
     turned = VocabularyTagger(model, processor, WORDS, embeddings[::-1].copy()).scores(IMAGES)
@@ -144,16 +89,16 @@ def test_given_embeddings_are_used() -> None:
 
 
 def test_many_words_are_embedded_in_parts() -> None:
-    model, processor = tiny("clip")
+    model, processor = tiny_contrastive("clip")
     words = [f"{first}{second}" for first in string.ascii_lowercase for second in string.ascii_lowercase][:150]
     whole = embed_texts(model, processor, words)
     assert whole.shape == (150, 24)
     assert whole[100] == pytest.approx(embed_texts(model, processor, words[100:101])[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", IMAGE_KINDS)
 def test_bad_vocabularies_are_one_line(kind: str) -> None:
-    model, processor = tiny(kind)
+    model, processor = tiny_contrastive(kind)
     with pytest.raises(OntologyError, match="vocabulary is empty"):
         VocabularyTagger(model, processor, ())
     with pytest.raises(OntologyError, match=r"aaa.*more tokens than the tagger reads \(48\)"):

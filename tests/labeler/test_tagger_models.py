@@ -1,0 +1,118 @@
+"""Taggers from checkpoints on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import make_image
+from tiny_taggers import IMAGE_KINDS, tiny_contrastive
+from transformers import AutoProcessor
+
+from labeler.errors import ModelError, UsageError
+from labeler.models import ModelConfig
+from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger, ram_kind, vocabulary_for
+from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
+from ontologies import Ontology, OntologyError
+from ontologies.taggers.vocabulary import VocabularyTagger
+
+WORDS = ("cat", "dog", "red car", "tree")
+IMAGES = [make_image(40, 60, 0), make_image(64, 64, 1)]
+MODEL = ModelConfig("some/detector", "some/segmenter", device="cpu")
+
+
+@pytest.fixture(params=IMAGE_KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    model, processor = tiny_contrastive(request.param)
+    model.save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_checkpoint_tags_as_the_model_it_was_saved_from(checkpoint: Path, request: pytest.FixtureRequest) -> None:
+    model, _ = tiny_contrastive(request.node.callspec.params["checkpoint"])
+    processor = AutoProcessor.from_pretrained(checkpoint)  # SigLIP 2 has a tokenizer of its own, whatever was saved
+    tagging = TaggingConfig("vocabulary", str(checkpoint), WORDS, tag_score=0.0)
+    expected = VocabularyTagger(model, processor, WORDS, threshold=0.0).tag(IMAGES)
+    found = load_tagger(tagging, MODEL, None).tag(IMAGES)
+    assert [dict(tags) for tags in found] == [pytest.approx(dict(tags), abs=1e-4) for tags in expected]
+
+
+def test_texts_are_embedded_once(checkpoint: Path, tmp_path: Path) -> None:
+    tagging = TaggingConfig("vocabulary", str(checkpoint), WORDS, tag_score=0.0)
+    first = load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES)
+    (path,) = (tmp_path / "cache").iterdir()
+    kept = path.read_bytes()
+    embeddings = np.load(path)
+    np.save(path, embeddings[::-1].copy())
+    turned = load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES)
+    for tags, other in zip(first, turned, strict=True):  # what is there is taken
+        assert dict(other) == {word: dict(tags)[WORDS[-1 - n]] for n, word in enumerate(WORDS)}
+    path.write_bytes(kept[:50])
+    assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
+    assert path.read_bytes() == kept
+    load_tagger(TaggingConfig("vocabulary", str(checkpoint), WORDS[:2]), MODEL, None, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_which_prompts_there_are(checkpoint: Path) -> None:
+    pets = Ontology.from_text("cat, puppy=dog")
+    tagging = TaggingConfig("vocabulary", str(checkpoint), WORDS)
+    assert isinstance(load_prompter(None, pets, MODEL, None), FixedPrompts)
+    assert isinstance(load_prompter(tagging, None, MODEL, None), TagPrompts)
+    gated = load_prompter(tagging, pets, MODEL, None)
+    assert isinstance(gated, GatedPrompts)
+    assert {tag for tag, _ in gated.prompts_for(IMAGES[:1])[0].tags} == {"cat", "puppy"}
+    with pytest.raises(UsageError, match="say what to look for"):
+        load_prompter(None, None, MODEL, None)
+
+
+def test_what_a_tagger_chooses_from() -> None:
+    demo = ModelConfig("embedded:detector", "embedded:segmenter")
+    assert len(vocabulary_for(TaggingConfig(), MODEL, None)) == 1203
+    assert len(vocabulary_for(TaggingConfig("detector"), MODEL, None)) == 80
+    assert "red circle" in vocabulary_for(TaggingConfig(), demo, None)
+    assert len(vocabulary_for(TaggingConfig(), demo, "objects365")) == 365
+    assert vocabulary_for(TaggingConfig("vlm"), MODEL, None) == ()
+    with pytest.raises(UsageError, match="words of its own"):
+        vocabulary_for(TaggingConfig("ram"), MODEL, "coco")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("ram_plus_swin_large_14m.pth", "ram_plus"),
+        ("ram_swin_large_14m.pth", "ram"),
+        ("tag2text_swin_14m.pth", "tag2text"),
+    ],
+)
+def test_the_authors_names_tell_the_kind(name: str, kind: str) -> None:
+    assert ram_kind(f"/models/plus/{name}") == kind
+
+
+@pytest.mark.parametrize(
+    ("tagging", "error", "said"),
+    [
+        (
+            TaggingConfig("vocabulary", "none/such", WORDS),
+            ModelError,
+            "tagger-model 'none/such' is not on this machine",
+        ),
+        (TaggingConfig("vocabulary", "./nowhere", WORDS), ModelError, "no such folder"),
+        (TaggingConfig("ram"), UsageError, "needs --tagger-model FILE"),
+        (TaggingConfig("ram", "/nowhere/ram.pth"), OntologyError, "/nowhere/ram.pth: no such file"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(tagging: TaggingConfig, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as raised:
+        load_tagger(tagging, MODEL, None)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
+    from tiny_models import write_checkpoint
+
+    write_checkpoint("sam", tmp_path)
+    with pytest.raises(ModelError, match="is of type 'sam'; known types: siglip, siglip2, clip"):
+        load_tagger(TaggingConfig("vocabulary", str(tmp_path), WORDS), MODEL, None)
