@@ -145,6 +145,10 @@ class SingleImageTagger:
     def tag(self, images: Sequence[Image]) -> list[Tags]:
         return list(self._pool.map(lambda image: self._tagger.tag([image])[0], images))
 
+    @property
+    def unparsed(self) -> int:
+        return getattr(self._tagger, "unparsed", 0)
+
 
 @dataclass(frozen=True)
 class DeviceCheckedLabeler:

@@ -44,6 +44,11 @@ class Prompter(Protocol):
         """What to ask of each image; uint8 ``(H, W, 3)``, RGB, of any sizes."""
         ...
 
+    @property
+    def unparsed(self) -> int:
+        """Answers of a language model so far that no tag could be read from."""
+        ...
+
 
 @dataclass(frozen=True)
 class FixedPrompts:
@@ -53,6 +58,10 @@ class FixedPrompts:
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [ImagePrompts(self.ontology, tuple(range(len(self.ontology.classes))))] * len(images)
+
+    @property
+    def unparsed(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,10 @@ class TagPrompts:
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [self._prompts(tags[:TAGS_A_IMAGE], note) for tags, note in tag_each(self.tagger, images)]
+
+    @property
+    def unparsed(self) -> int:
+        return getattr(self.tagger, "unparsed", 0)
 
     def _prompts(self, tags: Tags, note: str) -> ImagePrompts:
         tags = [(" ".join(tag.split()), score) for tag, score in tags if tag.strip()]
@@ -94,6 +107,10 @@ class GatedPrompts:
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [self._prompts(tags, note) for tags, note in tag_each(self.tagger, images)]
+
+    @property
+    def unparsed(self) -> int:
+        return getattr(self.tagger, "unparsed", 0)
 
     def _prompts(self, tags: Tags, note: str) -> ImagePrompts:
         scores = {tag.casefold(): score for tag, score in tags}

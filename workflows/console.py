@@ -104,8 +104,7 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
     if summary.labeled.spared:
         whole = summary.labeled.forwards + summary.labeled.spared
         console.print(f"the gate spared {summary.labeled.spared} of {whole} forwards of the detector", highlight=False)
-    if summary.labeled.untagged:
-        console.print(f"the tagger failed on {summary.labeled.untagged} images; see their records", highlight=False)
+    _print_tagging(console, summary.labeled)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
     if timed:
@@ -126,10 +125,18 @@ def print_tag_summary(console: Console, summary: TagSummary, path: Path) -> None
         console.print(f"… and {more} more classes, in the file", highlight=False)
     console.print(f"{summary.images} images tagged, {summary.without_tags} of them without a tag", highlight=False)
     _print_names(console, "could not be tagged", [f"{image_id}: {error}" for image_id, error in summary.failures])
+    _print_tagging(console, summary.tagged)
     if summary.tagged.images:
         rate = summary.tagged.images / max(summary.seconds["label"], 1e-9)
         console.print(f"{summary.tagged.images} images tagged now, {rate:.1f} a second", highlight=False)
     console.print(f"proposed: {path}; edit it, then: labeler label IMAGES -o OUT --ontology {path}", highlight=False)
+
+
+def _print_tagging(console: Console, report: ShardReport) -> None:
+    if report.untagged:
+        console.print(f"the tagger failed on {report.untagged} images; see their records", highlight=False)
+    if report.unparsed:
+        console.print(f"{report.unparsed} answers of the tagger held no tag", highlight=False)
 
 
 def _print_names(console: Console, what: str, names: list[str]) -> None:

@@ -41,6 +41,7 @@ class ShardReport:
         seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
         splits: batches that failed and were halved.
         untagged: images that the tagger failed on.
+        unparsed: answers of a language model that no tag could be read from.
         forwards, spared: of the detector, where a gate stands before it: taken, and not taken for its sake.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images of each worker, where an engine has several.
@@ -51,6 +52,7 @@ class ShardReport:
     failures: list[tuple[str, str]] = field(default_factory=list)
     splits: int = 0
     untagged: int = 0
+    unparsed: int = 0
     forwards: int = 0
     spared: int = 0
     first_image: float = math.inf
@@ -63,6 +65,7 @@ class ShardReport:
         self.failures += other.failures
         self.splits += other.splits
         self.untagged += other.untagged
+        self.unparsed += other.unparsed
         self.forwards += other.forwards
         self.spared += other.spared
         self.first_image = min(self.first_image, other.first_image)
@@ -204,7 +207,9 @@ def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> 
             yield ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error)
     readable = [(item.image_id, item.image) for item in decoded if item.image is not None]
     started = time.perf_counter()
+    unparsed = stages.prompter.unparsed
     prompts = stages.prompter.prompts_for([image.pixels for _, image in readable])
+    report.unparsed += stages.prompter.unparsed - unparsed
     tagged = time.perf_counter()
     report.seconds["tag"] += tagged - started
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
