@@ -33,6 +33,7 @@ from transformers import (
     Sam2Processor,
     Sam2VisionConfig,
     SwinConfig,
+    logging,
 )
 
 from labeler.demo.tiny_detector import demo_tokenizer
@@ -70,6 +71,7 @@ HIERAS = {
 
 def write_models(size: str, folder: Path) -> None:
     torch.manual_seed(0)
+    logging.disable_progress_bar()
     tokenizer = demo_tokenizer()
     swin = SwinConfig(out_indices=[2, 3, 4], **SWINS[size])
     text = BertConfig(vocab_size=len(tokenizer))

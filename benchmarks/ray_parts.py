@@ -78,23 +78,25 @@ def _itself(labeler: NoModel) -> NoModel:
 
 
 class Reports:
-    """Progress that keeps when each report came and of whom."""
+    """Progress that keeps of each report when it came, of whom, how many images, and when their first was labeled."""
 
     def __init__(self) -> None:
-        self.came: list[tuple[float, str, int]] = []
+        self.came: list[tuple[float, str, int, float]] = []
 
     def begin(self, images: int, already_labeled: int) -> None: ...
     def advance(self, report: ShardReport) -> None:
-        self.came.append((time.monotonic(), next(iter(report.workers), ""), report.images))
+        self.came.append((time.time(), next(iter(report.workers), ""), report.images, report.first_image))
 
     def say(self, message: str) -> None: ...
 
-    def rate(self) -> float:
-        """Images a second of all workers, each counted from its first report to its last."""
-        reports: dict[str, list[tuple[float, int]]] = {}
-        for at, worker, images in self.came:
-            reports.setdefault(worker, []).append((at, images))
-        return sum(sum(n for _, n in own[1:]) / (own[-1][0] - own[0][0]) for own in reports.values() if len(own) > 1)
+    def rate(self, batch_size: int) -> float:
+        """Images a second of all workers, each counted from the end of its first batch to its last report."""
+        ends, starts, images = dict[str, float](), dict[str, float](), Counter[str]()
+        for at, worker, count, first in self.came:
+            ends[worker] = max(at, ends.get(worker, at))
+            starts[worker] = min(first, starts.get(worker, first))
+            images[worker] += count
+        return sum((images[worker] - batch_size) / (ends[worker] - starts[worker]) for worker in ends)
 
 
 @dataclass

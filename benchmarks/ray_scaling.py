@@ -3,8 +3,8 @@
     python benchmarks/ray_scaling.py [--workers 1 2 4 8 16 32] [--image-seconds 0.1] [--shards 10]
 
 The labeler sleeps for as long as a GPU would take; 128 images a shard, so many shards a worker. Efficiency is what the
-workers do from their first report to their last, against a labeler that never waits. At last a labeler that is free
-gets shards of one image, which shows how many shards a second Ray gives out at most.
+workers do from their first image to their last report, against a labeler that never waits. At last a labeler that is
+free gets shards of one image, which shows how many shards a second Ray gives out at most.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def main() -> None:
             reports = Reports()
             engine = EngineConfig("ray", workers=workers, gpus_per_worker=1, cpus_per_worker=1)
             output = Path(scratch, f"out{workers}")
-            summary = label(job(images, output, NoModel(args.image_seconds), engine, SHARD), reports)
-            rate = reports.rate()
+            sleeping = job(images, output, NoModel(args.image_seconds), engine, SHARD)
+            summary = label(sleeping, reports)
+            rate = reports.rate(sleeping.model.batch_size)
             efficiency = rate * args.image_seconds / workers
             print(f"{workers:7}   {rate:8.1f}   {efficiency:10.3f}   {summary.first_image:19.1f}", flush=True)
         for workers in {1, max(args.workers)}:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from object_store import Bucket, Proxy, web_server
@@ -38,7 +39,7 @@ def make_run(root: Any, output: Any, ids: tuple[str, ...] = IDS) -> RunFolder:
     run = RunFolder(output)
     with run.locked():
         run.begin({"version": 1, "labeling": {}}, restart=False)
-        run.plan(ids, [""] * len(ids), shard_size=4)
+        run.plan(pa.array(ids), pa.array([""] * len(ids)), shard_size=4)
     for shard in run.shards():
         records = [ImageRecord(i, 60, 40, "d", instances=(instance(0, 0.8, 0),)) for i in shard.image_ids]
         write_records(shard.records_path, records)
