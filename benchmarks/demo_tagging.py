@@ -3,8 +3,8 @@
     python benchmarks/demo_tagging.py [--scenes 300] [--gate-below 0.3]
 
 The tagger is the detector swept over the demo's 64 words, the one that needs no further weights. AP is COCO's for
-masks, by class name, over all candidates; precision and recall are of what the quality gate accepts. Every class is asked of
-every image where classes are given.
+masks, by class name, over all candidates; precision and recall are of what the quality gate accepts. Every class is
+asked of every image where classes are given.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tiny_language import Speaker, florence, qwen
 from tiny_models import make_image
 from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 from transformers import AutoProcessor
@@ -15,6 +18,7 @@ from labeler.models import ModelConfig
 from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger, ram_kind, vocabulary_for
 from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
 from ontologies import Ontology, OntologyError
+from ontologies.taggers.language import LanguageTagger
 from ontologies.taggers.vocabulary import VocabularyTagger
 
 WORDS = ("cat", "dog", "red car", "tree")
@@ -54,6 +58,20 @@ def test_texts_are_embedded_once(checkpoint: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == kept
     load_tagger(TaggingConfig("vocabulary", str(checkpoint), WORDS[:2]), MODEL, None, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("build", [florence, lambda: qwen("Qwen2VL")], ids=["florence2", "qwen2_vl"])
+def test_a_language_model_loads_and_answers(build: Callable[[], Speaker], tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, processor = build()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    tagger = load_tagger(TaggingConfig("vlm", str(tmp_path)), MODEL, None)
+    expected = LanguageTagger(model, AutoProcessor.from_pretrained(tmp_path))
+    assert tagger.tag(IMAGES) == [expected.tag([image])[0] for image in IMAGES]
+    prompter = TagPrompts(tagger, lambda tag: True)
+    assert prompter.unparsed == expected.unparsed  # what random weights babble
 
 
 def test_which_prompts_there_are(checkpoint: Path) -> None:
