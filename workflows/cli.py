@@ -226,7 +226,7 @@ def _tag(options: dict[str, Any], console: Console) -> int:
         raise UsageError(f"-o {path}: the proposal is a TOML file; give it a name that ends in .toml")
     synonyms = read_synonyms(options["synonyms"]) if "synonyms" in options else {}
     job = job_from({"tagger": "auto", **options, "output": path.with_suffix(".tags"), "tags_only": True})
-    progress = ConsoleProgress(console)
+    progress = ConsoleProgress(console, "tagging", "tagged")
     try:
         summary = tag(job, path, synonyms, progress)
     finally:

@@ -31,8 +31,9 @@ VERDICTS = ("accept", "review", "reject")
 class ConsoleProgress:
     """A bar on a terminal, a plain line now and then elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, doing: str = "labeling", done: str = "labeled") -> None:
         self._console = console
+        self._doing, self._did = doing, done
         self._bar: Progress | None = None
         self._done = ShardReport()
         self._total = 0
@@ -40,15 +41,15 @@ class ConsoleProgress:
 
     def begin(self, images: int, already_labeled: int) -> None:
         if already_labeled:
-            self.say(f"{already_labeled} of {images} images are labeled already")
+            self.say(f"{already_labeled} of {images} images are {self._did} already")
         self._total = images - already_labeled
         if not self._total:
             return
-        self.say(f"labeling {self._total} image{'s' if self._total != 1 else ''}")
+        self.say(f"{self._doing} {self._total} image{'s' if self._total != 1 else ''}")
         self._said = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("labeling"),
+                TextColumn(self._doing),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[figures]}"),
@@ -57,7 +58,7 @@ class ConsoleProgress:
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("labeling", total=self._total, figures="")
+            self._task = self._bar.add_task(self._doing, total=self._total, figures="")
 
     def advance(self, report: ShardReport) -> None:
         self._done.add(report)
@@ -65,7 +66,8 @@ class ConsoleProgress:
         elapsed = max(time.time() - self._done.first_image, 1e-3)
         rate = self._done.images / elapsed
         figures = f"{rate:.1f} images/s{_of_workers(self._done, elapsed)}"
-        figures += f", {self._done.objects} candidates, {len(self._done.failures)} failed"
+        figures += f", {self._done.objects} candidates" if self._doing == "labeling" else ""
+        figures += f", {len(self._done.failures)} failed"
         if self._bar:
             self._bar.update(self._task, completed=self._done.images, figures=figures)
         elif now - self._said >= SECONDS_BETWEEN_LINES:

@@ -71,6 +71,9 @@ def ray_engine(
         device = "cuda" if pool.gpus and config.model.device == "auto" else config.model.device
         detector, segmenter = _absolute(config.model.detector), _absolute(config.model.segmenter)
         config = replace(config, model=replace(config.model, detector=detector, segmenter=segmenter, device=device))
+        if config.tagging and config.tagging.tagger_model:
+            tagger_model = _absolute(config.tagging.tagger_model)
+            config = replace(config, tagging=replace(config.tagging, tagger_model=tagger_model))
         say(f"starting {pool}")
         _say_if_taken(pool, say)
         with closing(_rounds(shards, config, pool, say)) as reports:
@@ -346,7 +349,7 @@ class _RayWorker:
 def _absolute(model: str) -> str:
     """Workers have working directories of their own."""
     path = os.path.expanduser(model)
-    return os.path.abspath(path) if os.path.isdir(path) else model
+    return os.path.abspath(path) if os.path.exists(path) else model
 
 
 def _one_line(error: BaseException) -> str:

@@ -58,10 +58,10 @@ def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Sub
     ontology = job_from(options).ontology
     named_apart = ("images", "output", "engine", "config", "classes", "ontology")
     flags = {name: value for name, value in options.items() if name not in named_apart}
-    for role in ("detector", "segmenter"):
-        model = str(flags.get(role, ""))
-        if model.startswith((".", "/", "~")) or os.path.isdir(model):
-            flags[role] = place(model)
+    for name in ("detector", "segmenter", "tagger_model", "vocabulary"):
+        location = str(flags.get(name, ""))
+        if location.startswith((".", "/", "~")) or os.path.exists(location):
+            flags[name] = place(location)
     images, output = place(str(options["images"])), place(str(options["output"]))
     return Submission(images, output, ontology, options.get("engine"), flags)
 

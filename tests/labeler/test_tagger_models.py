@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from tiny_language import Speaker, florence, qwen
-from tiny_models import make_image
+from tiny_models import make_image, write_checkpoint
 from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 from transformers import AutoProcessor
 
 from labeler.errors import ModelError, UsageError
-from labeler.models import ModelConfig
+from labeler.models import ModelConfig, load_detector
 from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger, ram_kind, vocabulary_for
 from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
 from ontologies import Ontology, OntologyError
@@ -86,6 +86,18 @@ def test_which_prompts_there_are(checkpoint: Path) -> None:
         load_prompter(None, None, MODEL, None)
 
 
+def test_a_tag_longer_than_the_detector_reads_is_a_tag_alone(checkpoint: Path, tmp_path: Path) -> None:
+    write_checkpoint("mm_grounding_dino", tmp_path / "detector")
+    detector = load_detector(ModelConfig(str(tmp_path / "detector"), "", device="cpu"))
+    words = ("cat", "z" * 26, "dog")  # the second takes more tokens than a caption has
+    tagging = TaggingConfig("vocabulary", str(checkpoint), words, tag_score=0.0)
+    (asked,) = load_prompter(tagging, None, MODEL, detector).prompts_for(IMAGES[:1])
+    assert {tag for tag, _ in asked.tags} == set(words)
+    assert asked.ontology is not None
+    assert set(asked.ontology.class_names) == {"cat", "dog"}
+    assert [asked.tags[index][0] for index in asked.class_ids] == list(asked.ontology.class_names)
+
+
 def test_what_a_tagger_chooses_from() -> None:
     demo = ModelConfig("embedded:detector", "embedded:segmenter")
     assert len(vocabulary_for(TaggingConfig(), MODEL, None)) == 1203
@@ -129,8 +141,6 @@ def test_what_cannot_be_loaded_is_said(tagging: TaggingConfig, error: type[Excep
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
-    from tiny_models import write_checkpoint
-
     write_checkpoint("sam", tmp_path)
     with pytest.raises(ModelError, match="is of type 'sam'; known types: siglip, siglip2, clip"):
         load_tagger(TaggingConfig("vocabulary", str(tmp_path), WORDS), MODEL, None)

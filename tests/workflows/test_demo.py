@@ -125,3 +125,16 @@ def test_demo_again_replaces_its_own(demo: tuple[Path, str], labeler: Run, tmp_p
         np.asarray(Image.open(tmp_path / "again" / "scenes" / "scene_0000.png")),
         np.asarray(Image.open(demo[0] / "scenes" / "scene_0000.png")),
     )
+
+
+def test_without_a_class_named(labeler: Run, tmp_path: Path) -> None:
+    done = labeler("demo", "--auto", "-o", tmp_path / "auto", "--scenes", 30)
+    assert done.returncode == 0, done.stderr
+    stated = re.search(r"AP50 (\d\.\d+)", done.stdout)
+    assert stated is not None
+    assert float(stated[1]) > 0.8
+    truth = COCO(tmp_path / "auto" / "truth.json")
+    names = {truth.cats[annotation["category_id"]]["name"] for annotation in truth.anns.values()}
+    content = json.loads((tmp_path / "auto" / "dataset" / "annotations" / "instances_train.json").read_text())
+    found = {category["name"] for category in content["categories"]}
+    assert names <= found  # nobody has named them

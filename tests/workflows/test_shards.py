@@ -13,8 +13,9 @@ from PIL import Image
 from labeler.errors import UsageError
 from labeler.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance, read_records
-from labeler.tagging import FixedPrompts
+from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
 from ontologies import ClassSpec, Ontology
+from ontologies.taggers import Tags
 from workflows.attempts import Attempts
 from workflows.run_folder import Shard
 from workflows.shards import ShardReport, Stages, label_shards, report_of
@@ -177,6 +178,32 @@ def test_a_suspect_shard_has_the_process_to_itself(tmp_path: Path) -> None:
     _, records = run(tmp_path, [ids[:4], ids[4:8], ids[8:]], Watching())
     assert noted == [{"000001.json"}] * 4
     assert [record.image_id for record in records] == list(ids)
+
+
+class WidthTagger:
+    """Tags by width; raises on images of width 31."""
+
+    def tag(self, images: Sequence[NDArray[np.uint8]]) -> list[Tags]:
+        if any(image.shape[1] == 31 for image in images):
+            raise RuntimeError("no such luck")
+        return [[("thing", 0.9), ("other", 0.5)] if image.shape[1] == 30 else [] for image in images]
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_an_image_that_the_tagger_fails_on(gated: bool, tmp_path: Path) -> None:
+    ids = write_images(tmp_path, [30, 31, 32])
+    (tmp_path / "records").mkdir()
+    shard = Shard(0, ids, tmp_path / "records" / "0.parquet")
+    prompter = GatedPrompts(WidthTagger(), ONTOLOGY, 0.1, len) if gated else TagPrompts(WidthTagger(), lambda tag: True)
+    (report,) = label_shards([shard], tmp_path, Stages(prompter, AreaLabeler()), 4)
+    tagged, failed, empty = read_records([shard.records_path])
+    assert (tagged.status, tagged.error, tagged.tags) == ("ok", "", (("thing", pytest.approx(0.9)), ("other", 0.5)))
+    assert len(tagged.instances) == 1
+    assert (failed.status, failed.error, failed.tags) == ("ok", "tagging failed: RuntimeError: no such luck", ())
+    assert len(failed.instances) == (1 if gated else 0)  # what is asked anyway is found anyway
+    assert (empty.status, empty.error, empty.instances) == ("ok", "", ())
+    assert (report.images, report.untagged, report.failures) == (3, 1, [])
+    assert (report.forwards, report.spared) == ((2, 1) if gated else (0, 0))
 
 
 def test_what_was_begun_is_finished_before_one_waits_for_more(tmp_path: Path) -> None:

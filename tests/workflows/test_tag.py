@@ -112,7 +112,7 @@ def test_an_ontology_is_proposed_and_labels_as_it_is(scenes: Path, tmp_path: Pat
     assert [counts[name] for name in proposed.class_names] == sorted(counts.values(), reverse=True)
     assert f"in {counts[proposed.class_names[0]]} of 6 images" in path.read_text()
     again = labeler("tag", scenes, "-o", path, *TAG)
-    assert "6 of 6 images are labeled already" in again.stdout
+    assert "6 of 6 images are tagged already" in again.stdout
     assert tomllib.loads(path.read_text())["class"][0]["name"] == proposed.class_names[0]
     labeled = labeler("label", scenes, "-o", tmp_path / "out", "--model", "demo", "--ontology", path, "--device", "cpu")
     assert labeled.returncode == 0, labeled.stderr
