@@ -257,7 +257,7 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
         "input": str(root),
         "labeling": {
             "ontology": job.ontology.prompt_digest if job.ontology else None,
-            "tags_only": job.tags_only,
+            "tags_only": job.tags_only or None,
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             "detector": model_identity(job.model.detector),
             "segmenter": model_identity(job.model.segmenter),
