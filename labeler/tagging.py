@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from labeler.errors import LabelerError
 from ontologies import ClassSpec, Ontology, OntologyError
+from ontologies.synonyms import spelling_of
 
 if TYPE_CHECKING:
     from labeler.detectors import Image
@@ -76,14 +77,13 @@ class TagPrompts:
     fits: Callable[[str], bool]
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
-        return [self._prompts(tags[:TAGS_A_IMAGE], note) for tags, note in tag_each(self.tagger, images)]
+        return [self._prompts(_cleaned(tags), note) for tags, note in tag_each(self.tagger, images)]
 
     @property
     def unparsed(self) -> int:
         return getattr(self.tagger, "unparsed", 0)
 
     def _prompts(self, tags: Tags, note: str) -> ImagePrompts:
-        tags = [(" ".join(tag.split()), score) for tag, score in tags if tag.strip()]
         asked = [index for index, (tag, _) in enumerate(tags) if self.fits(tag)]
         ontology = Ontology(tuple(ClassSpec(tags[index][0]) for index in asked)) if asked else None
         return ImagePrompts(ontology, tuple(asked), tags, note)
@@ -125,6 +125,15 @@ class GatedPrompts:
 
     def _forwards(self, ontology: Ontology | None) -> int:
         return self.forwards(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0
+
+
+def _cleaned(tags: Tags) -> Tags:
+    """As prompts may spell them, each once, the best ``TAGS_A_IMAGE``."""
+    kept: dict[str, tuple[str, float]] = {}
+    for tag, score in tags:
+        if spelling := spelling_of(tag):
+            kept.setdefault(spelling.casefold(), (spelling, score))
+    return list(kept.values())[:TAGS_A_IMAGE]
 
 
 def tag_each(tagger: Tagger, images: Sequence[Image]) -> list[tuple[Tags, str]]:

@@ -15,21 +15,21 @@ from ontologies import ClassSpec, Ontology
 
 
 def classes_of_tags(
-    records: Iterable[ImageRecord], before: Sequence[str], min_tag_count: int, max_classes: int | None
+    tagged: Iterable[Sequence[str]], before: Sequence[str], min_tag_count: int, max_classes: int | None
 ) -> Ontology | None:
     """The classes that tags make; None if there is no tag.
 
     Args:
-        records: in shard order.
+        tagged: the tags of each image, in shard order.
         before: the classes of the dataset so far, which keep their place as long as they are among the wanted.
         min_tag_count: images that a tag must be found in.
         max_classes: the most frequent ones are taken, the earlier one of two equals.
     """
     counts: Counter[str] = Counter()
     spelling: dict[str, str] = {}
-    for record in records:
-        counts.update({tag.casefold() for tag, _ in record.tags})
-        for tag, _ in record.tags:
+    for tags in tagged:
+        counts.update({tag.casefold() for tag in tags})
+        for tag in tags:
             spelling.setdefault(tag.casefold(), tag)
     frequent = [key for key in spelling if counts[key] >= min_tag_count]
     wanted = set(sorted(frequent, key=lambda key: -counts[key])[:max_classes])

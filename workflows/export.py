@@ -104,7 +104,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
             dataset stays as it is.
     """
     if ontology is None:
-        classes = classes_of_tags(run.labeled(), run.class_names(), config.min_tag_count, config.max_classes)
+        classes = classes_of_tags(run.tags(), run.class_names(), config.min_tag_count, config.max_classes)
         if classes is None:
             raise RunError(
                 f"{run.output}: no image has a tag to make a class of; lower --tag-score or --min-tag-count, or name "

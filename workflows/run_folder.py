@@ -223,11 +223,24 @@ class RunFolder:
 
     def labeled(self) -> Iterator[ImageRecord]:
         """The one record of every image that is labeled, in shard order."""
-        manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
-        old = manifest.filter(manifest.column("superseded"))
-        superseded = set(zip(old.column("shard").to_pylist(), old.column("image_id").to_pylist(), strict=True))
+        superseded = self._superseded()
         for index, path in sorted(self._labeled().items()):
             yield from (record for record in read_records([path]) if (index, record.image_id) not in superseded)
+
+    def tags(self) -> Iterator[list[str]]:
+        """The tags of every image that is labeled, as ``labeled`` gives them; the rest of a record is not read."""
+        superseded = self._superseded()
+        for index, path in sorted(self._labeled().items()):
+            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+            columns = pq.read_table(source, columns=["image_id", "tags"])
+            for image_id, tags in zip(*(column.to_pylist() for column in columns.columns), strict=True):
+                if (index, image_id) not in superseded:
+                    yield [found["tag"] for found in tags]
+
+    def _superseded(self) -> set[tuple[int, str]]:
+        manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
+        old = manifest.filter(manifest.column("superseded"))
+        return set(zip(old.column("shard").to_pylist(), old.column("image_id").to_pylist(), strict=True))
 
     def _read_manifest(self) -> pa.Table:
         try:

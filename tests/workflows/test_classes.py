@@ -17,11 +17,11 @@ def record(name: str, *tags: str, found: tuple[int, ...] = ()) -> ImageRecord:
     return ImageRecord(name, 2, 2, "", tags=tuple((tag, 0.9) for tag in tags), instances=instances)
 
 
-RECORDS = [record("a", "dog", "ball"), record("b", "cat", "Dog"), record("c"), record("d", "tree", "cat", "dog")]
+TAGGED = [["dog", "ball"], ["cat", "Dog"], [], ["tree", "cat", "dog"]]
 
 
 def names(before: tuple[str, ...] = (), min_tag_count: int = 1, max_classes: int | None = None) -> tuple[str, ...]:
-    found = classes_of_tags(RECORDS, before, min_tag_count, max_classes)
+    found = classes_of_tags(TAGGED, before, min_tag_count, max_classes)
     return found.class_names if found else ()
 
 
@@ -49,7 +49,7 @@ def test_what_the_dataset_had_keeps_its_place() -> None:
 
 
 def test_instances_are_numbered_by_their_tag_and_others_left_out() -> None:
-    ontology = classes_of_tags(RECORDS, (), 2, None)
+    ontology = classes_of_tags(TAGGED, (), 2, None)
     assert ontology is not None
     (found,) = numbered([record("x", "tree", "CAT", "dog", found=(0, 1, 2, 2))], ontology)
     assert [(instance.class_id, instance.prompt) for instance in found.instances] == [
@@ -61,4 +61,4 @@ def test_instances_are_numbered_by_their_tag_and_others_left_out() -> None:
 
 
 def test_no_tag_makes_no_class() -> None:
-    assert classes_of_tags([record("a"), record("b")], (), 1, None) is None
+    assert classes_of_tags([[], []], (), 1, None) is None
