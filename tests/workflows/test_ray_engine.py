@@ -268,6 +268,10 @@ def test_folders_that_a_node_does_not_see(cluster: Any, tmp_path: Path) -> None:
                 run(tmp_path / "images", tmp_path / "ray", StandIn())
         finally:
             kill_with_children(node.pid)
+    deadline = time.monotonic() + 60
+    while len(cluster_nodes()) > before:  # or the next test would ask it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert not list((tmp_path / "ray" / "run").glob("seen-by-all*"))
 
 
