@@ -1,8 +1,9 @@
 """What a vocabulary's size costs: embedding it once, and tagging an image with it.
 
-    python benchmarks/vocabulary_cost.py [--words 50 500 5000] [--images 16] [--size base]
+    python benchmarks/vocabulary_cost.py [--words 50 500 5000] [--images 64] [--size small]
 
-SigLIP of the size of ``google/siglip-base-patch16-224`` on the CPU. Its weights are random, which costs the same.
+SigLIP on the CPU, small or (``base``) of the size of ``google/siglip-base-patch16-224``. Its weights are random, which
+costs the same.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Processor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--words", type=int, nargs="+", default=[50, 500, 5000])
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--size", choices=SIZES, default="small")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = SiglipModel(SiglipConfig(text_config=SIZES[args.size], vision_config=SIZES[args.size])).eval()
