@@ -79,7 +79,9 @@ def test_tags_are_the_models_own(kind: str, package: None, tmp_path: Path) -> No
         assert [score for _, score in tags] == sorted((score for _, score in tags), reverse=True)
         scores = own_scores(tagger.model, pixels_of(tagger, image))
         for name, score in tags:
-            assert score == pytest.approx(scores[tagger.model.tag_list == name].max(), abs=1e-6)
+            assert score == pytest.approx(
+                scores[tagger.model.tag_list == name].max(), abs=1e-5
+            )  # float32, in another batch
 
 
 @pytest.mark.parametrize("kind", KINDS)
