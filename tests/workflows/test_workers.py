@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,10 @@ from stand_in import GOOD, RAISES, StandIn, write_images
 from labeler.errors import UsageError
 from labeler.models import ModelConfig
 from labeler.records import Instance
+from labeler.tagging import FixedPrompts
 from ontologies import ClassSpec, Ontology
 from workflows.run_folder import Shard
+from workflows.shards import Stages
 from workflows.workers import Worker, WorkerConfig
 
 
@@ -25,13 +26,16 @@ def shards(tmp_path: Path) -> list[Shard]:
     return [Shard(i, tuple(ids[4 * i : 4 * i + 4]), tmp_path / "run" / "records" / f"{i}.parquet") for i in range(3)]
 
 
-def config(root: Path) -> WorkerConfig:
+ONTOLOGY = Ontology((ClassSpec("thing"),))
+
+
+def start(root: Path, labeler: StandIn) -> Worker:
     model = ModelConfig("embedded:detector", "embedded:segmenter", batch_size=2)
-    return WorkerConfig(root, Ontology((ClassSpec("thing"),)), model, partial(StandIn))
+    return Worker(WorkerConfig(root, ONTOLOGY, model), Stages(FixedPrompts(ONTOLOGY), labeler))
 
 
 def test_every_shard_gets_its_own_report(shards: list[Shard], tmp_path: Path) -> None:
-    worker = Worker(config(tmp_path), StandIn())
+    worker = start(tmp_path, StandIn())
     first, second = worker.submit(shards[0]), worker.submit(shards[1])
     assert (first.result(20).images, first.result().failures) == (4, [])
     assert [image_id for image_id, _ in second.result(20).failures] == [shards[1].image_ids[1]]
@@ -47,7 +51,7 @@ def test_the_next_shard_is_read_while_the_models_are_busy(shards: list[Shard], t
             assert go_on.wait(20)
             return super().label(images, ontologies)
 
-    worker = Worker(config(tmp_path), Slow())
+    worker = start(tmp_path, Slow())
     reports = [worker.submit(shard) for shard in shards[:2]]
     assert busy.wait(20)
     assert shards[1].attempts_path.exists()  # begun, though the first batch of all is still with the models
@@ -60,7 +64,7 @@ def test_a_failure_reaches_all_who_wait(shards: list[Shard], tmp_path: Path) -> 
         def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
             raise UsageError("not so")
 
-    worker = Worker(config(tmp_path), Refusing())
+    worker = start(tmp_path, Refusing())
     for report in [worker.submit(shard) for shard in shards]:
         with pytest.raises(UsageError, match="not so"):
             report.result(20)
