@@ -6,8 +6,9 @@ a labeler and mind the device it runs on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -165,12 +166,34 @@ class DeviceCheckedLabeler:
     synchronize: Callable[[], None]
 
     def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
-        try:
+        with _device_checked(self.synchronize):
             return self.labeler.label(images, ontologies)
-        except Exception:
-            try:
-                self.synchronize()
-            except Exception as error:
-                cause = (str(error).splitlines() or [type(error).__name__])[0]
-                raise DeviceError(f"the GPU is lost to this process ({cause}); run the same command again") from error
-            raise
+
+
+@dataclass(frozen=True)
+class DeviceCheckedTagger:
+    """As ``DeviceCheckedLabeler``, of a tagger."""
+
+    tagger: Tagger
+    synchronize: Callable[[], None]
+
+    def tag(self, images: Sequence[Image]) -> list[Tags]:
+        with _device_checked(self.synchronize):
+            return self.tagger.tag(images)
+
+    @property
+    def unparsed(self) -> int:
+        return getattr(self.tagger, "unparsed", 0)
+
+
+@contextmanager
+def _device_checked(synchronize: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        try:
+            synchronize()
+        except Exception as error:
+            cause = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DeviceError(f"the GPU is lost to this process ({cause}); run the same command again") from error
+        raise

@@ -100,16 +100,21 @@ def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
 
 def for_batches(labeler: Labeler, config: ModelConfig) -> Labeler:
     """A labeler for many images: CPU cores take images of their own, a lost GPU is told from a bad image."""
-    import torch
-
     from labeler.labelers import DeviceCheckedLabeler, SingleImageLabeler
 
     device = resolved_device(config.device)
     if device == "cpu":
         return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
     if device.startswith("cuda"):
-        return DeviceCheckedLabeler(labeler, lambda: torch.cuda.synchronize(device))
+        return DeviceCheckedLabeler(labeler, synchronizer(device))
     return labeler
+
+
+def synchronizer(device: str) -> Callable[[], None]:
+    """What waits for all work on a CUDA device, and raises if that is lost."""
+    import torch
+
+    return lambda: torch.cuda.synchronize(device)
 
 
 def cpu_threads(config: ModelConfig) -> int:

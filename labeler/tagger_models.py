@@ -25,10 +25,11 @@ from labeler.models import (
     load_detector,
     model_identity,
     resolved_device,
+    synchronizer,
 )
 from labeler.storage import read_bytes, write_bytes
 from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
-from ontologies import ClassSpec, Ontology, OntologyError
+from ontologies import Ontology
 from ontologies.vocabularies import read_vocabulary
 
 if TYPE_CHECKING:
@@ -134,9 +135,8 @@ def load_prompter(
 
     def fits(tag: str) -> bool:
         try:
-            ClassSpec(tag)
             return detector is None or detector.forwards((tag,)) > 0
-        except (UsageError, OntologyError):
+        except UsageError:
             return False
 
     return TagPrompts(load_tagger(tagging, config, detector, cache), lru_cache(maxsize=100_000)(fits))
@@ -146,7 +146,7 @@ def load_tagger(
     tagging: TaggingConfig, config: ModelConfig, detector: Detector | None, cache: AnyPath | None = None
 ) -> Tagger:
     """The tagger that ``tagging`` names; on a CPU it takes images one by one, so that its bits never change."""
-    from labeler.labelers import SingleImageTagger
+    from labeler.labelers import DeviceCheckedTagger, SingleImageTagger
 
     kind = tagging.kind(config)
     if kind == "detector":
@@ -165,11 +165,13 @@ def load_tagger(
 
         if tagging.tagger_model is None:
             raise UsageError("--tagger ram needs --tagger-model FILE, one of its authors' checkpoints")
-        device = resolved_device(config.device)
-        tagger = load_ram(tagging.tagger_model, ram_kind(tagging.tagger_model), device, config.batch_size)
-    if resolved_device(config.device) != "cpu":
-        return tagger
-    return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
+        tagger = load_ram(
+            tagging.tagger_model, ram_kind(tagging.tagger_model), resolved_device(config.device), config.batch_size
+        )
+    device = resolved_device(config.device)
+    if device == "cpu":
+        return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
+    return DeviceCheckedTagger(tagger, synchronizer(device)) if device.startswith("cuda") else tagger
 
 
 def ram_kind(checkpoint: str) -> str:

@@ -181,13 +181,17 @@ def model_from(options: dict[str, Any]) -> ModelConfig:
     return override(ModelConfig(preset.detector, preset.segmenter), options)
 
 
-def tagging_from(options: dict[str, Any], model: ModelConfig) -> TaggingConfig | None:
+def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology | None) -> TaggingConfig | None:
     """Who tags, if the flags ask for that."""
     if not options.keys() & {"tagger", "gate_below"}:
         if given := options.keys() & {field.name for field in fields(TaggingConfig)}:
             raise UsageError(f"--{min(given).replace('_', '-')} is for a tagger; add --tagger auto")
         return None
     tagging = override(TaggingConfig(), {**options, "vocabulary": ()})
+    if ontology is not None:
+        if "vocabulary" in options:
+            raise UsageError("--vocabulary: with classes given, a tagger scores those; leave it out")
+        return tagging
     return replace(tagging, vocabulary=vocabulary_for(tagging, model, options.get("vocabulary")))
 
 
@@ -209,7 +213,7 @@ def job_from(options: dict[str, Any]) -> LabelJob:
         ontology=ontology,
         model=model,
         export=export_from(options),
-        tagging=tagging_from(options, model),
+        tagging=tagging_from(options, model, ontology),
         engine=override(EngineConfig(), options),
         **{name: options[name] for name in JOB_FLAGS if name in options},
     )

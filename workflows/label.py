@@ -148,10 +148,10 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
     """Label what is not labeled yet. The run folder is held until the block is left."""
     began = time.time()
     source = find_images(job.images, exclude=job.output)
+    root, image_ids = source.root, chosen(source.image_ids, job.sample)
     # A million names take a tenth of the memory in an array.
-    root, images = source.root, pa.array(chosen(source.image_ids, job.sample), pa.string())
-    now = pa.array(stamps(root, images.to_pylist()), pa.string())
-    del source
+    images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
+    del source, image_ids
     if not images:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
     output = absolute(job.output)

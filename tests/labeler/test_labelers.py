@@ -12,12 +12,14 @@ from tiny_models import make_image
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
 from labeler.detectors import Detections, Detector, Image, Prompts
 from labeler.errors import DeviceError
-from labeler.labelers import DeviceCheckedLabeler, GroundedSamLabeler
+from labeler.labelers import DeviceCheckedLabeler, DeviceCheckedTagger, GroundedSamLabeler
 from labeler.masks import mask_to_rle, rle_area
 from labeler.models import ModelConfig, for_batches, load_labeler
 from labeler.records import Instance
 from labeler.segmenters import SegmentedMask, Segmenter
+from labeler.tagging import tag_each
 from ontologies import ClassSpec, Ontology
+from ontologies.taggers import Tags
 
 Box = tuple[float, float, float, float]
 Candidate = tuple[int, str, Box, float]
@@ -276,6 +278,9 @@ class BrokenLabeler:
     def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
+    def tag(self, images: Sequence[Image]) -> list[Tags]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
 
 def test_a_lost_device_is_told_from_a_bad_image() -> None:
     def lost() -> None:
@@ -287,3 +292,10 @@ def test_a_lost_device_is_told_from_a_bad_image() -> None:
         DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([make_image(9, 9)], [PETS])
     assert not isinstance(raised.value, DeviceError)
     assert DeviceCheckedLabeler(GroundedSamLabeler(FixedDetector(), BoxSegmenter()), lost).label([], []) == []
+    # A tagger that fails on an image costs its tags; on a lost device it would cost those of all that follow.
+    with pytest.raises(DeviceError, match="lost to this process"):
+        tag_each(DeviceCheckedTagger(BrokenLabeler(), lost), [make_image(9, 9)] * 2)
+    tagged = tag_each(DeviceCheckedTagger(BrokenLabeler(), lambda: None), [make_image(9, 9)] * 2)
+    assert [note for _, note in tagged] == [
+        "tagging failed: RuntimeError: CUDA error: an illegal memory access was encountered"
+    ] * 2

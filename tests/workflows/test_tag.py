@@ -147,6 +147,14 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     on_ray = labeler("label", scenes, "-o", tmp_path / "ray", *AUTO, "--engine", "ray", "--workers", 2)
     assert on_ray.returncode == 0, on_ray.stderr
     assert files(tmp_path / "ray") == files(tmp_path / "local")
+    proposals = []
+    for engine in (("local",), ("ray", "--workers", 2)):
+        path = tmp_path / f"{engine[0]}.toml"
+        done = labeler("tag", scenes, "-o", path, *TAG, "--engine", *engine)
+        assert done.returncode == 0, done.stderr
+        proposals.append(path.read_text().replace(str(path), ""))
+    assert proposals[0] == proposals[1]
+    assert read_ontology(path).classes
 
 
 @pytest.mark.parametrize(
@@ -156,6 +164,7 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
         (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "oracle"), 2, "invalid choice: 'oracle'"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "none.txt"), 2, "no such vocabulary or file"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "{empty}"), 2, "no word in it"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "coco", "--classes", "x"), 2, "scores those"),
         (
             ("label", "{in}", "-o", "{out}", "--model", "demo", "--tag-score", "0.5", "--classes", "x"),
             2,
