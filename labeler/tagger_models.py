@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,19 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.demo.scenes import PAIRS, class_name
-from labeler.errors import UsageError
-from labeler.models import (
+from labeler.checkpoints import (
     EMBEDDED,
-    ModelConfig,
-    cpu_threads,
-    limit_threads,
+    is_on_this_machine,
     load_checkpoint,
-    load_detector,
+    may_fetch,
     model_identity,
     resolved_device,
-    synchronizer,
 )
+from labeler.demo.scenes import PAIRS, class_name
+from labeler.errors import UsageError
+from labeler.models import PRESETS, ModelConfig, cpu_threads, limit_threads, load_detector, synchronizer
 from labeler.storage import read_bytes, write_bytes
 from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
 from ontologies import Ontology
@@ -38,7 +37,12 @@ if TYPE_CHECKING:
     from ontologies.taggers import Tagger
 
 TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
-VOCABULARY_MODEL = "google/siglip2-base-patch16-224"
+# By the preset's detector; for any other that of ``balanced``.
+VOCABULARY_MODELS = {
+    PRESETS["fast"].detector: "google/siglip2-base-patch16-224",
+    PRESETS["balanced"].detector: "google/siglip2-base-patch16-384",
+    PRESETS["best"].detector: "google/siglip2-so400m-patch14-384",
+}
 LANGUAGE_MODEL = "florence-community/Florence-2-base"
 CONTRASTIVE = ("siglip", "siglip2", "clip")
 DEFAULT_VOCABULARIES = {"vocabulary": "lvis", "detector": "coco"}  # a detector pays for every word
@@ -50,7 +54,8 @@ class TaggingConfig:
     """Who tags, and what for.
 
     Attributes:
-        tagger: one of ``TAGGERS``; ``auto`` is the detector itself where that is embedded, else ``vocabulary``.
+        tagger: one of ``TAGGERS``; ``auto`` is what ``tagger_model`` is, else ``vocabulary``, or the detector itself
+            where that is embedded or nothing else can be had offline.
         tagger_model: hub id or folder; for ``ram`` the checkpoint file.
         vocabulary: words that ``vocabulary`` and ``detector`` choose from.
         tag_score: tags below are dropped; None for the kind's own threshold.
@@ -76,13 +81,36 @@ class TaggingConfig:
 
     def source(self, model: ModelConfig) -> str | None:
         """Hub id, folder or file of the tagger's model; None if it is the detector."""
-        defaults = {"vocabulary": VOCABULARY_MODEL, "vlm": LANGUAGE_MODEL}
+        defaults = {"vocabulary": _vocabulary_model(model), "vlm": LANGUAGE_MODEL}
         return self.tagger_model or defaults.get(self.kind(model))
 
     def kind(self, model: ModelConfig) -> str:
+        """The tagger, where ``auto`` is what ``tagger_model`` is, else what suits the models and can be had."""
         if self.tagger != "auto":
             return self.tagger
-        return "detector" if model.detector.startswith(EMBEDDED) else "vocabulary"
+        if self.tagger_model is not None:
+            return _kind_of(self.tagger_model)
+        if model.detector.startswith(EMBEDDED):
+            return "detector"
+        if not may_fetch() and not is_on_this_machine(_vocabulary_model(model)):
+            return "detector"
+        return "vocabulary"
+
+
+def _vocabulary_model(model: ModelConfig) -> str:
+    return VOCABULARY_MODELS.get(model.detector, VOCABULARY_MODELS[PRESETS["balanced"].detector])
+
+
+def _kind_of(tagger_model: str) -> str:
+    """What a checkpoint is of: RAM's are single files, others tell in their configuration, if it is here."""
+    if Path(tagger_model).suffix in (".pth", ".pt"):
+        return "ram"
+    try:
+        content = json.loads((Path(tagger_model).expanduser() / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return "vocabulary"
+    is_contrastive = not isinstance(content, dict) or content.get("model_type", "siglip") in CONTRASTIVE
+    return "vocabulary" if is_contrastive else "vlm"
 
 
 def vocabulary_for(tagging: TaggingConfig, model: ModelConfig, source: str | None) -> tuple[str, ...]:
@@ -183,7 +211,7 @@ def ram_kind(checkpoint: str) -> str:
 def _language_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
     from ontologies.taggers.language import LanguageTagger
 
-    source = tagging.source(config) or LANGUAGE_MODEL
+    source = tagging.tagger_model or LANGUAGE_MODEL
     model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModelForImageTextToText", None, config)
     return LanguageTagger(model, processor, batch_size=runtime.batch_size)
 
@@ -191,7 +219,7 @@ def _language_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
 def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPath | None) -> Tagger:
     from ontologies.taggers.vocabulary import TEMPLATE, VocabularyTagger, embed_texts
 
-    source = tagging.source(config) or VOCABULARY_MODEL
+    source = tagging.tagger_model or _vocabulary_model(config)
     model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModel", CONTRASTIVE, config)
     score = VOCABULARY_SCORE if tagging.tag_score is None else tagging.tag_score
 

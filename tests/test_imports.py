@@ -17,6 +17,7 @@ FORBIDDEN = {"ontologies": {"labeler", "workflows"}, "labeler": {"workflows"}, "
 MODEL_MODULES = {
     "labeler/detectors.py",
     "labeler/segmenters.py",
+    "labeler/checkpoints.py",
     "labeler/models.py",
     "labeler/demo/losses.py",
     "labeler/demo/scene_pool.py",
@@ -31,7 +32,7 @@ OWNERS = {
     "torch": MODEL_MODULES,
     "torchvision": MODEL_MODULES,
     "transformers": MODEL_MODULES,
-    "huggingface_hub": {"labeler/models.py"},
+    "huggingface_hub": {"labeler/checkpoints.py"},
     "ram": {"ontologies/taggers/ram.py"},
     "ray": {"workflows/engines.py", "workflows/submit.py"},
     "fsspec": {"labeler/storage.py"},

@@ -242,7 +242,8 @@ def _submit(options: dict[str, Any], console: Console) -> int:
 
 
 def _models(options: dict[str, Any], console: Console) -> int:
-    from labeler.models import PRESETS, is_on_this_machine
+    from labeler.checkpoints import is_on_this_machine
+    from labeler.models import PRESETS
 
     for name, preset in PRESETS.items():
         console.print(f"[bold]{name}[/bold]: {preset.about}", highlight=False)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from labeler.checkpoints import model_identity
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.listing import find_images, stamps
-from labeler.models import ModelConfig, model_identity
+from labeler.models import ModelConfig
 from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
 from labeler.tagger_models import TaggingConfig

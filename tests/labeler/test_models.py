@@ -19,18 +19,10 @@ from safetensors.torch import load_file, save_file
 from tiny_models import DETECTORS, SEGMENTERS
 
 from labeler import detectors
+from labeler.checkpoints import embedded_models, is_on_this_machine, model_identity
 from labeler.errors import LabelerError, ModelError, UsageError
 from labeler.labelers import GroundedSamLabeler
-from labeler.models import (
-    PRESETS,
-    ModelConfig,
-    embedded_models,
-    is_on_this_machine,
-    load_detector,
-    load_labeler,
-    load_segmenter,
-    model_identity,
-)
+from labeler.models import PRESETS, ModelConfig, load_detector, load_labeler, load_segmenter
 from labeler.segmenters import SamSegmenter
 
 Checkpoint = Callable[[str], Path]
@@ -283,8 +275,9 @@ def test_a_broken_folder(
 
 WITHOUT_NETWORK = """
 import json, sys
+from labeler.checkpoints import is_on_this_machine, model_identity
 from labeler.errors import LabelerError
-from labeler.models import ModelConfig, is_on_this_machine, load_segmenter, model_identity
+from labeler.models import ModelConfig, load_segmenter
 
 for source in sys.argv[1:]:
     try:

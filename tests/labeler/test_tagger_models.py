@@ -14,7 +14,7 @@ from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 from transformers import AutoProcessor
 
 from labeler.errors import ModelError, UsageError
-from labeler.models import ModelConfig, load_detector
+from labeler.models import PRESETS, ModelConfig, load_detector
 from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger, ram_kind, vocabulary_for
 from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
 from ontologies import Ontology, OntologyError
@@ -107,6 +107,25 @@ def test_what_a_tagger_chooses_from() -> None:
     assert vocabulary_for(TaggingConfig("vlm"), MODEL, None) == ()
     with pytest.raises(UsageError, match="words of its own"):
         vocabulary_for(TaggingConfig("ram"), MODEL, "coco")
+
+
+def test_auto_is_what_suits_and_can_be_had(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = florence()
+    model.save_pretrained(tmp_path / "speaker")
+    processor.save_pretrained(tmp_path / "speaker")
+    assert TaggingConfig(tagger_model=str(checkpoint)).kind(MODEL) == "vocabulary"
+    assert TaggingConfig(tagger_model=str(tmp_path / "speaker")).kind(MODEL) == "vlm"
+    assert TaggingConfig(tagger_model="models/ram_plus_swin_large_14m.pth").kind(MODEL) == "ram"
+    assert TaggingConfig(tagger_model="someone/siglip").kind(MODEL) == "vocabulary"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    models = {name: ModelConfig(preset.detector, preset.segmenter) for name, preset in PRESETS.items()}
+    assert {TaggingConfig().kind(model) for name, model in models.items() if name != "demo"} == {"vocabulary"}
+    assert len({TaggingConfig().source(models[name]) for name in ("fast", "balanced", "best")}) == 3
+    assert TaggingConfig().source(MODEL) == TaggingConfig().source(models["balanced"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert TaggingConfig().kind(models["balanced"]) == "detector"  # needs no further weights
+    assert TaggingConfig().source(models["balanced"]) is None
 
 
 @pytest.mark.parametrize(
