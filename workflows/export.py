@@ -1,4 +1,4 @@
-"""Records to dataset: judge every instance, split the images, write COCO and YOLO. No model runs here.
+"""Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
 
 The dataset takes the old one's place when it is whole, see ``workflows.datasets``.
 """
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labeler.errors import RunError, UsageError
+from labeler.errors import ImageError, RunError, UsageError
 from labeler.formats.coco import CocoWriter
+from labeler.formats.cutouts import CutoutConfig, write_cutouts
+from labeler.formats.names import FlatNames
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
+from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo")
+FORMATS = ("coco", "yolo", "cutouts")
 SEGMENTATIONS = ("rle", "polygon")
 
 
@@ -45,10 +48,11 @@ class ExportConfig:
         seed: of the split.
         link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
             or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
-        formats: ``coco``, ``yolo``.
+        formats: ``coco``, ``yolo``, ``cutouts``.
         min_tag_count, max_classes: where images proposed their classes: images that a tag must be found in to become
             one, and how many there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
+        cutouts: what these look like.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -56,10 +60,11 @@ class ExportConfig:
     val_share: float = 0.2
     seed: int = 0
     link: str = "hard"
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = ("coco", "yolo")
     segmentation: Literal["rle", "polygon"] = "rle"
     min_tag_count: int = 1
     max_classes: int | None = None
+    cutouts: CutoutConfig = field(default_factory=CutoutConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -144,6 +149,7 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             for split in SPLITS
             if "coco" in config.formats
         }
+        cutouts = _CutoutFolder(building / "cutouts", ontology.class_names, config.cutouts)
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
         for record, file_name in _named(records):
             source = dataset.find_image(record.image_id, file_name)
@@ -159,6 +165,12 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             wanted = ("accept", "review") if config.include_review else ("accept",)
             chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
             kept = replace(record, instances=chosen)
+            if "cutouts" in config.formats:
+                try:
+                    cutouts.write(record, chosen, source.path)
+                except ImageError as error:
+                    summary.failures.append((record.image_id, str(error)))
+                    continue
             split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
             summary.images[split] += 1
             summary.without_objects += not chosen
@@ -196,6 +208,32 @@ def _count(
         summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
         if judgement.reason:
             summary.reasons[judgement.reason] += 1
+
+
+class _CutoutFolder:
+    """The cut-outs of all images; each is numbered by its place in the record."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], config: CutoutConfig) -> None:
+        self._folder = folder
+        self._class_names = class_names
+        self._config = config
+        self._names = FlatNames()
+
+    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> None:
+        """Cut ``chosen`` of the record's instances out of its image.
+
+        Raises:
+            ImageError: the image cannot be read any more, or is another one.
+        """
+        name = self._names.give(record.image_id)
+        if not chosen:
+            return
+        pixels = read_image(source).pixels
+        if pixels.shape[:2] != (record.height, record.width):
+            raise ImageError("its size is not what it was when it was labeled; label it again")
+        places = {id(instance): place for place, instance in enumerate(record.instances)}
+        numbered = ((places[id(each)], each, self._class_names[each.class_id]) for each in chosen)
+        write_cutouts(self._folder, name, pixels, numbered, self._config)
 
 
 class _VerdictWriter:

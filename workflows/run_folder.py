@@ -48,7 +48,7 @@ _MANIFEST = pa.schema(
 )
 VERSION = 1  # of run.json
 # What an export makes; found without a run beside it, it is somebody's own data.
-DATASET_ENTRIES = ("images", "labels", "annotations", "data.yaml")
+DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
 NAMES_SHOWN = 5
 _RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
