@@ -3,7 +3,8 @@
 Of FiftyOne's own formats, the image detection dataset has no masks, and the ``FiftyOneDataset`` is a dump of its
 database, which differs between versions. COCO has masks, scores and attributes of any name, and FiftyOne gives all of
 them back: masks as polygons of a tolerance of two pixels, or exactly as RLE for objects that have the attribute which
-``export(…, iscrowd=…)`` names. That is ``exact_mask`` here.
+``export(…, iscrowd=…)`` names. That is ``exact_mask`` here; ``iscrowd`` itself is left out, since a label that has it
+too stops that export.
 
 The same reader takes the COCO that CVAT and Label Studio export.
 """
@@ -21,6 +22,9 @@ from labeler.formats.coco import segmentation_to_rle
 from labeler.masks import rle_area, rle_box_xyxy
 
 SCORE_DIGITS = 6
+# FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
+# their boxes move. It rounds when it takes masks out of images, so a quarter of a pixel does no harm.
+INSIDE_PIXEL = 0.25
 
 
 def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Sequence[str]) -> None:
@@ -36,9 +40,8 @@ def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Seque
                     "id": len(annotations) + 1,
                     "image_id": number,
                     "category_id": class_ids[each.class_name],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "bbox": [x1 + INSIDE_PIXEL, y1 + INSIDE_PIXEL, x2 - x1, y2 - y1],
                     "area": rle_area(each.rle),
-                    "iscrowd": 0,
                     "score": round(each.score, SCORE_DIGITS),
                     "sent_id": each.sent_id,
                     "exact_mask": 1,
@@ -70,7 +73,7 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
             CorrectedImage(str(image["file_name"]).replace("\\", "/"), tuple(found[identity]), shapes[identity])
             for identity, image in images.items()
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"not a COCO file that holds together ({error!r})") from error
 
 

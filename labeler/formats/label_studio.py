@@ -179,8 +179,9 @@ def _name(url: str) -> str:
 
 def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
     """None for a region without a mask."""
-    kind, value = str(region.get("type")).lower(), region.get("value", {})
-    if kind not in ("brushlabels", "polygonlabels"):
+    value = region.get("value", {})
+    kind = next((kind for kind in ("brushlabels", "polygonlabels") if kind in value), None)  # JSON-MIN has no type
+    if kind is None:
         return None
     width, height = int(region["original_width"]), int(region["original_height"])
     name, sent_id = str(value[kind][0]), str(region.get("id", ""))

@@ -89,8 +89,9 @@ def test_tasks_are_valid_by_the_sdk(tmp_path: Path) -> None:
     interface = pytest.importorskip("label_studio_sdk.label_interface", reason=NO_SDK)
     config = interface.LabelInterface(labeling_config(CLASSES))
     for task in tasks_of(tmp_path, *hard_images()):
-        assert config.validate_prediction(task["predictions"][0], return_errors=True) in ([], True)
-        assert config.validate_task(task)
+        assert config.validate_prediction(task["predictions"][0], return_errors=True) == []
+    task["predictions"][0]["result"][0]["value"]["brushlabels"] = ["dog"]
+    assert config.validate_prediction(task["predictions"][0], return_errors=True)
 
 
 def test_what_is_written(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_which_annotation_counts(tmp_path: Path) -> None:
         (lambda region: region.pop("original_width"), "'original_width' is missing"),
         (lambda region: region["value"].update(rle=[300]), "range"),
         (lambda region: region["value"].update(rle="text"), "task 1"),
-        (lambda region: region.update(type="polygonlabels", value={"points": [], "polygonlabels": ["a"]}), "polygon"),
+        (lambda region: region.update(value={"points": [], "polygonlabels": ["a"]}), "polygon"),
     ],
 )
 def test_what_does_not_hold_together(tmp_path: Path, change: Any, message: str) -> None:
