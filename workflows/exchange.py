@@ -32,6 +32,7 @@ from labeler.formats.cvat import write_cvat
 from labeler.formats.fiftyone import write_fiftyone
 from labeler.formats.label_studio import write_label_studio
 from labeler.formats.names import FlatNames
+from labeler.quality import accept_threshold
 from labeler.records import ImageRecord
 from labeler.storage import copy, info, local_path, locate, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOOLS = ("label-studio", "cvat", "fiftyone")
-VERDICTS = {"review": ("review",), "accept": ("accept",), "all": ("review", "accept")}
+VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept")}
 _VERSION = 1  # of what OUT keeps of a set
 _SET_NAME = re.compile(r"([0-9]{6,})\.json")
 _SENT_ID = re.compile(r"sent-([0-9a-f]{8})-[0-9]+")
@@ -86,8 +87,8 @@ def export_review_set(
     Args:
         tool: ``label-studio``, ``cvat`` or ``fiftyone``.
         folder: to write into, empty or new.
-        verdict: the instances to send: those under ``review``, the ``accept`` ones, or ``all`` of both. Images without
-            any are left out.
+        verdict: the instances to send: those under ``review``, the ``accept`` or the ``reject`` ones, or ``all``, which
+            here are those that the dataset has or may have: accepted and under review. Images without any are left out.
         limit: of the images.
         image_url: Label Studio: what stands before an image's name in its address; by default that of its local file
             storage, with ``folder``'s parent for LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.
@@ -156,11 +157,13 @@ def _set_id(chosen: Sequence[tuple[float, str, ImageRecord, list[int]]]) -> str:
 
 def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[ImageRecord, list[float], list[int]]]:
     """Records with instances to send: how near to being accepted each of these is, and its place."""
-    accept_score = labeled.export.quality.accept_score
+    quality, min_scores = labeled.export.quality, labeled.ontology.min_scores
+    thresholds = [accept_threshold(quality, min_score) for min_score in min_scores]
     for record, judgements in labeled.judged():
         kept = [place for place, judgement in enumerate(judgements) if judgement.verdict in VERDICTS[verdict]]
         if kept:
-            yield record, [abs(record.instances[place].joint_score - accept_score) for place in kept], kept
+            found = (record.instances[place] for place in kept)
+            yield record, [abs(each.joint_score - thresholds[each.class_id]) for each in found], kept
 
 
 # ---------------------------------------------------------------- and back
@@ -203,7 +206,7 @@ def corrections(labeled: Labeled, path: AnyPath) -> list[Decision]:
 
 
 def _not_sent(labeled: Labeled, images: Sequence[SentImage]) -> dict[str, list[SentInstance]]:
-    """The instances of ``images`` that are in the records and not in the set, by image id."""
+    """The instances of ``images`` that are not in the set, as decisions left them, by image id."""
     wanted = {image.image_id: {(each.class_name, each.rle["counts"]) for each in image.instances} for image in images}
     if not wanted:
         return {}
@@ -214,7 +217,7 @@ def _not_sent(labeled: Labeled, images: Sequence[SentImage]) -> dict[str, list[S
             for each in record.instances
             if ((name := class_names[each.class_id]), each.rle["counts"]) not in wanted[record.image_id]
         ]
-        for record in labeled.records()
+        for record, _ in labeled.judged()
         if record.image_id in wanted
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labeler.decisions import decide
 from labeler.errors import RunError
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
@@ -13,6 +14,7 @@ from labeler.storage import locate
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.config import saved_export
+from workflows.decisions import by_image, read_decisions
 from workflows.export import ExportConfig
 from workflows.label import saved_ontology
 from workflows.run_folder import RunFolder
@@ -43,9 +45,11 @@ class Labeled:
         return numbered(self.run.labeled(), self.ontology) if of_tags else self.run.labeled()
 
     def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
-        """Each record with the verdict on every instance."""
+        """Each record as people's decisions left it, with the verdict on every instance."""
+        decisions = by_image(read_decisions(self.run))
         for record in self.records():
-            yield record, judge(record, self.export.quality, self.ontology.min_scores)
+            decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
+            yield decided.record, judge(decided.record, self.export.quality, self.ontology.min_scores, decided.verdicts)
 
 
 def open_labeled(output: AnyPath) -> Labeled:
