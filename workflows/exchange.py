@@ -11,17 +11,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import heapq
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from labeler.corrections import CorrectedImage, SentImage, SentInstance, compare
@@ -31,16 +29,14 @@ from labeler.formats.corrected import read_corrected
 from labeler.formats.cvat import write_cvat
 from labeler.formats.fiftyone import write_fiftyone
 from labeler.formats.label_studio import write_label_studio
-from labeler.formats.names import FlatNames
+from labeler.formats.names import FlatNames, safe_part
 from labeler.quality import accept_threshold
 from labeler.records import ImageRecord
-from labeler.storage import copy, info, local_path, locate, read_bytes, scan, write_bytes
+from labeler.storage import copy, info, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
-from workflows.datasets import link_file
+from workflows.datasets import SPLITS, link_file
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from labeler.storage import AnyPath
     from workflows.labeled import Labeled
 
@@ -58,7 +54,7 @@ class ReviewSet:
     """What was sent.
 
     Attributes:
-        missing: images that are gone from the input, and so were left out.
+        missing: images that are gone from the input and the dataset, and so were left out.
     """
 
     tool: str
@@ -101,8 +97,8 @@ def export_review_set(
         raise UsageError(f"{folder}: not an empty folder; choose another one with -o")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {limit}")
-    found = ((min(margins), record.image_id, record, kept) for record, margins, kept in _wanted(labeled, verdict))
-    chosen = sorted(found) if limit is None else heapq.nsmallest(limit, found)
+    wanted = _wanted(labeled, verdict)
+    chosen = sorted(wanted) if limit is None else heapq.nsmallest(limit, wanted)
     if not chosen:
         raise UsageError(
             f"{labeled.run.output}: no instance to send; --verdict {'|'.join(VERDICTS)} says which to take"
@@ -113,10 +109,10 @@ def export_review_set(
     sent, missing, names = list[SentImage](), list[str](), FlatNames()
     class_names, set_id = labeled.ontology.class_names, _set_id(chosen)
     count = 0
-    for _, image_id, record, kept in chosen:
-        name = names.give(image_id) + PurePosixPath(image_id).suffix
-        source = labeled.root / image_id
-        if info(source) is None:
+    for _, image_id, record in chosen:
+        suffix = PurePosixPath(image_id).suffix
+        name = names.give(image_id) + (f".{safe_part(suffix)}" if suffix else "")
+        if (source := _image_path(labeled, image_id)) is None:
             missing.append(image_id)
             continue
         if isinstance(source, Path):
@@ -124,14 +120,13 @@ def export_review_set(
         else:
             copy(source, image_folder / name)
         instances = []
-        for place in kept:
+        for each in record.instances:
             count += 1
-            each = record.instances[place]
             sent_id = f"sent-{set_id}-{count}"
             instances.append(SentInstance(sent_id, class_names[each.class_id], each.rle, each.joint_score))
         sent.append(SentImage(image_id, name, record.width, record.height, tuple(instances)))
     if not sent:
-        raise UsageError(f"none of the images is below {labeled.root} any more; put them back")
+        raise UsageError(f"none of the images is below {labeled.root} or in the dataset any more; put them back")
 
     if tool == "label-studio":
         url = image_url or f"/data/local-files/?d={quote(folder.resolve().name)}/images/"
@@ -146,24 +141,34 @@ def export_review_set(
     return ReviewSet(tool, folder, len(sent), count, tuple(missing))
 
 
-def _set_id(chosen: Sequence[tuple[float, str, ImageRecord, list[int]]]) -> str:
-    """Of the set's content, so that what comes back from another one is not taken for this."""
-    digest = hashlib.blake2b(digest_size=4)
-    for _, image_id, record, kept in chosen:
-        for part in (image_id.encode(), *(record.instances[place].rle["counts"] for place in kept)):
-            digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
-
-
-def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[ImageRecord, list[float], list[int]]]:
-    """Records with instances to send: how near to being accepted each of these is, and its place."""
+def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageRecord]]:
+    """Records with nothing but the instances to send, behind how near one of these is to being accepted or not."""
     quality, min_scores = labeled.export.quality, labeled.ontology.min_scores
     thresholds = [accept_threshold(quality, min_score) for min_score in min_scores]
     for record, judgements in labeled.judged():
-        kept = [place for place, judgement in enumerate(judgements) if judgement.verdict in VERDICTS[verdict]]
+        kept = tuple(
+            instance
+            for instance, judgement in zip(record.instances, judgements, strict=True)
+            if judgement.verdict in VERDICTS[verdict] and instance.area
+        )
         if kept:
-            found = (record.instances[place] for place in kept)
-            yield record, [abs(each.joint_score - thresholds[each.class_id]) for each in found], kept
+            margin = min(abs(each.joint_score - thresholds[each.class_id]) for each in kept)
+            yield margin, record.image_id, replace(record, instances=kept)
+
+
+def _image_path(labeled: Labeled, image_id: str) -> AnyPath | None:
+    """Where an image is: in the input, or else in the dataset."""
+    copies = (labeled.run.output / "images" / split / image_id for split in SPLITS)
+    return next(filter(info, (labeled.root / image_id, *copies)), None)
+
+
+def _set_id(chosen: Sequence[tuple[float, str, ImageRecord]]) -> str:
+    """Of the set's content, so that what comes back from another one is not taken for this."""
+    digest = hashlib.blake2b(digest_size=4)
+    for _, image_id, record in chosen:
+        for part in (image_id.encode(), *(each.rle["counts"] for each in record.instances)):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------- and back
@@ -248,67 +253,3 @@ def _set_numbers(labeled: Labeled) -> list[int]:
     except FileNotFoundError:
         return []
     return [int(found[1]) for found in map(_SET_NAME.fullmatch, names) if found]
-
-
-# ---------------------------------------------------------------- the command
-
-
-def add_exchange_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("annotation tools")
-    group.add_argument("--to", choices=TOOLS, help="write a review set with pre-filled masks for this tool")
-    group.add_argument("-o", "--output-folder", type=local_path, metavar="DIR", help="--to: folder to make")
-    group.add_argument("--verdict", choices=VERDICTS, help="--to: the instances to send (default: review; all: both)")
-    group.add_argument("--limit", type=int, metavar="N", help="--to: of the images, the most uncertain first")
-    group.add_argument("--image-url", metavar="PREFIX", help="--to label-studio: what stands before an image's name")
-    group.add_argument("--from", dest="corrected", type=locate, metavar="FILE", help="read a tool's corrected export")
-
-
-def run_export(labeled: Labeled, options: dict[str, Any], console: Console) -> None:
-    """``--to``."""
-    folder = options.get("output_folder")
-    if folder is None:
-        raise UsageError(f"--to {options['to']} needs -o DIR, a folder to make")
-    given = {name: options[name] for name in ("verdict", "limit", "image_url") if name in options}
-    review_set = export_review_set(labeled, options["to"], folder, **given)
-    console.print(f"{review_set.instances} instances in {review_set.images} images: {folder}", highlight=False)
-    if review_set.missing:
-        console.print(f"{len(review_set.missing)} images are gone from the input, and left out", highlight=False)
-    console.print(_HOW_TO[review_set.tool].format(folder=folder.resolve(), parent=folder.resolve().parent),
-                  highlight=False, markup=False, soft_wrap=True)  # fmt: skip
-
-
-def print_decisions(console: Console, decisions: Sequence[Decision]) -> None:
-    """What was read with ``--from``, in one line."""
-    counts = Counter(_what(decision) for decision in decisions)
-    text = ", ".join(f"{counts[what]} {what}" for what in _WHAT if counts[what]) or "nothing to decide"
-    console.print(f"{len({decision.image_id for decision in decisions})} images: {text}", highlight=False)
-
-
-_WHAT = ("accepted as sent", "with another class", "with another mask", "added", "rejected")
-
-
-def _what(decision: Decision) -> str:
-    if decision.verdict == "reject":
-        return "rejected"
-    if decision.rle is None:
-        return "added"
-    if decision.new_rle is not None:
-        return "with another mask"
-    return "with another class" if decision.new_class else "accepted as sent"
-
-
-_HOW_TO = {
-    "label-studio": """\
-Start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true
-LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={parent}; make a project with labeling_config.xml, add
-the local storage {folder}/images (no sync), import tasks.json. When done: Export, JSON.""",
-    "cvat": """\
-Make a task with the labels of labels.json (Raw) and the images in {folder}/images, then Upload annotations: "CVAT 1.1",
-annotations.xml. When done: Export task dataset, "CVAT for images 1.1".""",
-    "fiftyone": """\
-import fiftyone as fo
-dataset = fo.Dataset.from_dir(dataset_dir="{folder}", dataset_type=fo.types.COCODetectionDataset,
-                              label_types="segmentations", label_field="objects")
-When done: dataset.export(labels_path="corrected.json", dataset_type=fo.types.COCODetectionDataset,
-                          label_field="objects", iscrowd="exact_mask")""",
-}
