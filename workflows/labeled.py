@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 from labeler.decisions import decide
 from labeler.errors import RunError
 from labeler.quality import Judgement, judge
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, read_record
 from labeler.storage import locate
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
@@ -41,8 +42,21 @@ class Labeled:
 
     def records(self) -> Iterator[ImageRecord]:
         """One record an image, in shard order; class ids are places in ``ontology``."""
-        of_tags = self.settings["ontology"] is None
-        return numbered(self.run.labeled(), self.ontology) if of_tags else self.run.labeled()
+        return self._numbered(self.run.labeled())
+
+    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
+        """As ``records``, each behind its file and its row there, for ``record_at``."""
+        places, records = tee(self.run.placed())
+        numbered_records = self._numbered(record for _, _, record in records)
+        for (path, row, _), record in zip(places, numbered_records, strict=True):
+            yield path, row, record
+
+    def record_at(self, path: AnyPath, row: int) -> ImageRecord:
+        """One of ``records``."""
+        return next(self._numbered(iter([read_record(path, row)])))
+
+    def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
+        return numbered(records, self.ontology) if self.settings["ontology"] is None else records
 
     def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record as people's decisions left it, with the verdict on every instance."""
