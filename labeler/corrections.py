@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError
-from labeler.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.masks import Rle, mask_iou, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 
 SAME_OBJECT_IOU = 0.5  # from which a mask without an id is taken for the one that was sent
 SAME_MASK_IOU = 0.98  # from which a mask counts as untouched
@@ -165,10 +165,16 @@ def _accept(image_id: str, sent: SentInstance, corrected: CorrectedInstance) -> 
 def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> dict[int, int]:
     """The place in ``came`` of each of ``sent`` that is there.
 
-    By id; what is left by mask IoU whatever the class, the best pairs first, and of equal ones those of one class. An
-    id that is there several times, since a tool copies it with an object, goes to the mask nearest to the sent one.
+    By id; what is left by mask IoU whatever the class, the best pairs first, and of equal ones those of one class.
+    Polygons, which have no holes, are compared with the mask without its own too. An id that is there several times,
+    since a tool copies it with an object, goes to the mask nearest to the sent one.
     """
     overlaps = mask_iou([each.rle for each in sent], [each.rle for each in came])
+    outlined = [column for column, each in enumerate(came) if each.outlined]
+    if sent and outlined:
+        filled = [mask_to_rle(_filled(rle_to_mask(each.rle)).view(np.bool_)) for each in sent]
+        of_filled = mask_iou(filled, [came[column].rle for column in outlined])
+        overlaps[:, outlined] = np.maximum(overlaps[:, outlined], of_filled)
     candidates = []
     for row, column in np.ndindex(overlaps.shape):
         overlap, by_id = float(overlaps[row, column]), sent[row].sent_id == came[column].sent_id

@@ -24,11 +24,11 @@ def add_exchange_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-o", "--folder", type=local_path, metavar="DIR", help="--to: folder to make")
     group.add_argument("--limit", type=int, metavar="N", help="--to: of the images, the most uncertain first")
     group.add_argument("--image-url", metavar="PREFIX", help="--to label-studio: what stands before an image's name")
-    group.add_argument("--from", dest="corrected", type=locate, metavar="FILE", help="read a tool's corrected export")
+    group.add_argument("--from", type=locate, metavar="FILE", help="a tool's corrected export: as --apply")
 
 
-def run_export(labeled: Labeled, options: dict[str, Any], console: Console) -> None:
-    """``--to``."""
+def send(labeled: Labeled, options: dict[str, Any], console: Console) -> None:
+    """Write the review set that the flags ask for, and say how to go on."""
     if "folder" not in options:
         raise UsageError(f"--to {options['to']} needs -o DIR, a folder to make")
     folder = options["folder"]

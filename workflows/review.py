@@ -18,6 +18,8 @@ from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
 from labeler.storage import locate
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
+from workflows.exchange import corrections
+from workflows.exchange_command import add_exchange_flags, print_decisions, send
 from workflows.export import ExportSummary, export
 from workflows.label import saved_ontology
 from workflows.labeled import open_labeled
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept", "reject")}
+# Flags that go with each way which opens no page, and with the page.
+_FITTING = {"apply": (), "from": (), "to": ("verdict", "folder", "limit", "image_url")}
+_PAGE = ("verdict", "classes", "port", "no_open")
 OK, SOME_FAILED = 0, 1
 
 
@@ -45,6 +50,7 @@ def add_review_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a report's decisions, or lines of a decisions.jsonl: keep them, write the dataset",
     )
+    add_exchange_flags(parser)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -54,11 +60,21 @@ def _names(text: str) -> tuple[str, ...]:
 def run_review(options: dict[str, Any], console: Console) -> int:
     """The ``review`` command; its exit code is returned."""
     output = options["output"]
-    if "apply" in options:
-        if given := options.keys() & {"verdict", "classes", "port", "no_open"}:
-            name = {"classes": "class"}.get(min(given), min(given).replace("_", "-"))
-            raise UsageError(f"--apply opens no page: leave out --{name}")
-        return _apply(output, locate(options["apply"]), console)
+    mode = next((name for name in _FITTING if name in options), None)
+    fitting = {"output", *(_PAGE if mode is None else (mode, *_FITTING[mode]))}
+    if given := sorted(options.keys() - fitting):
+        name = {"classes": "class"}.get(given[0], given[0].replace("_", "-"))
+        raise UsageError(f"--{mode} opens no page: leave out --{name}" if mode else f"--{name} goes with --to")
+    if mode == "to":
+        send(open_labeled(output), options, console)
+        return OK
+    if mode == "from":
+        decisions = corrections(open_labeled(output), options["from"])
+        print_decisions(console, decisions)
+        return _apply(output, options["from"], decisions, console)
+    if mode == "apply":
+        path = locate(options["apply"])
+        return _apply(output, path, read_decision_file(path), console)
     labeled = open_labeled(output)
     console.print("reading the records", highlight=False)
     queue = ReviewQueue(labeled, VERDICTS[options.get("verdict", "review")], options.get("classes", ()))
@@ -109,10 +125,9 @@ def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSum
         return export(run, labeled.root, saved_ontology(labeled.settings["ontology"]), labeled.export)
 
 
-def _apply(output: AnyPath, path: AnyPath, console: Console) -> int:
+def _apply(output: AnyPath, path: AnyPath, decisions: Sequence[Decision], console: Console) -> int:
     from workflows.console import print_dataset
 
-    decisions = read_decision_file(path)
     summary = apply_decisions(output, decisions)
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, output)

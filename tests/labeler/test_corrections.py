@@ -140,6 +140,15 @@ def test_a_tools_polygon_of_an_untouched_mask_is_no_change(name: str) -> None:
         assert is_same_mask(mask_to_rle(mask), rle, outlined=True)
 
 
+def test_a_ring_whose_hole_a_tool_filled_is_the_same_object() -> None:
+    ring = HARD_MASKS["frame on every border"]
+    height, width = ring.shape
+    image = SentImage("a.png", "a.png", width, height, (SentInstance("s-0", "cat", mask_to_rle(ring), 0.3),))
+    polygon = polygons_to_rle(outline(ring, 1.0), height, width)
+    came = CorrectedImage("a.png", (CorrectedInstance("cat", polygon, outlined=True),))
+    assert compare(image, came) == [Decision("a.png", "accept", "cat", mask_to_rle(ring))]
+
+
 def test_a_changed_polygon_is_a_change() -> None:
     disc = np.hypot(*(np.mgrid[:HEIGHT, :WIDTH] - np.array([30, 40])[:, None, None])) <= 22
     for change in (disc & ~box(40, 0, 5, 60), disc | box(60, 25, 8, 8), np.roll(disc, 5, axis=1)):

@@ -28,9 +28,10 @@ from labeler.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from labeler.storage import locate, write_bytes
-from workflows.decisions import append_decisions
+from workflows.cli import main
+from workflows.decisions import append_decisions, read_decisions
 from workflows.exchange import TOOLS, corrections, export_review_set
-from workflows.exchange_command import print_decisions, run_export
+from workflows.exchange_command import print_decisions, send
 from workflows.export import ExportConfig, export
 from workflows.labeled import Labeled, open_labeled
 from workflows.run_folder import RunFolder
@@ -211,7 +212,7 @@ MANY = {
 }
 
 
-def sent(folder: Path) -> list[tuple[str, list[float]]]:
+def written(folder: Path) -> list[tuple[str, list[float]]]:
     root = ElementTree.parse(folder / "annotations.xml").getroot()
     return [
         (
@@ -235,7 +236,7 @@ def sent(folder: Path) -> list[tuple[str, list[float]]]:
 def test_the_most_uncertain_come_first(verdict: str, limit: int | None, expected: Any, tmp_path: Path) -> None:
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", MANY)
     export_review_set(labeled, "cvat", tmp_path / "set", verdict, limit)
-    assert sent(tmp_path / "set") == [(name, pytest.approx(scores)) for name, scores in expected]
+    assert written(tmp_path / "set") == [(name, pytest.approx(scores)) for name, scores in expected]
     images = {path.name for path in (tmp_path / "set" / "images").iterdir()}
     assert images == {name for name, _ in expected}
     source = tmp_path / "input" / ("sub/unsure.png" if "sub_unsure.png" in images else "doubtful.png")
@@ -384,14 +385,14 @@ def test_what_cannot_be_sent(labeled: Labeled, tmp_path: Path) -> None:
             export_review_set(labeled, "cvat", folder, **{"verdict": "all", **options})  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
     with pytest.raises(UsageError, match="needs -o DIR"):
-        run_export(labeled, {"to": "cvat"}, Console())
+        send(labeled, {"to": "cvat"}, Console())
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_how_to_go_on_is_said(tool: str, labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(soft_wrap=True)
     folder = tmp_path / "my [set]"
-    run_export(labeled, {"to": tool, "folder": folder, "verdict": "all"}, console)
+    send(labeled, {"to": tool, "folder": folder, "verdict": "all"}, console)
     said = capsys.readouterr().out
     assert f"4 instances in 1 images: {folder}" in said
     print_decisions(console, corrections(labeled, edited(folder, tool)))
@@ -402,3 +403,20 @@ def test_how_to_go_on_is_said(tool: str, labeled: Labeled, tmp_path: Path, capsy
     if tool == "label-studio":
         task = json.loads((folder / "tasks.json").read_text())[0]
         assert task["data"]["image"] == "/data/local-files/?d=my%20%5Bset%5D/images/sub_a_b.png"
+
+
+def test_the_command(labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, folder = str(labeled.run.output), tmp_path / "set"
+    assert main(["review", out, "--to", "cvat", "-o", str(folder), "--verdict", "all", "--limit", "5"]) == 0
+    assert main(["review", out, "--from", str(edited(folder, "cvat"))]) == 0
+    assert "1 accepted as sent, 1 with another class" in capsys.readouterr().out
+    assert len(coco(labeled.run)["annotations"]) == 4
+    assert read_decisions(labeled.run) == EXPECTED
+    for flags, message in (
+        (["--to", "cvat"], "--to cvat needs -o DIR"),
+        (["--limit", "3"], "--limit goes with --to"),
+        (["--from", "x.xml", "--port", "1"], "--from opens no page: leave out --port"),
+        (["--from", "x.xml"], "no such file"),
+    ):
+        assert main(["review", out, *flags]) == 2
+        assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,10 +14,11 @@ from sent_images import CLASSES, hard_images, sent_image
 from labeler.corrections import SentImage, compare
 from labeler.errors import FormatError
 from labeler.formats.cvat import cvat_to_rle, read_cvat, rle_to_cvat, write_cvat
+from labeler.formats.fiftyone import read_corrected_coco
 from labeler.masks import mask_to_rle, rle_to_mask
 
 MASKS = {**HARD_MASKS, **{f"random {index}": mask for index, mask in enumerate(random_masks(20))}}
-NO_DATUMARO = "datumaro wants pandas below 3, and so cannot be in one environment with this project's newest pandas"
+NO_DATUMARO = "datumaro wants pandas below 3 and opencv below 5, which would hold this project's tests back"
 # As CVAT itself exports a task.
 EXPORT = """<?xml version="1.0" encoding="utf-8"?>
 <annotations>
@@ -87,15 +89,21 @@ def test_labels_have_the_attributes_of_the_masks(tmp_path: Path) -> None:
         assert {attribute["input_type"] for attribute in label["attributes"]} == {"text"}
 
 
+def by_datumaro(folder: Path, images: list[SentImage]) -> Any:
+    """A written set, read by datumaro."""
+    datumaro = pytest.importorskip("datumaro", reason=NO_DATUMARO)
+    written(folder, *images)
+    (folder / "images").mkdir()
+    for image in images:
+        Image.new("RGB", (image.width, image.height)).save(folder / "images" / image.name)
+    return datumaro.Dataset.import_from(str(folder), "cvat")
+
+
 def test_datumaro_reads_what_is_written(tmp_path: Path) -> None:
     """CVAT's own importer for projects is of the same descent."""
     datumaro = pytest.importorskip("datumaro", reason=NO_DATUMARO)
     images = hard_images()
-    written(tmp_path, *images)
-    (tmp_path / "images").mkdir()
-    for image in images:
-        Image.new("RGB", (image.width, image.height)).save(tmp_path / "images" / image.name)
-    dataset = datumaro.Dataset.import_from(str(tmp_path), "cvat")
+    dataset = by_datumaro(tmp_path, images)
     labels = dataset.categories()[datumaro.AnnotationType.label]
     assert [label.name for label in labels] == CLASSES
     items = {item.id: item for item in dataset}
@@ -109,6 +117,19 @@ def test_datumaro_reads_what_is_written(tmp_path: Path) -> None:
             assert labels[annotation.label].name == instance.class_name
             assert annotation.attributes["sent_id"] == instance.sent_id
             assert float(annotation.attributes["score"]) == pytest.approx(instance.score)
+
+
+def test_coco_by_datumaro(tmp_path: Path) -> None:
+    """CVAT writes COCO by it: masks are crowds there, and attributes have a place of their own."""
+    images = hard_images()
+    (tmp_path / "in").mkdir()
+    by_datumaro(tmp_path / "in", images).export(str(tmp_path / "coco"), "coco_instances")
+    (path,) = (tmp_path / "coco" / "annotations").glob("*.json")
+    found = {corrected.name: corrected for corrected in read_corrected_coco(json.loads(path.read_text("utf-8")))}
+    for image in images:
+        corrected = found[image.name]
+        assert {each.sent_id for each in corrected.instances} == {each.sent_id for each in image.instances}
+        assert all(d.verdict == "accept" and not d.new_class and not d.new_rle for d in compare(image, corrected))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from labeler.errors import FormatError
 from labeler.formats.fiftyone import read_corrected_coco, write_fiftyone
 from labeler.masks import rle_area, rle_to_mask
 
-NO_FIFTYONE = "fiftyone brings a database server, which not every machine can start; its COCO code runs without"
+NO_FIFTYONE = "fiftyone wants opencv below 5, which would hold this project's tests back, and brings a database server"
 
 
 def written(folder: Path, *images: SentImage) -> dict[str, Any]:
