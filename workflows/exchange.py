@@ -188,6 +188,8 @@ def corrections(labeled: Labeled, path: AnyPath) -> list[Decision]:
         UsageError: nothing of the kind was sent from here.
     """
     corrected = read_corrected(path)
+    if not corrected:
+        raise FormatError(f"{path}: nobody has looked at an image of it yet; submit the tasks, and export again")
     sent = _sent_set(labeled, path, corrected)
     pairs = pair_images((image.name for image in sent), (image.name for image in corrected))
     by_name = {image.name: image for image in corrected}

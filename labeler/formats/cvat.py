@@ -44,7 +44,7 @@ def cvat_to_rle(attributes: dict[str, str], width: int, height: int) -> Rle:
     inside = min(left, top) >= 0 and left + box_width <= width and top + box_height <= height
     if not inside or runs.min() < 0 or runs.sum() != box_width * box_height:
         raise ValueError(f"a mask does not fit its box, or its box the image of {width} x {height} pixels")
-    mask = np.zeros((height, width), dtype=bool)
+    mask = np.zeros((height, width), dtype=bool, order="F")  # as COCO's runs go
     values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     mask[top : top + box_height, left : left + box_width] = values.reshape(box_height, box_width)
     return mask_to_rle(mask)

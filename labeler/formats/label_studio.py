@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
-import numpy.typing as npt
 
 from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
@@ -72,17 +71,21 @@ def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
         raise ValueError(f"the RLE of a brush region is not of an image of {width} x {height} pixels")
     word = read(5) + 1
     run_bits = [read(4) + 1 for _ in range(4)]
-    values: npt.NDArray[Any] = np.zeros(width * height * 4, np.uint8 if word <= 8 else np.uint32)
-    done = 0
-    while done < values.size:
-        is_run, size = read(1), run_bits[read(2)]
-        end = done + read(size) + 1
-        if end > values.size:
+    alpha = np.zeros(width * height, dtype=np.bool_)
+    done, size = 0, alpha.size * 4
+    while done < size:
+        is_run, bits_of_length = read(1), run_bits[read(2)]
+        end = done + read(bits_of_length) + 1
+        if end > size:
             raise ValueError("the RLE of a brush region runs over the image's end")
-        values[done:end] = read(word) if is_run else [read(word) for _ in range(end - done)]
+        # Alpha is every fourth value, at 3, 7, 11, …
+        first, last = done // 4, end // 4
+        if is_run:
+            alpha[first:last] = read(word) >= 128
+        else:
+            alpha[first:last] = [read(word) >= 128 for _ in range(done, end)][3 - done % 4 :: 4]
         done = end
-    alpha = values.reshape(height, width, 4)[..., 3]
-    return mask_to_rle(alpha >= 128)
+    return mask_to_rle(alpha.reshape(height, width))
 
 
 def labeling_config(class_names: Sequence[str]) -> str:

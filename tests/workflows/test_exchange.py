@@ -331,7 +331,7 @@ def test_archives_and_folders(labeled: Labeled, tmp_path: Path) -> None:
         ('{"a": 1}', "not an export"),
         ("<html/>", "CVAT for images"),
         ("[1]", "task 0"),
-        ("[]", "none of its images"),
+        ("[]", "nobody has looked"),
         ('{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}', "none of its images"),
     ],
 )
