@@ -7,7 +7,7 @@ reason. Filters run one after the other, cheap ones first. A new filter is one f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -18,15 +18,22 @@ from labeler.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance
 
 Verdict = Literal["accept", "review", "reject"]
+BY_HAND = "by hand"  # the reason of what a person rejected
 Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of one instance; ``reason`` is empty for ``accept``, else a short stable phrase."""
+    """What becomes of one instance.
+
+    Attributes:
+        reason: empty for ``accept``, else a short stable phrase.
+        by_hand: a person decided, and not the thresholds.
+    """
 
     verdict: Verdict
     reason: str = ""
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +100,22 @@ class QualityConfig:
         return asdict(self)
 
 
-def judge(record: ImageRecord, config: QualityConfig, min_scores: Sequence[float | None]) -> list[Judgement]:
+def judge(
+    record: ImageRecord,
+    config: QualityConfig,
+    min_scores: Sequence[float | None],
+    by_hand: Mapping[int, Literal["accept", "reject"]] | None = None,
+) -> list[Judgement]:
     """A judgement for each of the record's instances, in their order.
+
+    A person's word stands against every score and filter. What was rejected by hand drops no other instance; what was
+    accepted by hand comes before all others where instances overlap.
 
     Args:
         record: one image; a record with an error has no instances, and so no judgements.
         config: the thresholds.
         min_scores: each class's own minimum detector score, by class id; None for the general one.
+        by_hand: a person's verdicts, by place in the record.
 
     Raises:
         UsageError: an instance is of a class that ``min_scores`` does not list.
@@ -109,23 +125,34 @@ def judge(record: ImageRecord, config: QualityConfig, min_scores: Sequence[float
             f"{record.image_id}: class id {min(unknown)} is not among the ontology's {len(min_scores)} classes; "
             "use the ontology these images were labeled with"
         )
-    reasons: dict[int, str] = {}
-    for keep_or_reason in filters(config, min_scores):
+    by_hand = by_hand or {}
+    accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
+    reasons = {index: BY_HAND for index in by_hand if index not in accepted}
+    for keep_or_reason in filters(config, min_scores, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
-        reasons |= keep_or_reason(record, kept)
+        reasons |= {index: why for index, why in keep_or_reason(record, kept).items() if index not in accepted}
     judgements = []
     for index, item in enumerate(record.instances):
-        if index in reasons:
+        if index in by_hand:
+            judgements.append(Judgement(by_hand[index], reasons.get(index, ""), by_hand=True))
+        elif index in reasons:
             judgements.append(Judgement("reject", reasons[index]))
-        elif item.joint_score < config.accept_score * _leniency(config, min_scores[item.class_id]):
+        elif item.joint_score < accept_threshold(config, min_scores[item.class_id]):
             judgements.append(Judgement("review", "uncertain"))
         else:
             judgements.append(Judgement("accept"))
     return judgements
 
 
-def filters(config: QualityConfig, min_scores: Sequence[float | None]) -> list[Filter]:
-    """The gate's filters in the order they run."""
+def accept_threshold(config: QualityConfig, own_min_score: float | None) -> float:
+    """The joint score from which an instance of a class with this minimum score of its own is accepted."""
+    return config.accept_score * _leniency(config, own_min_score)
+
+
+def filters(
+    config: QualityConfig, min_scores: Sequence[float | None], first: Collection[int] = frozenset()
+) -> list[Filter]:
+    """The gate's filters in the order they run; those at the places ``first`` come before all others in overlaps."""
 
     def low_score(record: ImageRecord, item: Instance) -> bool:
         own = min_scores[item.class_id]
@@ -146,9 +173,9 @@ def filters(config: QualityConfig, min_scores: Sequence[float | None]) -> list[F
         _each("too small", lambda record, item: item.area < config.min_area),
         _each("too large", too_large),
         _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),
-        _overlapping("duplicate", config.duplicate_iou),
-        _overlapping("duplicate of another class", config.cross_class_iou, same_class=False),
-        _overlapping("contained", config.contained_share, contained=True),
+        _overlapping("duplicate", config.duplicate_iou, first),
+        _overlapping("duplicate of another class", config.cross_class_iou, first, same_class=False),
+        _overlapping("contained", config.contained_share, first, contained=True),
     ]
 
 
@@ -168,17 +195,20 @@ def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter
     return keep_or_reason
 
 
-def _overlapping(reason: str, threshold: float, *, same_class: bool = True, contained: bool = False) -> Filter:
+def _overlapping(
+    reason: str, threshold: float, first: Collection[int], *, same_class: bool = True, contained: bool = False
+) -> Filter:
     """A filter that drops what overlaps a better instance by ``threshold`` or more.
 
     Greedy, best joint score first and ties by position, as in non-maximum suppression: only an instance that itself
-    stays can drop another. Overlap is mask IoU, or with ``contained`` the share of the lesser mask in the better one.
+    stays can drop another. Those at the places ``first`` come before the rest, and stay. Overlap is mask IoU, or with
+    ``contained`` the share of the lesser mask in the better one.
     """
 
     def keep_or_reason(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
         if not threshold or len(kept) < 2:
             return {}
-        ranked = sorted(kept, key=lambda index: (-record.instances[index].joint_score, index))
+        ranked = sorted(kept, key=lambda index: (index not in first, -record.instances[index].joint_score, index))
         items = [record.instances[index] for index in ranked]
         rles = [item.rle for item in items]
         classes = np.array([item.class_id for item in items])
@@ -193,7 +223,7 @@ def _overlapping(reason: str, threshold: float, *, same_class: bool = True, cont
         stays = np.ones(len(ranked), dtype=np.bool_)
         for place in range(1, len(ranked)):
             better = np.flatnonzero(possible[place, :place] & stays[:place])
-            if better.size:
+            if better.size and ranked[place] not in first:
                 stays[place] = overlap([rles[place]], [rles[other] for other in better]).max() < threshold
         return {index: reason for index, stay in zip(ranked, stays, strict=True) if not stay}
 

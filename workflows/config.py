@@ -1,7 +1,7 @@
 """Flags and configuration files: every flag of a command can stand in a TOML file, and the command line wins.
 
 Flags have no defaults of their own: what is not given stays out, and the dataclasses that hold the settings
-(``ModelConfig``, ``QualityConfig``, ``ExportConfig``) say the default, in one place.
+(``ModelConfig``, ``QualityConfig``, ``ExportConfig``, …) say the default, in one place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labeler.errors import UsageError
+from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import QualityConfig
 from labeler.tagger_models import TAGGERS, TaggingConfig, vocabulary_for
@@ -42,7 +43,7 @@ QUALITY_FLAGS = {
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
 JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
-Settings = TypeVar("Settings", ModelConfig, QualityConfig, ExportConfig, EngineConfig, TaggingConfig)
+Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
 def add_ontology_flags(parser: argparse.ArgumentParser) -> None:
@@ -119,8 +120,15 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
         "--link", choices=LINKS, help="how images come into the dataset; with a URI, hard and symlink are copies"
     )
     add_class_flags(group)
-    group.add_argument("--formats", type=_names, metavar="LIST", help='"coco,yolo", or one of them')
+    group.add_argument(
+        "--formats", "--format", type=_names, metavar="LIST", help='of coco, yolo, cutouts; default: "coco,yolo"'
+    )
     group.add_argument("--segmentation", choices=SEGMENTATIONS, help="how COCO holds masks")
+    group = parser.add_argument_group("cut-outs (--format cutouts)")
+    group.add_argument("--background", choices=BACKGROUNDS, help="behind the object (default: white)")
+    group.add_argument("--smooth-radius", type=float, metavar="R", help="pixels in which its edge fades; 0: hard")
+    group.add_argument("--frame", choices=FRAMES, help="crop to the object (the default), or the full image")
+    group.add_argument("--margin", type=int, metavar="N", help="pixels around a crop")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -197,7 +205,8 @@ def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology
 
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
     base = base or ExportConfig()
-    return override(replace(base, quality=override(base.quality, options)), options)
+    quality, cutouts = override(base.quality, options), override(base.cutouts, options)
+    return override(replace(base, quality=quality, cutouts=cutouts), options)
 
 
 def job_from(options: dict[str, Any]) -> LabelJob:
@@ -230,4 +239,5 @@ def override(settings: Settings, options: dict[str, Any]) -> Settings:
 def saved_export(content: dict[str, Any]) -> ExportConfig:
     """The export settings as ``run.json`` keeps them."""
     quality = QualityConfig.from_dict(content["quality"])
-    return ExportConfig(**{**content, "quality": quality, "formats": tuple(content["formats"])})
+    cutouts = CutoutConfig(**content.get("cutouts", {}))
+    return ExportConfig(**{**content, "quality": quality, "cutouts": cutouts, "formats": tuple(content["formats"])})

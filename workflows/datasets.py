@@ -2,7 +2,8 @@
 
 ``LocalDataset`` is built beside the old one and moved into its place. ``StoreDataset`` sends images as they come, less
 those that are there already, and the rest at the end; then it removes what the old dataset had and this one has not,
-and ``data.yaml`` comes last. Both have annotations and labels written into ``building``, a folder of this machine.
+and ``data.yaml`` comes last. Both have annotations, labels and cut-outs written into ``building``, a folder of this
+machine.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Dataset(Protocol):
     """A dataset in the making; left before it is finished, the old one stays.
 
     Attributes:
-        building: where annotations, labels, ``data.yaml`` and ``verdicts.parquet`` are written.
+        building: where annotations, labels, cut-outs, ``data.yaml`` and ``verdicts.parquet`` are written.
     """
 
     building: Path
@@ -83,11 +84,11 @@ class LocalDataset:
         target = self.building / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(image.path, Path):
-            _link(image.path, target, self._link)
+            link_file(image.path, target, self._link)
             return
         old = self._find_old(name.partition("/")[2].partition("/")[2])
         if old is not None and isinstance(old.path, Path) and is_unchanged(image.info, old.info):
-            _link(old.path, target, "hard")  # the old name goes when the dataset is swapped in
+            link_file(old.path, target, "hard")  # the old name goes when the dataset is swapped in
         else:
             self._copies.start(image.path, target)
 
@@ -147,7 +148,7 @@ class StoreDataset:
             remove(self._output / "data.yaml")
 
     def _built(self) -> Iterator[str]:
-        """Annotations and labels, by POSIX path."""
+        """Annotations, labels and cut-outs, by POSIX path."""
         for folder, _, names in os.walk(self.building):
             if Path(folder) != self.building:
                 below = Path(folder).relative_to(self.building).as_posix()
@@ -155,7 +156,7 @@ class StoreDataset:
 
     def _left_over(self) -> Iterator[StorePath]:
         """What the old dataset had and this one has not."""
-        for entry in ("images", "labels", "annotations"):
+        for entry in ("images", "labels", "annotations", "cutouts"):
             for name in walk(self._output / entry):
                 if f"{entry}/{name}" not in self._wanted:
                     yield self._output / entry / name
@@ -218,10 +219,12 @@ def _make_folders(building: Path) -> None:
     for split in SPLITS:
         for folder in ("images", "labels"):
             (building / folder / split).mkdir(parents=True)
-    (building / "annotations").mkdir()
+    for folder in ("annotations", "cutouts"):
+        (building / folder).mkdir()
 
 
-def _link(source: Path, target: Path, link: str) -> None:
+def link_file(source: Path, target: Path, link: str) -> None:
+    """Bring a file in by ``link``, as of ``ExportConfig``; where there are no hard links, by a copy."""
     if link == "symlink":
         target.symlink_to(source.resolve())
         return

@@ -1,4 +1,4 @@
-"""Records to dataset: judge every instance, split the images, write COCO and YOLO. No model runs here.
+"""Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
 
 The dataset takes the old one's place when it is whole, see ``workflows.datasets``.
 """
@@ -15,22 +15,27 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labeler.errors import RunError, UsageError
+from labeler.decisions import Decision, decide
+from labeler.errors import ImageError, RunError, UsageError
 from labeler.formats.coco import CocoWriter
+from labeler.formats.cutouts import CutoutConfig, write_cutouts
+from labeler.formats.names import FlatNames
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
+from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
+from workflows.decisions import by_image, read_decisions
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo")
+FORMATS = ("coco", "yolo", "cutouts")
 SEGMENTATIONS = ("rle", "polygon")
 
 
@@ -45,10 +50,11 @@ class ExportConfig:
         seed: of the split.
         link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
             or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
-        formats: ``coco``, ``yolo``.
+        formats: ``coco``, ``yolo``, ``cutouts``.
         min_tag_count, max_classes: where images proposed their classes: images that a tag must be found in to become
             one, and how many there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
+        cutouts: what these look like.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -56,10 +62,11 @@ class ExportConfig:
     val_share: float = 0.2
     seed: int = 0
     link: str = "hard"
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = ("coco", "yolo")
     segmentation: Literal["rle", "polygon"] = "rle"
     min_tag_count: int = 1
     max_classes: int | None = None
+    cutouts: CutoutConfig = field(default_factory=CutoutConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
@@ -81,7 +88,12 @@ class ExportConfig:
 
 @dataclass
 class ExportSummary:
-    """What an export wrote and left out."""
+    """What an export wrote and left out.
+
+    Attributes:
+        decided: instances that a person decided on, by verdict; added ones are accepted.
+        unmatched: decisions of people that no instance fits any more.
+    """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
@@ -89,12 +101,15 @@ class ExportSummary:
     failures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
     without_objects: int = 0
+    decided: Counter[str] = field(default_factory=Counter)
+    unmatched: list[Decision] = field(default_factory=list)
 
 
 def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: ExportConfig) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
-    An image that is gone from ``root`` but still in the dataset stays there.
+    An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` goes before
+    scores and thresholds.
 
     Args:
         ontology: None makes classes of the images' tags, see ``workflows.classes``.
@@ -114,7 +129,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
     else:
         records = run.labeled()
     with new_dataset(run, root, config.link) as dataset:
-        summary = _build(records, dataset, ontology, config)
+        summary = _build(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -129,7 +144,13 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
     return summary
 
 
-def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+def _build(
+    records: Iterable[ImageRecord],
+    decisions: dict[str, list[Decision]],
+    dataset: Dataset,
+    ontology: Ontology,
+    config: ExportConfig,
+) -> ExportSummary:
     summary = ExportSummary()
     building = dataset.building
     with ExitStack() as stack:
@@ -144,8 +165,10 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             for split in SPLITS
             if "coco" in config.formats
         }
+        cutouts = _CutoutFolder(building / "cutouts", ontology.class_names, config.cutouts)
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
         for record, file_name in _named(records):
+            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)
@@ -153,12 +176,20 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             if record.status == "error":
                 summary.failures.append((record.image_id, record.error))
                 continue
-            judgements = judge(record, config.quality, ontology.min_scores)
+            record = decided.record
+            summary.unmatched += decided.unmatched
+            judgements = judge(record, config.quality, ontology.min_scores, decided.verdicts)
             verdicts.add(record, judgements)
             _count(summary, record, judgements, ontology.class_names)
             wanted = ("accept", "review") if config.include_review else ("accept",)
             chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
             kept = replace(record, instances=chosen)
+            if "cutouts" in config.formats:
+                try:
+                    cutouts.write(record, chosen, source.path)
+                except ImageError as error:
+                    summary.failures.append((record.image_id, str(error)))
+                    continue
             split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
             summary.images[split] += 1
             summary.without_objects += not chosen
@@ -168,6 +199,7 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
                 coco[split].add(kept, file_name if config.link != "none" else str(source.path))
             if "yolo" in config.formats:
                 write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
+    summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
     return summary
 
 
@@ -194,12 +226,43 @@ def _count(
 ) -> None:
     for instance, judgement in zip(record.instances, judgements, strict=True):
         summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if judgement.by_hand:
+            summary.decided[judgement.verdict] += 1
         if judgement.reason:
             summary.reasons[judgement.reason] += 1
 
 
+class _CutoutFolder:
+    """The cut-outs of all images; each is numbered by its place in the record."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], config: CutoutConfig) -> None:
+        self._folder = folder
+        self._class_names = class_names
+        self._config = config
+        self._names = FlatNames()
+
+    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> None:
+        """Cut ``chosen`` of the record's instances out of its image.
+
+        Raises:
+            ImageError: the image cannot be read any more, or is another one.
+        """
+        name = self._names.give(record.image_id)
+        if not chosen:
+            return
+        pixels = read_image(source).pixels
+        if pixels.shape[:2] != (record.height, record.width):
+            raise ImageError("its size is not what it was when it was labeled; label it again")
+        places = {id(instance): place for place, instance in enumerate(record.instances)}
+        numbered = ((places[id(each)], each, self._class_names[each.class_id]) for each in chosen)
+        write_cutouts(self._folder, name, pixels, numbered, self._config)
+
+
 class _VerdictWriter:
-    """``run/verdicts.parquet``: the verdict and reason of every instance, by image and position in its record."""
+    """``run/verdicts.parquet``: the verdict on every instance and who gave it, by image and position in its record.
+
+    Objects that people added come behind those of the record.
+    """
 
     SCHEMA = pa.schema(
         [
@@ -209,6 +272,7 @@ class _VerdictWriter:
             ("joint_score", pa.float32()),
             ("verdict", pa.string()),
             ("reason", pa.string()),
+            ("decided_by", pa.string()),  # "person", else "gate"
         ]
     )
     ROWS = 10_000
@@ -227,6 +291,7 @@ class _VerdictWriter:
                     "joint_score": instance.joint_score,
                     "verdict": judgement.verdict,
                     "reason": judgement.reason,
+                    "decided_by": "person" if judgement.by_hand else "gate",
                 }
             )
         if len(self._rows) >= self.ROWS:

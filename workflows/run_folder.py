@@ -48,7 +48,7 @@ _MANIFEST = pa.schema(
 )
 VERSION = 1  # of run.json
 # What an export makes; found without a run beside it, it is somebody's own data.
-DATASET_ENTRIES = ("images", "labels", "annotations", "data.yaml")
+DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
 NAMES_SHOWN = 5
 _RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
@@ -223,9 +223,15 @@ class RunFolder:
 
     def labeled(self) -> Iterator[ImageRecord]:
         """The one record of every image that is labeled, in shard order."""
+        return (record for _, _, record in self.placed())
+
+    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
+        """As ``labeled``, each behind its file and its row there."""
         superseded = self._superseded()
         for index, path in sorted(self._labeled().items()):
-            yield from (record for record in read_records([path]) if (index, record.image_id) not in superseded)
+            for row, record in enumerate(read_records([path])):
+                if (index, record.image_id) not in superseded:
+                    yield path, row, record
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every image that is labeled, as ``labeled`` gives them; the rest of a record is not read."""

@@ -190,7 +190,7 @@ def _by_id(path: Path, what: str, entries: list[Any], fields: dict[str, type]) -
 
 
 def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, height: int) -> Instance:
-    rle = _rle(annotation["segmentation"], width, height)
+    rle = segmentation_to_rle(annotation["segmentation"], width, height)
     box = rle_box_xyxy(rle)
     if "bbox" in annotation:
         x, y, box_width, box_height = map(float, annotation["bbox"])
@@ -207,7 +207,12 @@ def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, 
     )
 
 
-def _rle(segmentation: Any, width: int, height: int) -> Rle:
+def segmentation_to_rle(segmentation: Any, width: int, height: int) -> Rle:
+    """The mask of an annotation's ``segmentation``: polygons, or RLE compressed or not.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none for an image of that size.
+    """
     if isinstance(segmentation, list):
         for polygon in segmentation:
             if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:

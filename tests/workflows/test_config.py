@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
 from labeler.errors import UsageError
+from labeler.formats.cutouts import CutoutConfig
 from labeler.models import ModelConfig
 from labeler.quality import QualityConfig
 from workflows.cli import _parser
-from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
+from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, saved_export, with_config_file
 from workflows.export import ExportConfig
 
 LABEL = ["label", "images", "-o", "out"]
@@ -23,8 +24,8 @@ def parse(arguments: list[str]) -> dict[str, object]:
 def test_every_setting_has_a_flag() -> None:
     _, commands = _parser()
     flags = {action.dest for action in commands["label"]._actions}
-    for settings in (ModelConfig, QualityConfig, ExportConfig):
-        assert {field.name for field in fields(settings)} - {"quality"} <= flags
+    for settings in (ModelConfig, QualityConfig, CutoutConfig, ExportConfig):
+        assert {field.name for field in fields(settings)} - {"quality", "cutouts"} <= flags
     assert set(QUALITY_FLAGS) == {field.name for field in fields(QualityConfig)}
 
 
@@ -33,6 +34,20 @@ def test_defaults_are_those_of_the_settings() -> None:
     assert export_from(options) == ExportConfig()
     model = model_from(options)
     assert model == ModelConfig(model.detector, model.segmenter)
+
+
+def test_cut_outs(tmp_path: Path) -> None:
+    flags = ["--format", "coco,cutouts", "--background", "transparent", "--smooth-radius", "3", "--frame", "full"]
+    export = export_from(parse([*LABEL, *flags]))
+    assert export.formats == ("coco", "cutouts")
+    assert export.cutouts == CutoutConfig("transparent", 3.0, "full", 0)
+    assert saved_export(asdict(export)) == export
+    older = {name: value for name, value in asdict(ExportConfig()).items() if name != "cutouts"}
+    assert saved_export(older) == ExportConfig()
+    path = tmp_path / "job.toml"
+    path.write_text("format = 'cutouts'\nmargin = 4\n")
+    export = export_from(parse([*LABEL, "--config", str(path)]))
+    assert (export.formats, export.cutouts.margin) == (("cutouts",), 4)
 
 
 def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def place(kind: str, tmp_path: Path, bucket: Bucket) -> Any:
 @pytest.mark.parametrize("output", ["folder", "s3", "memory"])
 @pytest.mark.parametrize("root", ["folder", "s3", "memory"])
 @pytest.mark.parametrize(
-    "config", [ExportConfig(), ExportConfig(formats=("coco",), val_share=1.0)], ids=["all", "coco"]
+    "config",
+    [ExportConfig(formats=("coco", "yolo", "cutouts")), ExportConfig(formats=("coco",), val_share=1.0)],
+    ids=["all", "coco"],
 )
 def test_a_dataset_is_the_same_wherever_it_lies(
     root: str, output: str, config: ExportConfig, tmp_path: Path, bucket: Bucket
@@ -114,7 +116,8 @@ def test_data_yaml_comes_last_and_nothing_is_sent_twice(
 
 def test_what_an_earlier_export_left_goes(bucket: Bucket, tmp_path: Path) -> None:
     run = make_run(tmp_path / "in", locate(f"{bucket.uri}/out"))
-    export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=0))
+    export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=0, formats=("coco", "yolo", "cutouts")))
+    assert len(bucket.contents("out/cutouts/")) == len(IDS)
     export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=1, formats=("coco",)))
     names = {name for name in bucket.contents("out/") if not name.startswith("run/")}
     assert names == {f"images/val/{i}" for i in IDS} | {f"annotations/instances_{s}.json" for s in ("train", "val")}

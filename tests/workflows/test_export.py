@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from labeler.errors import RunError
+from labeler.formats.cutouts import CutoutConfig
 from labeler.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
@@ -162,3 +163,39 @@ def test_folders_named_images_do_not_draw_labels_to_them(tmp_path: Path) -> None
     export(run, root, ONTOLOGY, ExportConfig(val_share=0))
     written = {str(path.relative_to(run.output)) for path in run.output.rglob("*.txt")}
     assert written == {"labels/train/images_/a.txt", "labels/train/x/images_/images.txt"}
+
+
+def test_cut_outs(tmp_path: Path) -> None:
+    """One a kept instance, by its place in the record, of the upright image; an export without them removes them."""
+    candidates = (instance(0, 0.1, 20), instance(0, 0.8, 0), instance(1, 0.9, 40))
+    run, root = make_run(tmp_path, ["sub/photo.jpg", "sub_photo.jpg"], candidates)
+    turned = Image.new("RGB", (40, 60), (200, 0, 0))
+    turned.paste((0, 0, 200), (0, 0, 40, 30))  # the left half, once it is upright
+    exif = turned.getexif()
+    exif[274] = 8  # a quarter turn to the left
+    turned.save(root / "sub" / "photo.jpg", exif=exif, quality=100)
+    config = ExportConfig(formats=("coco", "cutouts"), cutouts=CutoutConfig(frame="full", smooth_radius=0))
+    assert export(run, root, ONTOLOGY, config).failures == []
+    names = {"sub_photo__dog__1", "sub_photo__cat__2", "sub_photo_2__dog__1", "sub_photo_2__cat__2"}
+    assert {path.name for path in (run.output / "cutouts").iterdir()} == {f"{name}.png" for name in names}
+    for name, left, colour in (("sub_photo__dog__1", 0, (0, 0, 200)), ("sub_photo__cat__2", 40, (200, 0, 0))):
+        shown = np.asarray(Image.open(run.output / "cutouts" / f"{name}.png")).astype(int)
+        assert shown.shape == (40, 60, 3)
+        inside = np.zeros((40, 60), dtype=bool)
+        inside[5:25, left : left + 15] = True
+        assert (shown[~inside] == 255).all()
+        assert np.abs(shown[6:24, left + 2 : left + 13] - colour).max() < 9  # JPEG
+    export(run, root, ONTOLOGY, ExportConfig())
+    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+
+
+def test_an_image_that_changed_or_broke_since_has_no_cut_outs(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "broken.png", "other.png"], (instance(0, 0.8, 0),))
+    (root / "broken.png").write_bytes(b"GIF89a")
+    Image.new("RGB", (61, 40)).save(root / "other.png")
+    summary = export(run, root, ONTOLOGY, ExportConfig(formats=("coco", "cutouts"), val_share=0))
+    assert [image_id for image_id, _ in summary.failures] == ["broken.png", "other.png"]
+    assert "label it again" in summary.failures[1][1]
+    assert [path.name for path in (run.output / "cutouts").iterdir()] == ["a__dog__0.png"]
+    assert [path.name for path in (run.output / "images" / "train").iterdir()] == ["a.png"]
+    assert [image["file_name"] for image in coco(run)["images"]] == ["a.png"]

@@ -1,0 +1,134 @@
+"""Records to cut-outs: each object on its own, as a PNG file with a smooth edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from labeler.errors import UsageError
+from labeler.formats.names import safe_part
+from labeler.masks import rle_area, rle_box_xyxy, rle_to_mask
+from labeler.records import Instance
+
+BACKGROUNDS = ("white", "transparent")
+FRAMES = ("crop", "full")
+COMPRESSION = 3  # of zlib: twice as fast as Pillow's own choice, a few per cent larger
+
+
+@dataclass(frozen=True, slots=True)
+class CutoutConfig:
+    """What cut-outs look like.
+
+    Attributes:
+        background: ``white`` gives RGB files, ``transparent`` RGBA ones whose pixels are black where nothing shows.
+        smooth_radius: pixels to either side of the mask's contour within which the edge fades; 0 leaves it hard.
+        frame: ``crop`` to what shows, or the ``full`` image.
+        margin: pixels around the crop, as far as the image reaches.
+    """
+
+    background: Literal["white", "transparent"] = "white"
+    smooth_radius: float = 2.0
+    frame: Literal["crop", "full"] = "crop"
+    margin: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("background", self.background, BACKGROUNDS), ("frame", self.frame, FRAMES)):
+            if value not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if not 0 <= self.smooth_radius < math.inf:
+            raise UsageError(f"smooth_radius must be 0 or more, not {self.smooth_radius!r}")
+        if self.margin < 0:
+            raise UsageError(f"margin must be 0 or more, not {self.margin!r}")
+
+
+def smooth_alpha(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.uint8]:
+    """Opacity of a mask whose edge is a ramp across its contour, which itself stays where it is.
+
+    The ramp is linear in the signed distance to the contour: 0 from ``radius`` pixels outside on, 255 from ``radius``
+    inside on. The contour runs half-way between the pixel centres on its two sides. What the image's border cuts off
+    has no contour there.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        uint8 (H, W); 128 or more in the mask and nowhere else.
+    """
+    inside, outside = _distance(mask), _distance(~mask)
+    if not radius:
+        return np.where(mask, np.uint8(255), np.uint8(0))
+    signed = np.where(mask, inside - 0.5, 0.5 - outside)
+    alpha = np.rint(255 * np.clip(0.5 + signed / (2 * radius), 0, 1)).astype(np.uint8)
+    return np.where(mask, np.maximum(alpha, 128), np.minimum(alpha, 127))
+
+
+def _distance(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """From each pixel centre to the nearest one outside the mask; very large if there is none."""
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distance, np.float32)
+
+
+def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutConfig) -> npt.NDArray[np.uint8]:
+    """One instance on its own.
+
+    Args:
+        pixels: uint8 (H, W, 3) RGB, the upright image.
+        instance: with a mask of (H, W) that is not empty.
+
+    Returns:
+        uint8 (h, w, 3) RGB on white, or (h, w, 4) RGBA with straight alpha.
+    """
+    height, width = pixels.shape[:2]
+    reach = math.ceil(config.smooth_radius)
+    box = [int(side) for side in rle_box_xyxy(instance.rle)]
+
+    def window(by: int) -> tuple[slice, slice]:
+        x1, y1, x2, y2 = box
+        return slice(max(0, y1 - by), min(height, y2 + by)), slice(max(0, x1 - by), min(width, x2 + by))
+
+    alpha = np.zeros((height, width), np.uint8)
+    alpha[window(reach + 1)] = smooth_alpha(rle_to_mask(instance.rle)[window(reach + 1)], config.smooth_radius)
+    if config.frame == "crop":
+        x, y, shown_width, shown_height = cv2.boundingRect(alpha)
+        box = [x, y, x + shown_width, y + shown_height]
+        alpha, pixels = alpha[window(config.margin)], pixels[window(config.margin)]
+    if config.background == "transparent":
+        shown = np.where(alpha[..., None] > 0, pixels, np.uint8(0))
+        return np.dstack([shown, alpha])
+    share = alpha[..., None].astype(np.float32) / 255
+    return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def write_cutouts(
+    folder: Path,
+    name: str,
+    pixels: npt.NDArray[np.uint8],
+    instances: Iterable[tuple[int, Instance, str]],
+    config: CutoutConfig,
+) -> int:
+    """Write the cut-outs of one image as ``{name}__{class}__{index}.png``; empty masks are left out.
+
+    Args:
+        folder: it is there.
+        name: of the image, without ``__``, see ``FlatNames``.
+        pixels: uint8 (H, W, 3) RGB, the upright image.
+        instances: position in the record, instance and class name of each.
+
+    Returns:
+        How many were written.
+    """
+    written = 0
+    for index, instance, class_name in instances:
+        if rle_area(instance.rle):
+            path = folder / f"{name}__{safe_part(class_name)}__{index}.png"
+            Image.fromarray(cut_out(pixels, instance, config)).save(path, compress_level=COMPRESSION)
+            written += 1
+    return written
