@@ -65,6 +65,8 @@ def run_preview(options: dict[str, Any], console: Console) -> PreviewSummary:
     from workflows.console import ConsoleProgress
 
     path = options.pop("output", Path("preview.png"))
+    if options.get("sample", IMAGES) < 1:
+        raise UsageError(f"--images must be 1 or more, not {options['sample']}")
     job = job_from({"sample": IMAGES, **options, "output": Path()})
     progress = ConsoleProgress(console)
     try:

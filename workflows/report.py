@@ -23,16 +23,17 @@ from labeler.records import ImageRecord
 from labeler.storage import info, locate, read_bytes, write_bytes
 from workflows.figures import histogram_svg
 from workflows.labeled import Labeled, open_labeled
-from workflows.tallies import VERDICTS, Reservoir, Sample, Sampler, Tally, key_of, strata_of
+from workflows.tallies import VERDICTS, Histogram, Reservoir, Sample, Sampler, Tally, key_of
 from workflows.thumbnails import Picture, image_places, pictures
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
+EVALUATION_VERSION = 1  # of evaluation.json
 SAMPLES_EACH = 24
 SAMPLES_TOTAL = 1000
 EMPTY_SHOWN = 24
-PICTURE_BYTES = 24_000_000  # of a file that is to stay below 30 MB
+PICTURE_BYTES = 20_000_000  # of a file that is to stay below 30 MB
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
 
     places = image_places(labeled.run.output, labeled.root)
     shown = _within(PICTURE_BYTES, sampler.samples(), places)
+    truth = _truth(labeled)
     page = _render(
         title=str(labeled.run.output).rstrip("/").rpartition("/")[2] or str(labeled.run.output),
         style=_asset("report.css"),
@@ -120,11 +122,10 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         tally=tally,
         totals=tally.verdicts,
         images=images,
-        figures=_figures(labeled, tally),
-        truth=_truth_metrics(labeled),
+        figures=_figures(labeled, tally, truth),
+        truth=truth,
         shown=shown,
         empty=list(pictures([sample for _, sample in empty.items()], places)),
-        strata=strata_of(sample for sample, _ in shown),
         data=_data(labeled, shown),
         seed=seed,
     )
@@ -159,7 +160,7 @@ def _within(limit: int, samples: list[Sample], places: list[AnyPath]) -> list[tu
     for sample in samples:
         picture = drawn[id(sample)]
         assert sample.instance is not None
-        size += len(picture.uri) + len(picture.path) + len(sample.instance.rle["counts"])
+        size += len(picture.uri) + 2 * len(picture.path) + len(sample.instance.rle["counts"])
         if size > limit:
             break
         chosen.append((sample, picture))
@@ -209,7 +210,7 @@ def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str
     }
 
 
-def _figures(labeled: Labeled, tally: Tally) -> dict[str, Markup]:
+def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> dict[str, Markup]:
     quality = labeled.export.quality
 
     def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
@@ -252,16 +253,29 @@ def _figures(labeled: Labeled, tally: Tally) -> dict[str, Markup]:
         "Accepted objects an image",
         ticks=[(count + 0.5, f"{count}" if count < 20 else "20+") for count in range(0, 21, 5)],
     )
+    if truth is not None:
+        scores = truth["image_score"]["histogram"]
+        histogram = Histogram(tuple(scores["edges"]))
+        histogram.counts[0] = scores["counts"]
+        figures["image_score"] = histogram_svg(histogram, "image_score", "Histogram: score an image", "Score an image")
     return figures
 
 
-def _truth_metrics(labeled: Labeled) -> dict[str, Any] | None:
-    """What ``labeler evaluate`` left, if it was run."""
-    path = labeled.run.output / "evaluation" / "evaluation.json"
+def _truth(labeled: Labeled) -> dict[str, Any] | None:
+    """What ``labeler evaluate`` left, if it was run, with its pictures of the worst images as data URIs."""
+    folder = labeled.run.output / "evaluation"
+    path = folder / "evaluation.json"
     if info(path) is None:
         return None
     try:
-        content = json.loads(read_bytes(path))
+        content: dict[str, Any] = json.loads(read_bytes(path))
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}); evaluate again, or remove it") from None
-    return content if isinstance(content, dict) else None
+    if not isinstance(content, dict) or content.get("version") != EVALUATION_VERSION:
+        raise RunError(f"{path} is not of version {EVALUATION_VERSION}; evaluate again, or remove it")
+    with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
+    pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
+    return {
+        **content,
+        "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
+    }

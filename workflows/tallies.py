@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -200,8 +200,3 @@ class Tally:
         x1, y1, x2, y2 = instance.box_xyxy
         self.box_sides.add((max(x2 - x1, 0.0) * max(y2 - y1, 0.0)) ** 0.5, verdict)
         self.mask_shares.add(instance.area / (record.width * record.height), verdict)
-
-
-def strata_of(samples: Iterable[Sample]) -> Counter[tuple[int, str]]:
-    """How many samples there are of each class and verdict."""
-    return Counter((s.instance.class_id, s.judgement.verdict) for s in samples if s.instance and s.judgement)
