@@ -15,12 +15,14 @@ import pytest
 from browser import chromium
 from command_line import Run
 from made_folder import FAILURE, write_labeled
+from object_store import Bucket
 from PIL import Image
 
 import workflows.report as module
 from labeler.decisions import Decision
 from labeler.errors import RunError
 from labeler.records import read_records
+from labeler.storage import locate, read_bytes
 from workflows.export import export
 from workflows.labeled import open_labeled
 from workflows.report import report
@@ -103,6 +105,16 @@ def test_an_image_gone_from_the_input_is_taken_from_the_dataset(tmp_path: Path) 
     (tmp_path / "images" / "1.png").unlink()
     report(labeled)
     assert "the image is gone" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_labeled_folder_in_a_store(tmp_path: Path, bucket: Bucket) -> None:
+    out = write_labeled(tmp_path, [f"{index}.png" for index in range(4)], CLASSES)
+    for path in (path for path in out.rglob("*") if path.is_file()):
+        bucket.put(path.relative_to(tmp_path).as_posix(), path.read_bytes())
+    report(open_labeled(out), tmp_path / "local.html")
+    summary = report(open_labeled(locate(f"{bucket.uri}/dataset")))
+    assert str(summary.path) == f"{bucket.uri}/dataset/report.html"
+    assert read_bytes(summary.path) == (tmp_path / "local.html").read_bytes()
 
 
 def test_nothing_labeled_yet(tmp_path: Path, labeler: Run) -> None:
