@@ -97,6 +97,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_run_flags,
         add_tagging_flags,
     )
+    from workflows.preview import add_preview_flags
+    from workflows.report import add_report_flags
     from workflows.review import add_review_flags
     from workflows.submit import add_submit_flags
 
@@ -117,6 +119,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     demo.add_argument("-o", "--output", type=local_path, help="folder to make (default: labeler-demo)")
     demo.add_argument("--scenes", type=int, metavar="N", help="scenes to draw (default: 60)")
     demo.add_argument("--auto", action="store_true", help="name no class: the scenes propose their own")
+
+    text = "Label a handful of images and write one picture of them: the quick look before the long run."
+    add_preview_flags(command("preview", text))
 
     label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
     label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths; or a URI")
@@ -154,6 +159,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_tagging_flags(tag, gate=False)
     add_model_flags(tag)
     add_engine_flags(tag)
+
+    add_report_flags(
+        command("report", "Write one HTML page on a labeled folder: counts, scores, pictures; no model runs.")
+    )
 
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
@@ -250,6 +259,19 @@ def _submit(options: dict[str, Any], console: Console) -> int:
     return run_submit(options)
 
 
+def _preview(options: dict[str, Any], console: Console) -> int:
+    from workflows.preview import run_preview
+
+    summary = run_preview(options, console)
+    return _exit_code(len(summary.failures), summary.images - len(summary.failures))
+
+
+def _report(options: dict[str, Any], console: Console) -> int:
+    from workflows.report import run_report
+
+    return run_report(options, console)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.checkpoints import is_on_this_machine
     from labeler.models import PRESETS
@@ -265,6 +287,12 @@ def _models(options: dict[str, Any], console: Console) -> int:
 
 _COMMANDS = {
     "demo": _demo,
+    "preview": _preview,
+    "tag": _tag,
+    "label": _label,
+    "export": _export,
+    "report": _report,
+    "models": _models,
     "tag": _tag,
     "label": _label,
     "export": _export,

@@ -107,11 +107,15 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cpus-per-worker", type=float, metavar="N", help="CPUs for one worker's models")
 
 
-def add_export_flags(parser: argparse.ArgumentParser) -> None:
+def add_quality_flags(parser: argparse.ArgumentParser) -> None:
     gate = parser.add_argument_group("quality gate (0 switches a filter off)")
     for name, text in QUALITY_FLAGS.items():
         kind = int if name == "min_area" else float
         gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+
+
+def add_export_flags(parser: argparse.ArgumentParser) -> None:
+    add_quality_flags(parser)
     group = parser.add_argument_group("dataset")
     group.add_argument("--include-review", action=argparse.BooleanOptionalAction, help="write reviewable instances too")
     group.add_argument("--val-share", type=float, metavar="P", help="share of the images for validation")

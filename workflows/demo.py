@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,18 @@ from workflows.classes import numbered
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import mask_ap, precision_recall
 from workflows.label import LabelJob, label
+from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig
-from workflows.preview import write_preview
+from workflows.report import report
 from workflows.run_folder import RunFolder
+from workflows.sheets import COLUMNS, write_sheet
 
 SEED = 4711  # not one the weights were trained on
 CLASSES_SHOWN, CLASSES_ABSENT = 12, 4
 
 
 def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> int:
-    """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` and ``preview.png``.
+    """Everything into ``output``: ``scenes/``, ``truth.json``, ``dataset/`` with its report, and ``preview.png``.
 
     Args:
         auto: name no class; the scenes propose their own.
@@ -93,8 +96,11 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
         f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
         highlight=False,
     )
-    write_preview(records, folder, classes, job.export.quality, output / "preview.png")
+    labeled = open_labeled(job.output)
+    with_objects = islice((each for each in labeled.judged() if each[0].instances), 2 * COLUMNS)
+    write_sheet(with_objects, folder, labeled.ontology.class_names, output / "preview.png")
     console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
+    console.print(f"all about them: {report(labeled).path}", highlight=False, markup=False)
     return 0
 
 

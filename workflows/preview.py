@@ -1,60 +1,111 @@
-"""One sheet of labeled images: outlines, colours and scores of what was accepted."""
+"""``labeler preview``: a few images labeled and drawn on one sheet, the quick look before the long run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+import argparse
+import os
+import sys
+import tempfile
+import webbrowser
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-import supervision as sv
-from numpy.typing import NDArray
-from PIL import Image
+from rich.console import Console
 
-from labeler.images import read_image
-from labeler.masks import rle_to_mask
-from labeler.quality import QualityConfig, judge
-from labeler.records import ImageRecord, Instance
-from ontologies import Ontology
+from labeler.errors import UsageError
+from labeler.storage import local_path
+from workflows.config import (
+    add_class_flags,
+    add_model_flags,
+    add_ontology_flags,
+    add_quality_flags,
+    add_tagging_flags,
+    job_from,
+)
+from workflows.label import LabelJob, Progress, recorded
+from workflows.labeled import open_labeled
+from workflows.pools import EngineConfig
+from workflows.tallies import VERDICTS
 
-COLUMNS, ROWS, CELL = 4, 2, 320
-
-
-def write_preview(
-    records: Iterable[ImageRecord], root: Path, ontology: Ontology, quality: QualityConfig, path: Path
-) -> None:
-    """Write a PNG of the first images that hold objects, with what the gate accepts drawn in."""
-    with_objects = (record for record in records if record.instances)
-    cells = [_draw(record, root, ontology, quality) for record in islice(with_objects, COLUMNS * ROWS)]
-    sheet = np.full((ROWS * CELL, COLUMNS * CELL, 3), 255, dtype=np.uint8)
-    for index, cell in enumerate(cells):
-        top, left = index // COLUMNS * CELL, index % COLUMNS * CELL
-        sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    Image.fromarray(sheet).save(path)
+IMAGES = 8
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def _draw(record: ImageRecord, root: Path, ontology: Ontology, quality: QualityConfig) -> NDArray[np.uint8]:
-    judgements = judge(record, quality, ontology.min_scores)
-    shown = [i for i, judgement in zip(record.instances, judgements, strict=True) if judgement.verdict == "accept"]
-    pixels = read_image(root / record.image_id).pixels
-    if shown:
-        pixels = overlay(pixels, shown, ontology)
-    scale = CELL / max(pixels.shape[:2])
-    size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+@dataclass(frozen=True)
+class PreviewSummary:
+    """What a preview found.
+
+    Attributes:
+        verdicts: instances by verdict.
+        failures: (image id, error).
+    """
+
+    path: Path
+    images: int
+    verdicts: Counter[str]
+    failures: list[tuple[str, str]]
 
 
-def overlay(pixels: NDArray[np.uint8], instances: list[Instance], ontology: Ontology) -> NDArray[np.uint8]:
-    """``pixels`` with masks, class names and joint scores drawn in; uint8 ``(H, W, 3)``, RGB."""
-    detections = sv.Detections(
-        xyxy=np.array([instance.box_xyxy for instance in instances], dtype=np.float32),
-        mask=np.array([rle_to_mask(instance.rle) for instance in instances]),
-        class_id=np.array([instance.class_id for instance in instances]),
-    )
-    labels = [f"{ontology.class_names[i.class_id]} {i.joint_score:.2f}" for i in instances]
-    scene = pixels.copy()
-    scene = sv.MaskAnnotator(opacity=0.35).annotate(scene, detections)
-    scene = sv.PolygonAnnotator(thickness=2).annotate(scene, detections)
-    annotator = sv.LabelAnnotator(text_scale=0.35, text_thickness=1, text_padding=2, smart_position=True)
-    return np.asarray(annotator.annotate(scene, detections, labels=labels), dtype=np.uint8)
+def add_preview_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", metavar="IMAGES", help="as of label")
+    parser.add_argument("-o", "--output", type=local_path, metavar="FILE", help="the sheet (default: preview.png)")
+    text = f"images to label, the same ones every time (default: {IMAGES})"
+    parser.add_argument("--images", dest="sample", type=int, metavar="N", help=text)
+    add_ontology_flags(parser)
+    add_model_flags(parser)
+    add_tagging_flags(parser, gate=True)
+    add_quality_flags(parser)
+    add_class_flags(parser)
+
+
+def run_preview(options: dict[str, Any], console: Console) -> PreviewSummary:
+    """The ``preview`` command: label, write the sheet, say where it is and open it for who sits before a screen."""
+    from workflows.console import ConsoleProgress
+
+    path = options.pop("output", Path("preview.png"))
+    if options.get("sample", IMAGES) < 1:
+        raise UsageError(f"--images must be 1 or more, not {options['sample']}")
+    job = job_from({"sample": IMAGES, **options, "output": Path()})
+    progress = ConsoleProgress(console)
+    try:
+        summary = preview(job, path, progress)
+    finally:
+        progress.close()
+    for image_id, error in summary.failures:
+        console.print(f"could not be labeled: {image_id}: {error}", highlight=False, markup=False)
+    counts = ", ".join(f"{verdict} {summary.verdicts[verdict]}" for verdict in VERDICTS)
+    console.print(f"{summary.images} images: {counts}; {path}", highlight=False, markup=False)
+    if console.is_terminal and _has_display():
+        webbrowser.open(path.absolute().as_uri())
+    return summary
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"})
+
+
+def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
+    """Label the images of ``job``, in this process, and write one sheet of them; nothing else stays.
+
+    Args:
+        job: its output is not used; ``sample`` says how many images.
+
+    Raises:
+        UsageError: ``path`` is not that of a picture; and what ``label`` raises.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
+    from workflows.sheets import write_sheet
+
+    with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
+        job = replace(job, output=Path(folder, "run"), engine=EngineConfig("local"))
+        with recorded(job, progress):
+            pass
+        labeled = open_labeled(job.output)
+        judged = list(labeled.judged())
+        write_sheet(judged, labeled.root, labeled.ontology.class_names, path)
+    verdicts = Counter(judgement.verdict for _, judgements in judged for judgement in judgements)
+    failures = [(record.image_id, record.error) for record, _ in judged if record.status == "error"]
+    return PreviewSummary(path, len(judged), Counter(verdicts), failures)

@@ -1,0 +1,281 @@
+"""``labeler report``: one HTML file that shows what was labeled, how sure the models were, and what became of it.
+
+The file holds all it needs and asks the network for nothing: its content security policy forbids that. Records stream
+by once; pictures are of a sample, the same one every time, so that the file stays small however many images there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+from rich.console import Console
+
+from labeler.errors import RunError, UsageError
+from labeler.records import ImageRecord
+from labeler.storage import info, locate, read_bytes, write_bytes
+from workflows.figures import histogram_svg
+from workflows.labeled import Labeled, open_labeled
+from workflows.tallies import VERDICTS, Histogram, Reservoir, Sample, Sampler, Tally, key_of
+from workflows.thumbnails import Picture, image_places, pictures
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
+
+EVALUATION_VERSION = 1  # of evaluation.json
+SAMPLES_EACH = 24
+SAMPLES_TOTAL = 1000
+EMPTY_SHOWN = 24
+PICTURE_BYTES = 20_000_000  # of a file that is to stay below 30 MB
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What was written.
+
+    Attributes:
+        images: labeled, the failed ones too.
+        shown: instances with a picture in the report.
+        size: bytes of the file.
+    """
+
+    path: AnyPath
+    images: int
+    instances: int
+    shown: int
+    size: int
+
+
+def add_report_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="OUT", type=locate, help="a labeled folder, or its URI")
+    parser.add_argument("-o", "--output", type=locate, metavar="FILE", help="the page (default: OUT/report.html)")
+    text = f"instances shown of each class and verdict, at most (default: {SAMPLES_EACH}; {SAMPLES_TOTAL} in all)"
+    parser.add_argument("--samples", type=int, metavar="N", help=text)
+    parser.add_argument("--seed", type=int, metavar="N", help="of the choice of what is shown (default: 0)")
+
+
+def run_report(options: dict[str, Any], console: Console) -> int:
+    """The ``report`` command; its exit code is returned."""
+    labeled = open_labeled(options.pop("folder"))
+    path = options.pop("output", None)
+    summary = report(labeled, path, **options)
+    console.print(
+        f"{summary.images} images, {summary.instances} instances, {summary.shown} of them with a picture; "
+        f"{summary.size / 1e6:.1f} MB: {summary.path}",
+        highlight=False,
+        markup=False,
+    )
+    return 0
+
+
+def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES_EACH, seed: int = 0) -> ReportSummary:
+    """Write the report on a labeled folder.
+
+    Args:
+        path: of the file; None for ``report.html`` in the folder.
+        samples: instances of each class and verdict that are shown, at most; fewer where ``SAMPLES_TOTAL`` or the
+            file's size call for it.
+        seed: of the choice.
+
+    Raises:
+        UsageError: ``samples`` is not positive.
+        RunError: no image is labeled yet.
+    """
+    if samples < 1:
+        raise UsageError(f"--samples must be 1 or more, not {samples}")
+    path = path or labeled.run.output / "report.html"
+    tally, sampler, empty = Tally(), Sampler(samples, SAMPLES_TOTAL, seed), Reservoir[Sample](EMPTY_SHOWN)
+    for record, judgements in labeled.judged():
+        tally.add(record, judgements)
+        bare = ImageRecord(record.image_id, record.width, record.height, record.digest)
+        for index, (instance, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
+            sampler.add(Sample(bare, instance, judgement), index)
+        if record.status == "ok" and not any(judgement.verdict == "accept" for judgement in judgements):
+            empty.add(key_of(seed, record, -1), Sample(bare))
+    images = sum(tally.images.values())
+    if not images:
+        raise RunError(f"{labeled.run.output}: no image is labeled yet; run the label command first")
+
+    places = image_places(labeled.run.output, labeled.root)
+    shown = _within(PICTURE_BYTES, sampler.samples(), places)
+    truth = _truth(labeled)
+    page = _render(
+        title=str(labeled.run.output).rstrip("/").rpartition("/")[2] or str(labeled.run.output),
+        style=_asset("report.css"),
+        script=(script := _asset("report.js")),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        verdicts=VERDICTS,
+        class_names=labeled.ontology.class_names,
+        unfound=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
+        classes=labeled.ontology.classes,
+        distractors=labeled.ontology.distractors,
+        settings=labeled.settings,
+        quality=labeled.export.quality.to_dict(),
+        waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
+        tally=tally,
+        totals=tally.verdicts,
+        images=images,
+        figures=_figures(labeled, tally, truth),
+        truth=truth,
+        shown=shown,
+        empty=list(pictures([sample for _, sample in empty.items()], places)),
+        data=_data(labeled, shown),
+        seed=seed,
+    )
+    data = page.encode()
+    write_bytes(path, data)
+    return ReportSummary(path, images, tally.verdicts.total(), len(shown), len(data))
+
+
+def _render(**values: Any) -> str:
+    import jinja2
+
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("workflows", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return templates.get_template("report.html.j2").render(**values)
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of this package, as it stands."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _within(limit: int, samples: list[Sample], places: list[AnyPath]) -> list[tuple[Sample, Picture]]:
+    """As many of the samples, from the first on, as have room; by verdict, class and falling score."""
+    drawn = {id(sample): picture for sample, picture in pictures(samples, places)}
+    chosen: list[tuple[Sample, Picture]] = []
+    size = 0
+    for sample in samples:
+        picture = drawn[id(sample)]
+        assert sample.instance is not None
+        size += len(picture.uri) + 2 * len(picture.path) + len(sample.instance.rle["counts"])
+        if size > limit:
+            break
+        chosen.append((sample, picture))
+    return sorted(chosen, key=lambda each: _gallery_order(each[0]))
+
+
+def _gallery_order(sample: Sample) -> tuple[int, float]:
+    assert sample.instance is not None
+    assert sample.judgement is not None
+    return VERDICTS.index(sample.judgement.verdict), -sample.instance.joint_score
+
+
+def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str, Any]:
+    """What the page's script works on; it names the places of a row.
+
+    Decisions are kept in the browser under ``report``, a digest of the run.
+    """
+    run = json.dumps([labeled.settings["labeling"], labeled.settings["input"]], sort_keys=True)
+    instances = []
+    for sample, _ in shown:
+        instance, judgement, record = sample.instance, sample.judgement, sample.record
+        assert instance is not None
+        assert judgement is not None
+        counts = instance.rle["counts"].decode("ascii")
+        name = labeled.ontology.class_names[instance.class_id]
+        key = hashlib.blake2b(f"{record.image_id}\0{name}\0{counts}".encode(), digest_size=8).hexdigest()
+        scores = (instance.joint_score, instance.score, instance.mask_score, instance.stability)
+        instances.append(
+            [
+                key,
+                record.image_id,
+                instance.class_id,
+                judgement.verdict,
+                judgement.reason,
+                instance.prompt,
+                [round(score, 4) for score in scores],
+                instance.area,
+                instance.rle["size"],
+                counts,
+            ]
+        )
+    return {
+        "report": hashlib.blake2b(run.encode(), digest_size=8).hexdigest(),
+        "classes": labeled.ontology.class_names,
+        "accept": labeled.export.quality.accept_score,
+        "instances": instances,
+    }
+
+
+def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> dict[str, Markup]:
+    quality = labeled.export.quality
+
+    def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
+        return [(value, f"{label} {value:g}") for value, label in named if value]  # 0: switched off
+
+    titles = {
+        "joint_score": (
+            "Joint score",
+            lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")),
+        ),
+        "score": ("Detector score", lines((quality.min_score, "reject <"))),
+        "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <"))),
+        "stability": ("Stability", lines((quality.min_stability, "reject <"))),
+    }
+    figures = {
+        name: histogram_svg(tally.scores[name], name, f"Histogram: {title}", title, thresholds)
+        for name, (title, thresholds) in titles.items()
+    }
+    figures["box_sides"] = histogram_svg(
+        tally.box_sides,
+        "box_sides",
+        "Histogram: box side",
+        "Box side, √area in pixels",
+        scale="log",
+        ticks=[(side, f"{side}") for side in (4, 16, 64, 256, 1024, 4096)],
+    )
+    figures["mask_shares"] = histogram_svg(
+        tally.mask_shares,
+        "mask_shares",
+        "Histogram: mask area as a share of the image",
+        "Mask area, share of the image",
+        lines((quality.max_area_share, "reject >")),
+        scale="log",
+        ticks=[(1e-5, "0.001 %"), (1e-4, "0.01 %"), (1e-3, "0.1 %"), (1e-2, "1 %"), (1e-1, "10 %"), (1, "100 %")],
+    )
+    figures["objects"] = histogram_svg(
+        tally.objects,
+        "objects",
+        "Histogram: accepted objects an image",
+        "Accepted objects an image",
+        ticks=[(count + 0.5, f"{count}" if count < 20 else "20+") for count in range(0, 21, 5)],
+    )
+    if truth is not None:
+        scores = truth["image_score"]["histogram"]
+        histogram = Histogram(tuple(scores["edges"]))
+        histogram.counts[0] = scores["counts"]
+        figures["image_score"] = histogram_svg(histogram, "image_score", "Histogram: score an image", "Score an image")
+    return figures
+
+
+def _truth(labeled: Labeled) -> dict[str, Any] | None:
+    """What ``labeler evaluate`` left, if it was run, with its pictures of the worst images as data URIs."""
+    folder = labeled.run.output / "evaluation"
+    path = folder / "evaluation.json"
+    if info(path) is None:
+        return None
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); evaluate again, or remove it") from None
+    if not isinstance(content, dict) or content.get("version") != EVALUATION_VERSION:
+        raise RunError(f"{path} is not of version {EVALUATION_VERSION}; evaluate again, or remove it")
+    with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
+    pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
+    return {
+        **content,
+        "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
+    }
