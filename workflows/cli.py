@@ -293,10 +293,6 @@ _COMMANDS = {
     "export": _export,
     "report": _report,
     "models": _models,
-    "tag": _tag,
-    "label": _label,
-    "export": _export,
-    "models": _models,
     "review": _review,
     "submit": _submit,
 }
