@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from labeler.demo.scenes import PAIRS, Scene, class_name, coco_truth, make_scene, scene_rng
 from labeler.labelers import GroundedSamLabeler
@@ -33,13 +34,13 @@ def label(
     tagging: TaggingConfig | None,
     named: bool,
 ) -> tuple[list[Found], list[tuple[int, str]], str]:
-    """Instances with (image id, category id), (image id, tag), and what a gate spared."""
+    """Instances with (image id, category id), (image id, tag), and the detector's forwards an image."""
     ontology = Ontology(tuple(map(ClassSpec, NAMES))) if named else None
     prompter = load_prompter(tagging, ontology, config, labeler.detector)
     batched = for_batches(labeler, config)
     found: list[Found] = []
     tags: list[tuple[int, str]] = []
-    forwards = spared = 0
+    forwards = 0
     for start in range(0, len(scenes), config.batch_size):
         images = [scene.image for scene in scenes[start : start + config.batch_size]]
         prompts = prompter.prompts_for(images)
@@ -51,8 +52,8 @@ def label(
             found += [(start + row + 1, NAMES.index(names.class_names[i.class_id]) + 1, i) for i in instances]
         for row, each in enumerate(prompts):
             tags += [(start + row + 1, tag) for tag, _ in each.tags]
-            forwards, spared = forwards + each.forwards, spared + each.spared
-    return found, tags, f"{spared} of {forwards + spared}" if spared else "none"
+            forwards += each.forwards or (labeler.detector.forwards(NAMES) if named else 0)
+    return found, tags, f"{forwards / len(scenes):.2f}" if named else ""
 
 
 def accepted(found: Sequence[Found]) -> list[Found]:
@@ -83,18 +84,25 @@ def main() -> None:
     truth = coco_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
     auto = TaggingConfig("detector", vocabulary=vocabulary_for(TaggingConfig("detector"), config, None))
     gate = TaggingConfig("detector", gate_below=args.gate_below)
-    print("                          AP50   AP75     AP   precision   recall   forwards spared")
+    print("                          AP50   AP75     AP   precision   recall   forwards an image")
+    eights = replace(config, prompts_per_caption=8)
+    in_eights = load_labeler(eights)
     for name, tagging, named in (
         ("no class named", auto, False),
         ("64 classes, no gate", None, True),
         (f"64 classes, gate {args.gate_below}", gate, True),
+        ("in eights, no gate", None, True),
+        (f"in eights, gate {args.gate_below}", gate, True),
     ):
-        found, tags, spared = label(scenes, labeler, config, tagging, named)
+        apart = name.startswith("in eights")
+        found, tags, forwards = label(
+            scenes, in_eights if apart else labeler, eights if apart else config, tagging, named
+        )
         metrics = mask_ap(truth, found)
         precision, recall = precision_recall(truth, accepted(found))
         print(
             f"{name:24}  {metrics.ap50:.3f}  {metrics.ap75:.3f}  {metrics.ap:.3f}   {precision:9.3f}   {recall:6.3f}   "
-            f"{spared}",
+            f"{forwards}",
             flush=True,
         )
         if not named:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,21 +155,24 @@ def _dtype(precision: str, device: str) -> Any:
 
 
 def model_identity(source: str) -> str:
-    """What tells one model from another: the hub id as it is, or for a folder a digest of its files."""
+    """What tells one model from another: the hub id as it is, or for a folder or file a digest of what is in it."""
+    file = Path(source).expanduser()
+    if file.is_file():
+        return f"blake2b:{retrying(lambda: _digest([file]))}"
     name, revision = _resolve(source, "model")
     if not os.path.isdir(name):
         return f"{name}@{revision}" if revision else name
-    return f"blake2b:{retrying(lambda: _digest(Path(name)))}"
+    weights = (".json", ".safetensors", ".bin", ".txt")
+    return f"blake2b:{retrying(lambda: _digest(sorted(p for p in Path(name).iterdir() if p.suffix in weights)))}"
 
 
-def _digest(folder: Path) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.iterdir()):
-        if path.suffix in {".json", ".safetensors", ".bin", ".txt"}:
-            digest.update(path.name.encode())
-            with open(path, "rb") as file:
-                while block := file.read(2**20):
-                    digest.update(block)
+    for path in paths:
+        digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -24,11 +24,12 @@ from labeler.checkpoints import (
     resolved_device,
 )
 from labeler.demo.scenes import PAIRS, class_name
-from labeler.errors import UsageError
+from labeler.errors import ModelError, UsageError
 from labeler.models import PRESETS, ModelConfig, cpu_threads, limit_threads, load_detector, synchronizer
 from labeler.storage import read_bytes, write_bytes
 from labeler.tagging import FixedPrompts, GatedPrompts, Prompter, TagPrompts
 from ontologies import Ontology
+from ontologies.synonyms import same_words
 from ontologies.vocabularies import read_vocabulary
 
 if TYPE_CHECKING:
@@ -46,7 +47,15 @@ VOCABULARY_MODELS = {
 LANGUAGE_MODEL = "florence-community/Florence-2-base"
 CONTRASTIVE = ("siglip", "siglip2", "clip")
 DEFAULT_VOCABULARIES = {"vocabulary": "lvis", "detector": "coco"}  # a detector pays for every word
-DETECTOR_SCORE, VOCABULARY_SCORE = 0.3, 0.1
+TAG_SCORES = {"vocabulary": 0.1, "detector": 0.3}  # the others have thresholds of their own, or none
+TAG_FLOORS = {"vocabulary": 0.01, "detector": 0.1}  # where tags are kept for a threshold to be chosen later
+# What can be set of each kind, beside the kind.
+FLAGS = {
+    "vocabulary": ("tagger_model", "vocabulary", "tag_score", "tag_tiles"),
+    "detector": ("vocabulary", "tag_score"),
+    "ram": ("tagger_model",),
+    "vlm": ("tagger_model",),
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,10 @@ class TaggingConfig:
         if not may_fetch() and not is_on_this_machine(_vocabulary_model(model)):
             return "detector"
         return "vocabulary"
+
+    def least_score(self, model: ModelConfig) -> float:
+        """The score that a tag must have."""
+        return TAG_SCORES.get(self.kind(model), 0.0) if self.tag_score is None else self.tag_score
 
 
 def _vocabulary_model(model: ModelConfig) -> str:
@@ -156,10 +169,7 @@ def load_prompter(
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
         return FixedPrompts(ontology)
     if ontology is not None:
-        prompts = tuple(prompt for spec in ontology.classes for prompt in spec.prompts)
-        tagger = load_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector, cache)
-        forwards = detector.forwards if detector else lambda prompts: 1
-        return GatedPrompts(tagger, ontology, tagging.gate_below or 0.0, forwards)
+        return _gate(tagging, ontology, config, detector, cache)
 
     def fits(tag: str) -> bool:
         try:
@@ -170,36 +180,68 @@ def load_prompter(
     return TagPrompts(load_tagger(tagging, config, detector, cache), lru_cache(maxsize=100_000)(fits))
 
 
+def _gate(
+    tagging: TaggingConfig, ontology: Ontology, config: ModelConfig, detector: Detector | None, cache: AnyPath | None
+) -> GatedPrompts:
+    kind, below = tagging.kind(config), tagging.gate_below or 0.0
+    if kind == "vlm" and below:
+        raise UsageError("--gate-below: a vlm gives no scores; take the tagger vocabulary, detector or ram")
+    prompts = tuple(prompt for spec in ontology.classes for prompt in spec.prompts)
+    tagger = _bare_tagger(replace(tagging, vocabulary=prompts, tag_score=0.0), config, detector, cache)
+    tags_of = {prompt: [prompt] for prompt in prompts}
+    if kind not in DEFAULT_VOCABULARIES:
+        tags_of = same_words(prompts, getattr(tagger, "vocabulary", ()))
+    forwards = detector.forwards if detector else lambda prompts: 1
+    own_forwards = _sweeping(detector).forwards(prompts) if kind == "detector" and detector else 0
+    return GatedPrompts(_guarded(tagger, config), ontology, below, tags_of, forwards, own_forwards)
+
+
 def load_tagger(
     tagging: TaggingConfig, config: ModelConfig, detector: Detector | None, cache: AnyPath | None = None
 ) -> Tagger:
     """The tagger that ``tagging`` names; on a CPU it takes images one by one, so that its bits never change."""
+    return _guarded(_bare_tagger(tagging, config, detector, cache), config)
+
+
+def _guarded(tagger: Tagger, config: ModelConfig) -> Tagger:
     from labeler.labelers import DeviceCheckedTagger, SingleImageTagger
 
+    device = resolved_device(config.device)
+    if device == "cpu":
+        return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
+    return DeviceCheckedTagger(tagger, synchronizer(device)) if device.startswith("cuda") else tagger
+
+
+def _bare_tagger(
+    tagging: TaggingConfig, config: ModelConfig, detector: Detector | None, cache: AnyPath | None
+) -> Tagger:
     kind = tagging.kind(config)
     if kind == "detector":
         from ontologies.taggers.detector import DetectorTagger
 
         if detector is None:
             detector = load_detector(config)
-        score = DETECTOR_SCORE if tagging.tag_score is None else tagging.tag_score
-        tagger: Tagger = DetectorTagger(detector, tagging.vocabulary, score)
-    elif kind == "vocabulary":
-        tagger = _vocabulary_tagger(tagging, config, cache)
-    elif kind == "vlm":
-        tagger = _language_tagger(tagging, config)
-    else:
-        from ontologies.taggers.ram import load_ram
+        return DetectorTagger(_sweeping(detector), tagging.vocabulary, tagging.least_score(config))
+    if kind == "vocabulary":
+        return _vocabulary_tagger(tagging, config, cache)
+    if kind == "vlm":
+        return _language_tagger(tagging, config)
+    from ontologies.taggers.ram import load_ram
 
-        if tagging.tagger_model is None:
-            raise UsageError("--tagger ram needs --tagger-model FILE, one of its authors' checkpoints")
-        tagger = load_ram(
-            tagging.tagger_model, ram_kind(tagging.tagger_model), resolved_device(config.device), config.batch_size
-        )
-    device = resolved_device(config.device)
-    if device == "cpu":
-        return SingleImageTagger(tagger, cpu_threads(config), limit_threads)
-    return DeviceCheckedTagger(tagger, synchronizer(device)) if device.startswith("cuda") else tagger
+    if tagging.tagger_model is None:
+        raise UsageError("--tagger ram needs --tagger-model FILE, one of its authors' checkpoints")
+    return load_ram(
+        tagging.tagger_model, ram_kind(tagging.tagger_model), resolved_device(config.device), config.batch_size
+    )
+
+
+def _sweeping(detector: Detector) -> Detector:
+    """``detector`` with as many words in a forward as fit: who only tags looks for no single one closely."""
+    from labeler.detectors import GroundingDinoDetector
+
+    if isinstance(detector, GroundingDinoDetector):
+        return GroundingDinoDetector(detector.model, detector.processor, detector.runtime)
+    return detector
 
 
 def ram_kind(checkpoint: str) -> str:
@@ -213,15 +255,19 @@ def _language_tagger(tagging: TaggingConfig, config: ModelConfig) -> Tagger:
 
     source = tagging.tagger_model or LANGUAGE_MODEL
     model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModelForImageTextToText", None, config)
-    return LanguageTagger(model, processor, batch_size=runtime.batch_size)
+    return LanguageTagger(model, processor, batch_size=runtime.batch_size, autocast=runtime.autocast)
 
 
 def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPath | None) -> Tagger:
     from ontologies.taggers.vocabulary import TEMPLATE, VocabularyTagger, embed_texts
 
     source = tagging.tagger_model or _vocabulary_model(config)
-    model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModel", CONTRASTIVE, config)
-    score = VOCABULARY_SCORE if tagging.tag_score is None else tagging.tag_score
+    try:
+        model, processor, runtime = load_checkpoint(source, "tagger-model", "AutoModel", CONTRASTIVE, config)
+    except ModelError as error:
+        if tagging.tagger_model is None:
+            raise ModelError(f"{error}; or take --tagger detector, which needs no model of its own") from error
+        raise
 
     def embed() -> NDArray[np.float32]:
         with ThreadPoolExecutor(1, initializer=limit_threads) as alone:  # the same bits on any number of cores
@@ -231,7 +277,14 @@ def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPa
     name = f"{hashlib.sha256(of_what.encode()).hexdigest()[:32]}.npy"
     embeddings = _kept(cache / name, embed) if cache else embed()
     return VocabularyTagger(
-        model, processor, tagging.vocabulary, embeddings, score, tagging.tag_tiles, runtime.batch_size
+        model,
+        processor,
+        tagging.vocabulary,
+        embeddings,
+        tagging.least_score(config),
+        tagging.tag_tiles,
+        runtime.batch_size,
+        runtime.autocast,
     )
 
 

@@ -5,7 +5,7 @@ A prompter is anything with ``prompts_for``; it stands before a labeler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +29,8 @@ class ImagePrompts:
         class_ids: what the classes of ``ontology`` are numbered in the record.
         tags: as the tagger gave them.
         note: one line on what went wrong with the tags; empty if nothing did.
-        forwards, spared: of the detector, that the image takes, and that a gate spares it.
+        forwards: of the detector, with a gate before it; those that the gate itself takes are among them.
+        ungated: forwards that the image would take without.
     """
 
     ontology: Ontology | None
@@ -37,7 +38,7 @@ class ImagePrompts:
     tags: Tags = field(default_factory=list)
     note: str = ""
     forwards: int = 0
-    spared: int = 0
+    ungated: int = 0
 
 
 class Prompter(Protocol):
@@ -96,14 +97,18 @@ class GatedPrompts:
     Where the tagger fails, everything is asked for.
 
     Attributes:
-        tagger: scores the prompts of ``ontology``; those it leaves out score 0.
+        tagger: what it can name and does not scores 0.
+        tags_of: for each prompt, the tags that speak for it; none if the tagger cannot tell, so never rules it out.
         forwards: how many of the detector some prompts take.
+        own_forwards: of the detector, that the tagger takes for an image.
     """
 
     tagger: Tagger
     ontology: Ontology
     below: float
+    tags_of: Mapping[str, Sequence[str]]
     forwards: Callable[[tuple[str, ...]], int]
+    own_forwards: int = 0
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [self._prompts(tags, note) for tags, note in tag_each(self.tagger, images)]
@@ -117,11 +122,15 @@ class GatedPrompts:
         kept = [
             class_id
             for class_id, spec in enumerate(self.ontology.classes)
-            if note or max(scores.get(prompt.casefold(), 0.0) for prompt in spec.prompts) >= self.below
+            if note or any(self._may_be_there(prompt, scores) for prompt in spec.prompts)
         ]
         ontology = Ontology(tuple(self.ontology.classes[i] for i in kept), self.ontology.distractors) if kept else None
-        forwards = self._forwards(ontology)
-        return ImagePrompts(ontology, tuple(kept), tags, note, forwards, self._forwards(self.ontology) - forwards)
+        forwards = self._forwards(ontology) + self.own_forwards
+        return ImagePrompts(ontology, tuple(kept), tags, note, forwards, self._forwards(self.ontology))
+
+    def _may_be_there(self, prompt: str, scores: Mapping[str, float]) -> bool:
+        tags = self.tags_of.get(prompt, ())
+        return not tags or max(scores.get(tag.casefold(), 0.0) for tag in tags) >= self.below
 
     def _forwards(self, ontology: Ontology | None) -> int:
         return self.forwards(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0

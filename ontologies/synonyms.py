@@ -77,6 +77,16 @@ def classes_of(synonyms: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
+def same_words(words: Iterable[str], others: Iterable[str]) -> dict[str, list[str]]:
+    """For each of ``words``, those of ``others`` that mean the same: other spellings, singular or plural."""
+    words, others = set(words), set(others)
+    found: dict[str, list[str]] = {word: [] for word in words}
+    for _, group in grouped(sorted(words | others), {}):
+        for word in words.intersection(group):
+            found[word] = sorted(others.intersection(group))
+    return found
+
+
 def grouped(spellings: Iterable[str], classes: Mapping[str, str]) -> Iterator[tuple[str | None, list[str]]]:
     """(the user's name or None, spellings) of each class: a union-find over folded words.
 

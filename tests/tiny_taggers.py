@@ -1,13 +1,15 @@
-"""Tiny SigLIP, SigLIP 2 and CLIP models with random weights, made on the spot."""
+"""Tiny SigLIP, SigLIP 2 and CLIP models with random weights, made on the spot; weights of the stand-in of ``ram``."""
 
 from __future__ import annotations
 
 import string
+from pathlib import Path
 from typing import Any
 
 import torch
 
 SIDE = 32
+RAM_PACKAGE = Path(__file__).parent / "ontologies" / "ram_package"  # to be put on the path
 IMAGE_KINDS = ("siglip", "siglip2", "clip")
 
 
@@ -63,3 +65,16 @@ def tiny_contrastive(kind: str) -> tuple[Any, Any]:
                 torch.nn.init.normal_(parameter, std=0.3)
     processor = {"siglip": t.SiglipProcessor, "siglip2": t.Siglip2Processor, "clip": t.CLIPProcessor}[kind]
     return model.eval(), processor(image_processor, _tokenizer(48, kind == "clip"))
+
+
+def write_ram_weights(kind: str, path: Path, seed: int = 5) -> Path:
+    from ram import models
+
+    from ontologies.taggers.ram import KINDS
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = getattr(models, kind)(vit=KINDS[kind])
+        state = {name: torch.randn_like(values) * 1.5 for name, values in model.state_dict().items()}
+    torch.save({"model": state}, path)
+    return path

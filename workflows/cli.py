@@ -201,6 +201,8 @@ def _export(options: dict[str, Any], console: Console) -> int:
     run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
         saved = run.read_settings()
+        if saved["labeling"].get("tags_only"):
+            raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
         ontology = saved_ontology(saved["ontology"])
         given = ontology_from(options)
         if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):

@@ -17,7 +17,7 @@ from labeler.errors import UsageError
 from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import QualityConfig
-from labeler.tagger_models import TAGGERS, TaggingConfig, vocabulary_for
+from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
 from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
@@ -200,10 +200,18 @@ def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology
             raise UsageError(f"--{min(given).replace('_', '-')} is for a tagger; add --tagger auto")
         return None
     tagging = override(TaggingConfig(), {**options, "vocabulary": ()})
+    kind = tagging.kind(model)
+    for name in ("tagger_model", "vocabulary", "tag_score", "tag_tiles"):
+        if name in options and name not in FLAGS[kind]:
+            raise UsageError(f"--{name.replace('_', '-')} is not for the tagger {kind}; leave it out")
     if ontology is not None:
-        if "vocabulary" in options:
-            raise UsageError("--vocabulary: with classes given, a tagger scores those; leave it out")
+        for name, way_out in (("vocabulary", "leave it out"), ("tag_score", "take --gate-below")):
+            if name in options:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag}: with classes given, a tagger scores just these; {way_out}")
         return tagging
+    if "gate_below" in options:
+        raise UsageError("--gate-below is for given classes; add --classes or --ontology")
     return replace(tagging, vocabulary=vocabulary_for(tagging, model, options.get("vocabulary")))
 
 

@@ -105,9 +105,9 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
             f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
             highlight=False,
         )
-    if summary.labeled.spared:
-        whole = summary.labeled.forwards + summary.labeled.spared
-        console.print(f"the gate spared {summary.labeled.spared} of {whole} forwards of the detector", highlight=False)
+    if summary.labeled.ungated:
+        taken, ungated = summary.labeled.forwards, summary.labeled.ungated
+        console.print(f"forwards of the detector: {taken} with the gate, {ungated} without it", highlight=False)
     _print_tagging(console, summary.labeled)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
@@ -115,8 +115,9 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         console.print(f"seconds: {timed}", highlight=False)
 
 
-def print_tag_summary(console: Console, summary: TagSummary, path: Path) -> None:
+def print_tag_summary(console: Console, summary: TagSummary, asked: Path) -> None:
     """The proposed classes, what failed, and how to go on."""
+    path = summary.written
     table = Table(box=None, pad_edge=False)
     for name, justify in (("class", "left"), ("images", "right"), ("mean score", "right"), ("prompts", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
@@ -133,12 +134,18 @@ def print_tag_summary(console: Console, summary: TagSummary, path: Path) -> None
     if summary.tagged.images:
         rate = summary.tagged.images / max(summary.seconds["label"], 1e-9)
         console.print(f"{summary.tagged.images} images tagged now, {rate:.1f} a second", highlight=False)
+    if path != asked:
+        console.print(f"{asked} was edited, so it stays as it is", highlight=False, markup=False)
     console.print(f"proposed: {path}; edit it, then: labeler label IMAGES -o OUT --ontology {path}", highlight=False)
 
 
 def _print_tagging(console: Console, report: ShardReport) -> None:
     if report.untagged:
-        console.print(f"the tagger failed on {report.untagged} images; see their records", highlight=False)
+        console.print(
+            f"the tagger failed on {report.untagged} images, which were asked for every class; --retry-failed takes "
+            "them again",
+            highlight=False,
+        )
     if report.unparsed:
         console.print(f"{report.unparsed} answers of the tagger held no tag", highlight=False)
 

@@ -19,14 +19,12 @@ from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from labeler.tagger_models import TaggingConfig, vocabulary_for
 from ontologies import ClassSpec, Ontology
-from workflows.classes import numbered
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import mask_ap, precision_recall
 from workflows.label import LabelJob, label
 from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig
 from workflows.report import report
-from workflows.run_folder import RunFolder
 from workflows.sheets import COLUMNS, write_sheet
 
 SEED = 4711  # not one the weights were trained on
@@ -77,9 +75,8 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
         progress.close()
     print_label_summary(console, summary, job.output)
 
-    run = RunFolder(job.output)
-    classes = Ontology(tuple(map(ClassSpec, run.class_names())))
-    records = list(numbered(run.labeled(), classes) if auto else run.labeled())
+    labeled = open_labeled(job.output)
+    classes, records = labeled.ontology, list(labeled.records())
     image_ids = {name: index + 1 for index, name in enumerate(names)}
     category_ids = [known.index(name) + 1 for name in classes.class_names]
     found = [

@@ -26,7 +26,7 @@ from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.classes import classes_of_tags, numbered
+from workflows.classes import SavedClasses, classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
 from workflows.decisions import by_image, read_decisions
 from workflows.run_folder import RunFolder
@@ -119,7 +119,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
             dataset stays as it is.
     """
     if ontology is None:
-        classes = classes_of_tags(run.tags(), run.class_names(), config.min_tag_count, config.max_classes)
+        classes = classes_of_tags(run.tags(), run.classes(), config.min_tag_count, config.max_classes)
         if classes is None:
             raise RunError(
                 f"{run.output}: no image has a tag to make a class of; lower --tag-score or --min-tag-count, or name "
@@ -140,7 +140,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
             folders = {split: split if split in present else present[0] for split in SPLITS}
             write_data_yaml(dataset.building / "data.yaml", ontology.class_names, folders)
         dataset.finish()
-    run.write_class_names(ontology.class_names)
+    run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
     return summary
 
 

@@ -253,6 +253,11 @@ def _clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
     """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
+    of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
+    roles = ["detector", "segmenter"]
+    if job.tags_only and job.tagging:
+        sweeps = job.tagging.kind(job.model) == "detector"
+        of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
     return {
         "version": VERSION,
         "input": str(root),
@@ -260,12 +265,8 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
             "ontology": job.ontology.prompt_digest if job.ontology else None,
             "tags_only": job.tags_only or None,
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
-            "detector": model_identity(job.model.detector),
-            "segmenter": model_identity(job.model.segmenter),
-            **{
-                name: getattr(job.model, name)
-                for name in ("precision", "prompts_per_caption", "floor", "max_instances", "clean_share")
-            },
+            **{role: model_identity(getattr(job.model, role)) for role in roles},
+            **{name: getattr(job.model, name) for name in of_models},
         },
         "ontology": asdict(job.ontology) if job.ontology else None,
         "model": asdict(job.model),

@@ -74,10 +74,14 @@ def open_labeled(output: AnyPath) -> Labeled:
     """
     run = RunFolder(output)
     settings = run.read_settings()
+    if settings["labeling"].get("tags_only"):
+        raise RunError(f"{output} holds tags alone, of `labeler tag`; label the images first")
     export = saved_export(settings["export"])
-    ontology = saved_ontology(settings["ontology"]) or classes_of_tags(
-        run.tags(), run.class_names(), export.min_tag_count, export.max_classes
-    )
+    ontology = saved_ontology(settings["ontology"])
+    if ontology is None and (saved := run.classes()):
+        ontology = saved.ontology
+    if ontology is None:  # never exported
+        ontology = classes_of_tags(run.tags(), None, export.min_tag_count, export.max_classes)
     if ontology is None:
         raise RunError(f"{output}: no image has a tag to make a class of; lower --tag-score, or name classes")
     return Labeled(run, locate(settings["input"]), ontology, export, settings)

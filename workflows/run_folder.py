@@ -17,7 +17,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ import pyarrow.parquet as pq
 from labeler.errors import RunError
 from labeler.records import ImageRecord, fault_of_records, read_records
 from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
+from ontologies import ClassSpec, Ontology, OntologyError
+from workflows.classes import SavedClasses
 from workflows.locks import hold
 
 if TYPE_CHECKING:
@@ -120,16 +122,25 @@ class RunFolder:
     def write_settings(self, settings: dict[str, Any]) -> None:
         write_bytes(self._settings, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def class_names(self) -> list[str]:
-        """The classes of the dataset, by id, as an export left them; none before the first."""
+    def classes(self) -> SavedClasses | None:
+        """The classes of the dataset, by id, as an export left them; None before the first."""
         try:
-            names: list[str] = json.loads(read_bytes(self._classes))
-        except (FileNotFoundError, ValueError):
-            return []
-        return names
+            content = json.loads(read_bytes(self._classes))
+            specs = tuple(ClassSpec(each["name"], tuple(each["prompts"])) for each in content["classes"])
+            return SavedClasses(Ontology(specs), content["min_tag_count"], content["max_classes"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OntologyError):
+            logger.warning("%s is damaged; the dataset's classes may get other ids", self._classes)
+            return None
 
-    def write_class_names(self, names: Sequence[str]) -> None:
-        write_bytes(self._classes, (json.dumps(list(names), ensure_ascii=False) + "\n").encode())
+    def write_classes(self, saved: SavedClasses) -> None:
+        content = {
+            "min_tag_count": saved.min_tag_count,
+            "max_classes": saved.max_classes,
+            "classes": [{"name": spec.name, "prompts": spec.prompts} for spec in saved.ontology.classes],
+        }
+        write_bytes(self._classes, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
@@ -152,11 +163,12 @@ class RunFolder:
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         if old["input"] != new["input"] and info(locate(old["input"])) is not None:  # if it is gone, it was moved
             raise RunError(f"{self.output} holds labels of {old['input']}, not of {new['input']}; take a new -o")
-        changed = [key for key in new["labeling"] if old["labeling"].get(key) != new["labeling"][key]]
-        if changed:
+        if changed := list(_differing(old["labeling"], new["labeling"])):
+            tags_only = new["labeling"].get("tags_only")
             raise RunError(
-                f"{self.output} was labeled with another {', '.join(changed)}; take a new -o, label all again with "
-                "--restart, or change thresholds and formats alone with `labeler export`"
+                f"{self.output} was {'tagged' if tags_only else 'labeled'} with another {', '.join(changed)}; take a "
+                "new -o, or do all again with --restart"
+                + ("" if tags_only else ", or change thresholds and formats alone with `labeler export`")
             )
 
     def plan(
@@ -323,11 +335,11 @@ class RunFolder:
                 remove(self.path / "attempts" / found.name)
 
     def drop_failed(self) -> None:
-        """Forget the shards in which an image failed, so that they are labeled again."""
+        """Forget the shards in which an image or its tagging failed, so that they are labeled again."""
 
         def has_failed(path: AnyPath) -> bool:
             source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            return "error" in pc.unique(pq.read_table(source, columns=["status"]).column("status")).to_pylist()
+            return any(pc.unique(pq.read_table(source, columns=["error"]).column("error")).to_pylist())
 
         labeled = self._labeled()
         for index, failed in zip(labeled, in_order(has_failed, labeled.values()), strict=True):
@@ -341,3 +353,13 @@ class RunFolder:
             return {found.name for found in scan(self.records) if not found.name.startswith(".")}
         except FileNotFoundError:
             return set()
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """The names of the settings in ``new`` that ``old`` has otherwise, those inside of others too."""
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, dict) and isinstance(value, dict):
+            yield from _differing(before, value)
+        elif before != value:
+            yield name

@@ -40,9 +40,9 @@ class ShardReport:
     Attributes:
         seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
         splits: batches that failed and were halved.
-        untagged: images that the tagger failed on.
+        untagged: images that the tagger failed on and that were labeled all the same.
         unparsed: answers of a language model that no tag could be read from.
-        forwards, spared: of the detector, where a gate stands before it: taken, and not taken for its sake.
+        forwards, ungated: of the detector, where a gate stands before it: taken, and what it would take without.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images of each worker, where an engine has several.
     """
@@ -54,7 +54,7 @@ class ShardReport:
     untagged: int = 0
     unparsed: int = 0
     forwards: int = 0
-    spared: int = 0
+    ungated: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -67,7 +67,7 @@ class ShardReport:
         self.untagged += other.untagged
         self.unparsed += other.unparsed
         self.forwards += other.forwards
-        self.spared += other.spared
+        self.ungated += other.ungated
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
@@ -214,10 +214,10 @@ def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> 
     report.seconds["tag"] += tagged - started
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
     for asked in prompts:
-        report.untagged += bool(asked.note)
+        report.untagged += bool(asked.note and asked.ontology)
         report.forwards += asked.forwards
-        report.spared += asked.spared
-    yield from (image.record(()) for image in images if image.prompts.ontology is None)
+        report.ungated += asked.ungated
+    yield from (image.record((), image.prompts.note) for image in images if image.prompts.ontology is None)
     if stages.labeler:
         yield from _label_images([image for image in images if image.prompts.ontology], stages.labeler, report)
     report.seconds["model"] += time.perf_counter() - tagged

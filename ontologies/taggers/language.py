@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -40,22 +42,31 @@ class LanguageTagger:
         prompt: a Florence-2 task, or the question for the others; ``TASK`` or ``PROMPT`` if not given.
         batch_size: images in one ``generate``, at most.
         max_new_tokens: the length of an answer, at most.
+        autocast: makes what forwards run in, such as ``torch.autocast`` to a lower precision.
 
     Attributes:
-        unparsed: answers so far that held text but no tag; their images have no tags.
+        unparsed: answers so far that no tag could be read from; their images have no tags.
 
     Raises:
         OntologyError: the processor has no chat template, or Florence-2 no such task.
     """
 
     def __init__(
-        self, model: Any, processor: Any, prompt: str | None = None, batch_size: int = 4, max_new_tokens: int = 256
+        self,
+        model: Any,
+        processor: Any,
+        prompt: str | None = None,
+        batch_size: int = 4,
+        max_new_tokens: int = 256,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
+        self.autocast = autocast
         self.unparsed = 0
+        self._counting = threading.Lock()
         self._is_florence = model.config.model_type == "florence2"
         self.prompt = prompt or (TASK if self._is_florence else PROMPT)
         if self._is_florence:
@@ -71,8 +82,9 @@ class LanguageTagger:
         for start in range(0, len(images), self.batch_size):
             batch = [_picture(image) for image in images[start : start + self.batch_size]]
             for picture, tokens in zip(batch, self._generate(batch), strict=True):
-                tags, text = self._read(picture, tokens)
-                self.unparsed += bool(text.strip()) and not tags
+                tags = self._read(picture, tokens)
+                with self._counting:
+                    self.unparsed += not tags
                 tagged.append(best_first(dict.fromkeys(tags, 1.0)))
         return tagged
 
@@ -80,9 +92,10 @@ class LanguageTagger:
     def _generate(self, pictures: list[PIL.Image.Image]) -> list[list[int]]:
         """The tokens of each answer, without those of the prompt."""
         inputs = self._inputs(pictures).to(self.model.device, dtype=self.model.dtype)
-        sequences = self.model.generate(
-            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, num_return_sequences=1
-        )
+        with self.autocast():
+            sequences = self.model.generate(
+                **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, num_return_sequences=1
+            )
         prompt_length = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         answers: list[list[int]] = sequences[:, prompt_length:].tolist()
         return answers
@@ -102,17 +115,20 @@ class LanguageTagger:
             return_tensors="pt",
         )
 
-    def _read(self, picture: PIL.Image.Image, tokens: list[int]) -> tuple[list[str], str]:
-        """Tags, and the text that they were read from."""
+    def _read(self, picture: PIL.Image.Image, tokens: list[int]) -> list[str]:
+        """The tags of an answer."""
         decode = self.processor.tokenizer.decode
         text: str = decode(tokens, skip_special_tokens=True)
         if self._is_florence:
             marked = decode(tokens, skip_special_tokens=False)
             size = (picture.width, picture.height)
-            answer = self.processor.post_process_generation(text=marked, task=self.prompt, image_size=size)[self.prompt]
-            if isinstance(answer, dict):
-                return clean_tags(answer["labels"]), text
-        return parse_tags(text, complete=self._ended(tokens)), text
+            try:
+                answers = self.processor.post_process_generation(text=marked, task=self.prompt, image_size=size)
+            except (ValueError, IndexError, KeyError, AttributeError, TypeError):
+                return []  # no such answer as the task has
+            if isinstance(answer := answers[self.prompt], dict):
+                return clean_tags(answer["labels"])
+        return parse_tags(text, complete=self._ended(tokens))
 
     def _ended(self, tokens: list[int]) -> bool:
         """Whether the answer ends by itself, not by ``max_new_tokens``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -45,11 +46,17 @@ class RamTagger:
         self.model = model.eval()
         self.transform = transform
         self.batch_size = batch_size
+        self._alone = threading.Lock()
         deleted = {int(index) for index in model.delete_tag_index}
         self._columns: dict[str, list[int]] = defaultdict(list)  # Tag2Text has a noun "train" and a verb "train"
         for index, name in enumerate(model.tag_list):
             if index not in deleted:
                 self._columns[str(name)].append(index)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All tags that there can be."""
+        return tuple(self._columns)
 
     @torch.inference_mode()
     def tag(self, images: Sequence[Image]) -> list[Tags]:
@@ -66,11 +73,12 @@ class RamTagger:
         device = next(self.model.parameters()).device
         pixels = torch.stack([self.transform(PIL.Image.fromarray(image)) for image in images]).to(device)
         left: list[Tensor] = []
-        hook = self.model.fc.register_forward_hook(lambda _module, _inputs, logits: left.append(logits))
-        try:
-            answers = self._answers(pixels)
-        finally:
-            hook.remove()
+        with self._alone:  # else the hook would see what passes in other threads
+            hook = self.model.fc.register_forward_hook(lambda _module, _inputs, logits: left.append(logits))
+            try:
+                answers = self._answers(pixels)
+            finally:
+                hook.remove()
         (logits,) = left
         return answers, logits.reshape(len(images), -1).sigmoid()
 

@@ -5,7 +5,8 @@ The text side runs once a vocabulary; an image then costs one pass of the image 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class VocabularyTagger:
         threshold: tags of a lower score are not reported.
         tiles: 2 looks at the quarters of an image too, for small things; a word's score is the best of all views.
         batch_size: views in one forward, at most.
+        autocast: makes what forwards run in, such as ``torch.autocast`` to a lower precision.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class VocabularyTagger:
         threshold: float = 0.1,
         tiles: int = 1,
         batch_size: int = 8,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if not vocabulary:
             raise OntologyError("the vocabulary is empty; name at least one word")
@@ -57,6 +60,7 @@ class VocabularyTagger:
         self.threshold = threshold
         self.tiles = tiles
         self.batch_size = batch_size
+        self.autocast = autocast
         if embeddings is None:
             embeddings = embed_texts(model, processor, self.vocabulary)
         self._texts = torch.from_numpy(embeddings).to(model.device)
@@ -86,7 +90,8 @@ class VocabularyTagger:
             self.image_processor(images=view, input_data_format="channels_last", return_tensors="pt") for view in views
         ]
         stacked = {name: torch.cat([each[name] for each in inputs]).to(self.model.device) for name in inputs[0]}
-        features = _normalised(self.model.get_image_features(**stacked).pooler_output)
+        with self.autocast():
+            features = _normalised(self.model.get_image_features(**stacked).pooler_output.float())
         logits = features @ self._texts.T * self.model.logit_scale.exp()
         if self._calibrated:
             return torch.sigmoid(logits + self.model.logit_bias)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from labeler.errors import UsageError
 from labeler.tagging import TAGS_A_IMAGE, FixedPrompts, GatedPrompts, ImagePrompts, TagPrompts, tag_each
 from ontologies import ClassSpec, Ontology
+from ontologies.synonyms import same_words
 from ontologies.taggers import Tags
 
 PETS = Ontology((ClassSpec("dog", ("dog", "Puppy")), ClassSpec("cat"), ClassSpec("bird")), ("toy",))
+SELF = {prompt: [prompt] for spec in PETS.classes for prompt in spec.prompts}
 FAILS, SETTINGS = 99, 98
 
 
@@ -73,7 +75,7 @@ def test_only_the_best_tags_are_kept() -> None:
     ],
 )
 def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]) -> None:
-    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, 0.3, forwards=len).prompts_for(images(1))
+    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, 0.3, SELF, forwards=len, own_forwards=2).prompts_for(images(1))
     assert found.class_ids == kept
     assert found.tags == tags
     if kept:
@@ -81,7 +83,16 @@ def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]
     else:
         assert found.ontology is None
     asked = len(found.ontology.prompts) if found.ontology else 0
-    assert (found.forwards, found.spared) == (asked, len(PETS.prompts) - asked)
+    assert (found.forwards, found.ungated) == (asked + 2, len(PETS.prompts))
+
+
+def test_a_gate_rules_out_no_class_that_the_tagger_cannot_name() -> None:
+    """RAM has a list of its own, in its own spelling."""
+    pets = Ontology((ClassSpec("dog"), ClassSpec("cat"), ClassSpec("axolotl")))
+    tags_of = same_words(pets.class_names, ("Dogs", "cat", "lamp"))
+    assert tags_of == {"dog": ["Dogs"], "cat": ["cat"], "axolotl": []}
+    (found,) = GatedPrompts(ByWidth({1: [("dogs", 0.8)]}), pets, 0.3, tags_of, forwards=len).prompts_for(images(1))
+    assert found.class_ids == (0, 2)
 
 
 def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
@@ -92,7 +103,7 @@ def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
         ([], "tagging failed: RuntimeError: no luck at all"),
         *[([("dog", 1.0)], "")] * 3,
     ]
-    gated = GatedPrompts(tagger, PETS, 0.5, forwards=len).prompts_for(images(FAILS, 1))
+    gated = GatedPrompts(tagger, PETS, 0.5, SELF, forwards=len).prompts_for(images(FAILS, 1))
     assert gated[0].ontology == PETS  # nothing is ruled out by a tagger that said nothing
     assert gated[0].class_ids == (0, 1, 2)
     assert gated[1].class_ids == (0,)

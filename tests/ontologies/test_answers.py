@@ -43,6 +43,10 @@ from ontologies.taggers.answers import MAX_TAGS, MAX_WORDS, clean_tags, parse_ta
         ("I can see a dog and a trash can in the street.", ["dog", "trash can", "street"]),
         ("A brick building on a hill, with a dog chewing on a bone.", ["brick building", "hill", "dog", "bone"]),
         ("There is no dog, but a cat without a collar.", ["cat"]),
+        # thoughts
+        ("<think>The user wants dogs.\nOr cats?</think>\n\ndog, tree", ["dog", "tree"]),
+        ("It may be a cat.</think>dog", ["dog"]),
+        ("<think>It may be a cat, a dog", []),
         # nothing
         ("", []),
         (" \n\t ", []),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import PIL.Image
 import pytest
 import torch
 from tiny_models import make_image
+from tiny_taggers import RAM_PACKAGE, write_ram_weights
 
 from ontologies import OntologyError
 from ontologies.taggers.ram import KINDS, RamTagger, load_ram
@@ -30,18 +33,7 @@ def no_ram() -> Iterator[None]:
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "ram_package"))
-
-
-def write_weights(kind: str, path: Path) -> Path:
-    from ram import models
-
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model = getattr(models, kind)(vit=KINDS[kind])
-        state = {name: torch.randn_like(values) * 1.5 for name, values in model.state_dict().items()}
-    torch.save({"model": state}, path)
-    return path
+    monkeypatch.syspath_prepend(str(RAM_PACKAGE))
 
 
 def pixels_of(tagger: RamTagger, image: Any) -> torch.Tensor:
@@ -71,7 +63,7 @@ def own_scores(model: Any, pixels: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tags_are_the_models_own(kind: str, package: None, tmp_path: Path) -> None:
-    tagger = load_ram(str(write_weights(kind, tmp_path / "weights.pth")), kind, batch_size=2)
+    tagger = load_ram(str(write_ram_weights(kind, tmp_path / "weights.pth")), kind, batch_size=2)
     tagged = tagger.tag(IMAGES)
     assert [{name for name, _ in tags} for tags in tagged] == [own_answer(kind, tagger, image) for image in IMAGES]
     assert len({tuple(name for name, _ in tags) for tags in tagged}) > 1, "all alike show nothing"
@@ -85,8 +77,18 @@ def test_tags_are_the_models_own(kind: str, package: None, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_threads_do_not_see_each_others_scores(kind: str, package: None, tmp_path: Path) -> None:
+    tagger = load_ram(str(write_ram_weights(kind, tmp_path / "weights.pth")), kind)
+    expected = [tagger.tag([image])[0] for image in IMAGES * 4]
+    slow = tagger.model.visual_encoder.register_forward_hook(lambda *_: time.sleep(0.01))
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda image: tagger.tag([image])[0], IMAGES * 4)) == expected
+    slow.remove()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_behind(kind: str, package: None, tmp_path: Path) -> None:
-    tagger = load_ram(str(write_weights(kind, tmp_path / "weights.pth")), kind)
+    tagger = load_ram(str(write_ram_weights(kind, tmp_path / "weights.pth")), kind)
     assert tagger.tag([]) == []
     assert tagger.tag(IMAGES[:1]) == tagger.tag(IMAGES[:1])
     assert not tagger.model.fc._forward_hooks
@@ -94,7 +96,7 @@ def test_nothing_is_left_behind(kind: str, package: None, tmp_path: Path) -> Non
 
 def test_deleted_tags_give_no_name_and_no_score(package: None, tmp_path: Path) -> None:
     """The second "train" is deleted and scores higher: the first one's score counts."""
-    tagger = load_ram(str(write_weights("tag2text", tmp_path / "weights.pth")), "tag2text")
+    tagger = load_ram(str(write_ram_weights("tag2text", tmp_path / "weights.pth")), "tag2text")
     with torch.no_grad():
         tagger.model.fc.W.zero_()
         tagger.model.fc.b[:] = torch.tensor([[1.0, -9, 5, -9, -9, 3.0, -9, 5]])
@@ -108,7 +110,7 @@ def test_deleted_tags_give_no_name_and_no_score(package: None, tmp_path: Path) -
 
 
 def test_no_tag_at_all(package: None, tmp_path: Path) -> None:
-    tagger = load_ram(str(write_weights("ram", tmp_path / "weights.pth")), "ram")
+    tagger = load_ram(str(write_ram_weights("ram", tmp_path / "weights.pth")), "ram")
     tagger.model.class_threshold[:] = 1.0
     assert tagger.tag(IMAGES) == [[]] * len(IMAGES)
 
@@ -116,7 +118,7 @@ def test_no_tag_at_all(package: None, tmp_path: Path) -> None:
 def test_loading_keeps_warnings_and_prints_nothing(
     package: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_weights("ram_plus", tmp_path / "weights.pth")
+    path = write_ram_weights("ram_plus", tmp_path / "weights.pth")
     for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
         del sys.modules[name]
     filters = list(warnings.filters)
@@ -161,5 +163,5 @@ def test_bad_checkpoints_are_said_in_one_line(package: None, tmp_path: Path) -> 
     assert "text.pth: cannot be loaded as ram_plus" in say(tmp_path / "text.pth")
     torch.save({"weights": {}}, tmp_path / "other.pth")
     assert "other.pth: cannot be loaded" in say(tmp_path / "other.pth")
-    assert "cannot be loaded as ram_plus: " in say(write_weights("ram", tmp_path / "ram.pth"))
+    assert "cannot be loaded as ram_plus: " in say(write_ram_weights("ram", tmp_path / "ram.pth"))
     assert "known: ram_plus, ram, tag2text" in say(tmp_path / "ram.pth", "rem")

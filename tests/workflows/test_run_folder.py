@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_only_failed_shards_are_dropped_to_be_tried_again(run: RunFolder, status
     path = with_a_record(run, status)
     run.drop_failed()
     assert path.exists() == (status == "ok")
+
+
+def test_so_is_what_was_labeled_in_spite_of_its_tagger(run: RunFolder) -> None:
+    path = with_a_record(run)
+    (record,) = read_records([path])
+    write_records(path, [replace(record, error="tagging failed: no luck")])
+    run.drop_failed()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import tomllib
+import torch
 import yaml
 from command_line import Run, write_scenes
+from tiny_taggers import RAM_PACKAGE, write_ram_weights
 
 from labeler.demo.scenes import PAIRS, class_name
 from labeler.detectors import Detector
@@ -17,6 +21,7 @@ from labeler.images import read_image
 from labeler.models import PRESETS, ModelConfig, load_detector
 from labeler.records import ImageRecord
 from ontologies import read_ontology
+from ontologies.taggers.ram import load_ram
 from workflows.label import chosen
 from workflows.run_folder import RunFolder
 
@@ -36,6 +41,12 @@ def files(out: Path) -> dict[str, bytes]:
         for path in out.rglob("*")
         if path.is_file() and path.name not in left_out
     }
+
+
+def class_names(out: Path) -> tuple[str, ...]:
+    classes = RunFolder(out).classes()
+    assert classes is not None
+    return classes.ontology.class_names
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +79,19 @@ def test_images_get_classes_that_nobody_named(scenes: Path, tmp_path: Path, labe
 def test_more_images_move_no_class(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     out = tmp_path / "out"
     assert labeler("label", scenes, "-o", out, *AUTO).returncode == 0
-    before = RunFolder(out).class_names()
+    before = class_names(out)
     write_scenes(scenes, range(100, 106))
     (scenes / "scene_100.png").rename(scenes / "a_first.png")  # before all others by name
     assert labeler("label", scenes, "-o", out, *AUTO).returncode == 0
-    after = RunFolder(out).class_names()
+    after = class_names(out)
     assert after[: len(before)] == before
     assert len(after) > len(before)
     rare = labeler("export", out, "--min-tag-count", 2)
     assert rare.returncode == 0, rare.stderr
     counts = Counter(tag for record in records(out).values() for tag, _ in record.tags)
-    assert RunFolder(out).class_names() == [name for name in after if counts[name] >= 2]
+    assert class_names(out) == tuple(name for name in after if counts[name] >= 2)
     assert labeler("export", out, "--min-tag-count", 1).returncode == 0  # and back: no tag was lost
-    assert set(RunFolder(out).class_names()) == set(after)
+    assert set(class_names(out)) == set(after)
 
 
 def test_a_gate_keeps_what_it_does_not_rule_out(scenes: Path, tmp_path: Path, labeler: Run) -> None:
@@ -106,13 +117,31 @@ def test_an_ontology_is_proposed_and_labels_as_it_is(scenes: Path, tmp_path: Pat
     path = tmp_path / "proposed.toml"
     done = labeler("tag", scenes, "-o", path, *TAG)
     assert done.returncode == 0, done.stderr
-    counts = Counter(tag for record in records(tmp_path / "proposed.tags").values() for tag, _ in record.tags)
+    tagged = [record.tags for record in records(tmp_path / "proposed.tags").values()]
+    counts = Counter(tag for tags in tagged for tag, score in tags if score >= 0.3)
+    assert len(counts) < len({tag for tags in tagged for tag, _ in tags})  # more is kept, for other thresholds
     proposed = read_ontology(path)
     assert set(proposed.class_names) == set(counts)
     assert [counts[name] for name in proposed.class_names] == sorted(counts.values(), reverse=True)
     assert f"in {counts[proposed.class_names[0]]} of 6 images" in path.read_text()
     again = labeler("tag", scenes, "-o", path, *TAG)
     assert "6 of 6 images are tagged already" in again.stdout
+    fewer = labeler("tag", scenes, "-o", path, *TAG, "--tag-score", 0.6)  # no model is asked for that
+    assert "6 of 6 images are tagged already" in fewer.stdout
+    assert set(read_ontology(path).class_names) == {tag for tags in tagged for tag, score in tags if score >= 0.6}
+    assert labeler("tag", scenes, "-o", path, *TAG).returncode == 0
+    path.write_text(path.read_text() + "# edited\n")
+    beside = labeler("tag", scenes, "-o", path, *TAG, "--max-classes", 1)
+    assert "was edited, so it stays as it is" in beside.stdout
+    assert path.read_text().endswith("# edited\n")
+    assert read_ontology(tmp_path / "proposed.new.toml").class_names == proposed.class_names[:1]
+    refused = labeler("export", tmp_path / "proposed.tags")
+    assert refused.returncode == 2
+    assert "holds tags alone" in refused.stderr
+    (tmp_path / "words.txt").write_text("red circle\n")
+    other = labeler("tag", scenes, "-o", path, *TAG, "--vocabulary", tmp_path / "words.txt")
+    assert other.returncode == 2
+    assert "was tagged with another vocabulary;" in other.stderr
     assert tomllib.loads(path.read_text())["class"][0]["name"] == proposed.class_names[0]
     labeled = labeler("label", scenes, "-o", tmp_path / "out", "--model", "demo", "--ontology", path, "--device", "cpu")
     assert labeled.returncode == 0, labeled.stderr
@@ -121,7 +150,12 @@ def test_an_ontology_is_proposed_and_labels_as_it_is(scenes: Path, tmp_path: Pat
 def test_a_sample_stays_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     done = labeler("tag", scenes, "-o", tmp_path / "few.toml", *TAG, "--sample", 3)
     assert done.returncode == 0, done.stderr
-    assert "3 images tagged" in done.stdout
+    assert "\n3 images tagged, " in done.stdout
+    first = (tmp_path / "few.toml").read_text()
+    assert labeler("tag", scenes, "-o", tmp_path / "few.toml", *TAG).returncode == 0
+    assert "of 6 images" in (tmp_path / "few.toml").read_text()
+    assert labeler("tag", scenes, "-o", tmp_path / "few.toml", *TAG, "--sample", 3).returncode == 0
+    assert (tmp_path / "few.toml").read_text() == first  # not of all that was ever looked at
     ids = [f"{n:04d}.jpg" for n in range(1000)]
     sample = chosen(ids, 100)
     assert list(sample) == sorted(sample)
@@ -139,6 +173,50 @@ def test_images_without_a_tag_stay_in(scenes: Path, tmp_path: Path, labeler: Run
     assert records(tmp_path / "out")["nothing.png"].tags == ()
     (label,) = (tmp_path / "out" / "labels").rglob("nothing.txt")
     assert label.read_text() == ""
+
+
+def test_ram_by_the_command(scenes: Path, tmp_path: Path, labeler: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RAM_PACKAGE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(RAM_PACKAGE), os.environ.get("PYTHONPATH", "")]))
+    weights = tmp_path / "ram_plus.pth"
+    try:
+        expected = load_ram(str(write_ram_weights("ram_plus", weights)))
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
+            del sys.modules[name]
+    options = ("--model", "demo", "--device", "cpu", "--tagger-model", weights)
+    done = labeler("tag", scenes, "-o", tmp_path / "ram.toml", *options)
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path / "ram.tags")
+    assert {tag for record in found.values() for tag, _ in record.tags}
+    for name, record in found.items():
+        assert dict(record.tags) == pytest.approx(dict(expected.tag([read_image(scenes / name).pixels])[0]), abs=1e-5)
+    # What RAM has no word for it cannot rule out.
+    gate = ("--classes", f"{NAMES[0]}, {expected.vocabulary[0]}", "--gate-below", 1.0)
+    gated = labeler("label", scenes, "-o", tmp_path / "gated", *options, *gate)
+    assert gated.returncode == 0, gated.stderr
+    assert "forwards of the detector: 6 with the gate, 6 without it" in gated.stdout
+    torch.save({**torch.load(weights), "more": 1}, weights)
+    other = labeler("tag", scenes, "-o", tmp_path / "ram.toml", *options)
+    assert other.returncode == 2
+    assert "was tagged with another tagger_model;" in other.stderr
+
+
+def test_an_image_that_cannot_be_tagged_is_no_empty_image(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (1, 2000)).save(scenes / "thin.png")  # more than the detector's windows take
+    done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO)
+    assert done.returncode == 1
+    assert "1 could not be labeled" in done.stdout
+    assert "thin.png: tagging failed: " in done.stdout
+    assert not list((tmp_path / "out" / "labels").rglob("thin.txt"))
+    tagged = labeler("tag", scenes, "-o", tmp_path / "some.toml", *TAG)
+    assert tagged.returncode == 1
+    assert "of 6 images" in (tmp_path / "some.toml").read_text()
+    none = labeler("tag", scenes / "thin.png", "-o", tmp_path / "none.toml", *TAG)
+    assert none.returncode == 2
+    assert "none of 1 images could be tagged (thin.png: tagging failed: " in none.stderr
 
 
 @pytest.mark.slow
@@ -164,7 +242,11 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
         (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "oracle"), 2, "invalid choice: 'oracle'"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "none.txt"), 2, "no such vocabulary or file"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "{empty}"), 2, "no word in it"),
-        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "coco", "--classes", "x"), 2, "scores those"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "coco", "--classes", "x"), 2, "scores just these"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "0.2", "--classes", "x"), 2, "take --gate-below"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--gate-below", "0.2"), 2, "is for given classes"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-tiles", "2"), 2, "not for the tagger detector"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "0.01"), 2, "below what is kept of tags (0.1)"),
         (
             ("label", "{in}", "-o", "{out}", "--model", "demo", "--tag-score", "0.5", "--classes", "x"),
             2,
@@ -175,7 +257,7 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
         (("label", "{in}", "-o", "{out}", *AUTO, "--max-classes", "0"), 2, "max_classes must be 1 or more"),
         (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "ram"), 2, "needs --tagger-model"),
         (("tag", "{in}", "-o", "{out}", *TAG), 2, "ends in .toml"),
-        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag found in 6 images"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag in 6 images"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--sample", "0"), 2, "--sample must be 1 or more"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--synonyms", "none.toml"), 2, "none.toml"),
     ],
@@ -200,8 +282,7 @@ def test_repeats_in_a_vocabulary_are_one_line(scenes: Path, tmp_path: Path, labe
     assert "10000 words are given again" in done.stderr
 
 
-def test_tags_longer_than_the_detector_reads_are_tags_alone(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-    """A vocabulary tagger may know longer phrases than the detector."""
+def test_words_longer_than_the_sweeping_detector_reads_are_refused(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     path = tmp_path / "words.txt"
     path.write_text("red circle\n" + "red " * 300 + "circle\n")
     done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO, "--vocabulary", path)
