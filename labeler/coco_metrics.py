@@ -62,18 +62,20 @@ class CocoMetrics:
 class CocoAccumulator:
     """Takes images one after the other, in any order, and gives the figures of all of them.
 
+    Where the truth says so, as that of LVIS does (Gupta et al. 2019), only classes that were looked for in an image
+    count there, and of those that are not exhaustively labeled what meets no object is neither right nor wrong.
+
     Args:
         kind: ``segm`` compares masks, ``bbox`` the detector's boxes.
-        lvis: the rules of LVIS (Gupta et al. 2019): of an image the 300 best detections count, of them those of classes
-            that were looked for in it; of classes that are not exhaustively labeled there, what meets no object is
-            neither right nor wrong.
+        image_limit: of an image only so many of the best detections count, all classes together, as LVIS has it (300);
+            else, as COCO has it, 100 of each class.
     """
 
-    def __init__(self, kind: Literal["segm", "bbox"], lvis: bool = False) -> None:
-        self._lvis = lvis
+    def __init__(self, kind: Literal["segm", "bbox"], image_limit: int | None = None) -> None:
+        self._image_limit = image_limit
         self._evaluation = COCOeval(iouType=kind)
         params = self._evaluation.params
-        params.maxDets = [1, 10, LVIS_LIMIT if lvis else COCO_LIMIT]
+        params.maxDets = [1, 10, image_limit or COCO_LIMIT]
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
         self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
 
@@ -86,8 +88,7 @@ class CocoAccumulator:
             scores: to rank ``found`` by.
         """
         ranked = sorted(range(len(found)), key=lambda index: -scores[index])
-        if self._lvis:
-            ranked = ranked[:LVIS_LIMIT]
+        ranked = ranked[: self._image_limit]
         detections: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for index in ranked:
             detections[found[index].class_id].append(self._detection(index + 1, found[index], scores[index]))
@@ -95,8 +96,8 @@ class CocoAccumulator:
         for number, instance in enumerate(image.instances, start=1):
             objects[instance.class_id].append(_object(number, instance))
         for class_id in {**objects, **detections}:
-            if not self._lvis or image.absent is None or class_id in image.absent or class_id in objects:
-                lenient = self._lvis and class_id in image.not_exhaustive
+            if image.looked_for(class_id):
+                lenient = class_id in image.not_exhaustive
                 self._add_class(position, class_id, objects[class_id], detections[class_id], lenient)
 
     def _detection(self, number: int, instance: Instance, score: float) -> dict[str, Any]:

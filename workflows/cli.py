@@ -97,6 +97,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_run_flags,
         add_tagging_flags,
     )
+    from workflows.evaluate_command import add_evaluate_flags
     from workflows.submit import add_submit_flags
 
     parser = argparse.ArgumentParser(
@@ -152,6 +153,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_model_flags(tag)
     add_engine_flags(tag)
 
+    add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
 
@@ -241,6 +243,12 @@ def _submit(options: dict[str, Any], console: Console) -> int:
     return run_submit(options)
 
 
+def _evaluate(options: dict[str, Any], console: Console) -> int:
+    from workflows.evaluate_command import run_evaluate
+
+    return run_evaluate(options, console)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.models import PRESETS, is_on_this_machine
 
@@ -253,7 +261,15 @@ def _models(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-_COMMANDS = {"demo": _demo, "tag": _tag, "label": _label, "export": _export, "models": _models, "submit": _submit}
+_COMMANDS = {
+    "demo": _demo,
+    "tag": _tag,
+    "label": _label,
+    "submit": _submit,
+    "export": _export,
+    "evaluate": _evaluate,
+    "models": _models,
+}
 
 
 if __name__ == "__main__":
