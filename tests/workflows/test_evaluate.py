@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from command_line import Run
+from object_store import Bucket
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -26,6 +27,7 @@ from labeler.formats.truth import read_truth
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.measures import MeasureConfig
 from labeler.records import ImageRecord, Instance, write_records
+from labeler.storage import locate
 from labeler.truth import TrueImage, TrueInstance, Truth
 from ontologies import ClassSpec, Ontology
 from workflows.cli import main
@@ -55,9 +57,9 @@ def record(image_id: str, *instances: Instance) -> ImageRecord:
     return ImageRecord(image_id, WIDTH, HEIGHT, "d", instances=instances)
 
 
-def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRecord]) -> Path:
-    """A run of ``records`` below ``folder``, its images beside it."""
-    images, output = folder / "images", folder / "out"
+def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRecord], output: Any = None) -> Any:
+    """A run of ``records`` in ``output`` or else below ``folder``, where its images are."""
+    images, output = folder / "images", output or folder / "out"
     for each in records:
         (images / each.image_id).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (each.width or 9, each.height or 9), (90, 120, 90)).save(images / each.image_id)
@@ -257,6 +259,23 @@ def test_what_the_command_prints_and_writes(
     assert cyan[:, 28:52].any()  # the one that was missed
     assert not magenta[:, 28:45].any()
     assert magenta[:, :22].any()
+
+
+def test_everything_may_be_in_a_store(
+    tmp_path: Path, bucket: Bucket, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    records = [record("a.jpg", instance(0, 0))]
+    labeled_folder(tmp_path, ["dog"], records, locate(f"{bucket.uri}/out"))
+    path = write_truth(tmp_path / "truth.json", truth_of(["dog"], {"a.jpg": [(0, 2)]}))
+    bucket.put("truth/dogs.json", path.read_bytes())
+    code, _, complained = command(f"{bucket.uri}/out", "--truth", f"{bucket.uri}/truth/dogs.json")
+    assert (code, complained) == (0, "")
+    written = bucket.contents("out/evaluation/")
+    assert set(written) == {"evaluation.json", "evaluation.md", "histogram.png", "worst_01.jpg"}
+    assert json.loads(written["evaluation.json"])["all"]["matched"] == 1
+    code, _, complained = command(f"{bucket.uri}/out", "--truth", f"{bucket.uri}/truth/cats.json")
+    assert code == 2
+    assert "cats.json: no such truth" in complained
 
 
 def test_an_earlier_evaluation_leaves_no_picture_behind(
