@@ -25,29 +25,53 @@ class TrueInstance:
     Attributes:
         class_id: position in the truth's class list.
         crowd: a region of many; what lies in it is neither a hit nor an error.
+        box_xyxy, area: as the truth states them, which the COCO protocol goes by; None for those of the mask.
     """
 
     class_id: int
     rle: Rle
     crowd: bool = False
+    box_xyxy: tuple[float, float, float, float] | None = None
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrueImage:
-    """All objects of one image; ``name`` is a POSIX path, as the truth names it."""
+    """All objects of one image.
+
+    Attributes:
+        name: a POSIX path, as the truth names it.
+        absent: class ids that were looked for and are not there; None if that holds for all that have no instance.
+        not_exhaustive: class ids of which more may be there than the instances.
+    """
 
     name: str
     width: int
     height: int
     instances: tuple[TrueInstance, ...] = ()
+    absent: frozenset[int] | None = None
+    not_exhaustive: frozenset[int] = frozenset()
+
+    def looked_for(self, class_id: int) -> bool:
+        """Whether it is known if the class is there; what is found of others is neither right nor wrong."""
+        return (
+            self.absent is None or class_id in self.absent or any(each.class_id == class_id for each in self.instances)
+        )
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A labeled set to measure against."""
+    """A labeled set to measure against.
+
+    Attributes:
+        frequencies: ``r``, ``c`` or ``f`` of each class (rare, common, frequent), where the truth says so as LVIS does.
+        semantic: pixels have classes but objects are not told apart; an image's pixels of a class are one instance.
+    """
 
     class_names: tuple[str, ...]
     images: tuple[TrueImage, ...]
+    frequencies: tuple[str, ...] = ()
+    semantic: bool = False
 
 
 def pair_images(image_ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
@@ -101,8 +125,8 @@ def match_masks(found: Sequence[Rle], true: Sequence[TrueInstance], iou: float =
     overlaps[:, crowd] = 0
     in_crowd = mask_containment(found, [each.rle for each in true if each.crowd])
     for row, overlap in enumerate(overlaps):
-        best = int(overlap.argmax())
-        if overlap[best] >= iou:
+        best = len(overlap) - 1 - int(overlap[::-1].argmax())  # of equals the last
+        if overlap[best] >= min(iou, 1 - 1e-10):
             matches[row] = best
             overlaps[:, best] = 0
         elif in_crowd.shape[1] and in_crowd[row].max() >= iou:

@@ -97,6 +97,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_run_flags,
         add_tagging_flags,
     )
+    from workflows.evaluate_command import add_evaluate_flags
     from workflows.preview import add_preview_flags
     from workflows.report import add_report_flags
     from workflows.review import add_review_flags
@@ -164,6 +165,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         command("report", "Write one HTML page on a labeled folder: counts, scores, pictures; no model runs.")
     )
 
+    add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
 
@@ -274,6 +276,12 @@ def _report(options: dict[str, Any], console: Console) -> int:
     return run_report(options, console)
 
 
+def _evaluate(options: dict[str, Any], console: Console) -> int:
+    from workflows.evaluate_command import run_evaluate
+
+    return run_evaluate(options, console)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.checkpoints import is_on_this_machine
     from labeler.models import PRESETS
@@ -293,10 +301,11 @@ _COMMANDS = {
     "tag": _tag,
     "label": _label,
     "export": _export,
+    "evaluate": _evaluate,
     "report": _report,
-    "models": _models,
     "review": _review,
     "submit": _submit,
+    "models": _models,
 }
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -17,6 +19,11 @@ from labeler.errors import FormatError, UsageError
 from labeler.masks import Rle, rle_area, rle_box_xyxy, rle_runs
 from labeler.polygons import mask_to_polygons, polygons_to_rle
 from labeler.records import ImageRecord, Instance
+from labeler.storage import read_bytes
+from labeler.truth import pair_images
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
 
 SCORE_DIGITS = 6
 
@@ -112,42 +119,99 @@ def read_coco(path: Path) -> tuple[list[str], list[ImageRecord]]:
     Raises:
         FormatError: the file does not hold together; the message names the entry.
     """
+    file = parse_coco(path)
+    instances: dict[int, list[Instance]] = {image: [] for image in file.images}
+    for annotation, instance in file.instances():
+        instances[annotation["image_id"]].append(instance)
+    return [category["name"] for category in file.categories], [
+        ImageRecord(
+            image["file_name"], image["width"], image["height"], digest="", instances=tuple(instances[identity])
+        )
+        for identity, image in file.images.items()
+    ]
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """An instances file whose images and categories were found sound.
+
+    Attributes:
+        categories: the file's entries, by class id.
+        images: the file's entries by their id, in its order.
+    """
+
+    path: AnyPath
+    categories: list[dict[str, Any]]
+    images: dict[int, dict[str, Any]]
+    annotations: list[Any]
+
+    def instances(self) -> Iterator[tuple[dict[str, Any], Instance]]:
+        """Each annotation with the instance it describes; to be asked for once, since what was read is let go.
+
+        Raises:
+            FormatError: an annotation does not hold together.
+        """
+        class_ids = {category["id"]: class_id for class_id, category in enumerate(self.categories)}
+        for position, annotation in enumerate(self.annotations):
+            self.annotations[position] = None
+            identity = annotation.get("id", f"at position {position}") if isinstance(annotation, dict) else position
+            where = f"{self.path}: annotation {identity}"
+            try:
+                image = self.images.get(annotation["image_id"])
+                class_id = class_ids.get(annotation["category_id"])
+                if image is None:
+                    raise FormatError(f"{where}: names image {annotation['image_id']}, which the file does not hold")
+                if class_id is None:
+                    raise FormatError(
+                        f"{where}: names category {annotation['category_id']}, which the file does not hold"
+                    )
+                name = self.categories[class_id]["name"]
+                yield annotation, _instance(annotation, class_id, name, image["width"], image["height"])
+            except KeyError as error:
+                raise FormatError(f"{where}: {error} is missing") from error
+            except (TypeError, ValueError, IndexError, AttributeError) as error:
+                raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None) -> CocoFile:
+    """The instances file ``path``; images that state a ``coco_url`` alone, as in LVIS, get its path for a name.
+
+    Args:
+        sizes: (width, height) by name, asked for images that do not state their own.
+
+    Raises:
+        FormatError: it is none, or its images or categories do not hold together.
+    """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path))
     except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: not a COCO file ({error})") from error
+        raise FormatError(f"{path}: not a COCO file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise FormatError(f"{path}: not a COCO file (expected lists 'images', 'annotations' and 'categories')")
 
     categories = _by_id(path, "category", content["categories"], {"name": str})
-    class_names = [categories[category]["name"] for category in sorted(categories)]
-    class_ids = {category: position for position, category in enumerate(sorted(categories))}
+    for image in content["images"]:
+        if isinstance(image, dict) and "file_name" not in image and isinstance(image.get("coco_url"), str):
+            image["file_name"] = urlsplit(image["coco_url"]).path.strip("/")
+    if sizes is not None:
+        _add_sizes(content["images"], sizes)
     images = _by_id(path, "image", content["images"], {"file_name": str, "width": int, "height": int})
+    return CocoFile(path, [categories[category] for category in sorted(categories)], images, content["annotations"])
 
-    instances: dict[int, list[Instance]] = {image: [] for image in images}
-    for position, annotation in enumerate(content["annotations"]):
-        identity = annotation.get("id", f"at position {position}") if isinstance(annotation, dict) else position
-        where = f"{path}: annotation {identity}"
-        try:
-            image, class_id = images.get(annotation["image_id"]), class_ids.get(annotation["category_id"])
-            if image is None:
-                raise FormatError(f"{where}: names image {annotation['image_id']}, which the file does not hold")
-            if class_id is None:
-                raise FormatError(f"{where}: names category {annotation['category_id']}, which the file does not hold")
-            instance = _instance(annotation, class_id, class_names[class_id], image["width"], image["height"])
-            instances[image["id"]].append(instance)
-        except KeyError as error:
-            raise FormatError(f"{where}: {error} is missing") from error
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
-    return class_names, [
-        ImageRecord(
-            image["file_name"], image["width"], image["height"], digest="", instances=tuple(instances[identity])
-        )
-        for identity, image in images.items()
-    ]
+
+def _add_sizes(images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+    lacking = {
+        image["file_name"]: image
+        for image in images
+        if isinstance(image, dict)
+        and isinstance(image.get("file_name"), str)
+        and not image.keys() >= {"width", "height"}
+    }
+    known = sizes() if lacking else {}
+    for name, file_name in pair_images(known, lacking).items():
+        lacking[file_name]["width"], lacking[file_name]["height"] = known[name]
 
 
 def _item(entry: dict[str, Any], number: int) -> str:
@@ -177,12 +241,14 @@ def _annotations(record: ImageRecord, class_names: Sequence[str], segmentation: 
         }
 
 
-def _by_id(path: Path, what: str, entries: list[Any], fields: dict[str, type]) -> dict[int, dict[str, Any]]:
+def _by_id(path: AnyPath, what: str, entries: list[Any], fields: dict[str, type]) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
         for key, kind in {"id": int, **fields}.items():
             if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
                 raise FormatError(f"{path}: {what} at position {position}: expected '{key}' ({kind.__name__})")
+            if not entry[key] and kind is str:
+                raise FormatError(f"{path}: {what} at position {position}: '{key}' is empty")
         if entry["id"] in found:
             raise FormatError(f"{path}: {what} {entry['id']} is there twice")
         found[entry["id"]] = entry

@@ -1,0 +1,132 @@
+"""A folder of mask images, named like the images they belong to.
+
+Without a ``labelmap.txt`` masks are binary, and what is not black is of the one class ``object``. With one, a colour is
+a class, as CVAT's "Segmentation mask" export and VOC write it: a line a class, ``name:r,g,b::``, ``#`` for comments;
+``background`` names what is of no class. Masks may lie in a folder ``SegmentationClass`` beside it.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labeler.errors import FormatError
+from labeler.listing import find_images
+from labeler.masks import mask_to_rle
+from labeler.storage import info, read_bytes
+from labeler.truth import TrueImage, TrueInstance, Truth
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
+
+LABEL_MAP = "labelmap.txt"
+BACKGROUND = "background"
+BINARY_CLASS = "object"
+
+
+def is_mask_folder(folder: AnyPath) -> bool:
+    """Whether ``folder`` holds images."""
+    return bool(find_images(_masks_in(folder)).image_ids)
+
+
+def read_mask_images(folder: AnyPath) -> Truth:
+    """Masks of all images below ``folder``; an image's pixels of one class are one instance.
+
+    Raises:
+        FormatError: an image cannot be read, has a colour that the label map does not, or is not binary without one.
+    """
+    colours: dict[int, int] | None = None
+    class_names: list[str] = [BINARY_CLASS]
+    if info(folder / LABEL_MAP) is not None:
+        class_names, colours = _read_label_map(folder / LABEL_MAP)
+    elif info(folder.parent / LABEL_MAP) is not None:
+        class_names, colours = _read_label_map(folder.parent / LABEL_MAP)
+    masks = _masks_in(folder)
+    images = []
+    for name in find_images(masks).image_ids:
+        path = masks / name
+        pixels = _read(path)
+        instances = _binary(path, pixels) if colours is None else _coloured(path, pixels, colours)
+        images.append(TrueImage(name, pixels.shape[1], pixels.shape[0], instances))
+    return Truth(tuple(class_names), tuple(images), semantic=True)
+
+
+def _masks_in(folder: AnyPath) -> AnyPath:
+    below = folder / "SegmentationClass"
+    found = info(below)
+    return below if found is not None and found.is_folder else folder
+
+
+def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:
+    """Class names, and class ids by colour (``0xRRGGBB``); -1 for the background."""
+    names: list[str] = []
+    colours = {0: -1}
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not a text file ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        try:
+            red, green, blue = map(int, rest.partition(":")[0].split(","))
+            if not name.strip() or not all(0 <= value <= 255 for value in (red, green, blue)):
+                raise ValueError
+        except ValueError:
+            raise FormatError(f"{path}:{number}: expected name:r,g,b:: with colours from 0 to 255") from None
+        is_background = name.strip().casefold() == BACKGROUND
+        colours[red << 16 | green << 8 | blue] = -1 if is_background else len(names)
+        names += [] if is_background else [name.strip()]
+    return names, colours
+
+
+def _read(path: AnyPath) -> NDArray[Any]:
+    """(H, W) of values, or (H, W, 3) of colours; palettes are resolved."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
+            if image.mode not in ("L", "I", "I;16", "F"):
+                return np.asarray(image.convert("RGB"))
+            return np.asarray(image)
+    except Exception as error:  # decoders raise whatever comes
+        raise FormatError(f"{path}: not a mask image ({' '.join(str(error).split())})") from error
+
+
+def _binary(path: AnyPath, pixels: NDArray[Any]) -> tuple[TrueInstance, ...]:
+    if pixels.ndim == 3:
+        if not ((pixels == pixels[..., :1]).all() or len(np.unique(_pack(pixels))) <= 2):
+            raise FormatError(f"{path}: has colours, but there is no {LABEL_MAP} to name them (name:r,g,b:: a line)")
+        pixels = pixels.max(axis=2)
+    values = np.unique(pixels)
+    if np.count_nonzero(values) > 1 and values[-1] < 128:
+        raise FormatError(f"{path}: values {values[:4].tolist()} …, so not binary; name them in a {LABEL_MAP}")
+    # Soft edges, of a lossy format say, end half way.
+    mask = pixels > values[-1] / 2
+    return (TrueInstance(0, mask_to_rle(mask)),) if mask.any() else ()
+
+
+def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[TrueInstance, ...]:
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None].astype(np.uint8), 3, axis=2)
+    packed = _pack(pixels)
+    present = np.unique(packed).tolist()
+    if unknown := [colour for colour in present if colour not in colours]:
+        rgb = ",".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
+        raise FormatError(f"{path}: colour {rgb} is not in {LABEL_MAP}; add a line name:{rgb}::")
+    of_class: dict[int, list[int]] = {}
+    for colour in present:
+        of_class.setdefault(colours[colour], []).append(colour)
+    return tuple(
+        TrueInstance(class_id, mask_to_rle(np.isin(packed, listed)))
+        for class_id, listed in sorted(of_class.items())
+        if class_id >= 0
+    )
+
+
+def _pack(pixels: NDArray[Any]) -> NDArray[Any]:
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
