@@ -351,7 +351,8 @@ class RunFolder:
 
         def has_failed(path: AnyPath) -> bool:
             source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            return any(pc.unique(pq.read_table(source, columns=["error"]).column("error")).to_pylist())
+            found = pq.read_table(source, columns=["status", "error"])
+            return any(pc.unique(found.column("error")).to_pylist()) or "error" in found.column("status").to_pylist()
 
         labeled = self._labeled()
         for index, failed in zip(labeled, in_order(has_failed, labeled.values()), strict=True):

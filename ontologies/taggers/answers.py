@@ -15,7 +15,7 @@ _MAX_CHARACTERS = 20_000  # of an answer; what lies behind is not read
 
 _LABEL = re.compile(r"""["'](?:label|name|object|tag|class|category)["']\s*:\s*["']([^"'\n]+)["']""")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
-_THOUGHTS = re.compile(r".*</think(?:ing)?>|<think(?:ing)?>.*", re.DOTALL)  # templates may open them
+_THOUGHTS_BEGIN, _THOUGHTS_END = re.compile("<think(?:ing)?>"), re.compile("</think(?:ing)?>")
 _MARKUP = re.compile(r"<[^<>\n]{1,40}>")
 _BULLET = re.compile(r"\s*(?:[-*+•–·]|\(?\d{1,3}[.):])\s+")
 _HEAD = re.compile(r":(?:[\s*]|$)")
@@ -70,7 +70,7 @@ def parse_tags(text: str, complete: bool = True) -> list[str]:
     Returns:
         Tags as of ``clean_tags``; none if nothing can be made out.
     """
-    text = _THOUGHTS.sub("", text)
+    text = _THOUGHTS_BEGIN.split(_THOUGHTS_END.split(text)[-1])[0]  # a chat template may have opened them
     if len(text) > _MAX_CHARACTERS:
         text, complete = text[:_MAX_CHARACTERS], False
     if not complete:
