@@ -426,39 +426,8 @@ def reviewing(run: RunFolder, *flags: str) -> Iterator[tuple[subprocess.Popen[st
             process.kill()
 
 
-@pytest.mark.slow
-def test_a_thousand_decisions_survive_a_kill(tmp_path: Path) -> None:
-    """Killed at a random moment behind the thousandth answer: what was acknowledged is there, and reviewing goes on."""
-    shapes = [(left, width) for left in range(0, 40, 2) for width in (8, 16)]
-    run = labeled(tmp_path, (), "a.png")
-    quick = many_instances(shapes)
-    records = [ImageRecord(f"{index:03d}.png", 60, 40, "d", instances=quick) for index in range(50)]
-    write_records(run.records / "000000.parquet", records)
-    acknowledged: list[int] = []
-    with reviewing(run, "--verdict", "all") as (process, host, port, token):
-        connection = http.client.HTTPConnection(host, port, timeout=60)
-        chance = random.Random(port)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            for number in range(len(records) * len(quick)):
-                content = {"item": number, "mark": "", "verdict": ("accept", "reject")[number % 2], "class": None}
-                headers = {"Content-Type": "application/json"}
-                connection.request("POST", f"/{token}/decisions", json.dumps(content), headers)
-                answer = json.loads(connection.getresponse().read())
-                acknowledged.append(answer["item"]["number"])
-                if len(acknowledged) == 1000:
-                    threading.Timer(chance.uniform(0, 0.2), process.kill).start()
-        assert process.wait(60) == -9
-    assert 1000 <= len(acknowledged) < len(records) * len(quick)
-    queue = queue_of(run, "all")
-    for number in acknowledged:
-        assert queue.item(number)["decided"] == ("accept", "reject")[number % 2]
-    lost = len(read_decisions(run)) - len(acknowledged)
-    assert 0 <= lost <= 1  # the one under way may be there too
-    queue.decide(len(acknowledged) + 1, "accept")
-    assert len(read_decisions(run)) == len(acknowledged) + lost + 1
-
-
 def many_instances(shapes: list[tuple[int, int]]) -> tuple[Instance, ...]:
+    """Of one image, all under review."""
     found = []
     for left, width in shapes:
         mask = np.zeros((40, 60), dtype=bool)
@@ -469,6 +438,37 @@ def many_instances(shapes: list[tuple[int, int]]) -> tuple[Instance, ...]:
 
 
 @pytest.mark.slow
+def test_a_thousand_decisions_survive_a_kill(tmp_path: Path) -> None:
+    """Killed at a random moment behind the thousandth answer: what was acknowledged is there, and reviewing goes on."""
+    shapes = [(left, width) for left in range(0, 40, 2) for width in (8, 16)]
+    run = labeled(tmp_path, (), "a.png")
+    found = many_instances(shapes)
+    records = [ImageRecord(f"{index:03d}.png", 60, 40, "d", instances=found) for index in range(50)]
+    write_records(run.records / "000000.parquet", records)
+    acknowledged: list[int] = []
+    with reviewing(run, "--verdict", "all") as (process, host, port, token):
+        connection = http.client.HTTPConnection(host, port, timeout=60)
+        chance = random.Random(port)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for number in range(len(records) * len(found)):
+                content = {"item": number, "mark": "", "verdict": ("accept", "reject")[number % 2], "class": None}
+                headers = {"Content-Type": "application/json"}
+                connection.request("POST", f"/{token}/decisions", json.dumps(content), headers)
+                answer = json.loads(connection.getresponse().read())
+                acknowledged.append(answer["item"]["number"])
+                if len(acknowledged) == 1000:
+                    threading.Timer(chance.uniform(0, 0.2), process.kill).start()
+        assert process.wait(60) == -9
+    assert 1000 <= len(acknowledged) < len(records) * len(found)
+    queue = queue_of(run, "all")
+    for number in acknowledged:
+        assert queue.item(number)["decided"] == ("accept", "reject")[number % 2]
+    lost = len(read_decisions(run)) - len(acknowledged)
+    assert 0 <= lost <= 1  # the one under way may be there too
+    queue.decide(len(acknowledged) + 1, "accept")
+    assert len(read_decisions(run)) == len(acknowledged) + lost + 1
+
+
 def test_ctrl_c_ends_it_and_says_how_to_go_on(run: RunFolder) -> None:
     with reviewing(run) as (process, host, port, token):
         connection = http.client.HTTPConnection(host, port, timeout=60)
@@ -485,7 +485,6 @@ def rows(*decisions: Decision) -> list[dict[str, Any]]:
     return [decision.to_row() for decision in decisions]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("as_lines", [True, False])
 def test_applied_decisions_make_the_dataset(as_lines: bool, run: RunFolder, labeler: Run, tmp_path: Path) -> None:
     lost = on(instance(1, 1, 0), "reject", "deep/b.png")
@@ -515,7 +514,6 @@ def test_the_latest_word_is_applied_again_after_another(run: RunFolder) -> None:
     assert apply_decisions(run.output, given).decided == {"accept": 1, "reject": 1}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "flags", "said"),
     [
@@ -541,7 +539,6 @@ def test_what_cannot_be_applied_is_refused_whole(
     assert not decisions_path(run).exists()
 
 
-@pytest.mark.slow
 def test_a_folder_without_labels_or_doubts_is_told(tmp_path: Path, labeler: Run) -> None:
     answer = labeler("review", tmp_path / "nothing")
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
