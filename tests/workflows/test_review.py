@@ -82,6 +82,26 @@ def test_the_order_runs_through_all_images_and_an_object_comes_once(tmp_path: Pa
     assert places(queue_of(run)) == [("a.png", 15), ("b.png", 15), ("a.png", 30), ("b.png", 30)]
 
 
+def test_classes_that_images_proposed(tmp_path: Path) -> None:
+    """Records number instances by their own tags; decisions name the dataset's classes."""
+    run = labeled(tmp_path, (), "a.png", "b.png")
+    run.write_settings({**run.read_settings(), "ontology": None})
+    tagged = [("a.png", ("fox", "dog"), (NEAR,)), ("b.png", ("dog",), (NEAR, FAR))]
+    write_records(
+        run.records / "000000.parquet",
+        [
+            ImageRecord(i, 60, 40, "d", tags=tuple((tag, 1.0) for tag in tags), instances=found)
+            for i, tags, found in tagged
+        ],
+    )
+    queue = queue_of(run)
+    shown = [(item["image_id"], item["class"]) for item in map(queue.item, range(3))]
+    assert shown == [("a.png", "fox"), ("b.png", "dog"), ("b.png", "dog")]
+    queue.decide(1, "accept", "fox")
+    assert apply_decisions(run.output, []).decided == {"accept": 1}
+    assert {each["category_id"] for each in coco(run)["annotations"]} == {1}
+
+
 def test_one_class_alone(tmp_path: Path) -> None:
     cat = instance(1, 0.65, 40)
     run = labeled(tmp_path, (SURE, cat))
