@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from labeler.errors import LabelerError, UsageError
+from labeler.errors import ImageError, LabelerError, UsageError
 from labeler.images import read_image
 from workflows.review_queue import ReviewQueue
 
@@ -215,8 +215,10 @@ def _number(text: str, *_: str) -> int:
 
 def _jpeg(queue: ReviewQueue, number: int) -> bytes:
     """The image upright, as browsers can show it whatever its format is."""
-    place = queue.image_path(number)
-    image = Image.fromarray(read_image(place).pixels)
+    try:
+        image = Image.fromarray(read_image(queue.image_path(number)).pixels)
+    except ImageError as error:
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"the image cannot be read: {error}") from error
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=92, subsampling=0)

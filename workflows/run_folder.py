@@ -4,6 +4,7 @@
     OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
     OUT/run/records/000000.parquet …
     OUT/run/classes.json          the dataset's classes, by id
+    OUT/run/decisions.jsonl       what people decided, see decisions.py
     OUT/run/attempts/…            what is being worked on, see attempts.py
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;

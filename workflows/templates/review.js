@@ -249,7 +249,7 @@ function decide(verdict, name = null) {
     const { number, mark } = current;
     const answer = await ask("decisions", { item: number, mark, verdict, class: name });
     take(answer);
-    say(`${verdict}ed${verdict === "accept" ? ` as ${answer.item.class}` : ""}`);
+    say(`saved: ${answer.item.class} ${verdict}ed`);
     const next = session.next;
     await show(next === null ? number : next);
     if (next === null) finish();
