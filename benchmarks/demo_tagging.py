@@ -66,7 +66,7 @@ def accepted(found: Sequence[Found]) -> list[Found]:
             for _, category, i in items
         )
         record = ImageRecord("", 320, 320, "", instances=instances)
-        verdicts = judge(record, QualityConfig(), (None,) * len(NAMES))
+        verdicts = judge(record, QualityConfig(), tuple(map(ClassSpec, NAMES)))
         kept += [item for item, judgement in zip(items, verdicts, strict=True) if judgement.verdict == "accept"]
     return kept
 

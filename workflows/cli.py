@@ -179,7 +179,7 @@ def _exit_code(failures: int, images: int) -> int:
 
 def _export(options: dict[str, Any], console: Console) -> int:
     from labeler.storage import locate
-    from workflows.config import export_from, ontology_from, saved_export
+    from workflows.config import check_class_names, export_from, ontology_from, saved_export
     from workflows.console import print_dataset
     from workflows.export import export
     from workflows.label import check_floor, saved_ontology
@@ -198,6 +198,7 @@ def _export(options: dict[str, Any], console: Console) -> int:
         ontology = given or ontology
         config = export_from(options, saved_export(saved["export"]))
         check_floor(saved["model"]["floor"], config.quality, ontology)
+        check_class_names(options, ontology)
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)

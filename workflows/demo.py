@@ -100,5 +100,5 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
 
 def _judged(record: ImageRecord, quality: QualityConfig, ontology: Ontology) -> Iterator[tuple[Instance, str]]:
     """Each instance with its verdict."""
-    for instance, judgement in zip(record.instances, judge(record, quality, ontology.min_scores), strict=True):
+    for instance, judgement in zip(record.instances, judge(record, quality, ontology.classes), strict=True):
         yield instance, judgement.verdict

@@ -153,7 +153,7 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             if record.status == "error":
                 summary.failures.append((record.image_id, record.error))
                 continue
-            judgements = judge(record, config.quality, ontology.min_scores)
+            judgements = judge(record, config.quality, ontology.classes)
             verdicts.add(record, judgements)
             _count(summary, record, judgements, ontology.class_names)
             wanted = ("accept", "review") if config.include_review else ("accept",)

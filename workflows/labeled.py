@@ -45,7 +45,7 @@ class Labeled:
     def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record with the verdict on every instance."""
         for record in self.records():
-            yield record, judge(record, self.export.quality, self.ontology.min_scores)
+            yield record, judge(record, self.export.quality, self.ontology.classes)
 
 
 def open_labeled(output: AnyPath) -> Labeled:

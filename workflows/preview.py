@@ -35,7 +35,7 @@ def write_preview(
 
 
 def _draw(record: ImageRecord, root: Path, ontology: Ontology, quality: QualityConfig) -> NDArray[np.uint8]:
-    judgements = judge(record, quality, ontology.min_scores)
+    judgements = judge(record, quality, ontology.classes)
     shown = [i for i, judgement in zip(record.instances, judgements, strict=True) if judgement.verdict == "accept"]
     pixels = read_image(root / record.image_id).pixels
     if shown:
