@@ -98,6 +98,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_tagging_flags,
     )
     from workflows.submit import add_submit_flags
+    from workflows.tune import add_tune_flags
 
     parser = argparse.ArgumentParser(
         prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
@@ -152,6 +153,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_model_flags(tag)
     add_engine_flags(tag)
 
+    add_tune_flags(command("tune", "Find the thresholds that suit a few images whose truth is known; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
 
@@ -242,6 +244,12 @@ def _submit(options: dict[str, Any], console: Console) -> int:
     return run_submit(options)
 
 
+def _tune(options: dict[str, Any], console: Console) -> int:
+    from workflows.tune import run_tune
+
+    return run_tune(options, console)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.models import PRESETS, is_on_this_machine
 
@@ -254,7 +262,15 @@ def _models(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-_COMMANDS = {"demo": _demo, "tag": _tag, "label": _label, "export": _export, "models": _models, "submit": _submit}
+_COMMANDS = {
+    "demo": _demo,
+    "tag": _tag,
+    "label": _label,
+    "export": _export,
+    "models": _models,
+    "submit": _submit,
+    "tune": _tune,
+}
 
 
 if __name__ == "__main__":

@@ -237,6 +237,18 @@ class RunFolder:
                 if (index, image_id) not in superseded:
                     yield [found["tag"] for found in tags]
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """(width, height) of every image that is labeled, in shard order; (0, 0) of one that could not be read."""
+        sizes: dict[str, tuple[int, int]] = {}
+        superseded = self._superseded()
+        for index, path in sorted(self._labeled().items()):
+            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+            columns = pq.read_table(source, columns=["image_id", "width", "height"])
+            for image_id, *size in zip(*(column.to_pylist() for column in columns.columns), strict=True):
+                if (index, image_id) not in superseded:
+                    sizes[image_id] = (size[0], size[1])
+        return sizes
+
     def _superseded(self) -> set[tuple[int, str]]:
         manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
         old = manifest.filter(manifest.column("superseded"))
