@@ -21,7 +21,7 @@ from labeler.truth import TrueImage
 from ontologies import ClassSpec
 
 MATCH_IOU = 0.5
-LEAST_DUPLICATE_IOU = 0.3  # no lower threshold is tried
+LEAST_OVERLAP = 0.3  # no lower threshold of suppression is tried
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -63,7 +63,7 @@ class Candidates:
         accepted: bool (n,), by the thresholds in force.
         neutral: bool (n,), is no error without a match: in a crowd, or of a class not looked for in that image.
         duplicates, across, contained: what may suppress what, within a class, across classes and by containment.
-        cross_class_iou, contained_share: thresholds of the latter two.
+        contained_share: threshold of the last.
         rounds: (candidates, objects) that overlap by ``MATCH_IOU``, int64 (m,) each. Round by round an image's next
             candidate of a class picks; a candidate's objects come best overlap first.
         true: int64 (images, classes), the objects to be found.
@@ -79,16 +79,15 @@ class Candidates:
     duplicates: Pairs
     across: Pairs
     contained: Pairs
-    cross_class_iou: float
     contained_share: float
     rounds: tuple[tuple[Ints, Ints], ...]
     objects: int
     true: Ints
 
-    def surviving(self, alive: Bools, duplicate_iou: float) -> Bools:
+    def surviving(self, alive: Bools, duplicate_iou: float, cross_class_iou: float) -> Bools:
         """What the gate's suppression leaves of ``alive``, bool (n,)."""
         stays = self.duplicates.suppressed(alive, duplicate_iou)
-        stays = self.across.suppressed(stays, self.cross_class_iou)
+        stays = self.across.suppressed(stays, cross_class_iou)
         return self.contained.suppressed(stays, self.contained_share)
 
     def hits(self, accepted: Bools) -> Bools:
@@ -165,7 +164,7 @@ class _Columns:
         self._classes = classes
         self._known = known
         self._quality = quality
-        self._least = min(LEAST_DUPLICATE_IOU, quality.duplicate_iou or 1.0)
+        self._least = min(LEAST_OVERLAP, quality.duplicate_iou or 1.0, quality.cross_class_iou or 1.0)
         self._rows: list[tuple[int, int, float, float, float, bool, bool]] = []
         self._duplicates: list[tuple[int, int, float]] = []
         self._across: list[tuple[int, int, float]] = []
@@ -188,12 +187,11 @@ class _Columns:
         for lesser, better in zip(*np.nonzero(overlaps), strict=True):
             overlap = float(overlaps[lesser, better])
             row = (first + int(lesser), first + int(better))
-            if found[lesser].class_id != found[better].class_id:
-                if overlap >= self._quality.cross_class_iou:
-                    self._across.append((*row, overlap))
-                continue
+            same = found[lesser].class_id == found[better].class_id
             if overlap >= self._least:
-                self._duplicates.append((*row, overlap))
+                (self._duplicates if same else self._across).append((*row, overlap))
+            if not same:
+                continue
             both = found[lesser].area + found[better].area
             if overlap * both / (1 + overlap) / found[lesser].area > self._quality.contained_share - 1e-6:
                 share = float(mask_containment([rles[lesser]], [rles[better]])[0, 0])
@@ -242,7 +240,6 @@ class _Columns:
             duplicates=_pairs(self._duplicates),
             across=_pairs(self._across),
             contained=_pairs(self._contained),
-            cross_class_iou=self._quality.cross_class_iou,
             contained_share=self._quality.contained_share,
             rounds=tuple((np.array(found), np.array(true)) for found, true in self._rounds),
             objects=self._objects,

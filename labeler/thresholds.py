@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from labeler.candidates import LEAST_DUPLICATE_IOU, Bools, Candidates, Floats, Ints
+from labeler.candidates import LEAST_OVERLAP, Bools, Candidates, Floats, Ints
 from labeler.quality import QualityConfig
 
 STEPS = 40  # values tried of a shared threshold
@@ -61,36 +61,43 @@ class Target:
         return f1_or_hits
 
 
+class Shared(NamedTuple):
+    """Thresholds of all classes, as in ``QualityConfig``."""
+
+    min_mask_score: float
+    min_stability: float
+    duplicate_iou: float
+    cross_class_iou: float
+
+    def surviving(self, candidates: Candidates, alive: Bools) -> Bools:
+        """What of ``alive`` is neither below these nor suppressed, bool (n,)."""
+        alive = alive & (candidates.mask_score >= self.min_mask_score) & (candidates.stability >= self.min_stability)
+        return candidates.surviving(alive, self.duplicate_iou, self.cross_class_iou)
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """What an instance must reach to be accepted.
 
     Attributes:
-        min_mask_score, min_stability, duplicate_iou: as in ``QualityConfig``.
-        shared: accept score of classes without one of their own.
+        shared: ``min_mask_score``, ``min_stability``, ``duplicate_iou`` and ``cross_class_iou`` of ``QualityConfig``.
+        accept_score: of classes without one of their own.
         accept_scores: float64 (classes,), of all classes.
         own: bool (classes,), which have one of their own.
     """
 
-    min_mask_score: float
-    min_stability: float
-    duplicate_iou: float
-    shared: float
+    shared: Shared
+    accept_score: float
     accept_scores: Floats
     own: Bools
 
     def accepted(self, candidates: Candidates) -> Bools:
         """What the gate accepts of ``candidates``, bool (n,)."""
-        surviving = candidates.surviving(
-            (candidates.mask_score >= self.min_mask_score) & (candidates.stability >= self.min_stability),
-            self.duplicate_iou,
-        )
+        surviving = self.shared.surviving(candidates, np.ones(len(candidates.joint), dtype=np.bool_))
         return surviving & (candidates.joint >= self.accept_scores[candidates.class_id])
 
 
 Metric = Literal["precision", "recall", "f1"]
-Shared = tuple[float, float, float]
-"""Thresholds of all classes: ``min_mask_score``, ``min_stability``, ``duplicate_iou``."""
 
 
 def fit(
@@ -109,23 +116,24 @@ def fit(
         score for all classes can reach.
     """
     here = images[candidates.image] & (candidates.joint >= floor)
-    grids = (
-        _steps(candidates.mask_score[here]),
-        _steps(candidates.stability[here]),
-        np.round(np.arange(LEAST_DUPLICATE_IOU, 0.99, 0.025), 3),
-    )
+    overlaps = np.round(np.arange(LEAST_OVERLAP, 0.99, 0.025), 3)
+    grids = {
+        "min_mask_score": _steps(candidates.mask_score[here]),
+        "min_stability": _steps(candidates.stability[here]),
+        "duplicate_iou": overlaps,
+        "cross_class_iou": overlaps,
+    }
     solve = _Solver(candidates, here, candidates.true[images].sum(axis=0), target, enough, floor)
-    given: Shared = (quality.min_mask_score, quality.min_stability, quality.duplicate_iou)
+    given = Shared(*(getattr(quality, name) for name in Shared._fields))
+    open_gate = given._replace(min_mask_score=0.0, min_stability=0.0, duplicate_iou=0.8, cross_class_iou=0.9)
     best = solve(given)
-    for start in (given, (0.0, 0.0, QualityConfig().duplicate_iou)):
+    for start in (given, open_gate):
         reached, before = solve(start), -math.inf
         while reached.value > before:
             before = reached.value
-            for axis, grid in enumerate(grids):
+            for name, grid in grids.items():
                 for step in grid:
-                    shared = list(reached.shared)
-                    shared[axis] = float(step)
-                    trial = solve((shared[0], shared[1], shared[2]))
+                    trial = solve(reached.shared._replace(**{name: float(step)}))
                     reached = max(reached, trial, key=lambda each: round(each.value, 12))
         best = max(best, reached, key=lambda each: round(each.value, 12))
     return best.thresholds(), solve.best_precision
@@ -158,7 +166,7 @@ class _Solution:
     def thresholds(self) -> Thresholds:
         shared = _between(*self.cut)
         accept = [_between(*cut) if own else shared for cut, own in zip(self.cuts.T, self.own, strict=True)]
-        return Thresholds(*self.shared, shared, np.array(accept), self.own)
+        return Thresholds(self.shared, shared, np.array(accept), self.own)
 
 
 NOTHING = (1.0, 1.0)  # accepted
@@ -180,8 +188,7 @@ class _Solver:
 
     def __call__(self, shared: Shared) -> _Solution:
         found = self._candidates
-        alive = self._here & (found.mask_score >= shared[0]) & (found.stability >= shared[1])
-        surviving = found.surviving(alive, shared[2])
+        surviving = shared.surviving(found, self._here)
         hits = found.hits(surviving)
         counted = surviving & (hits | ~found.neutral)
         cuts, own, own_hits, own_found = self._of_classes(hits, counted)

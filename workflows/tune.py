@@ -28,7 +28,7 @@ from workflows.review_band import review_band
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-MIN_EXAMPLES, FOLDS = 10, 5
+MIN_EXAMPLES, FOLDS = 20, 5
 NAMES_SHOWN = 5
 METRICS: tuple[Metric, ...] = ("f1", "precision", "recall")
 
@@ -229,20 +229,18 @@ def _gate(quality: QualityConfig, thresholds: Thresholds, names: tuple[str, ...]
         quality,
         min_score=0.0,
         min_joint_score=min(quality.min_joint_score, float(thresholds.accept_scores.min())),
-        accept_score=thresholds.shared,
-        min_mask_score=thresholds.min_mask_score,
-        min_stability=thresholds.min_stability,
-        duplicate_iou=thresholds.duplicate_iou,
+        accept_score=thresholds.accept_score,
+        **thresholds.shared._asdict(),
         class_accept_scores=dict(zip(names, thresholds.accept_scores.tolist(), strict=True)),
     )
 
 
 def _note(examples: int, least: int, own: bool, precision: float | None, fitted: Counts) -> str:
     if examples < least:
-        return f"{'too few' if examples else 'no'} examples: inherits"
+        return "too few: inherits" if examples else "none: inherits"
     if not own:
-        return "nothing found: inherits"
-    return "" if fitted.found or precision is None else f"precision {precision:g} is out of reach: accepts none"
+        return "no hit: inherits"
+    return "" if fitted.found or precision is None else f"{precision:g} is out of reach: none"
 
 
 def _total(counts: NDArray[np.int64]) -> Counts:
@@ -364,8 +362,12 @@ def _print_tuned(console: Console, tuned: Tuned) -> None:
     quality = tuned.quality
     console.print(
         f"for all classes: mask score {quality.min_mask_score:g}, stability {quality.min_stability:g}, duplicates from "
-        f"IoU {quality.duplicate_iou:g}\nmeasured on {tuned.images} images by {tuned.folds}-fold cross-validation; "
-        f"{tuned.labeled_only} more are labeled, {tuned.true_only} more in the truth",
+        f"IoU {quality.duplicate_iou:g}, of another class from {quality.cross_class_iou:g}",
+        highlight=False,
+    )
+    console.print(
+        f"measured on {tuned.images} images by {tuned.folds}-fold cross-validation; {tuned.labeled_only} more are "
+        f"labeled, {tuned.true_only} more in the truth",
         highlight=False,
     )
     if tuned.unknown:
