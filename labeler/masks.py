@@ -64,6 +64,18 @@ def rle_runs(rle: Rle) -> npt.NDArray[np.int64]:
     return runs
 
 
+def rle_crop(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> npt.NDArray[np.bool_]:
+    """The part of a mask in a box along pixel edges, bool (y2 - y1, x2 - x1).
+
+    Only the box's columns are decoded: a small object on a large image stays cheap.
+    """
+    height = rle["size"][0]
+    ends = np.clip(np.cumsum(rle_runs(rle)), x1 * height, x2 * height)
+    values = np.arange(ends.size, dtype=np.uint8) & 1
+    columns = np.repeat(values, np.diff(ends, prepend=x1 * height)).view(np.bool_)
+    return np.ascontiguousarray(columns.reshape(-1, height)[:, y1:y2].T)
+
+
 def rle_area(rle: Rle) -> int:
     """Number of foreground pixels."""
     return int(coco_mask.area(rle))

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from labeler.masks import Rle, rle_box_xyxy, rle_runs
+from labeler.masks import Rle, rle_box_xyxy, rle_crop
 
 Points = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -85,13 +85,8 @@ Bridge = tuple[tuple[int, int], tuple[int, int]]
 def _tight_crop(mask: Mask | Rle) -> tuple[npt.NDArray[np.uint8], Points]:
     """The mask inside its tight box, uint8 and contiguous, and the box's corner."""
     if isinstance(mask, dict):
-        # Only the box's columns are decoded: a small object on a large image stays cheap.
         x1, y1, x2, y2 = map(int, rle_box_xyxy(mask))
-        image_height = mask["size"][0]
-        ends = np.clip(np.cumsum(rle_runs(mask)), x1 * image_height, x2 * image_height)
-        values = np.arange(ends.size, dtype=np.uint8) & 1
-        columns = np.repeat(values, np.diff(ends, prepend=x1 * image_height))
-        crop = columns.reshape(-1, image_height)[:, y1:y2].T
+        crop = rle_crop(mask, x1, y1, x2, y2).view(np.uint8)
     else:
         x1, y1, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
         crop = mask[y1 : y1 + height, x1 : x1 + width].view(np.uint8)

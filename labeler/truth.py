@@ -52,6 +52,12 @@ class TrueImage:
     absent: frozenset[int] | None = None
     not_exhaustive: frozenset[int] = frozenset()
 
+    def looked_for(self, class_id: int) -> bool:
+        """Whether it is known if the class is there; what is found of others is neither right nor wrong."""
+        return (
+            self.absent is None or class_id in self.absent or any(each.class_id == class_id for each in self.instances)
+        )
+
 
 @dataclass(frozen=True)
 class Truth:

@@ -97,6 +97,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_run_flags,
         add_tagging_flags,
     )
+    from workflows.evaluate_command import add_evaluate_flags
     from workflows.submit import add_submit_flags
     from workflows.tune import add_tune_flags
 
@@ -153,6 +154,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_model_flags(tag)
     add_engine_flags(tag)
 
+    add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
     add_tune_flags(command("tune", "Find the thresholds that suit a few images whose truth is known; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
@@ -244,6 +246,12 @@ def _submit(options: dict[str, Any], console: Console) -> int:
     return run_submit(options)
 
 
+def _evaluate(options: dict[str, Any], console: Console) -> int:
+    from workflows.evaluate_command import run_evaluate
+
+    return run_evaluate(options, console)
+
+
 def _tune(options: dict[str, Any], console: Console) -> int:
     from workflows.tune import run_tune
 
@@ -266,10 +274,11 @@ _COMMANDS = {
     "demo": _demo,
     "tag": _tag,
     "label": _label,
-    "export": _export,
-    "models": _models,
     "submit": _submit,
+    "export": _export,
+    "evaluate": _evaluate,
     "tune": _tune,
+    "models": _models,
 }
 
 

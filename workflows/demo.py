@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,17 @@ from rich.console import Console
 
 from labeler.demo.scenes import PAIRS, SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
 from labeler.errors import UsageError
+from labeler.formats.truth import read_truth
 from labeler.models import PRESETS, ModelConfig
-from labeler.quality import QualityConfig, judge
-from labeler.records import ImageRecord, Instance
 from labeler.tagger_models import TaggingConfig, vocabulary_for
 from ontologies import ClassSpec, Ontology
-from workflows.classes import numbered
 from workflows.console import ConsoleProgress, print_label_summary
-from workflows.evaluate import mask_ap, precision_recall
+from workflows.evaluate import EvaluationConfig, evaluate
+from workflows.evaluation_tables import number
 from workflows.label import LabelJob, label
+from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig
 from workflows.preview import write_preview
-from workflows.run_folder import RunFolder
 
 SEED = 4711  # not one the weights were trained on
 CLASSES_SHOWN, CLASSES_ABSENT = 12, 4
@@ -74,31 +72,14 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
         progress.close()
     print_label_summary(console, summary, job.output)
 
-    run = RunFolder(job.output)
-    classes = Ontology(tuple(map(ClassSpec, run.class_names())))
-    records = list(numbered(run.labeled(), classes) if auto else run.labeled())
-    image_ids = {name: index + 1 for index, name in enumerate(names)}
-    category_ids = [known.index(name) + 1 for name in classes.class_names]
-    found = [
-        (verdict, (image_ids[record.image_id], category_ids[instance.class_id], instance))
-        for record in records
-        for instance, verdict in _judged(record, job.export.quality, classes)
-    ]
-    candidates = [item for _, item in found]
-    accepted = [item for verdict, item in found if verdict == "accept"]
-    metrics = mask_ap(truth, candidates)
-    precision, recall = precision_recall(truth, accepted)
+    labeled = open_labeled(job.output)
+    total = evaluate(labeled, read_truth(output / "truth.json"), EvaluationConfig(every_class=True)).measured.total
     console.print(
-        f"\nagainst the truth: mask AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}, AP {metrics.ap:.3f} (COCO, all "
-        f"candidates); accepted labels: precision {precision:.3f}, recall {recall:.3f} at IoU 0.5",
+        f"\nagainst the truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
+        f"{number(total.mask.ap)} (COCO, all candidates); accepted labels: precision {number(total.precision)}, recall "
+        f"{number(total.recall)} at IoU 0.5",
         highlight=False,
     )
-    write_preview(records, folder, classes, job.export.quality, output / "preview.png")
+    write_preview(labeled.records(), folder, labeled.ontology, job.export.quality, output / "preview.png")
     console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
     return 0
-
-
-def _judged(record: ImageRecord, quality: QualityConfig, ontology: Ontology) -> Iterator[tuple[Instance, str]]:
-    """Each instance with its verdict."""
-    for instance, judgement in zip(record.instances, judge(record, quality, ontology.classes), strict=True):
-        yield instance, judgement.verdict

@@ -238,16 +238,16 @@ class RunFolder:
                     yield [found["tag"] for found in tags]
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """(width, height) of every image that is labeled, in shard order; (0, 0) of one that could not be read."""
-        sizes: dict[str, tuple[int, int]] = {}
+        """(width, height) of every image that is labeled, by its id, (0, 0) where it could not be read."""
         superseded = self._superseded()
+        found: dict[str, tuple[int, int]] = {}
         for index, path in sorted(self._labeled().items()):
             source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
             columns = pq.read_table(source, columns=["image_id", "width", "height"])
-            for image_id, *size in zip(*(column.to_pylist() for column in columns.columns), strict=True):
+            for image_id, width, height in zip(*(column.to_pylist() for column in columns.columns), strict=True):
                 if (index, image_id) not in superseded:
-                    sizes[image_id] = (size[0], size[1])
-        return sizes
+                    found[image_id] = width, height
+        return found
 
     def _superseded(self) -> set[tuple[int, str]]:
         manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
