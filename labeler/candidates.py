@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.errors import FormatError
 from labeler.masks import mask_containment, mask_iou
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
@@ -58,19 +57,19 @@ class Candidates:
     """One row a candidate, image by image, in each the best joint score first and ties by place, as the gate ranks.
 
     Attributes:
-        image, class_id: int64 (n,); images are numbered as they came.
+        image, group: int64 (n,); images are numbered as they came.
         joint, mask_score, stability: float64 (n,).
         accepted: bool (n,), by the thresholds in force.
         neutral: bool (n,), is no error without a match: in a crowd, or of a class not looked for in that image.
         duplicates, across, contained: what may suppress what, within a class, across classes and by containment.
         contained_share: threshold of the last.
         rounds: (candidates, objects) that overlap by ``MATCH_IOU``, int64 (m,) each. Round by round an image's next
-            candidate of a class picks; a candidate's objects come best overlap first.
-        true: int64 (images, classes), the objects to be found.
+            candidate of a group picks; a candidate's objects come best overlap first.
+        true: int64 (images, groups), the objects to be found.
     """
 
     image: Ints
-    class_id: Ints
+    group: Ints
     joint: Floats
     mask_score: Floats
     stability: Floats
@@ -93,7 +92,7 @@ class Candidates:
     def hits(self, accepted: Bools) -> Bools:
         """Which of ``accepted`` meet an object, bool (n,); see ``labeler.truth.match_masks``.
 
-        A candidate's outcome hangs on better ones of its image and class alone: accepting fewer, from the low end,
+        A candidate's outcome hangs on better ones of its image and group alone: accepting fewer, from the low end,
         changes none of the others.
         """
         hits = np.zeros(len(accepted), dtype=np.bool_)
@@ -108,9 +107,9 @@ class Candidates:
         return hits
 
     def counts(self, accepted: Bools) -> Ints:
-        """Hits, accepted ones that count and objects, int64 (3, images, classes)."""
+        """Hits, accepted ones that count and objects, int64 (3, images, groups)."""
         hits = self.hits(accepted)
-        cells = self.image * self.true.shape[1] + self.class_id
+        cells = self.image * self.true.shape[1] + self.group
         tallies = [
             np.bincount(cells[chosen], minlength=self.true.size).reshape(self.true.shape)
             for chosen in (hits, hits | (accepted & ~self.neutral))
@@ -122,31 +121,25 @@ def collect(
     pairs: Iterable[tuple[ImageRecord, TrueImage]],
     classes: Sequence[ClassSpec],
     quality: QualityConfig,
+    group_of: Sequence[int],
     known: Collection[int],
 ) -> Candidates:
     """The candidates of ``pairs``.
 
     Args:
-        pairs: images as they were labeled and as they are; class ids of both are places in ``classes``.
+        pairs: images as they were labeled and as they are, of one size; class ids of the truth are groups.
         classes: the ontology's.
         quality: the thresholds in force.
-        known: class ids that the truth has; of the others nothing is known, and nothing they find is an error.
-
-    Raises:
-        FormatError: an image's size is not that of its truth.
+        group_of: the group of each of ``classes``: of one group are those that are one class in the truth.
+        known: groups that the truth has; of the others nothing is known, and nothing they find is an error.
     """
     of_scores = ("min_score", "min_joint_score", "accept_score", "min_mask_score", "min_stability")
     of_overlaps = ("duplicate_iou", "cross_class_iou", "contained_share", "class_accept_scores")
     off: dict[str, Any] = dict.fromkeys((*of_scores, *of_overlaps), 0)
     open_gate = replace(quality, **off)
     bare = [replace(each, min_score=None) for each in classes]
-    columns = _Columns(len(classes), known, quality)
+    columns = _Columns(group_of, known, quality)
     for record, truth in pairs:
-        if record.status == "ok" and (record.width, record.height) != (truth.width, truth.height):
-            raise FormatError(
-                f"{record.image_id}: {record.width} x {record.height} pixels as labeled, {truth.width} x "
-                f"{truth.height} in the truth; take the truth of these very images"
-            )
         passed = [judgement.verdict == "accept" for judgement in judge(record, open_gate, bare)]
         accepted = [judgement.verdict == "accept" for judgement in judge(record, quality, classes)]
         ranked = sorted(
@@ -160,8 +153,9 @@ def collect(
 class _Columns:
     """Rows of ``Candidates`` as they come."""
 
-    def __init__(self, classes: int, known: Collection[int], quality: QualityConfig) -> None:
-        self._classes = classes
+    def __init__(self, group_of: Sequence[int], known: Collection[int], quality: QualityConfig) -> None:
+        self._group_of = group_of
+        self._groups = max(group_of) + 1
         self._known = known
         self._quality = quality
         self._least = min(LEAST_OVERLAP, quality.duplicate_iou or 1.0, quality.cross_class_iou or 1.0)
@@ -179,7 +173,8 @@ class _Columns:
         self._pair(found, first)
         image, neutral = len(self._true), self._match(found, first, truth)
         for item, passes, spared in zip(found, accepted, neutral, strict=True):
-            self._rows.append((image, item.class_id, item.joint_score, item.mask_score, item.stability, passes, spared))
+            scores = (item.joint_score, item.mask_score, item.stability)
+            self._rows.append((image, self._group_of[item.class_id], *scores, passes, spared))
 
     def _pair(self, found: Sequence[Instance], first: int) -> None:
         rles = [item.rle for item in found]
@@ -201,13 +196,13 @@ class _Columns:
         """Whether each of ``found`` is no error without a match."""
         neutral = np.zeros(len(found), dtype=np.bool_)
         single_ids = np.array([item.class_id for item in truth.instances if not item.crowd], dtype=np.int64)
-        self._true.append(np.bincount(single_ids, minlength=self._classes))
-        for class_id in sorted({item.class_id for item in found}):
-            places = [place for place, item in enumerate(found) if item.class_id == class_id]
-            objects = [each for each in truth.instances if each.class_id == class_id]
+        self._true.append(np.bincount(single_ids, minlength=self._groups))
+        groups = [self._group_of[item.class_id] for item in found]
+        for group in sorted(set(groups)):
+            places = [place for place, of_place in enumerate(groups) if of_place == group]
+            objects = [each for each in truth.instances if each.class_id == group]
             single = [each.rle for each in objects if not each.crowd]
-            looked_for = truth.absent is None or bool(objects) or class_id in truth.absent
-            if class_id not in self._known or not looked_for or class_id in truth.not_exhaustive:
+            if group not in self._known or group in truth.not_exhaustive or not truth.looked_for(group):
                 neutral[places] = True
             rles = [found[place].rle for place in places]
             if len(single) < len(objects):
@@ -231,7 +226,7 @@ class _Columns:
         columns: list[Sequence[float]] = list(zip(*self._rows, strict=True)) if self._rows else [()] * 7
         return Candidates(
             image=np.array(columns[0], dtype=np.int64),
-            class_id=np.array(columns[1], dtype=np.int64),
+            group=np.array(columns[1], dtype=np.int64),
             joint=np.array(columns[2], dtype=np.float64),
             mask_score=np.array(columns[3], dtype=np.float64),
             stability=np.array(columns[4], dtype=np.float64),
@@ -243,7 +238,7 @@ class _Columns:
             contained_share=self._quality.contained_share,
             rounds=tuple((np.array(found), np.array(true)) for found, true in self._rounds),
             objects=self._objects,
-            true=np.array(self._true, dtype=np.int64).reshape(-1, self._classes),
+            true=np.array(self._true, dtype=np.int64).reshape(-1, self._groups),
         )
 
 

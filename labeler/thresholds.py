@@ -82,8 +82,8 @@ class Thresholds:
     Attributes:
         shared: ``min_mask_score``, ``min_stability``, ``duplicate_iou`` and ``cross_class_iou`` of ``QualityConfig``.
         accept_score: of classes without one of their own.
-        accept_scores: float64 (classes,), of all classes.
-        own: bool (classes,), which have one of their own.
+        accept_scores: float64 (groups,), of all classes.
+        own: bool (groups,), which have one of their own.
     """
 
     shared: Shared
@@ -94,7 +94,7 @@ class Thresholds:
     def accepted(self, candidates: Candidates) -> Bools:
         """What the gate accepts of ``candidates``, bool (n,)."""
         surviving = self.shared.surviving(candidates, np.ones(len(candidates.joint), dtype=np.bool_))
-        return surviving & (candidates.joint >= self.accept_scores[candidates.class_id])
+        return surviving & (candidates.joint >= self.accept_scores[candidates.group])
 
 
 Metric = Literal["precision", "recall", "f1"]
@@ -108,7 +108,7 @@ def fit(
     Args:
         images: bool (images,), those to look at.
         quality: where the ascent begins, as well as from an open gate; what gains nothing stays as it is there.
-        enough: bool (classes,), which have objects enough for a threshold of their own.
+        enough: bool (groups,), which have objects enough for a threshold of their own.
         floor: no accept score is lower, since no lower detector score was recorded.
 
     Returns:
@@ -153,8 +153,8 @@ class _Solution:
 
     Attributes:
         cut, cuts: the lowest joint score that is accepted and the highest that is not: of classes without an accept
-            score of their own, and float64 (2, classes).
-        own: bool (classes,).
+            score of their own, and float64 (2, groups).
+        own: bool (groups,).
     """
 
     shared: Shared
@@ -180,7 +180,7 @@ class _Solver:
     ) -> None:
         self._candidates, self._here, self._true = candidates, here, true
         self._target, self._enough, self._floor = target, enough, floor
-        self._by_class = np.lexsort((-candidates.joint, candidates.class_id))
+        self._by_class = np.lexsort((-candidates.joint, candidates.group))
         self._by_class = self._by_class[here[self._by_class]]
         self._by_joint = np.argsort(-candidates.joint, kind="stable")
         self._by_joint = self._by_joint[here[self._by_joint]]
@@ -194,7 +194,7 @@ class _Solver:
         cuts, own, own_hits, own_found = self._of_classes(hits, counted)
 
         order = self._by_joint[counted[self._by_joint]]
-        joint, hit, inherits = found.joint[order], hits[order], ~own[found.class_id[order]]
+        joint, hit, inherits = found.joint[order], hits[order], ~own[found.group[order]]
         hits_of_all: Ints = np.cumsum(hit)
         found_by_all = np.arange(1, len(order) + 1)
         total_hits, total_found = own_hits + np.cumsum(hit & inherits), own_found + np.cumsum(inherits)
@@ -215,30 +215,30 @@ class _Solver:
 
     def _of_classes(self, hits: Bools, counted: Bools) -> tuple[Floats, Bools, int, int]:
         """``cuts`` and ``own``, with the hits and the accepted ones of these classes."""
-        found, classes = self._candidates, len(self._true)
-        cuts, own = np.ones((2, classes)), np.zeros(classes, dtype=np.bool_)
+        found, groups = self._candidates, len(self._true)
+        cuts, own = np.ones((2, groups)), np.zeros(groups, dtype=np.bool_)
         if self._target.precision is not None:
             own |= self._enough  # a class that cannot reach it accepts nothing
         order = self._by_class[counted[self._by_class]]
-        order = order[self._enough[found.class_id[order]]]
+        order = order[self._enough[found.group[order]]]
         if not len(order):
             return cuts, own, 0, 0
-        class_id, joint = found.class_id[order], found.joint[order]
-        is_last = np.concatenate([class_id[1:] != class_id[:-1], [True]])
+        group, joint = found.group[order], found.joint[order]
+        is_last = np.concatenate([group[1:] != group[:-1], [True]])
         starts = np.flatnonzero(np.concatenate([[True], is_last[:-1]]))
         sizes = np.diff(starts, append=len(order))
         running = np.cumsum(hits[order])
-        class_hits: Ints = running - np.repeat(running[starts] - hits[order[starts]], sizes)
-        class_found = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
-        value = self._target.value(class_hits, class_found, self._true[class_id])
+        group_hits: Ints = running - np.repeat(running[starts] - hits[order[starts]], sizes)
+        group_found = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
+        value = self._target.value(group_hits, group_found, self._true[group])
         value[:-1][~is_last[:-1] & (joint[1:] == joint[:-1])] = -np.inf
         top = np.flatnonzero(value == np.repeat(np.maximum.reduceat(value, starts), sizes))
         best = top[np.searchsorted(top, starts)]
         best = best[value[best] > 0]
-        own[class_id[best]] = True
+        own[group[best]] = True
         below = np.where(is_last[best], self._floor, np.append(joint, self._floor)[best + 1])
-        cuts[:, class_id[best]] = joint[best], below
-        return cuts, own, int(class_hits[best].sum()), int(class_found[best].sum())
+        cuts[:, group[best]] = joint[best], below
+        return cuts, own, int(group_hits[best].sum()), int(group_found[best].sum())
 
 
 def _between(accepted: float, refused: float) -> float:
@@ -259,7 +259,7 @@ def cross_validated(
     folds: int,
     seed: int,
 ) -> Ints:
-    """Counts of each image by thresholds that were fitted without it, int64 (3, images, classes)."""
+    """Counts of each image by thresholds that were fitted without it, int64 (3, images, groups)."""
     images = len(candidates.true)
     counts = np.zeros((3, *candidates.true.shape), dtype=np.int64)
     for held_out in _folds(images, folds, seed):
@@ -279,7 +279,7 @@ def bootstrap_gain(before: Ints, after: Ints, metric: Metric, seed: int, level: 
     """Percentile interval of the gain over all classes, from images drawn with replacement (Efron 1979).
 
     Args:
-        before, after: int64 (3, images, classes), as of ``Candidates.counts``.
+        before, after: int64 (3, images, groups), as of ``Candidates.counts``.
     """
     images = before.shape[1]
     both = np.concatenate([before.sum(axis=2), after.sum(axis=2)]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Images of rectangles with candidates of all kinds beside the truth: good, poor, twofold, of a wrong class, of nothing."""
+"""Images of rectangles, with candidates of all kinds beside the truth: good, twofold, of a wrong class, of nothing."""
 
 from __future__ import annotations
 

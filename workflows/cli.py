@@ -99,7 +99,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     from workflows.evaluate_command import add_evaluate_flags
     from workflows.submit import add_submit_flags
-    from workflows.tune import add_tune_flags
+    from workflows.tune_command import add_tune_flags
 
     parser = argparse.ArgumentParser(
         prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
@@ -253,7 +253,7 @@ def _evaluate(options: dict[str, Any], console: Console) -> int:
 
 
 def _tune(options: dict[str, Any], console: Console) -> int:
-    from workflows.tune import run_tune
+    from workflows.tune_command import run_tune
 
     return run_tune(options, console)
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labeler.errors import UsageError
 from labeler.quality import QualityConfig, judge, score_thresholds
-from labeler.storage import locate
-from workflows.labeled import open_labeled
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from labeler.storage import AnyPath
+from workflows.labeled import Labeled
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class ReviewBand:
     accepted: int
 
 
-def review_band(output: AnyPath | Path | str, wanted: int) -> ReviewBand:
+def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     """The gate that sends about ``wanted`` instances to review: those nearest to where acceptance begins now.
 
     What filters other than the joint scores reject stays rejected.
@@ -40,7 +33,6 @@ def review_band(output: AnyPath | Path | str, wanted: int) -> ReviewBand:
     Raises:
         UsageError: nothing would be left to review.
     """
-    labeled = open_labeled(locate(output))
     classes, quality = labeled.ontology.classes, labeled.export.quality
     if not quality.accept_score:
         quality = replace(quality, accept_score=QualityConfig().accept_score)
@@ -58,7 +50,7 @@ def review_band(output: AnyPath | Path | str, wanted: int) -> ReviewBand:
                 ratios.append(item.joint_score / limits[item.class_id])
                 joints.append(item.joint_score / scales[item.class_id])
     if not ratios:
-        raise UsageError(f"{output}: no instance passes the other filters, so there is none to review")
+        raise UsageError(f"{labeled.run.output}: no instance passes the other filters, so there is none to review")
     ratio, joint = np.array(ratios), np.array(joints)
     nearest = np.argsort(np.abs(ratio - 1), kind="stable")[:wanted]
     above, below = np.sort(ratio[ratio >= 1]), -np.sort(-joint[ratio < 1])

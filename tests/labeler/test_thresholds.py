@@ -19,7 +19,7 @@ FLOOR = 0.05
 
 
 def gathered(pairs: list[Pair], quality: QualityConfig = GATE) -> Candidates:
-    return collect(pairs, CLASSES, quality, range(len(CLASSES)))
+    return collect(pairs, CLASSES, quality, range(3), range(3))
 
 
 def gate(thresholds: Thresholds, quality: QualityConfig = GATE) -> QualityConfig:
