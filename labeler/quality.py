@@ -49,7 +49,7 @@ class QualityConfig:
         cross_class_iou: the same for two instances of different classes.
         contained_share: share of a mask inside a better one of its class, from which it is taken for a part of that.
         class_accept_scores: by class name, what takes the place of ``accept_score``; the class's own ``min_score`` is
-            then not heeded.
+            then not heeded. One below ``accept_score`` lowers ``min_score`` and ``min_joint_score`` in proportion.
     """
 
     min_score: float = 0.30
@@ -147,7 +147,8 @@ def score_thresholds(config: QualityConfig, spec: ClassSpec) -> ScoreThresholds:
     """What ``config`` comes to for a class."""
     accept, own = config.class_accept_scores.get(spec.name), spec.min_score
     if accept is not None:
-        return ScoreThresholds(config.min_score, config.min_joint_score, accept)
+        leniency = accept / config.accept_score if accept < config.accept_score else 1.0
+        return ScoreThresholds(config.min_score * leniency, config.min_joint_score * leniency, accept)
     if own is None:
         return ScoreThresholds(config.min_score, config.min_joint_score, config.accept_score)
     leniency = own / config.min_score if own < config.min_score else 1.0

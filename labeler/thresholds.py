@@ -11,9 +11,8 @@ A class of few objects takes the threshold that is best for all classes taken to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from labeler.candidates import LEAST_OVERLAP, Bools, Candidates, Floats, Ints
 from labeler.quality import QualityConfig
 
 STEPS = 40  # values tried of a shared threshold
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,6 @@ class Thresholds:
         """What the gate accepts of ``candidates``, bool (n,)."""
         surviving = self.shared.surviving(candidates, np.ones(len(candidates.joint), dtype=np.bool_))
         return surviving & (candidates.joint >= self.accept_scores[candidates.group])
-
-
-Metric = Literal["precision", "recall", "f1"]
 
 
 def fit(
@@ -248,50 +243,3 @@ def _between(accepted: float, refused: float) -> float:
         if refused < (short := round(middle, digits)) <= accepted:
             return short
     return float(accepted)
-
-
-def cross_validated(
-    candidates: Candidates,
-    target: Target,
-    quality: QualityConfig,
-    enough: Bools,
-    floor: float,
-    folds: int,
-    seed: int,
-) -> Ints:
-    """Counts of each image by thresholds that were fitted without it, int64 (3, images, groups)."""
-    images = len(candidates.true)
-    counts = np.zeros((3, *candidates.true.shape), dtype=np.int64)
-    for held_out in _folds(images, folds, seed):
-        thresholds, _ = fit(candidates, ~held_out, target, quality, enough, floor)
-        counts[:, held_out] = candidates.counts(thresholds.accepted(candidates))[:, held_out]
-    return counts
-
-
-def _folds(images: int, folds: int, seed: int) -> Iterator[Bools]:
-    for part in np.array_split(np.random.default_rng(seed).permutation(images), min(folds, images)):
-        held_out = np.zeros(images, dtype=np.bool_)
-        held_out[part] = True
-        yield held_out
-
-
-def bootstrap_gain(before: Ints, after: Ints, metric: Metric, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of the gain over all classes, from images drawn with replacement (Efron 1979).
-
-    Args:
-        before, after: int64 (3, images, groups), as of ``Candidates.counts``.
-    """
-    images = before.shape[1]
-    both = np.concatenate([before.sum(axis=2), after.sum(axis=2)]).astype(np.float64)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    sums = drawn @ both.T
-    old, new = (_metric(sums[:, first : first + 3], metric) for first in (0, 3))
-    low, high = np.quantile(new - old, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _metric(sums: Floats, metric: Metric) -> Floats:
-    hits, found, true = sums.T
-    below = {"precision": found, "recall": true, "f1": (found + true) / 2}[metric]
-    ratio: Floats = hits / np.maximum(below, 0.5)
-    return ratio

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,42 +31,49 @@ class ReviewBand:
 def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     """The gate that sends about ``wanted`` instances to review: those nearest to where acceptance begins now.
 
-    What filters other than the joint scores reject stays rejected.
+    Near is what is so in proportion to the accept score of its class. What filters other than the joint score reject
+    stays rejected.
 
     Raises:
         UsageError: nothing would be left to review.
     """
-    classes, quality = labeled.ontology.classes, labeled.export.quality
-    if not quality.accept_score:
-        quality = replace(quality, accept_score=QualityConfig().accept_score)
-    limits = [score_thresholds(quality, spec).accept_score for spec in classes]
-    # The lower edge is the same for all classes but those whose own minimum score lowers both edges.
-    scales = [
-        1.0 if s.name in quality.class_accept_scores else x / quality.accept_score
-        for s, x in zip(classes, limits, strict=True)
-    ]
-    ratios, joints = [], []
-    open_below = replace(quality, min_joint_score=0)
+    classes, quality = labeled.ontology.classes, _proportional(labeled.export.quality, labeled.ontology.class_names)
+    limits = np.array([score_thresholds(quality, spec).accept_score for spec in classes])
+    class_ids, joints = array("q"), array("d")
     for record in labeled.records():
-        for item, judgement in zip(record.instances, judge(record, open_below, classes), strict=True):
-            if judgement.verdict != "reject" and limits[item.class_id] and scales[item.class_id]:
-                ratios.append(item.joint_score / limits[item.class_id])
-                joints.append(item.joint_score / scales[item.class_id])
-    if not ratios:
+        judged = judge(record, replace(quality, min_joint_score=0), classes)
+        for item, judgement in zip(record.instances, judged, strict=True):
+            if judgement.verdict != "reject" and limits[item.class_id]:
+                class_ids.append(item.class_id)
+                joints.append(item.joint_score)
+    if not joints:
         raise UsageError(f"{labeled.run.output}: no instance passes the other filters, so there is none to review")
-    ratio, joint = np.array(ratios), np.array(joints)
+    class_id, joint = np.array(class_ids), np.array(joints)
+    ratio = joint / limits[class_id]
     nearest = np.argsort(np.abs(ratio - 1), kind="stable")[:wanted]
-    above, below = np.sort(ratio[ratio >= 1]), -np.sort(-joint[ratio < 1])
     taken = int((ratio[nearest] >= 1).sum())
+    above = np.sort(ratio[ratio >= 1])
     factor = float(np.append(above, above[-1:] * (1 + 1e-9))[taken - 1 : taken + 1].mean()) if taken else 1.0
-    rest = len(nearest) - taken
-    lower = float(below[rest - 1 : rest + 1].mean()) if rest else quality.accept_score
-    lower = min(lower, *quality.class_accept_scores.values(), 1.0)  # or it would reject what is accepted
     quality = replace(
         quality,
         accept_score=min(quality.accept_score * factor, 1.0),
-        min_joint_score=lower,
         class_accept_scores={name: min(score * factor, 1.0) for name, score in quality.class_accept_scores.items()},
     )
-    verdicts = [each.verdict for record in labeled.records() for each in judge(record, quality, classes)]
-    return ReviewBand(quality, wanted, verdicts.count("review"), verdicts.count("accept"))
+    # The lower edge of a class is a share of ``min_joint_score``.
+    shares = [score_thresholds(replace(quality, min_joint_score=1.0), spec).min_joint_score for spec in classes]
+    below = -np.sort(-(joint / np.array(shares)[class_id])[ratio < 1])
+    rest = len(nearest) - taken
+    lower = float(below[rest - 1 : rest + 1].mean()) if rest else quality.accept_score / factor
+    quality = replace(quality, min_joint_score=min(lower, quality.accept_score))
+    counts: Counter[str] = Counter()
+    for record in labeled.records():
+        counts.update(judgement.verdict for judgement in judge(record, quality, classes))
+    return ReviewBand(quality, wanted, counts["review"], counts["accept"])
+
+
+def _proportional(quality: QualityConfig, class_names: Sequence[str]) -> QualityConfig:
+    """``quality`` with both edges of a class's band in proportion to its accept score, as far as can be."""
+    of_classes = quality.class_accept_scores
+    if of_classes.keys() >= set(class_names):  # then ``accept_score`` itself is of no class, and is a mere measure
+        return replace(quality, accept_score=max(of_classes.values()))
+    return quality if quality.accept_score else replace(quality, accept_score=QualityConfig().accept_score)

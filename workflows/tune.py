@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from labeler.candidates import MATCH_IOU, Candidates, collect
 from labeler.errors import UsageError
 from labeler.quality import QualityConfig
-from labeler.thresholds import Counts, Metric, Target, Thresholds, bootstrap_gain, cross_validated, fit
+from labeler.thresholds import Counts, Target, Thresholds, fit
 from labeler.truth import TrueImage, Truth, pair_images
+from labeler.validation import Metric, bootstrap_gains, cross_validated
 from workflows.evaluate import pair_classes
 from workflows.labeled import Labeled
-
-METRICS: tuple[Metric, ...] = ("f1", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Tuned:
         only_labeled, only_true, other_size: how many were not: they are on one side, or of another size in the truth.
         classes_only_true: class names that nothing was labeled with.
         before, after, fitted: as of ``TunedClass``, over all classes.
-        gains: the expected gain, and its 95 % interval by a bootstrap over the images.
+        gains: by metric, the expected gain, and its 95 % interval by a bootstrap over the images.
     """
 
     config: TuneConfig
@@ -166,13 +165,7 @@ def tune(labeled: Labeled, truth: Truth, config: TuneConfig | None = None) -> Tu
         before=totals[0],
         after=totals[1],
         fitted=totals[2],
-        gains={
-            metric: (
-                getattr(totals[1], metric) - getattr(totals[0], metric),
-                *bootstrap_gain(before, after, metric, config.seed),
-            )
-            for metric in METRICS
-        },
+        gains=bootstrap_gains(before, after, config.seed),
     )
 
 

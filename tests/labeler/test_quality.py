@@ -184,6 +184,32 @@ def test_the_band_between_reject_and_accept(score: float, mask_score: float, own
     assert outcome(QualityConfig(), instance(score=score, mask_score=mask_score), min_scores=(own,)) == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("score", "mask_score", "own", "verdict"),
+    [
+        (0.5, 0.8, None, "review"),  # 0.4, against the class's 0.45
+        (0.6, 0.8, None, "accept"),  # 0.48
+        (0.6, 0.8, 0.7, "accept"),  # its own minimum is not heeded
+        (0.29, 1.0, None, "low score"),
+    ],
+)
+def test_a_class_of_its_own_accept_score(score: float, mask_score: float, own: float | None, verdict: str) -> None:
+    config = QualityConfig(class_accept_scores={"class 0": 0.45, "another": 0.9})
+    assert outcome(config, instance(score=score, mask_score=mask_score), min_scores=(own,)) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    # half the accept score: half the others, 0.15 and 0.10
+    [(0.14, "low score"), (0.151, "accept")],
+)
+def test_a_lower_accept_score_lowers_the_others(score: float, verdict: str) -> None:
+    config = QualityConfig(class_accept_scores={"class 0": 0.15})
+    assert outcome(config, instance(score=score, mask_score=1.0)) == [verdict]
+    assert outcome(config, instance(score=0.16, mask_score=0.8)) == ["review"]  # 0.128
+    assert outcome(config, instance(score=0.16, mask_score=0.6)) == ["low joint score"]  # 0.096
+
+
 def test_review_has_a_reason_and_can_be_switched_off() -> None:
     unsure = record(instance(score=0.32, mask_score=0.8))
     assert judge(unsure, QualityConfig(), [ClassSpec("thing")]) == [Judgement("review", "uncertain")]

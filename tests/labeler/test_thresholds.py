@@ -10,7 +10,8 @@ from random_truth import Pair, counts_of_the_gate, random_pairs
 
 from labeler.candidates import Candidates, collect
 from labeler.quality import QualityConfig
-from labeler.thresholds import Counts, Shared, Target, Thresholds, bootstrap_gain, cross_validated, fit
+from labeler.thresholds import Counts, Shared, Target, Thresholds, fit
+from labeler.validation import bootstrap_gains, cross_validated
 from ontologies import ClassSpec
 
 CLASSES = [ClassSpec("dog"), ClassSpec("cat", min_score=0.5), ClassSpec("bird", min_score=0.1)]
@@ -150,13 +151,14 @@ def test_an_image_is_counted_by_thresholds_that_never_saw_it() -> None:
 def test_the_interval_of_a_gain() -> None:
     alike = np.tile(np.array([[[1]], [[4]], [[4]]]), (1, 20, 1))
     better = np.tile(np.array([[[2]], [[4]], [[4]]]), (1, 20, 1))
-    assert bootstrap_gain(alike, better, "f1", seed=0) == pytest.approx((0.25, 0.25))
+    assert bootstrap_gains(alike, better, seed=0)["f1"] == pytest.approx((0.25, 0.25, 0.25))
     random = np.random.default_rng(0)
     before, after = (
         np.stack([random.binomial(4, p, (50, 1)), np.full((50, 1), 4), np.full((50, 1), 4)]) for p in (0.5, 0.7)
     )
-    low, high = bootstrap_gain(before, after, "precision", seed=1)
-    assert (low, high) == bootstrap_gain(before, after, "precision", seed=1)
+    shown, low, high = bootstrap_gains(before, after, seed=1)["precision"]
+    assert (shown, low, high) == bootstrap_gains(before, after, seed=1)["precision"]
     gain = (after[0].sum() - before[0].sum()) / 200
     spread = np.std(after[0] - before[0]) / 4 / np.sqrt(50)  # of a mean of 50, by the central limit theorem
+    assert shown == pytest.approx(gain)
     assert (low, high) == pytest.approx((gain - 1.96 * spread, gain + 1.96 * spread), abs=0.3 * spread)
