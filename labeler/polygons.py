@@ -36,11 +36,30 @@ def mask_to_polygons(mask: Mask | Rle) -> list[list[int]]:
         No polygon for an empty mask.
     """
     crop, offset = _tight_crop(mask)
-    # In an image twice as large a pixel's border pixels 2x and 2x + 1 stand for its edges x and x + 1.
-    doubled = (crop.astype(np.uint16) * 0x0101).view(np.uint8).repeat(2, axis=0)
-    contours, hole_bridges = _outlines(doubled)
+    contours, hole_bridges = _outlines(_doubled(crop))
     polygons = [_simplify((polygon + 1) // 2 + offset) for polygon in _splice(contours, hole_bridges)]
     return [polygon.ravel().tolist() for polygon in polygons]
+
+
+def mask_to_outlines(mask: Mask | Rle) -> list[Points]:
+    """The closed lines between mask and background, along pixel edges: one around each 8-connected part and each hole.
+
+    Args:
+        mask: bool (H, W), or RLE.
+
+    Returns:
+        int32 (n, 2) each: corners ``x, y``; filled by the even-odd rule they give the mask back.
+    """
+    crop, offset = _tight_crop(mask)
+    if not crop.size:
+        return []
+    found, _ = cv2.findContours(_doubled(crop), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [_simplify((contour[:, 0] + 1) // 2 + offset) for contour in found]
+
+
+def _doubled(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Twice as large: there a pixel's border pixels 2x and 2x + 1 stand for its edges x and x + 1."""
+    return (crop.astype(np.uint16) * 0x0101).view(np.uint8).repeat(2, axis=0)
 
 
 def polygons_to_rle(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:

@@ -7,7 +7,7 @@ reason. Filters run one after the other, cheap ones first. A new filter is one f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -19,15 +19,22 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
+BY_HAND = "by hand"  # the reason of what a person rejected
 Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of one instance; ``reason`` is empty for ``accept``, else a short stable phrase."""
+    """What becomes of one instance.
+
+    Attributes:
+        reason: empty for ``accept``, else a short stable phrase.
+        by_hand: a person decided, and not the thresholds.
+    """
 
     verdict: Verdict
     reason: str = ""
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +108,22 @@ class QualityConfig:
         return asdict(self)
 
 
-def judge(record: ImageRecord, config: QualityConfig, classes: Sequence[ClassSpec]) -> list[Judgement]:
+def judge(
+    record: ImageRecord,
+    config: QualityConfig,
+    classes: Sequence[ClassSpec],
+    by_hand: Mapping[int, Literal["accept", "reject"]] | None = None,
+) -> list[Judgement]:
     """A judgement for each of the record's instances, in their order.
+
+    A person's word stands against every score and filter. What was rejected by hand drops no other instance; what was
+    accepted by hand comes before all others where instances overlap.
 
     Args:
         record: one image; a record with an error has no instances, and so no judgements.
         config: the thresholds.
         classes: the ontology's, by class id.
+        by_hand: a person's verdicts, by place in the record.
 
     Raises:
         UsageError: an instance is of a class that ``classes`` does not list.
@@ -119,13 +135,17 @@ def judge(record: ImageRecord, config: QualityConfig, classes: Sequence[ClassSpe
             "use the ontology these images were labeled with"
         )
     scores = {class_id: score_thresholds(config, classes[class_id]) for class_id in class_ids}
-    reasons: dict[int, str] = {}
-    for keep_or_reason in filters(config, scores):
+    by_hand = by_hand or {}
+    accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
+    reasons = {index: BY_HAND for index in by_hand if index not in accepted}
+    for keep_or_reason in filters(config, scores, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
-        reasons |= keep_or_reason(record, kept)
+        reasons |= {index: why for index, why in keep_or_reason(record, kept).items() if index not in accepted}
     judgements = []
     for index, item in enumerate(record.instances):
-        if index in reasons:
+        if index in by_hand:
+            judgements.append(Judgement(by_hand[index], reasons.get(index, ""), by_hand=True))
+        elif index in reasons:
             judgements.append(Judgement("reject", reasons[index]))
         elif item.joint_score < scores[item.class_id].accept_score:
             judgements.append(Judgement("review", "uncertain"))
@@ -155,8 +175,15 @@ def score_thresholds(config: QualityConfig, spec: ClassSpec) -> ScoreThresholds:
     return ScoreThresholds(own, config.min_joint_score * leniency, config.accept_score * leniency)
 
 
-def filters(config: QualityConfig, scores: Mapping[int, ScoreThresholds]) -> list[Filter]:
-    """The gate's filters in the order they run; ``scores`` by class id."""
+def filters(
+    config: QualityConfig, scores: Mapping[int, ScoreThresholds], first: Collection[int] = frozenset()
+) -> list[Filter]:
+    """The gate's filters in the order they run.
+
+    Args:
+        scores: by class id.
+        first: places in the record that come before all others in overlaps.
+    """
 
     def low_score(record: ImageRecord, item: Instance) -> bool:
         return item.score < scores[item.class_id].min_score
@@ -176,9 +203,9 @@ def filters(config: QualityConfig, scores: Mapping[int, ScoreThresholds]) -> lis
         _each("too small", lambda record, item: item.area < config.min_area),
         _each("too large", too_large),
         _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),
-        _overlapping("duplicate", config.duplicate_iou),
-        _overlapping("duplicate of another class", config.cross_class_iou, same_class=False),
-        _overlapping("contained", config.contained_share, contained=True),
+        _overlapping("duplicate", config.duplicate_iou, first),
+        _overlapping("duplicate of another class", config.cross_class_iou, first, same_class=False),
+        _overlapping("contained", config.contained_share, first, contained=True),
     ]
 
 
@@ -191,17 +218,20 @@ def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter
     return keep_or_reason
 
 
-def _overlapping(reason: str, threshold: float, *, same_class: bool = True, contained: bool = False) -> Filter:
+def _overlapping(
+    reason: str, threshold: float, first: Collection[int], *, same_class: bool = True, contained: bool = False
+) -> Filter:
     """A filter that drops what overlaps a better instance by ``threshold`` or more.
 
     Greedy, best joint score first and ties by position, as in non-maximum suppression: only an instance that itself
-    stays can drop another. Overlap is mask IoU, or with ``contained`` the share of the lesser mask in the better one.
+    stays can drop another. Those at the places ``first`` come before the rest, and stay. Overlap is mask IoU, or with
+    ``contained`` the share of the lesser mask in the better one.
     """
 
     def keep_or_reason(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
         if not threshold or len(kept) < 2:
             return {}
-        ranked = sorted(kept, key=lambda index: (-record.instances[index].joint_score, index))
+        ranked = sorted(kept, key=lambda index: (index not in first, -record.instances[index].joint_score, index))
         items = [record.instances[index] for index in ranked]
         rles = [item.rle for item in items]
         classes = np.array([item.class_id for item in items])
@@ -216,7 +246,7 @@ def _overlapping(reason: str, threshold: float, *, same_class: bool = True, cont
         stays = np.ones(len(ranked), dtype=np.bool_)
         for place in range(1, len(ranked)):
             better = np.flatnonzero(possible[place, :place] & stays[:place])
-            if better.size:
+            if better.size and ranked[place] not in first:
                 stays[place] = overlap([rles[place]], [rles[other] for other in better]).max() < threshold
         return {index: reason for index, stay in zip(ranked, stays, strict=True) if not stay}
 

@@ -143,6 +143,26 @@ def read_records(paths: Iterable[AnyPath]) -> Iterator[ImageRecord]:
             ) from error
 
 
+def read_record(path: AnyPath, row: int) -> ImageRecord:
+    """One record of a file, by its place in it; of the others no more than its row group is read.
+
+    Raises:
+        FormatError: the file is torn, or not so long.
+        OSError: it cannot be read.
+    """
+    left = row
+    try:
+        with pq.ParquetFile(_source(path)) as file:
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if left < rows:
+                    return _from_row(file.read_row_group(group).slice(left, 1).to_pylist()[0])
+                left -= rows
+    except pa.ArrowInvalid as error:
+        raise FormatError(f"{path}: cannot be read as a record file ({str(error).splitlines()[0]})") from error
+    raise FormatError(f"{path}: holds no record {row}")
+
+
 def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
     """Why the file at ``path`` does not hold the records of just these images, in order; empty if it does.
 

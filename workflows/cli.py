@@ -98,6 +98,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_tagging_flags,
     )
     from workflows.evaluate_command import add_evaluate_flags
+    from workflows.review import add_review_flags
     from workflows.submit import add_submit_flags
     from workflows.tune_command import add_tune_flags
 
@@ -142,6 +143,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     export.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
     export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
     add_export_flags(export)
+
+    add_review_flags(command("review", "Look at what is uncertain and decide by hand; every later export heeds it."))
 
     tag = command("tag", "Tag images, and propose an ontology from their tags: edit it, and give it to label.")
     tag.add_argument("images", metavar="IMAGES", help="as of label")
@@ -240,6 +243,12 @@ def _tag(options: dict[str, Any], console: Console) -> int:
     return _exit_code(len(summary.failures), summary.images)
 
 
+def _review(options: dict[str, Any], console: Console) -> int:
+    from workflows.review import run_review
+
+    return run_review(options, console)
+
+
 def _submit(options: dict[str, Any], console: Console) -> int:
     from workflows.submit import run_submit
 
@@ -278,6 +287,7 @@ _COMMANDS = {
     "export": _export,
     "evaluate": _evaluate,
     "tune": _tune,
+    "review": _review,
     "models": _models,
 }
 

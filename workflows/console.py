@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from labeler.decisions import Decision
+from labeler.masks import rle_box_xyxy
 from labeler.storage import info
 from workflows.export import ExportSummary
 from workflows.label import LabelSummary
@@ -148,7 +150,19 @@ def _print_names(console: Console, what: str, names: list[str]) -> None:
     for name in names[:FAILURES_SHOWN]:
         console.print(f"  {name}", highlight=False, markup=False)
     if len(names) > FAILURES_SHOWN:
-        console.print(f"  … and {len(names) - FAILURES_SHOWN} more, in the records", highlight=False)
+        console.print(f"  … and {len(names) - FAILURES_SHOWN} more", highlight=False)
+
+
+def _said_of(decision: Decision) -> str:
+    """Image, verdict, class, and the box of the mask along pixel edges."""
+    rle = decision.rle or decision.new_rle
+    assert rle is not None
+    x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))
+    became = f" as {decision.new_class}" if decision.class_name and decision.new_class else ""
+    verdict = decision.verdict if decision.class_name else "add"
+    return (
+        f"{decision.image_id}: {verdict} {decision.class_name or decision.new_class}{became} at {x1},{y1} to {x2},{y2}"
+    )
 
 
 def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
@@ -166,11 +180,17 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     if dataset.reasons:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.reasons.most_common())
         console.print(f"not accepted: {reasons}", highlight=False)
+    if by_hand := sum(dataset.decided.values()):
+        console.print(
+            f"decided by hand: {by_hand} ({dataset.decided['accept']} accepted, {dataset.decided['reject']} rejected)",
+            highlight=False,
+        )
     splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
         ("gone, and left out", dataset.missing),
+        ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),
     ):
         _print_names(console, what, names)
     for path, what in (

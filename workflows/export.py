@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labeler.decisions import Decision, decide
 from labeler.errors import RunError, UsageError
 from labeler.formats.coco import CocoWriter
 from labeler.formats.splits import in_validation
@@ -24,6 +25,7 @@ from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
+from workflows.decisions import by_image, read_decisions
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -81,7 +83,12 @@ class ExportConfig:
 
 @dataclass
 class ExportSummary:
-    """What an export wrote and left out."""
+    """What an export wrote and left out.
+
+    Attributes:
+        decided: instances that a person decided on, by verdict; added ones are accepted.
+        unmatched: decisions of people that no instance fits any more.
+    """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
@@ -89,12 +96,15 @@ class ExportSummary:
     failures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
     without_objects: int = 0
+    decided: Counter[str] = field(default_factory=Counter)
+    unmatched: list[Decision] = field(default_factory=list)
 
 
 def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: ExportConfig) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
-    An image that is gone from ``root`` but still in the dataset stays there.
+    An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` goes before
+    scores and thresholds.
 
     Args:
         ontology: None makes classes of the images' tags, see ``workflows.classes``.
@@ -114,7 +124,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
     else:
         records = run.labeled()
     with new_dataset(run, root, config.link) as dataset:
-        summary = _build(records, dataset, ontology, config)
+        summary = _build(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -129,7 +139,13 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
     return summary
 
 
-def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology, config: ExportConfig) -> ExportSummary:
+def _build(
+    records: Iterable[ImageRecord],
+    decisions: dict[str, list[Decision]],
+    dataset: Dataset,
+    ontology: Ontology,
+    config: ExportConfig,
+) -> ExportSummary:
     summary = ExportSummary()
     building = dataset.building
     with ExitStack() as stack:
@@ -146,6 +162,7 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
         }
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
         for record, file_name in _named(records):
+            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)
@@ -153,7 +170,9 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
             if record.status == "error":
                 summary.failures.append((record.image_id, record.error))
                 continue
-            judgements = judge(record, config.quality, ontology.classes)
+            record = decided.record
+            summary.unmatched += decided.unmatched
+            judgements = judge(record, config.quality, ontology.classes, decided.verdicts)
             verdicts.add(record, judgements)
             _count(summary, record, judgements, ontology.class_names)
             wanted = ("accept", "review") if config.include_review else ("accept",)
@@ -168,6 +187,7 @@ def _build(records: Iterable[ImageRecord], dataset: Dataset, ontology: Ontology,
                 coco[split].add(kept, file_name if config.link != "none" else str(source.path))
             if "yolo" in config.formats:
                 write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
+    summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
     return summary
 
 
@@ -194,12 +214,17 @@ def _count(
 ) -> None:
     for instance, judgement in zip(record.instances, judgements, strict=True):
         summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if judgement.by_hand:
+            summary.decided[judgement.verdict] += 1
         if judgement.reason:
             summary.reasons[judgement.reason] += 1
 
 
 class _VerdictWriter:
-    """``run/verdicts.parquet``: the verdict and reason of every instance, by image and position in its record."""
+    """``run/verdicts.parquet``: the verdict on every instance and who gave it, by image and position in its record.
+
+    Objects that people added come behind those of the record.
+    """
 
     SCHEMA = pa.schema(
         [
@@ -209,6 +234,7 @@ class _VerdictWriter:
             ("joint_score", pa.float32()),
             ("verdict", pa.string()),
             ("reason", pa.string()),
+            ("decided_by", pa.string()),  # "person", else "gate"
         ]
     )
     ROWS = 10_000
@@ -227,6 +253,7 @@ class _VerdictWriter:
                     "joint_score": instance.joint_score,
                     "verdict": judgement.verdict,
                     "reason": judgement.reason,
+                    "decided_by": "person" if judgement.by_hand else "gate",
                 }
             )
         if len(self._rows) >= self.ROWS:

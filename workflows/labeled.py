@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
+from labeler.decisions import decide
 from labeler.errors import RunError
 from labeler.quality import Judgement, judge
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, read_record
 from labeler.storage import locate
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.config import saved_export
+from workflows.decisions import by_image, read_decisions
 from workflows.export import ExportConfig
 from workflows.label import saved_ontology
 from workflows.run_folder import RunFolder
@@ -39,13 +42,28 @@ class Labeled:
 
     def records(self) -> Iterator[ImageRecord]:
         """One record an image, in shard order; class ids are places in ``ontology``."""
-        of_tags = self.settings["ontology"] is None
-        return numbered(self.run.labeled(), self.ontology) if of_tags else self.run.labeled()
+        return self._numbered(self.run.labeled())
+
+    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
+        """As ``records``, each behind its file and its row there, for ``record_at``."""
+        places, records = tee(self.run.placed())
+        numbered_records = self._numbered(record for _, _, record in records)
+        for (path, row, _), record in zip(places, numbered_records, strict=True):
+            yield path, row, record
+
+    def record_at(self, path: AnyPath, row: int) -> ImageRecord:
+        """One of ``records``."""
+        return next(self._numbered(iter([read_record(path, row)])))
+
+    def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
+        return numbered(records, self.ontology) if self.settings["ontology"] is None else records
 
     def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
-        """Each record with the verdict on every instance."""
+        """Each record as people's decisions left it, with the verdict on every instance."""
+        decisions = by_image(read_decisions(self.run))
         for record in self.records():
-            yield record, judge(record, self.export.quality, self.ontology.classes)
+            decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
+            yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
 
 
 def open_labeled(output: AnyPath) -> Labeled:

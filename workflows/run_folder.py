@@ -223,9 +223,15 @@ class RunFolder:
 
     def labeled(self) -> Iterator[ImageRecord]:
         """The one record of every image that is labeled, in shard order."""
+        return (record for _, _, record in self.placed())
+
+    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
+        """As ``labeled``, each behind its file and its row there."""
         superseded = self._superseded()
         for index, path in sorted(self._labeled().items()):
-            yield from (record for record in read_records([path]) if (index, record.image_id) not in superseded)
+            for row, record in enumerate(read_records([path])):
+                if (index, record.image_id) not in superseded:
+                    yield path, row, record
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every image that is labeled, as ``labeled`` gives them; the rest of a record is not read."""

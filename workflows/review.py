@@ -1,0 +1,119 @@
+"""``labeler review``: a person looks at what is uncertain, and the dataset heeds what was decided.
+
+Decisions are kept in ``OUT/run/decisions.jsonl``; every export heeds them, see ``workflows.decisions``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from labeler.decisions import Decision, latest
+from labeler.errors import UsageError
+from labeler.storage import locate
+from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
+from workflows.export import ExportSummary, export
+from workflows.label import saved_ontology
+from workflows.labeled import open_labeled
+from workflows.review_queue import ReviewQueue
+from workflows.review_server import ReviewServer
+from workflows.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from labeler.storage import AnyPath
+
+VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept", "reject")}
+OK, SOME_FAILED = 0, 1
+
+
+def add_review_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
+    parser.add_argument("--verdict", choices=VERDICTS, help="instances to look at, by the thresholds (default: review)")
+    parser.add_argument(
+        "--class", dest="classes", type=_names, metavar="LIST", help='of these classes alone: "dog, cat"'
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="of the page (default: a free one)")
+    parser.add_argument("--no-open", action="store_true", help="open no browser")
+    parser.add_argument(
+        "--apply",
+        metavar="FILE",
+        help="a report's decisions, or lines of a decisions.jsonl: keep them, write the dataset",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def run_review(options: dict[str, Any], console: Console) -> int:
+    """The ``review`` command; its exit code is returned."""
+    output = options["output"]
+    if "apply" in options:
+        if given := options.keys() & {"verdict", "classes", "port", "no_open"}:
+            name = {"classes": "class"}.get(min(given), min(given).replace("_", "-"))
+            raise UsageError(f"--apply opens no page: leave out --{name}")
+        return _apply(output, locate(options["apply"]), console)
+    labeled = open_labeled(output)
+    console.print("reading the records", highlight=False)
+    queue = ReviewQueue(labeled, VERDICTS[options.get("verdict", "review")], options.get("classes", ()))
+    progress = queue.progress()
+    if not len(queue):
+        console.print("nothing to look at; --verdict all shows every instance", highlight=False)
+        return OK
+    left = progress["total"] - progress["accepted"] - progress["rejected"]
+    with ReviewServer(queue, options.get("port", 0)) as server:
+        console.print(f"{progress['total']} instances, {left} undecided", highlight=False)
+        console.print(f"review: {server.url}", highlight=False, markup=False)
+        console.print("Ctrl-C ends it; decisions are saved as they are made", highlight=False)
+        if not options.get("no_open"):
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    progress = queue.progress()
+    console.print(
+        f"{progress['accepted']} accepted, {progress['rejected']} rejected of {progress['total']}; decisions: "
+        f"{decisions_path(labeled.run)}",
+        highlight=False,
+    )
+    console.print(f"to write the dataset by them: labeler export {output}", highlight=False, markup=False)
+    return OK
+
+
+def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSummary:
+    """Keep ``decisions`` with the labeled folder ``output``, and write its dataset anew.
+
+    Applied again with nothing decided in between, they are not kept twice.
+
+    Raises:
+        UsageError: a class is named that the dataset does not have; then nothing is kept.
+        RunError: ``output`` is no labeled folder, or in use.
+    """
+    run = RunFolder(output)
+    run.read_settings()  # a folder that holds no run is not to be locked, and so made
+    with run.locked():
+        labeled = open_labeled(output)
+        known = labeled.ontology.class_names
+        for decision in decisions:
+            name = decision.new_class
+            if name is not None and name not in known:
+                raise UsageError(f"{decision.image_id}: class {name!r} is none of this dataset ({', '.join(known)})")
+        new = latest(decisions)
+        if new and read_decisions(run)[-len(new) :] != new:
+            append_decisions(run, new)
+        return export(run, labeled.root, saved_ontology(labeled.settings["ontology"]), labeled.export)
+
+
+def _apply(output: AnyPath, path: AnyPath, console: Console) -> int:
+    from workflows.console import print_dataset
+
+    decisions = read_decision_file(path)
+    summary = apply_decisions(output, decisions)
+    console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
+    print_dataset(console, summary, output)
+    return SOME_FAILED if summary.failures else OK
