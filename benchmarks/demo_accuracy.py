@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from labeler.demo.scenes import (
     Pair,
     Scene,
     class_name,
-    coco_truth,
     make_scene,
     scene_rng,
+    scene_truth,
 )
+from labeler.measures import Measures
 from labeler.models import PRESETS, ModelConfig, load_labeler
+from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
-from workflows.evaluate import mask_ap
 
 FRESH_SEED = 20_000  # far from the training seeds
 ABSENT = 4
@@ -50,19 +52,21 @@ def evaluate(
         ontologies.append(Ontology(tuple(ClassSpec(name) for name in names)))
     labeler = load_labeler(config)
     started = time.perf_counter()
-    found = []
+    truth = scene_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
+    found: list[list[Instance]] = []
     for start in range(0, len(scenes), config.batch_size):
         stop = start + config.batch_size
-        labeled = labeler.label([scene.image for scene in scenes[start:stop]], ontologies[start:stop])
-        for index, instances in enumerate(labeled, start=start):
-            names = ontologies[index].class_names
-            found += [(index + 1, class_names.index(names[i.class_id]) + 1, i) for i in instances]
+        found += labeler.label([scene.image for scene in scenes[start:stop]], ontologies[start:stop])
     seconds = time.perf_counter() - started
-    truth = coco_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
-    metrics = mask_ap(truth, found)
+    measures = Measures(class_names)
+    for index, (image, instances, ontology) in enumerate(zip(truth.images, found, ontologies, strict=True)):
+        class_ids = [class_names.index(name) for name in ontology.class_names]
+        renamed = [replace(instance, class_id=class_ids[instance.class_id]) for instance in instances]
+        measures.add(index, image, renamed, [False] * len(renamed))
+    total = measures.result().total
     return (
-        f"{metrics.ap50:.3f}  {metrics.ap75:.3f}  {metrics.ap:.3f}   "
-        f"{len(truth['annotations'])} objects, {len(scenes) / seconds:.1f} images/s"
+        f"{total.mask.ap50:.3f}  {total.mask.ap75:.3f}  {total.mask.ap:.3f}   "
+        f"{total.objects} objects, {len(scenes) / seconds:.1f} images/s"
     )
 
 

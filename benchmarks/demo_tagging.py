@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
-from labeler.demo.scenes import PAIRS, Scene, class_name, coco_truth, make_scene, scene_rng
+from labeler.demo.scenes import PAIRS, Scene, class_name, make_scene, scene_rng, scene_truth
 from labeler.labelers import GroundedSamLabeler
+from labeler.measures import ClassMeasures, Measures
 from labeler.models import PRESETS, ModelConfig, for_batches, load_labeler
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from labeler.tagger_models import TaggingConfig, load_prompter, vocabulary_for
+from labeler.truth import Truth
 from ontologies import ClassSpec, Ontology
-from workflows.evaluate import mask_ap, precision_recall
 
 FRESH_SEED = 20_000  # as of demo_accuracy.py
 NAMES = tuple(class_name(pair) for pair in PAIRS)
-Found = tuple[int, int, Instance]
 
 
 def label(
@@ -32,12 +33,12 @@ def label(
     config: ModelConfig,
     tagging: TaggingConfig | None,
     named: bool,
-) -> tuple[list[Found], list[tuple[int, str]], str]:
-    """Instances with (image id, category id), (image id, tag), and what a gate spared."""
+) -> tuple[list[list[Instance]], list[tuple[int, str]], str]:
+    """Instances of each image, class ids being places in ``NAMES``; (image id, tag); and what a gate spared."""
     ontology = Ontology(tuple(map(ClassSpec, NAMES))) if named else None
     prompter = load_prompter(tagging, ontology, config, labeler.detector)
     batched = for_batches(labeler, config)
-    found: list[Found] = []
+    found: list[list[Instance]] = [[] for _ in scenes]
     tags: list[tuple[int, str]] = []
     forwards = spared = 0
     for start in range(0, len(scenes), config.batch_size):
@@ -48,27 +49,21 @@ def label(
         for row, instances in zip(asked, labeled, strict=True):
             names = prompts[row].ontology
             assert names is not None
-            found += [(start + row + 1, NAMES.index(names.class_names[i.class_id]) + 1, i) for i in instances]
+            class_ids = [NAMES.index(name) for name in names.class_names]
+            found[start + row] = [replace(instance, class_id=class_ids[instance.class_id]) for instance in instances]
         for row, each in enumerate(prompts):
             tags += [(start + row + 1, tag) for tag, _ in each.tags]
             forwards, spared = forwards + each.forwards, spared + each.spared
     return found, tags, f"{spared} of {forwards + spared}" if spared else "none"
 
 
-def accepted(found: Sequence[Found]) -> list[Found]:
-    by_image: dict[int, list[Found]] = {}
-    for item in found:
-        by_image.setdefault(item[0], []).append(item)
-    kept = []
-    for items in by_image.values():
-        instances = tuple(
-            Instance(category - 1, i.prompt, i.box_xyxy, i.score, i.mask_score, i.stability, i.area, i.rle)
-            for _, category, i in items
-        )
-        record = ImageRecord("", 320, 320, "", instances=instances)
-        verdicts = judge(record, QualityConfig(), tuple(map(ClassSpec, NAMES)))
-        kept += [item for item, judgement in zip(items, verdicts, strict=True) if judgement.verdict == "accept"]
-    return kept
+def measure(truth: Truth, found: Sequence[Sequence[Instance]]) -> ClassMeasures:
+    measures = Measures(NAMES)
+    for index, (image, instances) in enumerate(zip(truth.images, found, strict=True)):
+        record = ImageRecord(image.name, image.width, image.height, "", instances=tuple(instances))
+        judgements = judge(record, QualityConfig(), tuple(map(ClassSpec, NAMES)))
+        measures.add(index, image, instances, [judgement.verdict == "accept" for judgement in judgements])
+    return measures.result().total
 
 
 def main() -> None:
@@ -80,7 +75,7 @@ def main() -> None:
     config = ModelConfig(preset.detector, preset.segmenter, device="cpu", floor=0.05)
     labeler = load_labeler(config)
     scenes = [make_scene(scene_rng(FRESH_SEED, index), pairs=PAIRS) for index in range(args.scenes)]
-    truth = coco_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
+    truth = scene_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
     auto = TaggingConfig("detector", vocabulary=vocabulary_for(TaggingConfig("detector"), config, None))
     gate = TaggingConfig("detector", gate_below=args.gate_below)
     print("                          AP50   AP75     AP   precision   recall   forwards spared")
@@ -90,10 +85,10 @@ def main() -> None:
         (f"64 classes, gate {args.gate_below}", gate, True),
     ):
         found, tags, spared = label(scenes, labeler, config, tagging, named)
-        metrics = mask_ap(truth, found)
-        precision, recall = precision_recall(truth, accepted(found))
+        total = measure(truth, found)
         print(
-            f"{name:24}  {metrics.ap50:.3f}  {metrics.ap75:.3f}  {metrics.ap:.3f}   {precision:9.3f}   {recall:6.3f}   "
+            f"{name:24}  {total.mask.ap50:.3f}  {total.mask.ap75:.3f}  {total.mask.ap:.3f}   {total.precision:9.3f}   "
+            f"{total.recall:6.3f}   "
             f"{spared}",
             flush=True,
         )

@@ -125,8 +125,8 @@ def match_masks(found: Sequence[Rle], true: Sequence[TrueInstance], iou: float =
     overlaps[:, crowd] = 0
     in_crowd = mask_containment(found, [each.rle for each in true if each.crowd])
     for row, overlap in enumerate(overlaps):
-        best = int(overlap.argmax())
-        if overlap[best] >= iou:
+        best = len(overlap) - 1 - int(overlap[::-1].argmax())  # of equals the last
+        if overlap[best] >= min(iou, 1 - 1e-10):
             matches[row] = best
             overlaps[:, best] = 0
         elif in_crowd.shape[1] and in_crowd[row].max() >= iou:

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pycocotools import mask as coco_mask
+
+from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.truth import TrueImage, TrueInstance, Truth
 
 Pair = tuple[str, str]  # (colour, shape)
 
@@ -191,33 +193,43 @@ def class_name(pair: Pair) -> str:
     return f"{pair[0]} {pair[1]}"
 
 
-def coco_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
-    """The scenes' truth as a COCO dictionary, masks as compressed RLE.
+def scene_truth(scenes: Sequence[Scene], names: Sequence[str], class_names: Sequence[str]) -> Truth:
+    """The scenes' truth, images named ``names``.
 
-    An object belongs to each class that names it: ``red circle`` and ``circle`` alike. Category ids are positions in
-    ``class_names`` plus one; objects that no class names are left out.
+    An object belongs to each class that names it: ``red circle`` and ``circle`` alike. Objects that no class names are
+    left out.
     """
-    category_ids = {name: index + 1 for index, name in enumerate(class_names)}
+    class_ids = {name: class_id for class_id, name in enumerate(class_names)}
+    images = []
+    for scene, image_name in zip(scenes, names, strict=True):
+        instances: list[TrueInstance] = []
+        for index, pair in enumerate(scene.pairs):
+            rle = mask_to_rle(scene.mask(index))
+            named = [class_ids[name] for name in (class_name(pair), pair[1]) if name in class_ids]
+            instances += [TrueInstance(class_id, rle) for class_id in named]
+        height, width = scene.image.shape[:2]
+        images.append(TrueImage(image_name, width, height, tuple(instances)))
+    return Truth(tuple(class_names), tuple(images))
+
+
+def coco_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
+    """``scene_truth`` as a COCO dictionary, masks as compressed RLE; ids are positions plus one."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_index, (scene, file_name) in enumerate(zip(scenes, file_names, strict=True)):
-        side = scene.image.shape[0]
-        images.append({"id": image_index + 1, "file_name": file_name, "width": side, "height": side})
-        for index, pair in enumerate(scene.pairs):
-            rle = coco_mask.encode(np.asfortranarray(scene.mask(index), dtype=np.uint8))
-            for name in (class_name(pair), pair[1]):
-                if name not in category_ids:
-                    continue
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image_index + 1,
-                        "category_id": category_ids[name],
-                        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                        "area": float(coco_mask.area(rle)),
-                        "bbox": coco_mask.toBbox(rle).tolist(),
-                        "iscrowd": 0,
-                    }
-                )
-    categories = [{"id": category_id, "name": name} for name, category_id in category_ids.items()]
+    for image_id, image in enumerate(scene_truth(scenes, file_names, class_names).images, start=1):
+        images.append({"id": image_id, "file_name": image.name, "width": image.width, "height": image.height})
+        for instance in image.instances:
+            x1, y1, x2, y2 = rle_box_xyxy(instance.rle)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": instance.class_id + 1,
+                    "segmentation": {"size": instance.rle["size"], "counts": instance.rle["counts"].decode("ascii")},
+                    "area": float(rle_area(instance.rle)),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": class_id, "name": name} for class_id, name in enumerate(class_names, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -195,19 +195,23 @@ def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
     for image in content["images"]:
         if isinstance(image, dict) and "file_name" not in image and isinstance(image.get("coco_url"), str):
             image["file_name"] = urlsplit(image["coco_url"]).path.strip("/")
-    if sizes is not None and any("width" not in image or "height" not in image for image in content["images"]):
-        _add_sizes(content["images"], sizes())
+    if sizes is not None:
+        _add_sizes(content["images"], sizes)
     images = _by_id(path, "image", content["images"], {"file_name": str, "width": int, "height": int})
     return CocoFile(path, [categories[category] for category in sorted(categories)], images, content["annotations"])
 
 
-def _add_sizes(images: list[Any], sizes: Mapping[str, tuple[int, int]]) -> None:
-    names = [image.get("file_name") for image in images if isinstance(image, dict)]
-    size_of = {name: sizes[known] for known, name in pair_images(sizes, filter(None, names)).items()}
-    for image in images:
-        if isinstance(image, dict) and (size := size_of.get(image.get("file_name", ""))):
-            image.setdefault("width", size[0])
-            image.setdefault("height", size[1])
+def _add_sizes(images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+    lacking = {
+        image["file_name"]: image
+        for image in images
+        if isinstance(image, dict)
+        and isinstance(image.get("file_name"), str)
+        and not image.keys() >= {"width", "height"}
+    }
+    known = sizes() if lacking else {}
+    for name, file_name in pair_images(known, lacking).items():
+        lacking[file_name]["width"], lacking[file_name]["height"] = known[name]
 
 
 def _item(entry: dict[str, Any], number: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.errors import FormatError
@@ -104,6 +104,8 @@ def _read_yolo(path: AnyPath) -> Truth:
 def _check_names(path: AnyPath, images: list[TrueImage]) -> None:
     seen: set[str] = set()
     for image in images:
+        if not PurePosixPath(image.name).stem:
+            raise FormatError(f"{path}: {image.name!r} is no name of an image")
         if image.name in seen:
             raise FormatError(f"{path}: the image {image.name} is there twice")
         seen.add(image.name)

@@ -55,8 +55,10 @@ def annotation(number: int, rle: Rle, **more: Any) -> dict[str, Any]:
 def test_matches_are_those_of_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
     placed = [blob(rng) for _ in range(rng.integers(1, 8))]
+    placed.append(placed[0])  # objects of the same shape: ties
     true = [TrueInstance(0, rle, crowd=bool(rng.random() < 0.25)) for rle, _ in placed]
     found = [blob(rng, placed[rng.integers(len(placed))][1])[0] for _ in range(12)]
+    found += [rle for rle, _ in placed]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {

@@ -197,6 +197,9 @@ def broken(folder: Path, what: str) -> Path:
     elif what == "no name":
         content["images"][0]["file_name"] = ""
         write(folder, content)
+    elif what == "root":
+        content["images"][0]["file_name"] = "/"
+        write(folder, content)
     elif what == "twice":
         content["images"][0]["file_name"] = "val/a.jpg"
         write(folder, content)
@@ -242,6 +245,7 @@ def broken(folder: Path, what: str) -> Path:
         ("unknown image", r"truth.json: annotation 3: names image 99, which the file does not hold"),
         ("torn RLE", r"truth.json: annotation 3: RLE counts"),
         ("no name", r"truth.json: image at position 0: 'file_name' is empty"),
+        ("root", r"truth.json: '/' is no name of an image"),
         ("twice", r"truth.json: the image val/a.jpg is there twice"),
         ("unknown category", r"truth.json: image 7: expected 'neg_category_ids' to list category ids of the file"),
         ("area", r"truth.json: annotation 1: area: "),
