@@ -94,7 +94,7 @@ class Tuned:
 def tune(labeled: Labeled, truth: Truth, config: TuneConfig | None = None) -> Tuned:
     """The gate that suits ``truth`` best, for ``ExportConfig.quality``; nothing is written.
 
-    Accepted instances are what counts, matched as ``labeler evaluate`` does.
+    What the gate accepts is what counts, matched as ``evaluate`` does; what people decided on instances is left aside.
 
     Raises:
         UsageError: nothing can be learned from the truth, or the precision is out of reach.

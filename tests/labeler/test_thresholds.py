@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_truth import Pair, counts_of_the_gate, random_pairs
+from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle
 
 from labeler.candidates import Candidates, collect
 from labeler.quality import QualityConfig
+from labeler.records import ImageRecord, Instance
 from labeler.thresholds import Counts, Shared, Target, Thresholds, fit
+from labeler.truth import TrueImage, TrueInstance
 from labeler.validation import bootstrap_gains, cross_validated
 from ontologies import ClassSpec
 
@@ -119,14 +121,34 @@ def test_a_wanted_precision_is_met_with_the_highest_recall() -> None:
         assert [counts.hits for counts in found] == most
 
 
-def test_a_wanted_precision_holds_with_classes_that_inherit() -> None:
-    pairs = random_pairs(4, 60)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("own", [[True, False, False], [False, False, True], [True, True, False]])
+def test_a_wanted_precision_holds_with_classes_that_inherit(own: list[bool], seed: int) -> None:
+    """Also where those have worse candidates than the classes that the shared score was found on."""
+    pairs = random_pairs(seed, 60)
+    candidates = gathered(pairs)
+    thresholds, _ = fit(candidates, everything(candidates), Target(0.85), GATE, np.array(own), FLOOR)
+    assert thresholds.own.tolist() == own
+    assert set(thresholds.accept_scores[~thresholds.own]) == {thresholds.accept_score}
+    assert pooled(counts_of_the_gate(pairs, gate(thresholds), CLASSES)).precision >= 0.85
+
+
+def test_a_shared_score_that_spoils_the_precision_of_all_is_not_taken() -> None:
+    """The sure finds of the first class make up for the second's, until that class takes its unsure ones too."""
+    rle = rectangle(10, 10, 20, 20)
+    pairs = []
+    finds = [(0, 0.9, True)] * 10 + [(0, 0.4, True)] * 7 + [(0, 0.4, False)] * 3 + [(1, 0.95, True)] * 3
+    for number, (class_id, score, right) in enumerate([*finds, *[(1, 0.95, False)] * 2]):
+        item = Instance(class_id, "p", (10.0, 10.0, 30.0, 30.0), score, 0.9, 0.9, 400, rle)
+        true = (TrueInstance(class_id, rle),) if right else ()
+        name = f"{number}.png"
+        pairs.append((ImageRecord(name, WIDTH, HEIGHT, "d", instances=(item,)), TrueImage(name, WIDTH, HEIGHT, true)))
     candidates = gathered(pairs)
     enough = np.array([True, False, False])
     thresholds, _ = fit(candidates, everything(candidates), Target(0.85), GATE, enough, FLOOR)
-    assert thresholds.own.tolist() == [True, False, False]
-    assert thresholds.accept_scores[1] == thresholds.accept_scores[2] == thresholds.accept_score
-    assert pooled(counts_of_the_gate(pairs, gate(thresholds), CLASSES)).precision >= 0.85
+    assert by_class(candidates, thresholds)[:2] == [Counts(17, 20, 17), Counts(0, 0, 3)]
+    thresholds, _ = fit(candidates, everything(candidates), Target(0.8), GATE, enough, FLOOR)
+    assert by_class(candidates, thresholds)[:2] == [Counts(17, 20, 17), Counts(3, 5, 3)]
 
 
 def test_no_threshold_is_below_the_floor() -> None:
