@@ -120,7 +120,8 @@ def fit(
     }
     solve = _Solver(candidates, here, candidates.true[images].sum(axis=0), target, enough, floor)
     given = Shared(*(getattr(quality, name) for name in Shared._fields))
-    open_gate = given._replace(min_mask_score=0.0, min_stability=0.0, duplicate_iou=0.8, cross_class_iou=0.9)
+    usual = QualityConfig()
+    open_gate = Shared(0.0, 0.0, usual.duplicate_iou, usual.cross_class_iou)
     best = solve(given)
     for start in (given, open_gate):
         reached, before = solve(start), -math.inf
@@ -197,10 +198,11 @@ class _Solver:
         value = self._target.value(hits_of_all, found_by_all, true)
         if self._target.precision is not None:  # it must hold for what is accepted in the end, too
             value = np.minimum(value, self._target.value(total_hits, total_found, true))
-        value[:-1][joint[1:] == joint[:-1]] = -np.inf
+        is_whole = np.append(joint[1:] != joint[:-1], True)[: len(order)]  # equal scores are accepted together
+        value = np.where(is_whole, value, -np.inf)
         cut = NOTHING
         if len(order):
-            self.best_precision = max(self.best_precision, float((hits_of_all / found_by_all).max()))
+            self.best_precision = max(self.best_precision, float((hits_of_all / found_by_all)[is_whole].max()))
             best = int(value.argmax())
             if value[best] > 0:
                 cut = float(joint[best]), float(joint[best + 1]) if best + 1 < len(joint) else self._floor
