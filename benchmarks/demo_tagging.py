@@ -61,7 +61,7 @@ def measure(truth: Truth, found: Sequence[Sequence[Instance]]) -> ClassMeasures:
     measures = Measures(NAMES)
     for index, (image, instances) in enumerate(zip(truth.images, found, strict=True)):
         record = ImageRecord(image.name, image.width, image.height, "", instances=tuple(instances))
-        judgements = judge(record, QualityConfig(), (None,) * len(NAMES))
+        judgements = judge(record, QualityConfig(), tuple(map(ClassSpec, NAMES)))
         measures.add(index, image, instances, [judgement.verdict == "accept" for judgement in judgements])
     return measures.result().total
 

@@ -184,12 +184,12 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
     def _predict(self, images: Sequence[Pixels], ontology: Ontology) -> list[sv.Detections]:
         """Detections of RGB images, with compact masks; class ids are the ontology's."""
         labeler = replace(self.labeler, floor=max(self.box_threshold, self.labeler.floor))
-        min_scores = [self.box_threshold] * len(ontology.classes)
+        classes = [replace(each, min_score=self.box_threshold) for each in ontology.classes]
         found = []
         for image, candidates in zip(images, labeler.label(images, [ontology] * len(images)), strict=True):
             height, width = image.shape[:2]
             record = ImageRecord("", width, height, "", instances=tuple(candidates))
-            judged = zip(candidates, judge(record, self.quality, min_scores), strict=True)
+            judged = zip(candidates, judge(record, self.quality, classes), strict=True)
             accepted = [instance for instance, judgement in judged if judgement.verdict == "accept"]
             found.append(to_detections(accepted, (height, width), ontology.class_names))
         return found

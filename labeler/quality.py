@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from labeler.errors import UsageError
 from labeler.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance
+from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
 BY_HAND = "by hand"  # the reason of what a person rejected
@@ -54,6 +55,8 @@ class QualityConfig:
         duplicate_iou: mask IoU from which the lesser of two instances of one class is a duplicate.
         cross_class_iou: the same for two instances of different classes.
         contained_share: share of a mask inside a better one of its class, from which it is taken for a part of that.
+        class_accept_scores: by class name, what takes the place of ``accept_score``; the class's own ``min_score`` is
+            then not heeded. One below ``accept_score`` lowers ``min_score`` and ``min_joint_score`` in proportion.
     """
 
     min_score: float = 0.30
@@ -67,6 +70,7 @@ class QualityConfig:
     duplicate_iou: float = 0.80
     cross_class_iou: float = 0.90
     contained_share: float = 0.95
+    class_accept_scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -74,7 +78,11 @@ class QualityConfig:
         Raises:
             UsageError: a value is of the wrong type or out of its range; the message names the field.
         """
-        for name, value in self.to_dict().items():
+        of_classes = dict(self.class_accept_scores or {})
+        object.__setattr__(self, "class_accept_scores", of_classes)
+        values = {**self.to_dict(), **{f"accept score of {name!r}": value for name, value in of_classes.items()}}
+        del values["class_accept_scores"]
+        for name, value in values.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if name == "min_area":
                 if not number or value < 0 or value != int(value):
@@ -103,7 +111,7 @@ class QualityConfig:
 def judge(
     record: ImageRecord,
     config: QualityConfig,
-    min_scores: Sequence[float | None],
+    classes: Sequence[ClassSpec],
     by_hand: Mapping[int, Literal["accept", "reject"]] | None = None,
 ) -> list[Judgement]:
     """A judgement for each of the record's instances, in their order.
@@ -114,21 +122,23 @@ def judge(
     Args:
         record: one image; a record with an error has no instances, and so no judgements.
         config: the thresholds.
-        min_scores: each class's own minimum detector score, by class id; None for the general one.
+        classes: the ontology's, by class id.
         by_hand: a person's verdicts, by place in the record.
 
     Raises:
-        UsageError: an instance is of a class that ``min_scores`` does not list.
+        UsageError: an instance is of a class that ``classes`` does not list.
     """
-    if unknown := {item.class_id for item in record.instances} - set(range(len(min_scores))):
+    class_ids = {item.class_id for item in record.instances}
+    if unknown := {class_id for class_id in class_ids if not 0 <= class_id < len(classes)}:
         raise UsageError(
-            f"{record.image_id}: class id {min(unknown)} is not among the ontology's {len(min_scores)} classes; "
+            f"{record.image_id}: class id {min(unknown)} is not among the ontology's {len(classes)} classes; "
             "use the ontology these images were labeled with"
         )
+    scores = {class_id: score_thresholds(config, classes[class_id]) for class_id in class_ids}
     by_hand = by_hand or {}
     accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
     reasons = {index: BY_HAND for index in by_hand if index not in accepted}
-    for keep_or_reason in filters(config, min_scores, accepted):
+    for keep_or_reason in filters(config, scores, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
         reasons |= {index: why for index, why in keep_or_reason(record, kept).items() if index not in accepted}
     judgements = []
@@ -137,29 +147,49 @@ def judge(
             judgements.append(Judgement(by_hand[index], reasons.get(index, ""), by_hand=True))
         elif index in reasons:
             judgements.append(Judgement("reject", reasons[index]))
-        elif item.joint_score < accept_threshold(config, min_scores[item.class_id]):
+        elif item.joint_score < scores[item.class_id].accept_score:
             judgements.append(Judgement("review", "uncertain"))
         else:
             judgements.append(Judgement("accept"))
     return judgements
 
 
-def accept_threshold(config: QualityConfig, own_min_score: float | None) -> float:
-    """The joint score from which an instance of a class with this minimum score of its own is accepted."""
-    return config.accept_score * _leniency(config, own_min_score)
+@dataclass(frozen=True, slots=True)
+class ScoreThresholds:
+    """What holds for one class; see ``QualityConfig``."""
+
+    min_score: float
+    min_joint_score: float
+    accept_score: float
+
+
+def score_thresholds(config: QualityConfig, spec: ClassSpec) -> ScoreThresholds:
+    """What ``config`` comes to for a class."""
+    accept, own = config.class_accept_scores.get(spec.name), spec.min_score
+    if accept is not None:
+        leniency = accept / config.accept_score if accept < config.accept_score else 1.0
+        return ScoreThresholds(config.min_score * leniency, config.min_joint_score * leniency, accept)
+    if own is None:
+        return ScoreThresholds(config.min_score, config.min_joint_score, config.accept_score)
+    leniency = own / config.min_score if own < config.min_score else 1.0
+    return ScoreThresholds(own, config.min_joint_score * leniency, config.accept_score * leniency)
 
 
 def filters(
-    config: QualityConfig, min_scores: Sequence[float | None], first: Collection[int] = frozenset()
+    config: QualityConfig, scores: Mapping[int, ScoreThresholds], first: Collection[int] = frozenset()
 ) -> list[Filter]:
-    """The gate's filters in the order they run; those at the places ``first`` come before all others in overlaps."""
+    """The gate's filters in the order they run.
+
+    Args:
+        scores: by class id.
+        first: places in the record that come before all others in overlaps.
+    """
 
     def low_score(record: ImageRecord, item: Instance) -> bool:
-        own = min_scores[item.class_id]
-        return item.score < (config.min_score if own is None else own)
+        return item.score < scores[item.class_id].min_score
 
     def low_joint_score(record: ImageRecord, item: Instance) -> bool:
-        return item.joint_score < config.min_joint_score * _leniency(config, min_scores[item.class_id])
+        return item.joint_score < scores[item.class_id].min_joint_score
 
     def too_large(record: ImageRecord, item: Instance) -> bool:
         return 0 < config.max_area_share < item.area / (record.width * record.height)
@@ -177,13 +207,6 @@ def filters(
         _overlapping("duplicate of another class", config.cross_class_iou, first, same_class=False),
         _overlapping("contained", config.contained_share, first, contained=True),
     ]
-
-
-def _leniency(config: QualityConfig, own_min_score: float | None) -> float:
-    """Factor for the joint thresholds of a class with its own minimum score; never above 1."""
-    if own_min_score is None or own_min_score >= config.min_score:
-        return 1.0
-    return own_min_score / config.min_score
 
 
 def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter:

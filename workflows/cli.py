@@ -102,6 +102,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     from workflows.report import add_report_flags
     from workflows.review import add_review_flags
     from workflows.submit import add_submit_flags
+    from workflows.tune_command import add_tune_flags
 
     parser = argparse.ArgumentParser(
         prog="labeler", description="Turn a folder of images and a list of words into a segmentation dataset."
@@ -166,6 +167,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
 
     add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
+    add_tune_flags(command("tune", "Find the thresholds that suit a few images whose truth is known; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
 
@@ -193,7 +195,7 @@ def _exit_code(failures: int, images: int) -> int:
 
 def _export(options: dict[str, Any], console: Console) -> int:
     from labeler.storage import locate
-    from workflows.config import export_from, ontology_from, saved_export
+    from workflows.config import check_class_names, export_from, ontology_from, saved_export
     from workflows.console import print_dataset
     from workflows.export import export
     from workflows.label import check_floor, saved_ontology
@@ -214,6 +216,7 @@ def _export(options: dict[str, Any], console: Console) -> int:
         ontology = given or ontology
         config = export_from(options, saved_export(saved["export"]))
         check_floor(saved["model"]["floor"], config.quality, ontology)
+        check_class_names(options, ontology)
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
@@ -282,6 +285,12 @@ def _evaluate(options: dict[str, Any], console: Console) -> int:
     return run_evaluate(options, console)
 
 
+def _tune(options: dict[str, Any], console: Console) -> int:
+    from workflows.tune_command import run_tune
+
+    return run_tune(options, console)
+
+
 def _models(options: dict[str, Any], console: Console) -> int:
     from labeler.checkpoints import is_on_this_machine
     from labeler.models import PRESETS
@@ -302,6 +311,7 @@ _COMMANDS = {
     "label": _label,
     "export": _export,
     "evaluate": _evaluate,
+    "tune": _tune,
     "report": _report,
     "review": _review,
     "submit": _submit,

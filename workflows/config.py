@@ -41,6 +41,7 @@ QUALITY_FLAGS = {
     "duplicate_iou": "reject the lesser of two masks of one class that overlap this much",
     "cross_class_iou": "the same across classes",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
+    "class_accept_scores": "a class's own accept-score; goes before its min_score. Again for each class",
 }
 JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
@@ -110,8 +111,13 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 def add_quality_flags(parser: argparse.ArgumentParser) -> None:
     gate = parser.add_argument_group("quality gate (0 switches a filter off)")
     for name, text in QUALITY_FLAGS.items():
-        kind = int if name == "min_area" else float
-        gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+        if name == "class_accept_scores":
+            gate.add_argument(
+                "--class-accept-score", type=_class_score, action="append", dest=name, metavar="NAME=X", help=text
+            )
+        else:
+            kind = int if name == "min_area" else float
+            gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +143,14 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _class_score(text: str) -> tuple[str, float]:
+    name, _, score = text.rpartition("=")
+    try:
+        return name.strip(), float(score)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NAME=X with a score X, not {text!r}") from None
 
 
 def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
@@ -169,6 +183,8 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
             raise UsageError(f"{path}: key {key!r} must {'not ' if isinstance(value, bool) else ''}be true or false")
         if isinstance(value, bool):
             given += [option] if value else [no] if (no := f"--no-{option[2:]}") in known else []
+        elif isinstance(value, dict) and known[option].type is _class_score:
+            given += [f"{option}={name}={score}" for name, score in value.items()]
         elif isinstance(value, list):
             given.append(f"{option}={','.join(map(str, value))}")
         elif isinstance(value, (str, int, float)):
@@ -217,6 +233,8 @@ def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology
 
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
     base = base or ExportConfig()
+    if "accept_score" in options:  # given anew, it holds for all classes but those that are given with it
+        options = {"class_accept_scores": (), **options}
     quality, cutouts = override(base.quality, options), override(base.cutouts, options)
     return override(replace(base, quality=quality, cutouts=cutouts), options)
 
@@ -239,7 +257,20 @@ def job_from(options: dict[str, Any]) -> LabelJob:
         **{name: options[name] for name in JOB_FLAGS if name in options},
     )
     check_floor(job.model.floor, job.export.quality, ontology)
+    check_class_names(options, ontology)
     return job
+
+
+def check_class_names(options: dict[str, Any], ontology: Ontology | None) -> None:
+    """Refuse thresholds of classes that ``ontology`` does not have; tags may make any class.
+
+    Raises:
+        UsageError: a class is unknown.
+    """
+    for name, _ in options.get("class_accept_scores", ()):
+        if ontology is not None and name not in ontology.class_names:
+            known = ", ".join(ontology.class_names[:10])
+            raise UsageError(f"class-accept-score: {name!r} is not among the classes ({known}); spell it as there")
 
 
 def override(settings: Settings, options: dict[str, Any]) -> Settings:

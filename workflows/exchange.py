@@ -30,7 +30,7 @@ from labeler.formats.cvat import write_cvat
 from labeler.formats.fiftyone import write_fiftyone
 from labeler.formats.label_studio import write_label_studio
 from labeler.formats.names import FlatNames, safe_part
-from labeler.quality import accept_threshold
+from labeler.quality import score_thresholds
 from labeler.records import ImageRecord
 from labeler.storage import copy, info, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
@@ -143,8 +143,8 @@ def export_review_set(
 
 def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageRecord]]:
     """Records with nothing but the instances to send, behind how near one of these is to being accepted or not."""
-    quality, min_scores = labeled.export.quality, labeled.ontology.min_scores
-    thresholds = [accept_threshold(quality, min_score) for min_score in min_scores]
+    quality = labeled.export.quality
+    thresholds = [score_thresholds(quality, spec).accept_score for spec in labeled.ontology.classes]
     for record, judgements in labeled.judged():
         kept = tuple(
             instance

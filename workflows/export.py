@@ -178,7 +178,7 @@ def _build(
                 continue
             record = decided.record
             summary.unmatched += decided.unmatched
-            judgements = judge(record, config.quality, ontology.min_scores, decided.verdicts)
+            judgements = judge(record, config.quality, ontology.classes, decided.verdicts)
             verdicts.add(record, judgements)
             _count(summary, record, judgements, ontology.class_names)
             wanted = ("accept", "review") if config.include_review else ("accept",)

@@ -50,7 +50,7 @@ def histogram_svg(
     Args:
         name: of the figure, unique in the page; every id in it begins so.
         title: for those who cannot see it.
-        thresholds: (value, label) of the lines to draw in; at most two get a label.
+        thresholds: (value, label) of the lines to draw in; at most two get a label, the others are faint.
         ticks: (value, label) on the x axis, where matplotlib's own will not do.
     """
     import matplotlib  # half a second, which no other command is to pay for
@@ -91,9 +91,12 @@ def histogram_svg(
             axes.set_xticklabels([label for _, label in ticks])
             axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(x_label)
-        for place, (value, label) in enumerate(sorted(thresholds)):
+        for value, _ in (each for each in thresholds if not each[1]):
+            axes.axvline(value, color=_FAINT, linewidth=1.2, linestyle=(0, (1, 1)))
+        labeled = sorted(each for each in thresholds if each[1])
+        for place, (value, label) in enumerate(labeled):
             axes.axvline(value, color=_INK, linewidth=1.2, linestyle=(0, (4, 2)))
-            leftwards = value > 0.75 or (len(thresholds) > 1 and place == 0)
+            leftwards = value > 0.75 or (len(labeled) > 1 and place == 0)
             axes.annotate(
                 label,
                 (value, 1),

@@ -63,7 +63,7 @@ class Labeled:
         decisions = by_image(read_decisions(self.run))
         for record in self.records():
             decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
-            yield decided.record, judge(decided.record, self.export.quality, self.ontology.min_scores, decided.verdicts)
+            yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
 
 
 def open_labeled(output: AnyPath) -> Labeled:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from rich.console import Console
 
 from labeler.errors import RunError, UsageError
+from labeler.quality import ScoreThresholds, score_thresholds
 from labeler.records import ImageRecord
 from labeler.storage import info, locate, read_bytes, write_bytes
 from workflows.figures import histogram_svg
@@ -117,7 +118,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings=labeled.settings,
-        quality=labeled.export.quality.to_dict(),
+        quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
+        thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
         tally=tally,
         totals=tally.verdicts,
@@ -173,6 +175,11 @@ def _gallery_order(sample: Sample) -> tuple[int, float]:
     return VERDICTS.index(sample.judgement.verdict), -sample.instance.joint_score
 
 
+def _thresholds(labeled: Labeled) -> list[ScoreThresholds]:
+    """Of each class, by id."""
+    return [score_thresholds(labeled.export.quality, spec) for spec in labeled.ontology.classes]
+
+
 def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str, Any]:
     """What the page's script works on; it names the places of a row.
 
@@ -205,7 +212,7 @@ def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str
     return {
         "report": hashlib.blake2b(run.encode(), digest_size=8).hexdigest(),
         "classes": labeled.ontology.class_names,
-        "accept": labeled.export.quality.accept_score,
+        "accept": [each.accept_score for each in _thresholds(labeled)],
         "instances": instances,
     }
 
@@ -216,10 +223,12 @@ def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> di
     def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
         return [(value, f"{label} {value:g}") for value, label in named if value]  # 0: switched off
 
+    own = {each.accept_score for each in _thresholds(labeled)} - {quality.accept_score}
+    of_classes = [(value, "") for value in sorted(own)]
     titles = {
         "joint_score": (
             "Joint score",
-            lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")),
+            lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")) + of_classes,
         ),
         "score": ("Detector score", lines((quality.min_score, "reject <"))),
         "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <"))),

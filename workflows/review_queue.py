@@ -18,7 +18,7 @@ from labeler.decisions import Decided, Decision, decide, latest
 from labeler.errors import UsageError
 from labeler.masks import rle_box_xyxy
 from labeler.polygons import mask_to_outlines
-from labeler.quality import Judgement, accept_threshold, judge
+from labeler.quality import Judgement, judge, score_thresholds
 from labeler.records import ImageRecord, Instance
 from labeler.storage import info
 from workflows.datasets import SPLITS
@@ -203,7 +203,7 @@ class ReviewQueue:
 
     def _rows(self, image: int, record: ImageRecord) -> Iterator[tuple[int, int, bool, float, int]]:
         """The items of one image."""
-        config, min_scores = self.labeled.export.quality, self.labeled.ontology.min_scores
+        config, classes = self.labeled.export.quality, self.labeled.ontology.classes
         judgements = self._judge(record)
         decided = self._decide(record)
         now = self._judge(decided.record, decided) if decided.verdicts else judgements
@@ -215,7 +215,7 @@ class ReviewQueue:
             )
             mask = (item.class_id, item.rle["counts"])
             if wanted and item.class_id in self._classes and mask not in seen:
-                doubt = abs(item.joint_score - accept_threshold(config, min_scores[item.class_id]))
+                doubt = abs(item.joint_score - score_thresholds(config, classes[item.class_id]).accept_score)
                 yield image, place, judgement.verdict == "review", doubt, _state(decided.matched.get(place))
             seen.add(mask)  # equal masks of a class are one object
 
@@ -252,7 +252,7 @@ class ReviewQueue:
 
     def _judge(self, record: ImageRecord, decided: Decided | None = None) -> list[Judgement]:
         by_hand = decided.verdicts if decided else None
-        return judge(record, self.labeled.export.quality, self.labeled.ontology.min_scores, by_hand)
+        return judge(record, self.labeled.export.quality, self.labeled.ontology.classes, by_hand)
 
     def _shown(self, record: ImageRecord, decided: Decided, place: int) -> Instance:
         """The instance with the class and mask that it was given, also if it was rejected then."""

@@ -13,8 +13,10 @@ from labeler.errors import FormatError
 from labeler.masks import Rle, mask_to_rle
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
+from ontologies import ClassSpec
 
 NAMES = ("dog", "cat")
+CLASSES = tuple(map(ClassSpec, NAMES))
 HEIGHT, WIDTH = 40, 100
 
 
@@ -187,7 +189,7 @@ def test_rows_hold_all() -> None:
 
 
 def verdicts(given: ImageRecord, by_hand: dict[int, Any], **thresholds: float) -> list[str]:
-    judged = judge(given, QualityConfig(**thresholds), (None, None), by_hand)
+    judged = judge(given, QualityConfig(**thresholds), CLASSES, by_hand)
     assert [index for index, each in enumerate(judged) if each.by_hand] == sorted(by_hand)
     return [each.reason or each.verdict for each in judged]
 
@@ -197,9 +199,9 @@ FAILING = instance(0, 1, score=0.01, mask_score=0.01, stability=0.01, box_xyxy=(
 
 def test_a_persons_word_beats_every_filter() -> None:
     assert verdicts(record(FAILING), {}) == ["low score"]
-    assert judge(record(FAILING), QualityConfig(), (None,), {0: "accept"}) == [Judgement("accept", "", True)]
+    assert judge(record(FAILING), QualityConfig(), CLASSES[:1], {0: "accept"}) == [Judgement("accept", "", True)]
     sure = instance(0, score=0.99, mask_score=0.99)
-    assert judge(record(sure), QualityConfig(), (None,), {0: "reject"}) == [Judgement("reject", "by hand", True)]
+    assert judge(record(sure), QualityConfig(), CLASSES[:1], {0: "reject"}) == [Judgement("reject", "by hand", True)]
     whole = instance(0, WIDTH, area=HEIGHT * WIDTH)
     assert verdicts(record(whole), {0: "accept"}, max_area_share=0.1) == ["accept"]
 

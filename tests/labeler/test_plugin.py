@@ -130,7 +130,7 @@ def raw(model: GroundedSAM, image: Any, quality: QualityConfig = OPEN) -> list[I
     ontology = Ontology(tuple(ClassSpec(name.replace(" ", "-"), (name,)) for name in NAMES))
     instances = model.labeler.label([image], [ontology])[0]
     record = ImageRecord("x", image.shape[1], image.shape[0], "", instances=tuple(instances))
-    judged = judge(record, replace(quality, min_score=model.box_threshold), ontology.min_scores)
+    judged = judge(record, replace(quality, min_score=model.box_threshold), ontology.classes)
     return [i for i, judgement in zip(instances, judged, strict=True) if judgement.verdict == "accept"]
 
 

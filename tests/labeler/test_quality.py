@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from labeler.errors import UsageError
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
+from ontologies import ClassSpec
 
 OFF = QualityConfig(**dict.fromkeys(QualityConfig().to_dict(), 0))
 HEIGHT, WIDTH = 100, 200
@@ -36,17 +37,19 @@ def record(*instances: Instance) -> ImageRecord:
 
 
 def outcome(config: QualityConfig, *instances: Instance, min_scores: tuple[float | None, ...] = (None, None)) -> list:
-    judged = judge(record(*instances), config, min_scores)
+    judged = judge(
+        record(*instances), config, [ClassSpec(f"class {n}", min_score=own) for n, own in enumerate(min_scores)]
+    )
     return [item.reason if item.verdict == "reject" else item.verdict for item in judged]
 
 
 def test_nothing_to_judge() -> None:
-    assert judge(record(), QualityConfig(), [None]) == []
+    assert judge(record(), QualityConfig(), [ClassSpec("thing")]) == []
     assert judge(ImageRecord("a.jpg", 0, 0, "", "error", "the file is empty"), QualityConfig(), []) == []
 
 
 def test_a_good_instance_is_accepted_without_a_reason() -> None:
-    assert judge(record(instance()), QualityConfig(), [None]) == [Judgement("accept", "")]
+    assert judge(record(instance()), QualityConfig(), [ClassSpec("thing")]) == [Judgement("accept", "")]
 
 
 @pytest.mark.parametrize(
@@ -181,10 +184,36 @@ def test_the_band_between_reject_and_accept(score: float, mask_score: float, own
     assert outcome(QualityConfig(), instance(score=score, mask_score=mask_score), min_scores=(own,)) == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("score", "mask_score", "own", "verdict"),
+    [
+        (0.5, 0.8, None, "review"),  # 0.4, against the class's 0.45
+        (0.6, 0.8, None, "accept"),  # 0.48
+        (0.6, 0.8, 0.7, "accept"),  # its own minimum is not heeded
+        (0.29, 1.0, None, "low score"),
+    ],
+)
+def test_a_class_of_its_own_accept_score(score: float, mask_score: float, own: float | None, verdict: str) -> None:
+    config = QualityConfig(class_accept_scores={"class 0": 0.45, "another": 0.9})
+    assert outcome(config, instance(score=score, mask_score=mask_score), min_scores=(own,)) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict"),
+    # half the accept score: half the others, 0.15 and 0.10
+    [(0.14, "low score"), (0.151, "accept")],
+)
+def test_a_lower_accept_score_lowers_the_others(score: float, verdict: str) -> None:
+    config = QualityConfig(class_accept_scores={"class 0": 0.15})
+    assert outcome(config, instance(score=score, mask_score=1.0)) == [verdict]
+    assert outcome(config, instance(score=0.16, mask_score=0.8)) == ["review"]  # 0.128
+    assert outcome(config, instance(score=0.16, mask_score=0.6)) == ["low joint score"]  # 0.096
+
+
 def test_review_has_a_reason_and_can_be_switched_off() -> None:
     unsure = record(instance(score=0.32, mask_score=0.8))
-    assert judge(unsure, QualityConfig(), [None]) == [Judgement("review", "uncertain")]
-    assert judge(unsure, QualityConfig(accept_score=0), [None]) == [Judgement("accept")]
+    assert judge(unsure, QualityConfig(), [ClassSpec("thing")]) == [Judgement("review", "uncertain")]
+    assert judge(unsure, QualityConfig(accept_score=0), [ClassSpec("thing")]) == [Judgement("accept")]
 
 
 def test_an_unknown_class_is_named() -> None:
@@ -237,7 +266,9 @@ def test_three_hundred_instances_are_quick() -> None:
     random = np.random.default_rng(0)
     crowd = [instance(*random.integers(0, 60, 2).tolist(), 30, 30, score=float(s)) for s in random.uniform(0.5, 1, 300)]
     started = time.perf_counter()
-    judge(record(*crowd), replace(OFF, duplicate_iou=0.8, cross_class_iou=0.9, contained_share=0.95), [None])
+    judge(
+        record(*crowd), replace(OFF, duplicate_iou=0.8, cross_class_iou=0.9, contained_share=0.95), [ClassSpec("thing")]
+    )
     assert time.perf_counter() - started < 2  # some tens of milliseconds on an idle core
 
 

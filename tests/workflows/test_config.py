@@ -67,6 +67,16 @@ def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
     assert ontology.class_names == ("dog", "cat")
 
 
+def test_accept_scores_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text('[class-accept-score]\ndog = 0.4\n"a=b, c" = 1\n')
+    saved = ExportConfig(quality=QualityConfig(class_accept_scores={"cow": 0.5}))
+    options = parse(["export", "out", "--config", str(path), "--class-accept-score", "dog=0.6"])
+    assert export_from(options, saved).quality.class_accept_scores == {"dog": 0.6, "a=b, c": 1.0}
+    assert export_from(parse(["export", "out"]), saved).quality.class_accept_scores == {"cow": 0.5}
+    assert export_from(parse(["export", "out", "--accept-score", "0.4"]), saved).quality.class_accept_scores == {}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -125,7 +125,7 @@
   const sorts = {
     joint: (a, b) => b.scores[0] - a.scores[0],
     "joint-up": (a, b) => a.scores[0] - b.scores[0],
-    uncertain: (a, b) => Math.abs(a.scores[0] - data.accept) - Math.abs(b.scores[0] - data.accept),
+    uncertain: (a, b) => Math.abs(a.scores[0] - data.accept[a.classId]) - Math.abs(b.scores[0] - data.accept[b.classId]),
     detector: (a, b) => b.scores[1] - a.scores[1],
     mask: (a, b) => b.scores[2] - a.scores[2],
     stability: (a, b) => b.scores[3] - a.scores[3],

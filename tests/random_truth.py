@@ -1,0 +1,84 @@
+"""Images of rectangles, with candidates of all kinds beside the truth: good, twofold, of a wrong class, of nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labeler.masks import mask_to_rle, rle_area
+from labeler.quality import QualityConfig, judge
+from labeler.records import ImageRecord, Instance
+from labeler.thresholds import Counts
+from labeler.truth import IGNORED, UNMATCHED, TrueImage, TrueInstance, match_masks
+from ontologies import ClassSpec
+
+HEIGHT, WIDTH = 48, 64
+Pair = tuple[ImageRecord, TrueImage]
+
+
+def rectangle(x: int, y: int, w: int, h: int) -> Any:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
+    mask[max(y, 0) : y + h, max(x, 0) : x + w] = True
+    return mask_to_rle(mask)
+
+
+def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) -> list[Pair]:
+    """Scores say something, but not all, of which candidates are right, and differently so for each class."""
+    random = np.random.default_rng(seed)
+    pairs = []
+    for number in range(images):
+        true, found = [], []
+        for _ in range(random.integers(0, 5)):
+            class_id = int(random.integers(classes))
+            x, y, w, h = (int(random.integers(*span)) for span in ((0, 44), (0, 30), (8, 20), (8, 18)))
+            crowd = crowds and bool(random.random() < 0.15)
+            true.append(TrueInstance(class_id, rectangle(x, y, w, h), crowd))
+            for copy in range(random.integers(0, 4)):
+                dx, dy = random.integers(-2, 3, 2).tolist()
+                wrong = random.random() < 0.15
+                level = 0.3 + 0.15 * class_id - 0.1 * copy
+                found.append(
+                    _instance(random, (class_id + wrong) % classes, (x + dx, y + dy, w, h), level + 0.3 * (not wrong))
+                )
+        for _ in range(random.integers(0, 4)):
+            x, y, w, h = (int(random.integers(*span)) for span in ((0, 44), (0, 30), (6, 20), (6, 18)))
+            class_id = int(random.integers(classes))
+            found.append(_instance(random, class_id, (x, y, w, h), 0.25 + 0.15 * class_id))
+        name = f"{number:03d}.png"
+        pairs.append(
+            (
+                ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
+                TrueImage(name, WIDTH, HEIGHT, tuple(true)),
+            )
+        )
+    return pairs
+
+
+def _instance(random: np.random.Generator, class_id: int, box: tuple[int, int, int, int], level: float) -> Instance:
+    rle = rectangle(*box)
+    # Few distinct scores, so that there are ties; float32, as records hold them.
+    score = float(np.float32(np.clip(np.round(random.normal(level, 0.12), 2), 0.05, 1)))
+    mask_score = float(np.float32(np.clip(np.round(random.normal(0.6 + level / 3, 0.1), 1), 0.2, 1)))
+    stability = float(np.float32(np.clip(np.round(random.normal(0.7 + level / 4, 0.1), 2), 0.2, 1)))
+    x, y, w, h = box
+    area = rle_area(rle)
+    return Instance(
+        class_id, "p", (float(x), float(y), float(x + w), float(y + h)), score, mask_score, stability, area, rle
+    )
+
+
+def counts_of_the_gate(pairs: list[Pair], quality: QualityConfig, classes: list[ClassSpec]) -> list[Counts]:
+    """By class, what ``judge`` accepts, matched by ``match_masks``: the independent source of every figure."""
+    counts = np.zeros((len(classes), 3), dtype=int)
+    for record, truth in pairs:
+        judged = zip(record.instances, judge(record, quality, classes), strict=True)
+        accepted = [item for item, judgement in judged if judgement.verdict == "accept"]
+        accepted.sort(key=lambda item: -item.joint_score)
+        for class_id in range(len(classes)):
+            true = [each for each in truth.instances if each.class_id == class_id]
+            matches = match_masks([item.rle for item in accepted if item.class_id == class_id], true)
+            wrong = int((matches == UNMATCHED).sum())
+            hits = len(matches) - wrong - int((matches == IGNORED).sum())
+            counts[class_id] += (hits, hits + wrong, sum(not each.crowd for each in true))
+    return [Counts(*row) for row in counts.tolist()]
