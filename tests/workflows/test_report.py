@@ -471,7 +471,6 @@ def test_without_scripts_all_is_there_but_the_tools(browser: Any, page_path: Pat
 @pytest.mark.slow
 def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler: Run) -> None:
     """Names of images and classes are those of a hostile folder here too."""
-    pytest.importorskip("workflows.evaluation_files", reason="there is no evaluate command")
     out = write_labeled(tmp_path, NAMES[:12], CLASSES)
     truth = {"images": [], "annotations": [], "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES)]}
     for number, record in enumerate(read_records(sorted((out / "run" / "records").iterdir()))):
