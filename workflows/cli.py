@@ -13,13 +13,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
-from labeler.errors import LabelerError, UsageError
+from labeler.errors import LabelerError
 from ontologies import OntologyError, OntologyWarning
 
 OK, SOME_FAILED, USAGE, NOTHING_LABELED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -89,7 +88,6 @@ def _run(arguments: list[str], console: Console) -> int:
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     from labeler.storage import local_path, locate
     from workflows.config import (
-        add_class_flags,
         add_engine_flags,
         add_export_flags,
         add_model_flags,
@@ -98,10 +96,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add_tagging_flags,
     )
     from workflows.evaluate_command import add_evaluate_flags
+    from workflows.export_command import add_export_command_flags
     from workflows.preview import add_preview_flags
     from workflows.report import add_report_flags
     from workflows.review import add_review_flags
     from workflows.submit import add_submit_flags
+    from workflows.tag_command import add_tag_flags
     from workflows.tune_command import add_tune_flags
 
     parser = argparse.ArgumentParser(
@@ -125,6 +125,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     text = "Label a handful of images and write one picture of them: the quick look before the long run."
     add_preview_flags(command("preview", text))
 
+    text = "Tag images, and propose an ontology from their tags: edit it, and give it to label."
+    add_tag_flags(command("tag", text))
+
     label = command("label", "Label images and write the dataset. Run again to go on, or to label what is new.")
     label.add_argument("images", metavar="IMAGES", help="folder, file, glob, or a .txt list of paths; or a URI")
     label.add_argument("-o", "--output", type=locate, required=True, help="dataset and run folder, or a URI")
@@ -135,6 +138,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     add_engine_flags(label)
     add_export_flags(label)
 
+    text = "Write the dataset anew from the records: other thresholds, split or format; no model runs."
+    add_export_command_flags(command("export", text))
+    add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
+    add_tune_flags(command("tune", "Find the thresholds that suit a few images whose truth is known; no model runs."))
+    text = "Write one HTML page on a labeled folder: counts, scores, pictures; no model runs."
+    add_report_flags(command("report", text))
+    add_review_flags(command("review", "Look at what is uncertain and decide by hand; every later export heeds it."))
+
     text = "Run the same labeling on a Ray cluster: takes the flags of label and its own."
     commands["submit"] = subparsers.add_parser(
         "submit", help=text, description=text, parents=[label], add_help=False, argument_default=argparse.SUPPRESS,
@@ -142,32 +153,6 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )  # fmt: skip
     add_submit_flags(commands["submit"])
 
-    export = command(
-        "export", "Write the dataset anew from the records: other thresholds, split or format; no model runs."
-    )
-    export.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
-    export.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
-    add_export_flags(export)
-
-    add_review_flags(command("review", "Look at what is uncertain and decide by hand; every later export heeds it."))
-
-    tag = command("tag", "Tag images, and propose an ontology from their tags: edit it, and give it to label.")
-    tag.add_argument("images", metavar="IMAGES", help="as of label")
-    tag.add_argument("-o", "--output", type=local_path, required=True, metavar="FILE.toml", help="ontology to write")
-    tag.add_argument("--sample", type=int, metavar="N", help="look at N images only, the same ones every time")
-    tag.add_argument("--synonyms", metavar="FILE", help='TOML of what means the same: [synonyms] dog = ["puppy"]')
-    add_class_flags(tag)
-    add_run_flags(tag)
-    add_tagging_flags(tag, gate=False)
-    add_model_flags(tag)
-    add_engine_flags(tag)
-
-    add_report_flags(
-        command("report", "Write one HTML page on a labeled folder: counts, scores, pictures; no model runs.")
-    )
-
-    add_evaluate_flags(command("evaluate", "Measure the labels against a truth; no model runs."))
-    add_tune_flags(command("tune", "Find the thresholds that suit a few images whose truth is known; no model runs."))
     command("models", "List the presets, and which of their models are on this machine.")
     return parser, commands
 
@@ -194,35 +179,9 @@ def _exit_code(failures: int, images: int) -> int:
 
 
 def _export(options: dict[str, Any], console: Console) -> int:
-    from labeler.storage import locate
-    from workflows.config import check_class_names, export_from, ontology_from, saved_export
-    from workflows.console import print_dataset
-    from workflows.export import export
-    from workflows.label import check_floor, saved_ontology
-    from workflows.run_folder import RunFolder
+    from workflows.export_command import run_export
 
-    run = RunFolder(options["output"])
-    run.read_settings()  # a folder that holds no run is not to be locked, and so made
-    with run.locked():
-        saved = run.read_settings()
-        if saved["labeling"].get("tags_only"):
-            raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
-        ontology = saved_ontology(saved["ontology"])
-        given = ontology_from(options)
-        if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
-            raise UsageError(
-                f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
-            )
-        ontology = given or ontology
-        config = export_from(options, saved_export(saved["export"]))
-        check_floor(saved["model"]["floor"], config.quality, ontology)
-        check_class_names(options, ontology)
-        waiting = sum(len(shard.image_ids) for shard in run.waiting())
-        if waiting:
-            console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
-        summary = export(run, locate(saved["input"]), ontology, config)
-        run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
-    print_dataset(console, summary, run.output)
+    summary = run_export(options, console)
     return _exit_code(len(summary.failures), sum(summary.images.values()))
 
 
@@ -235,22 +194,9 @@ def _demo(options: dict[str, Any], console: Console) -> int:
 
 
 def _tag(options: dict[str, Any], console: Console) -> int:
-    from ontologies import read_synonyms
-    from workflows.config import job_from
-    from workflows.console import ConsoleProgress, print_tag_summary
-    from workflows.tag import tag
+    from workflows.tag_command import run_tag
 
-    path = options.pop("output")
-    if path.suffix != ".toml":
-        raise UsageError(f"-o {path}: the proposal is a TOML file; give it a name that ends in .toml")
-    synonyms = read_synonyms(options["synonyms"]) if "synonyms" in options else {}
-    job = job_from({"tagger": "auto", **options, "output": path.with_suffix(".tags"), "tags_only": True})
-    progress = ConsoleProgress(console, "tagging", "tagged")
-    try:
-        summary = tag(job, path, synonyms, progress)
-    finally:
-        progress.close()
-    print_tag_summary(console, summary, path)
+    summary = run_tag(options, console)
     return _exit_code(len(summary.failures), summary.images)
 
 

@@ -1,0 +1,50 @@
+"""``labeler export``: the dataset of a labeled folder written anew."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from labeler.errors import UsageError
+from labeler.storage import locate
+from workflows.config import add_export_flags, check_class_names, export_from, ontology_from, saved_export
+from workflows.console import print_dataset
+from workflows.export import ExportSummary, export
+from workflows.label import check_floor, saved_ontology
+from workflows.run_folder import RunFolder
+
+
+def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
+    parser.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
+    add_export_flags(parser)
+
+
+def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
+    """The ``export`` command: what the flags leave out is as it was last time."""
+    run = RunFolder(options["output"])
+    run.read_settings()  # a folder that holds no run is not to be locked, and so made
+    with run.locked():
+        saved = run.read_settings()
+        if saved["labeling"].get("tags_only"):
+            raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
+        ontology = saved_ontology(saved["ontology"])
+        given = ontology_from(options)
+        if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
+            raise UsageError(
+                f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
+            )
+        ontology = given or ontology
+        config = export_from(options, saved_export(saved["export"]))
+        check_floor(saved["model"]["floor"], config.quality, ontology)
+        check_class_names(options, ontology)
+        waiting = sum(len(shard.image_ids) for shard in run.waiting())
+        if waiting:
+            console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
+        summary = export(run, locate(saved["input"]), ontology, config)
+        run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
+    print_dataset(console, summary, run.output)
+    return summary
