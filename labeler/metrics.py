@@ -49,6 +49,7 @@ def tolerant_iou(found: Rle, true: Rle, band_width: int, band_weight: float) -> 
         band_weight: in [0, 1].
     """
     height, width = true["size"]
+    band_width = min(band_width, max(height, width))
     x1, y1, x2, y2 = _joint_box(found, true)
     x1, y1 = max(0, x1 - band_width), max(0, y1 - band_width)
     x2, y2 = min(width, x2 + band_width), min(height, y2 + band_width)

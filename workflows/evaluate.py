@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from labeler.errors import UsageError
 from labeler.measures import RANKINGS, ImageMeasures, MeasureConfig, Measured, Measures
+from labeler.quality import QualityConfig
 from labeler.records import Instance
 from labeler.truth import TrueInstance, Truth, pair_images
 from workflows.labeled import Labeled
@@ -26,10 +27,12 @@ class EvaluationConfig:
         class_map: classes of the labels -> classes of the truth, where the names differ.
         every_class: count classes of the truth that nothing was labeled with, as published tables do; else they are
             left out, and listed.
+        by_hand: heed what people decided, as the dataset does; else the models stand alone, as in published tables.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
     every_class: bool = False
+    by_hand: bool = True
     measures: MeasureConfig = field(default_factory=MeasureConfig)
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class Evaluation:
         only_labeled, only_true: image names on one side.
         other_size: images whose truth is of another size.
         failed: images that could not be labeled; their objects count as missed.
+        quality, include_review: what was accepted, or with ``include_review`` not rejected, counts as found.
+        decided: instances of the compared images that people decided on.
         classes_only_labeled, classes_only_true: class names on one side.
         class_names, frequencies: as of the truth.
         image_scores: of the images that have one, in the order of the records.
@@ -81,6 +86,9 @@ class Evaluation:
     only_true: list[str]
     other_size: list[str]
     failed: list[str]
+    quality: QualityConfig
+    include_review: bool
+    decided: int
     classes_only_labeled: list[str]
     classes_only_true: list[str]
     measured: Measured
@@ -114,8 +122,9 @@ def evaluate(labeled: Labeled, truth: Truth, config: EvaluationConfig | None = N
     failed: list[str] = []
     scores = array("f")
     worst: list[tuple[float, int, int, WorstImage]] = []
-    images = 0
-    for record, judgements in labeled.judged():
+    images = decided = 0
+    counted = ("accept", "review") if labeled.export.include_review else ("accept",)
+    for record, judgements in labeled.judged(config.by_hand):
         if record.image_id not in pairs:
             only_labeled.append(record.image_id)
             continue
@@ -129,9 +138,12 @@ def evaluate(labeled: Labeled, truth: Truth, config: EvaluationConfig | None = N
         found: list[Instance] = []
         accepted: list[bool] = []
         for instance, judgement in zip(record.instances, judgements, strict=True):
+            decided += judgement.by_hand
+            if judgement.by_hand and judgement.verdict == "reject":
+                continue  # no candidate any more
             if (class_id := class_ids[instance.class_id]) is not None:
                 found.append(replace(instance, class_id=class_id))
-                accepted.append(judgement.verdict == "accept")
+                accepted.append(judgement.verdict in counted)
         measured = measures.add(position, image, found, accepted)
         images += 1
         if measured.score is None:
@@ -154,6 +166,9 @@ def evaluate(labeled: Labeled, truth: Truth, config: EvaluationConfig | None = N
         only_true=[image.name for image in truth.images if image.name not in labeled_too],
         other_size=other_size,
         failed=failed,
+        quality=labeled.export.quality,
+        include_review=labeled.export.include_review,
+        decided=decided,
         classes_only_labeled=[name for name, class_id in zip(names, class_ids, strict=True) if class_id is None],
         classes_only_true=[name for class_id, name in enumerate(truth.class_names) if class_id not in wanted],
         measured=measures.result(),

@@ -55,6 +55,8 @@ def run_evaluate(options: dict[str, Any], console: Console) -> int:
     if protocol and (given := options.keys() & {"rank_by", "iou"}):
         raise UsageError(f"--{min(given).replace('_', '-')} is set by --protocol {protocol}; leave one of them out")
     if protocol == "sginw":
+        if given := options.keys() & {"band_width", "band_weight"}:
+            raise UsageError(f"--{min(given).replace('_', '-')} is no part of --protocol sginw; leave it out")
         if given := options.keys() & {"truth", "map"}:
             raise UsageError(
                 f"--{min(given)}: with --protocol sginw it stands in the TOML file of sets, beside each set"
@@ -100,6 +102,7 @@ def print_evaluation(console: Console, evaluation: Evaluation, protocol: str | N
         SIDES,
         coco_lines,
         lvis_rows,
+        notes,
         overlap_rows,
         print_rows,
         single_rows,
@@ -119,6 +122,8 @@ def print_evaluation(console: Console, evaluation: Evaluation, protocol: str | N
         if len(rows := single_rows(evaluation)) > 1:
             print_rows(console, rows)
     console.print(f"{evaluation.images} images compared", highlight=False)
+    for note in notes(evaluation):
+        console.print(note, highlight=False)
     if evaluation.semantic:
         console.print(SEMANTIC_NOTE, highlight=False)
     for key, what in SIDES.items():

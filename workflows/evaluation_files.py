@@ -27,6 +27,7 @@ from workflows.evaluation_tables import (
     lvis_metrics,
     lvis_rows,
     markdown,
+    notes,
     number,
     overlap_rows,
     single_rows,
@@ -82,7 +83,11 @@ def to_json(
             **asdict(config.measures),
             "class_map": dict(config.class_map),
             "every_class": config.every_class,
+            "by_hand": config.by_hand,
+            "include_review": evaluation.include_review,
+            "quality": evaluation.quality.to_dict(),
         },
+        "decided": evaluation.decided,
         "semantic_truth": evaluation.semantic,
         "images": evaluation.images,
         "not_compared": {key: getattr(evaluation, key) for key in SIDES},
@@ -118,6 +123,9 @@ def _markdown(evaluation: Evaluation, pictures: list[str | None], truth: str, pr
         )
     if evaluation.semantic:
         parts.append(SEMANTIC_NOTE)
+    parts += [f"Note: {note}." for note in notes(evaluation)]
+    gate = ", ".join(f"{name} {value}" for name, value in evaluation.quality.to_dict().items() if value)
+    parts.append(f"The gate: {gate}.")
     parts += [markdown(verdict_rows(evaluation)), markdown(overlap_rows(evaluation))]
     if len(rows := single_rows(evaluation)) > 1:
         parts.append(markdown(rows))

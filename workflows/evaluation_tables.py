@@ -28,6 +28,16 @@ SEMANTIC_NOTE = (
 )
 
 
+def notes(evaluation: Evaluation) -> list[str]:
+    """What figures of the dataset hold that the models did not do, or the gate did not accept."""
+    found = []
+    if evaluation.decided:
+        found.append(f"{evaluation.decided} instances are as people decided, in every figure")
+    if evaluation.include_review:
+        found.append("instances under review count as accepted, since the dataset holds them")
+    return found
+
+
 def verdict_rows(evaluation: Evaluation) -> Rows:
     """How right the gate's verdicts are: a line a class that is in the truth or was accepted, and one for all."""
     rows = [["class", "objects", "accepted", "precision", "recall", "F1", "misses", "extras"]]

@@ -58,9 +58,13 @@ class Labeled:
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
         return numbered(records, self.ontology) if self.settings["ontology"] is None else records
 
-    def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
-        """Each record as people's decisions left it, with the verdict on every instance."""
-        decisions = by_image(read_decisions(self.run))
+    def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
+        """Each record as people's decisions left it, with the verdict on every instance.
+
+        Args:
+            by_hand: False leaves the decisions aside.
+        """
+        decisions = by_image(read_decisions(self.run)) if by_hand else {}
         for record in self.records():
             decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
             yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)

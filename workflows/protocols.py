@@ -13,6 +13,7 @@ from labeler.errors import UsageError
 from labeler.formats.truth import read_truth
 from labeler.storage import is_uri, locate, read_bytes
 from workflows.evaluate import Evaluation, EvaluationConfig, evaluate
+from workflows.evaluation_files import write_evaluation
 from workflows.evaluation_tables import Rows, number
 from workflows.labeled import open_labeled
 
@@ -28,11 +29,12 @@ SET_KEYS = {"name", "output", "truth", "map"}
 
 
 def config_for(protocol: str, config: EvaluationConfig | None = None) -> EvaluationConfig:
-    """``config`` as the benchmark measures: ranked by detector score, every class of the truth counts, and for LVIS the
-    300 best detections of an image."""
+    """``config`` as the benchmark measures: ranked by detector score, every class of the truth counts, what people
+    decided does not, and for LVIS the 300 best detections of an image."""
     config = config or EvaluationConfig()
     limit = LVIS_LIMIT if protocol == "lvis" else None
-    return replace(config, every_class=True, measures=replace(config.measures, rank_by="score", image_limit=limit))
+    measures = replace(config.measures, rank_by="score", image_limit=limit)
+    return replace(config, every_class=True, by_hand=False, measures=measures)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class MeasuredSet:
 
 def evaluate_sets(path: AnyPath) -> list[MeasuredSet]:
     """Measure each set that a TOML file lists, as SGinW does (Segmentation in the Wild, Zou et al. 2023: 25 sets).
+
+    The figures of a set are left in its folder too.
 
     ::
 
@@ -70,22 +74,24 @@ def evaluate_sets(path: AnyPath) -> list[MeasuredSet]:
             evaluation = evaluate(labeled, read_truth(truth, labeled.run.sizes), config)
         except UsageError as error:
             raise UsageError(f"{path}: set {name}: {error}") from error
+        write_evaluation(output / "evaluation", evaluation, labeled.root, str(truth), "sginw")
         found.append(MeasuredSet(name, evaluation))
     return found
 
 
 def set_rows(sets: list[MeasuredSet]) -> Rows:
     """A line a set, and the mean over sets, which is the published figure."""
-    rows = [["set", "images", "not labeled", "mask AP", "box AP"]]
+    rows = [["set", "images", "not compared", "failed", "classes not found", "mask AP", "box AP"]]
     for each in sets:
-        total = each.evaluation.measured.total
-        counts = [str(each.evaluation.images), str(len(each.evaluation.only_true))]
+        of, total = each.evaluation, each.evaluation.measured.total
+        left_out = len(of.only_true) + len(of.other_size)
+        counts = [str(count) for count in (of.images, left_out, len(of.failed), len(of.classes_only_true))]
         rows.append([each.name, *counts, number(total.mask.ap), number(total.box.ap)])
     totals = [each.evaluation.measured.total for each in sets]
     mask = [each.mask.ap for each in totals if each.mask.ap is not None]
     box = [each.box.ap for each in totals if each.box.ap is not None]
     means = [number(fmean(values) if values else None) for values in (mask, box)]
-    return [*rows, [f"mean of {len(sets)} sets", "", "", *means]]
+    return [*rows, [f"mean of {len(sets)} sets", "", "", "", "", *means]]
 
 
 def _sets(path: AnyPath) -> list[dict[str, Any]]:

@@ -284,7 +284,10 @@ def _truth(labeled: Labeled) -> dict[str, Any] | None:
         raise RunError(f"{path} is not of version {EVALUATION_VERSION}; evaluate again, or remove it")
     with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
     pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
+    settings = content["settings"]
+    now = json.loads(json.dumps(labeled.export.quality.to_dict()))
     return {
         **content,
+        "is_stale": (settings["quality"], settings["include_review"]) != (now, labeled.export.include_review),
         "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
     }

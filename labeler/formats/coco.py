@@ -258,7 +258,7 @@ def _by_id(path: AnyPath, what: str, entries: list[Any], fields: dict[str, type]
 def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, height: int) -> Instance:
     rle = segmentation_to_rle(annotation["segmentation"], width, height)
     box = rle_box_xyxy(rle)
-    if "bbox" in annotation:
+    if annotation.get("bbox") is not None:
         x, y, box_width, box_height = map(float, annotation["bbox"])
         box = (x, y, x + box_width, y + box_height)
     return Instance(

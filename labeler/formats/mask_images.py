@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
 BINARY_CLASS = "object"
+_NINE = np.ones((3, 3), dtype=np.uint8)
 
 
 def is_mask_folder(folder: AnyPath) -> bool:
@@ -47,10 +49,19 @@ def read_mask_images(folder: AnyPath) -> Truth:
         class_names, colours = _read_label_map(folder.parent / LABEL_MAP)
     masks = _masks_in(folder)
     images = []
+    foregrounds: set[int] = set()
     for name in find_images(masks).image_ids:
         path = masks / name
         pixels = _read(path)
-        instances = _binary(path, pixels) if colours is None else _coloured(path, pixels, colours)
+        if colours is None:
+            foregrounds.add(_foreground(path, pixels))
+            if len(foregrounds - {0}) > 1 and not all(_is_white(each) for each in foregrounds - {0}):
+                raise FormatError(
+                    f"{path}: its objects have another colour or value than those before; name each in a {LABEL_MAP}"
+                )
+            instances = _binary(pixels)
+        else:
+            instances = _coloured(path, pixels, colours)
         images.append(TrueImage(name, pixels.shape[1], pixels.shape[0], instances))
     return Truth(tuple(class_names), tuple(images), semantic=True)
 
@@ -96,21 +107,43 @@ def _read(path: AnyPath) -> NDArray[Any]:
         raise FormatError(f"{path}: not a mask image ({' '.join(str(error).split())})") from error
 
 
-def _binary(path: AnyPath, pixels: NDArray[Any]) -> tuple[TrueInstance, ...]:
-    if pixels.ndim == 3:
-        if not ((pixels == pixels[..., :1]).all() or len(np.unique(_pack(pixels))) <= 2):
+def _foreground(path: AnyPath, pixels: NDArray[Any]) -> int:
+    """The one colour (``0xRRGGBB``) or value of what is not black; 0 if all is.
+
+    Raises:
+        FormatError: there are several; the soft edges of a picture that was scaled or compressed are none.
+    """
+    if pixels.ndim == 3 and not (pixels == pixels[..., :1]).all():
+        found = np.unique(_pack(pixels))
+        if len(found) > 2:
             raise FormatError(f"{path}: has colours, but there is no {LABEL_MAP} to name them (name:r,g,b:: a line)")
-        pixels = pixels.max(axis=2)
-    values = np.unique(pixels)
-    if np.count_nonzero(values) > 1 and values[-1] < 128:
-        raise FormatError(f"{path}: values {values[:4].tolist()} …, so not binary; name them in a {LABEL_MAP}")
-    # Soft edges, of a lossy format say, end half way.
-    mask = pixels > values[-1] / 2
+        return int(found[-1])
+    values = np.asarray(pixels[..., 0] if pixels.ndim == 3 else pixels, dtype=np.float32)
+    top = float(values.max(initial=0))
+    between = (values > 0.1 * top) & (values < 0.9 * top)
+    # An edge has a slope; where nine pixels are equal, somebody drew with that value.
+    level = cv2.dilate(values, _NINE) == cv2.erode(values, _NINE)
+    if np.count_nonzero(between & level) > 0.01 * np.count_nonzero(values) or (top < 128 and between.any()):
+        shown = np.unique(values[between])[:4].astype(int).tolist()
+        raise FormatError(f"{path}: values {shown} … beside {top:g}, so not binary; name them in a {LABEL_MAP}")
+    return int(top)
+
+
+def _is_white(value: int) -> bool:
+    """As a lossy format leaves it, in 8 or 16 bits."""
+    return 240 <= value <= 255 or value == 65535
+
+
+def _binary(pixels: NDArray[Any]) -> tuple[TrueInstance, ...]:
+    values = pixels.max(axis=2) if pixels.ndim == 3 else pixels
+    mask = values > values.max(initial=0) / 2  # soft edges end half way
     return (TrueInstance(0, mask_to_rle(mask)),) if mask.any() else ()
 
 
 def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[TrueInstance, ...]:
     if pixels.ndim == 2:
+        if pixels.max(initial=0) > 255:
+            raise FormatError(f"{path}: has values above 255, which no line of a {LABEL_MAP} can name")
         pixels = np.repeat(pixels[..., None].astype(np.uint8), 3, axis=2)
     packed = _pack(pixels)
     present = np.unique(packed).tolist()

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,24 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 
+from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.formats.truth import read_truth
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.measures import MeasureConfig
+from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from labeler.storage import locate
 from labeler.truth import TrueImage, TrueInstance, Truth
 from ontologies import ClassSpec, Ontology
 from workflows.cli import main
+from workflows.decisions import append_decisions
 from workflows.evaluate import EvaluationConfig, evaluate, pair_classes
 from workflows.evaluate_command import class_map_from
 from workflows.evaluation_tables import markdown, print_rows
 from workflows.export import ExportConfig
 from workflows.labeled import Labeled, open_labeled
+from workflows.protocols import config_for
 from workflows.run_folder import RunFolder
 
 WIDTH, HEIGHT = 100, 40
@@ -135,6 +139,32 @@ def test_images_and_classes_are_paired_and_the_rest_is_listed(labeled: Labeled) 
     assert sorted(found.image_scores) == pytest.approx([0, 2 / 2.5, 1])
     assert [each.image_id for each in found.worst] == ["val/broken.jpg", "val/a.jpg", "val/b.jpg"]
     assert len(found.worst[1].found) == 2
+
+
+def test_what_people_decided_counts_but_in_published_tables(labeled: Labeled) -> None:
+    truth = truth_of(NAMES, TRUE)
+    before = evaluate(labeled, truth).measured.total
+    added = mask_to_rle(square(30))
+    wrong = next(r for r in labeled.records() if r.image_id == "val/a.jpg").instances[0]  # as the truth has it
+    decisions = [
+        Decision("val/a.jpg", "accept", None, None, "Dog", added),
+        Decision("val/a.jpg", "reject", "Dog", wrong.rle),
+    ]
+    append_decisions(labeled.run, decisions)
+    after = evaluate(labeled, truth)
+    assert after.decided == 2
+    (dog,) = (each for each in after.measured.classes if each.name == "dog")
+    assert (dog.accepted, dog.matched) == (2, 2)  # one gone, one come
+    assert evaluate(labeled, truth, config_for("coco")).decided == 0
+    assert evaluate(labeled, truth, EvaluationConfig(by_hand=False)).measured.total == before
+
+
+def test_instances_under_review_count_where_the_dataset_holds_them(labeled: Labeled) -> None:
+    truth = truth_of(NAMES, TRUE)
+    strict = replace(labeled, export=replace(labeled.export, quality=QualityConfig(accept_score=0.95)))
+    assert evaluate(strict, truth).measured.total.accepted == 0
+    both = replace(strict, export=replace(strict.export, include_review=True))
+    assert evaluate(both, truth).measured.total.accepted == evaluate(labeled, truth).measured.total.accepted > 0
 
 
 def test_every_class_counts_where_a_protocol_says_so(labeled: Labeled) -> None:
@@ -241,6 +271,7 @@ def test_what_the_command_prints_and_writes(
     assert content["settings"] == {
         "rank_by": "joint", "iou": 0.5, "band_width": 2, "band_weight": 0.0, "image_limit": None,
         "class_map": {"kitten": "cat"}, "every_class": False,
+            "by_hand": True, "include_review": False, "quality": QualityConfig().to_dict(),
     }  # fmt: skip
     assert sum(content["image_score"]["histogram"]["counts"]) == 3
     assert [each["image_id"] for each in content["worst"]] == ["val/broken.jpg", "val/a.jpg", "val/b.jpg"]
@@ -360,10 +391,12 @@ def test_the_lvis_table(tmp_path: Path, labeled: Labeled, command: Callable[...,
 
 def test_sginw(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     lines = []
+    unlike = {"x.jpg": [(0, 0)]}  # not labeled
     for name, hits in (("Chicken", 2), ("Cows", 1)):
         folder = tmp_path / name
         output = labeled_folder(folder, ["animal"], [record(f"{n}.jpg", instance(0, 0)) for n in range(2)])
-        truth = truth_of([name.lower()], {f"{n}.jpg": [(0, 0 if n < hits else 60)] for n in range(2)})
+        objects = {f"{n}.jpg": [(0, 0 if n < hits else 60)] for n in range(2)}
+        truth = truth_of([name.lower()], objects | (unlike if name == "Cows" else {}))
         write_truth(folder / "truth.json", truth)
         lines.append(
             f'[[set]]\nname = "{name}"\noutput = "{name}/out"\ntruth = "{folder / "truth.json"}"\n'
@@ -374,7 +407,9 @@ def test_sginw(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> 
     code, said, _ = command(tmp_path / "sets.toml", "--protocol", "sginw")
     assert code == 0
     rows = {line.split("  ")[0]: line.split() for line in said.splitlines()}
-    assert rows["Chicken"][1:] == ["2", "0", "1.000", "1.000"]
+    assert rows["Chicken"][1:] == ["2", "0", "0", "0", "1.000", "1.000"]
+    assert json.loads((tmp_path / "Cows" / "out" / "evaluation" / "evaluation.json").read_text())["images"] == 2
+    assert rows["Cows"][1:5] == ["2", "1", "0", "0"]
     assert float(rows["mean of 2 sets"][-2]) == pytest.approx((1 + float(rows["Cows"][-2])) / 2, abs=1e-3)
     assert 0 < float(rows["Cows"][-2]) < 1
 

@@ -501,8 +501,13 @@ def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler:
     assert tiles[0] == f"{content['all']['mask']['ap']:.3f}"
     assert page.locator("#truth figure svg text", has_text="Score an image").count() == 1
     page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+    assert page.locator("#stale").count() == 0
     assert page.locator("#worst img").count() == sum(bool(each["picture"]) for each in content["worst"]) > 5
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [(out / "report.html").as_uri()]
+    assert labeler("export", out, "--accept-score", 0.9).returncode == 0
+    report(open_labeled(out))
+    page.reload()
+    assert "evaluate again" in page.locator("#stale").inner_text()
     context.close()

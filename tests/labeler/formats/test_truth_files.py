@@ -147,6 +147,13 @@ def test_binary_masks(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
 
 
+def test_soft_edges_of_a_scaled_mask_end_half_way(tmp_path: Path) -> None:
+    mask = Image.fromarray(square(8, 8, 60, 120, 120).astype(np.uint8) * 255)
+    mask.rotate(20, Image.Resampling.BICUBIC).resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "a.png")
+    (true,) = read_truth(tmp_path).images[0].instances
+    assert rle_area(true.rle) == pytest.approx(30 * 30, rel=0.03)
+
+
 def test_soft_edges_of_a_jpeg_end_half_way(tmp_path: Path) -> None:
     mask = square(8, 8, 8, 32, 32)
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "a.jpg", quality=90)
@@ -215,6 +222,20 @@ def broken(folder: Path, what: str) -> Path:
         grey[2:4], grey[5:6] = 1, 2
         Image.fromarray(grey).save(folder / "a.png")
         return folder
+    elif what == "grey classes":
+        grey[2:6], grey[7:11], grey[12:16] = 85, 170, 255
+        Image.fromarray(grey).save(folder / "a.png")
+        return folder
+    elif what == "a colour an image":
+        for name, colour in (("a", (255, 0, 0)), ("b", (0, 255, 0))):
+            pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+            pixels[2:9] = colour
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+        return folder
+    elif what == "16 bits":
+        Image.fromarray(np.full((20, 30), 256, dtype=np.uint16)).save(folder / "a.png")
+        (folder / "labelmap.txt").write_text(LABEL_MAP)
+        return folder
     elif what == "colours without names":
         pixels = np.zeros((20, 30, 3), dtype=np.uint8)
         pixels[2:4], pixels[5:6] = (128, 0, 0), (0, 128, 0)
@@ -250,7 +271,10 @@ def broken(folder: Path, what: str) -> Path:
         ("unknown category", r"truth.json: image 7: expected 'neg_category_ids' to list category ids of the file"),
         ("area", r"truth.json: annotation 1: area: "),
         ("empty folder", r"no truth in it; give a COCO .json"),
-        ("not binary", r"a.png: values \[0, 1, 2\] …, so not binary"),
+        ("not binary", r"a.png: values \[1\] … beside 2, so not binary"),
+        ("grey classes", r"a.png: values \[85, 170\] … beside 255, so not binary"),
+        ("a colour an image", r"b.png: its objects have another colour or value than those before"),
+        ("16 bits", r"a.png: has values above 255"),
         ("colours without names", r"a.png: has colours, but there is no labelmap.txt"),
         ("unknown colour", r"a.png: colour 7,7,7 is not in labelmap.txt; add a line name:7,7,7::"),
         ("label map", r"labelmap.txt:1: expected name:r,g,b:: with colours from 0 to 255"),
