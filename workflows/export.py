@@ -250,12 +250,12 @@ class _CutoutFolder:
         name = self._names.give(record.image_id)
         if not chosen:
             return
-        pixels = read_image(source).pixels
-        if pixels.shape[:2] != (record.height, record.width):
-            raise ImageError("its size is not what it was when it was labeled; label it again")
+        image = read_image(source)
+        if image.digest != record.digest:
+            raise ImageError("it is another image than was labeled; label it again")
         places = {id(instance): place for place, instance in enumerate(record.instances)}
         numbered = ((places[id(each)], each, self._class_names[each.class_id]) for each in chosen)
-        write_cutouts(self._folder, name, pixels, numbered, self._config)
+        write_cutouts(self._folder, name, image.pixels, numbered, self._config)
 
 
 class _VerdictWriter:

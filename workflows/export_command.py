@@ -44,6 +44,11 @@ def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
+        before = saved["export"]["formats"]
+        if gone := [name for name in before if name not in config.formats]:
+            kept = ",".join(dict.fromkeys([*before, *config.formats]))
+            what = f"{' and '.join(gone)} will not be in the dataset"
+            console.print(f"{what}; --format {kept} keeps them", highlight=False)
         summary = export(run, locate(saved["input"]), ontology, config)
         run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)

@@ -29,7 +29,7 @@ from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig
 from workflows.tallies import VERDICTS
 
-IMAGES = 8
+IMAGES, MOST = 8, 100
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -95,6 +95,8 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
     Raises:
         UsageError: ``path`` is not that of a picture; and what ``label`` raises.
     """
+    if (job.sample or IMAGES) > MOST:
+        raise UsageError(f"--images {job.sample} are too many for one sheet; take {MOST} or fewer, or label them all")
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
     from workflows.sheets import write_sheet

@@ -66,6 +66,8 @@ def run_report(options: dict[str, Any], console: Console) -> int:
     """The ``report`` command; its exit code is returned."""
     labeled = open_labeled(options.pop("folder"))
     path = options.pop("output", None)
+    if isinstance(path, Path) and path.is_dir():
+        raise UsageError(f"-o {path} is a folder; name the file, such as {path / 'report.html'}")
     summary = report(labeled, path, **options)
     console.print(
         f"{summary.images} images, {summary.instances} instances, {summary.shown} of them with a picture; "

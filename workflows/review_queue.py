@@ -142,6 +142,10 @@ class ReviewQueue:
         path = self.labeled.root / image_id
         return path if info(path) else next(filter(info, splits), path)
 
+    def image_digest(self, image: int) -> str:
+        """Of the image as it was labeled."""
+        return self._record(image).digest
+
     def decide(self, number: int, verdict: HumanVerdict, class_name: str | None = None, mark: str = "") -> None:
         """Keep a decision; when this returns it is on disk.
 

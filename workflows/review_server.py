@@ -216,9 +216,12 @@ def _number(text: str, *_: str) -> int:
 def _jpeg(queue: ReviewQueue, number: int) -> bytes:
     """The image upright, as browsers can show it whatever its format is."""
     try:
-        image = Image.fromarray(read_image(queue.image_path(number)).pixels)
+        found = read_image(queue.image_path(number))
     except ImageError as error:
         raise RefusedError(HTTPStatus.NOT_FOUND, f"the image cannot be read: {error}") from error
+    if found.digest != queue.image_digest(number):
+        raise RefusedError(HTTPStatus.NOT_FOUND, "it is another image than was labeled; label it again")
+    image = Image.fromarray(found.pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=92, subsampling=0)

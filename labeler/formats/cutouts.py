@@ -94,8 +94,11 @@ def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutCon
         x1, y1, x2, y2 = box
         return slice(max(0, y1 - by), min(height, y2 + by)), slice(max(0, x1 - by), min(width, x2 + by))
 
+    mask = rle_to_mask(instance.rle)[window(reach + 1)]
     alpha = np.zeros((height, width), np.uint8)
-    alpha[window(reach + 1)] = smooth_alpha(rle_to_mask(instance.rle)[window(reach + 1)], config.smooth_radius)
+    alpha[window(reach + 1)] = smooth_alpha(mask, config.smooth_radius)
+    pixels = pixels.copy()
+    pixels[window(reach + 1)] = _spread(pixels[window(reach + 1)], mask)
     if config.frame == "crop":
         x, y, shown_width, shown_height = cv2.boundingRect(alpha)
         box = [x, y, x + shown_width, y + shown_height]
@@ -105,6 +108,18 @@ def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutCon
         return np.dstack([shown, alpha])
     share = alpha[..., None].astype(np.float32) / 255
     return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def _spread(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """``pixels`` with the colour of the nearest pixel of the mask outside of it.
+
+    The ramp shows what lies just outside: without this, a rim of the old background.
+    """
+    kind = {"distanceType": cv2.DIST_L2, "maskSize": 5, "labelType": cv2.DIST_LABEL_PIXEL}
+    _, nearest = cv2.distanceTransformWithLabels((~mask).astype(np.uint8), **kind)
+    colours = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colours[nearest[mask]] = pixels[mask]
+    return np.asarray(colours[nearest], np.uint8)
 
 
 def write_cutouts(

@@ -187,6 +187,8 @@ def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
     if kind is None:
         return None
     width, height = int(region["original_width"]), int(region["original_height"])
+    if not value[kind]:
+        raise ValueError("a shape has no label; give it one")
     name, sent_id = str(value[kind][0]), str(region.get("id", ""))
     if kind == "brushlabels":
         return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), sent_id)

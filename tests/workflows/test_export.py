@@ -13,6 +13,7 @@ from PIL import Image
 
 from labeler.errors import RunError
 from labeler.formats.cutouts import CutoutConfig
+from labeler.images import read_image
 from labeler.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
@@ -39,9 +40,14 @@ def make_run(tmp_path: Path, image_ids: list[str], instances: tuple[Instance, ..
     run = RunFolder(tmp_path / "out")
     with run.locked():
         run.begin({"labeling": {}}, restart=False)
-    records = [ImageRecord(image_id, 60, 40, "d", instances=instances) for image_id in image_ids]
-    write_records(run.records / "000000.parquet", records)
+    write_labels(run, root, image_ids, instances)
     return run, root
+
+
+def write_labels(run: RunFolder, root: Path, image_ids: list[str], instances: tuple[Instance, ...]) -> None:
+    digests = {image_id: read_image(root / image_id).digest for image_id in image_ids}
+    records = [ImageRecord(image_id, 60, 40, digest, instances=instances) for image_id, digest in digests.items()]
+    write_records(run.records / "000000.parquet", records)
 
 
 def coco(run: RunFolder) -> dict[str, list[dict[str, object]]]:
@@ -174,6 +180,7 @@ def test_cut_outs(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[274] = 8  # a quarter turn to the left
     turned.save(root / "sub" / "photo.jpg", exif=exif, quality=100)
+    write_labels(run, root, ["sub/photo.jpg", "sub_photo.jpg"], candidates)
     config = ExportConfig(formats=("coco", "cutouts"), cutouts=CutoutConfig(frame="full", smooth_radius=0))
     assert export(run, root, ONTOLOGY, config).failures == []
     names = {"sub_photo__dog__1", "sub_photo__cat__2", "sub_photo_2__dog__1", "sub_photo_2__cat__2"}
@@ -192,7 +199,7 @@ def test_cut_outs(tmp_path: Path) -> None:
 def test_an_image_that_changed_or_broke_since_has_no_cut_outs(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png", "broken.png", "other.png"], (instance(0, 0.8, 0),))
     (root / "broken.png").write_bytes(b"GIF89a")
-    Image.new("RGB", (61, 40)).save(root / "other.png")
+    Image.new("RGB", (60, 40), "blue").save(root / "other.png")
     summary = export(run, root, ONTOLOGY, ExportConfig(formats=("coco", "cutouts"), val_share=0))
     assert [image_id for image_id, _ in summary.failures] == ["broken.png", "other.png"]
     assert "label it again" in summary.failures[1][1]

@@ -11,7 +11,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from test_export import ONTOLOGY, coco, instance, make_run
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
+from labeler.images import read_image
 from labeler.masks import mask_to_rle, rle_area
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.records import ImageRecord, Instance, read_records, write_records
 from workflows.decisions import append_decisions, decisions_path, read_decisions
 from workflows.export import ExportConfig, export
 from workflows.labeled import open_labeled
@@ -282,7 +283,14 @@ def test_images_are_sent_upright_as_jpeg_whatever_they_are(file_format: str, run
     pixels[:30] = (255, 0, 0)  # on its side: turned by a quarter, the red half is on the right
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(pixels).save(tmp_path / "input" / "a.png", file_format, exif=exif)
+    path = tmp_path / "input" / "a.png"
+    Image.fromarray(pixels).save(path, file_format, exif=exif)
+    with serving(run) as server:
+        status, body, _ = ask(server, "images/0")
+        assert (status, "another image than was labeled" in json.loads(body)["error"]) == (404, True)
+    (record, *others) = read_records([run.records / "000000.parquet"])
+    records = [replace(record, digest=read_image(path).digest), *others]
+    write_records(run.records / "000000.parquet", records)
     with serving(run) as server:
         status, body, headers = ask(server, "images/0")
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")

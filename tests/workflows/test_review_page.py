@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from test_review import FAR, NEAR, SURE, labeled, on, queue_of, serving
 
+from labeler.images import read_image
 from labeler.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance, write_records
 from workflows.decisions import append_decisions, read_decisions
@@ -56,6 +57,7 @@ class Page:
 
     def press(self, keys: str, then: int | None = None) -> None:
         for key in keys.split():
+            self.page.wait_for_timeout(170)  # as long as it takes to see what is there
             self.page.keyboard.press(key)
         if then is not None:
             self.sees(then)
@@ -109,16 +111,31 @@ def test_keys_decide(browser: Any, run: RunFolder) -> None:
     assert queue_of(run).progress()["next"] is None
 
 
-def test_keys_pressed_in_a_rush_each_act_on_an_instance_of_their_own(browser: Any, tmp_path: Path) -> None:
+def test_keys_each_act_on_an_instance_of_their_own(browser: Any, tmp_path: Path) -> None:
     run = labeled(tmp_path, (NEAR, FAR), *(f"{index:02d}.png" for index in range(10)))
     with serving(run) as server:
         page = Page(browser, server)
-        page.press("a r " * 9 + "a", then=19)
+        for number, key in enumerate("ar" * 9 + "a", start=1):
+            page.press(key, then=number)
         page.press("r")
         page.page.wait_for_selector("#done[open]")
         assert page.faults == []
     queue = queue_of(run)
     assert [queue.item(number)["decided"] for number in range(20)] == ["accept", "reject"] * 10
+
+
+def test_nobody_decides_on_what_was_not_seen(browser: Any, run: RunFolder) -> None:
+    """Keys hit in a rush, or while the server is slow, are meant for what is in view."""
+    with serving(run) as server:
+        page = Page(browser, server)
+        page.page.wait_for_timeout(170)
+        page.page.evaluate(
+            "['a', 'a', 'r', '2'].forEach(key => document.dispatchEvent(new KeyboardEvent('keydown', { key })))"
+        )
+        page.sees(1)
+        page.page.keyboard.press("a")
+        page.press("n", then=2)
+        assert read_decisions(run) == [on(NEAR)]
 
 
 def test_a_page_opened_again_goes_on_at_the_first_undecided(browser: Any, run: RunFolder) -> None:
@@ -139,8 +156,9 @@ def test_the_outline_lies_on_the_object_at_any_zoom(browser: Any, tmp_path: Path
     pixels = np.zeros((400, 600, 3), np.uint8)
     pixels[150:170, 200:215] = 255
     Image.fromarray(pixels).save(tmp_path / "input" / "a.png")
+    digest = read_image(tmp_path / "input" / "a.png").digest
     item = Instance(0, "p", (200, 150, 215, 170), 0.33, 0.9, 0.9, 300, mask_to_rle(pixels[:, :, 0] > 0))
-    write_records(run.records / "000000.parquet", [ImageRecord("a.png", 600, 400, "d", instances=(item,))])
+    write_records(run.records / "000000.parquet", [ImageRecord("a.png", 600, 400, digest, instances=(item,))])
     with serving(run) as server:
         page = Page(browser, server)
         scales = []
@@ -204,7 +222,7 @@ def test_an_image_that_is_gone_can_be_decided_all_the_same(browser: Any, run: Ru
     (tmp_path / "input" / "a.png").unlink()
     with serving(run) as server:
         page = Page(browser, server)
-        assert "cannot be read" in page.text("#message")
+        assert "cannot be shown" in page.text("#message")
         page.press("r", then=1)
         assert not page.page.locator("#message").is_visible()
         assert read_decisions(run) == [on(NEAR, "reject")]

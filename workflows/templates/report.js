@@ -61,7 +61,8 @@
 
   // key of the instance -> [verdict, new class or null]
   const storeName = `labeler-decisions-${data.report}`;
-  const decisions = new Map(JSON.parse(store.get(storeName) ?? "[]"));
+  const stored = () => new Map(JSON.parse(store.get(storeName) ?? "[]"));
+  let decisions = stored();
   const decisionText = ([verdict, name]) => (name ? `→ ${name}` : verdict === "accept" ? "✓ accepted" : "✕ rejected");
 
   const showDecision = (index) => {
@@ -77,6 +78,7 @@
     card.append(chip);
   };
   const decide = (index, decision) => {
+    if (store.get(storeName) !== null) decisions = stored(); // another tab may have written meanwhile
     if (decision) decisions.set(instances[index].key, decision);
     else decisions.delete(instances[index].key);
     store.set(storeName, JSON.stringify([...decisions]));
@@ -84,6 +86,13 @@
     count();
   };
   const here = () => instances.filter((instance) => decisions.has(instance.key));
+
+  window.addEventListener("storage", (event) => {
+    if (event.key !== storeName) return;
+    decisions = stored();
+    instances.forEach((_, index) => showDecision(index));
+    count();
+  });
 
   byId("export").addEventListener("click", () => {
     const rows = here().map((instance) => {

@@ -3,11 +3,14 @@
 const ITEMS_A_PAGE = 8; // as the server sends them
 const AHEAD = 3; // instances that are fetched before they are asked for
 const KEPT = 400; // items held; far ones are fetched again
+const LOOK = 150; // milliseconds that an instance must have been in view for a key to decide on it
 const STEP = 1.25; // of a zoom
 const byId = (id) => document.getElementById(id);
 
 let session; // classes, output, and progress: total, accepted, rejected, next
 let current = null; // the item that is shown
+let shownAt = 0; // when it was
+let isDeciding = false; // until the server has answered
 const items = new Map(); // by number
 const pages = new Map(); // being fetched, by first number
 const pictures = new Map(); // by image number
@@ -84,6 +87,7 @@ function inTurn(task) {
       byId("problem").hidden = true;
     } catch (error) {
       epoch += 1;
+      isDeciding = false;
       byId("problem").textContent = error.message;
       byId("problem").hidden = false;
     }
@@ -103,11 +107,12 @@ async function show(number) {
   }
   byId("picture").hidden = byId("overlay").hidden = !loaded;
   byId("message").hidden = Boolean(loaded);
-  byId("message").textContent = loaded ? "" : "This image cannot be read; it may be gone.";
+  byId("message").textContent = loaded ? "" : "This image cannot be shown: it is gone, or another one than was labeled.";
   for (const path of document.querySelectorAll("#placed path")) path.setAttribute("d", found.outline);
   if (isOther) fit(true);
   else place();
   describe(found);
+  if (isOther) shownAt = performance.now();
   history.replaceState(null, "", `#${number + 1}`);
   document.body.dataset.number = number; // what is wholly there
   prefetch(number).catch(() => {});
@@ -244,10 +249,15 @@ function listenToPointers() {
 
 // ---------------------------------------------------------------- deciding
 
+/** On what is in view: a key that comes before one can have seen it does nothing. */
 function decide(verdict, name = null) {
+  if (isDeciding || performance.now() - shownAt < LOOK) return;
+  isDeciding = true;
   inTurn(async () => {
     const { number, mark } = current;
-    const answer = await ask("decisions", { item: number, mark, verdict, class: name });
+    const answer = await ask("decisions", { item: number, mark, verdict, class: name }).finally(() => {
+      isDeciding = false;
+    });
     take(answer);
     say(`saved: ${answer.item.class} ${verdict}ed`);
     const next = session.next;

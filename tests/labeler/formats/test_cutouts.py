@@ -54,6 +54,19 @@ def test_the_ramp_is_linear_in_the_distance() -> None:
     assert set(np.unique(smooth_alpha(mask, 0.0))) == {0, 255}
 
 
+@pytest.mark.parametrize("background", ["white", "transparent"])
+def test_the_edge_has_no_rim_of_the_old_background(background: str) -> None:
+    image = np.full((*DISC.shape, 3), (255, 0, 0), dtype=np.uint8)
+    image[DISC] = (0, 0, 0)
+    shown = cut_out(image, instance(DISC), CutoutConfig(background=background, frame="full"))
+    if background == "white":
+        assert (shown[..., 0] == shown[..., 1]).all()  # grey from black to white
+        assert (shown[..., 1] == shown[..., 2]).all()
+        assert len(np.unique(shown)) > 4
+    else:
+        assert not shown[..., :3].any()
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_on_white_in_the_full_frame(name: str) -> None:
     mask = MASKS[name]
@@ -64,9 +77,9 @@ def test_on_white_in_the_full_frame(name: str) -> None:
     assert (shown[(outside >= 3) & ~mask] == 255).all()
     deep = (inside >= 3) | mask.all()
     assert np.array_equal(shown[deep & mask], image[deep & mask])
-    # Solved for alpha, a pixel of the object shows by half or more.
-    alpha = (255.0 - shown[..., 0]) / (255.0 - image[..., 0])
-    assert iou(alpha >= 0.495, mask) >= 0.98
+    # Solved for alpha, where the object is of one colour: a pixel of it shows by half or more.
+    flat = cut_out(np.full_like(image, 55), instance(mask), CutoutConfig(frame="full", smooth_radius=2))
+    assert iou((255.0 - flat[..., 0]) / 200 >= 0.495, mask) >= 0.98
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -83,7 +96,11 @@ def test_on_nothing(name: str, frame: str) -> None:
         window = tight(smooth_alpha(mask, 2.0) > 0)
     assert iou(alpha >= 128, mask[window]) == 1
     assert (shown[alpha == 0] == 0).all()
-    assert np.array_equal(shown[alpha > 0][:, :3], image[window][alpha > 0])
+    assert np.array_equal(shown[mask[window]][:, :3], image[window][mask[window]])
+    # Outside, each colour is that of a pixel of the mask, and none is nearer.
+    rim = (alpha > 0) & ~mask[window]
+    own = {tuple(colour) for colour in image[mask]}
+    assert {tuple(colour) for colour in shown[rim][:, :3]} <= own
 
 
 def test_margin_reaches_to_the_border_of_the_image_at_most() -> None:
