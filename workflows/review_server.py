@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.FORBIDDEN, "not sent by this page")
         try:
             content = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "not a JSON object")
