@@ -54,8 +54,9 @@ def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     ratio = score / limits[class_id]
     nearest = np.argsort(np.abs(ratio - 1), kind="stable")[:wanted]
     taken = int((ratio[nearest] >= 1).sum())
-    above = np.sort(ratio[ratio >= 1])
-    factor = float(np.append(above, above[-1:] * (1 + 1e-9))[taken - 1 : taken + 1].mean()) if taken else 1.0
+    above = np.unique(ratio[ratio >= 1])
+    highest = ratio[nearest].max() if taken else 1.0  # equal ones go to review together
+    factor = float(np.append(above[above >= highest], above[-1:] * (1 + 1e-9))[:2].mean()) if taken else 1.0
     quality = replace(
         quality,
         accept_score=min(quality.accept_score * factor, 1.0),

@@ -25,8 +25,9 @@ def test_every_setting_has_a_flag() -> None:
     _, commands = _parser()
     flags = {action.dest for action in commands["label"]._actions}
     for settings in (ModelConfig, QualityConfig, CutoutConfig, ExportConfig):
-        assert {field.name for field in fields(settings)} - {"quality", "cutouts"} <= flags
-    assert set(QUALITY_FLAGS) == {field.name for field in fields(QualityConfig)}
+        assert {field.name for field in fields(settings)} - {"quality", "cutouts", "of_classes"} <= flags
+    assert {f"class_{field.name}" for field in fields(ClassThresholds)} <= flags
+    assert {"score", *QUALITY_FLAGS} == {field.name for field in fields(QualityConfig)} - {"of_classes"}
 
 
 def test_defaults_are_those_of_the_settings() -> None:
