@@ -1,10 +1,10 @@
 """Thresholds of the gate that suit a truth best, and what they are likely to gain on other images.
 
 First those that all classes share, on mask score, stability and the overlap of duplicates, together with an accept
-score for each class, from which its instances are accepted. Since suppression and matching go from the best score down,
-what is accepted at an accept score is the upper part of one ranking: one pass tells the outcome at every distinct score.
-The others climb by coordinate ascent over steps, each with the accept scores at their best. Then each class climbs on
-by itself, and leaves the shared thresholds where it gains more than chance would give it.
+score for each class, from which its instances are accepted. Since suppression and matching go from the best score
+down, what is accepted at an accept score is the upper part of one ranking: one pass tells the outcome at every distinct
+score. The others climb by coordinate ascent over steps, each with the accept scores at their best. Then each class
+climbs on by itself, and leaves the shared thresholds where it gains more than chance would give it.
 
 A class of few objects takes the thresholds that are best for all classes taken together.
 """

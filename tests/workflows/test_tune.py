@@ -256,7 +256,7 @@ def test_another_score_is_tuned_exported_and_kept(score: Score, tmp_path: Path) 
 def test_thresholds_of_a_class_reach_the_export(tmp_path: Path) -> None:
     """The second class's wrong finds have the mask scores that the first class's right ones have."""
     pairs = two_kinds(0)
-    labeled = write_run(tmp_path, pairs, replace(POOR, duplicate_iou=0, cross_class_iou=0), floor=0.01)
+    labeled = write_run(tmp_path, pairs, QualityConfig(duplicate_iou=0, cross_class_iou=0), floor=0.01)
     tuned = tune(labeled, truth_of(pairs))
     assert [each.own is not None for each in tuned.classes].count(True) == 1
     assert tuned.fitted == tuned.after == Counts(120, 120, 120)
