@@ -316,6 +316,29 @@ def test_nothing_is_recommended_without_a_gain(tmp_path: Path, capsys: pytest.Ca
     assert "labeler export" not in shown
 
 
+@pytest.mark.parametrize(
+    ("precision", "recall", "high", "expected"),
+    [
+        (0.89, 0.6, 0.01, True),  # within the interval of 0.9, and more is found
+        (0.89, 0.4, 0.01, False),
+        (0.8, 0.6, -0.1, False),  # out of reach, and further from it than now
+        (0.97, 0.5, 0.05, False),  # as many are found
+    ],
+)
+def test_a_gain_at_a_wanted_precision(
+    precision: float, recall: float, high: float, expected: bool, tmp_path: Path
+) -> None:
+    pairs = random_pairs(0, 40)
+    tuned = tune(write_run(tmp_path, pairs), truth_of(pairs), TuneConfig(precision=0.9, min_examples=5))
+    now = Counts(475, 500, 950)  # precision 0.95, recall 0.5
+    found = round(950 * recall / precision)
+    then = Counts(round(found * precision), found, 950)
+    tuned = replace(tuned, before=now, after=then, gains={"precision": (precision - 0.95, -0.2, high - 0.05)})
+    assert tuned.gain_expected == expected
+    poor_now = replace(tuned, before=Counts(1, 500, 950), gains={"precision": (0.7, 0.6, 0.95)})
+    assert poor_now.gain_expected
+
+
 def test_few_objects_of_one_class_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = random_pairs(0, 20)
     write_run(tmp_path, pairs)
