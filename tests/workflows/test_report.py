@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from PIL import Image
 import workflows.report as module
 from labeler.decisions import Decision
 from labeler.errors import RunError
-from labeler.quality import ClassThresholds, QualityConfig
 from labeler.records import read_records
 from labeler.storage import locate, read_bytes
 from workflows.export import export
@@ -62,25 +61,6 @@ def shown_keys(path: Path) -> set[str]:
     content = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
     assert content is not None
     return {row[0] for row in json.loads(content[1])["instances"]}
-
-
-def test_the_gates_lines_are_in_the_histogram_of_its_score(folder: Path, tmp_path: Path) -> None:
-    opened = open_labeled(folder)
-    own = {CLASSES[1]: ClassThresholds(0.41, min_mask_score=0.52)}
-    for score, name, ranking in (("joint", "joint_score", 0), ("detector", "score", 1), ("mask", "mask_score", 2)):
-        quality = QualityConfig(score=score, of_classes=own)  # type: ignore[arg-type]
-        path = tmp_path / f"{score}.html"
-        report(replace(opened, export=replace(opened.export, quality=quality)), path, samples=2)
-        text = path.read_text(encoding="utf-8")
-        content = re.search(r'id="data">(.*?)</script>', text)
-        assert content is not None
-        assert json.loads(content[1])["ranking"] == ranking
-        figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-        with_line = [figure for figure in figures if "accept ≥ 0.3" in figure]
-        assert len(with_line) == 1
-        titles = {"joint_score": "Joint score", "score": "Detector score", "mask_score": "Mask score"}
-        assert f"Histogram: {titles[name]}" in with_line[0]
-        assert '<td class="number">0.52</td>' in text, "of the class"
 
 
 def test_ids_are_unique_and_nothing_is_loaded_from_elsewhere(page_path: Path) -> None:

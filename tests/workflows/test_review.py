@@ -26,7 +26,6 @@ from test_export import ONTOLOGY, coco, instance, make_run
 from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.masks import mask_to_rle, rle_area
-from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from workflows.decisions import append_decisions, decisions_path, read_decisions
 from workflows.export import ExportConfig, export
@@ -76,15 +75,6 @@ def on(item: Instance, verdict: Any = "accept", image_id: str = "a.png", **value
 def test_the_most_uncertain_come_first(verdict: str, expected: list[int], tmp_path: Path) -> None:
     run = labeled(tmp_path, (SURE, NEAR, FAR, POOR))
     assert places(queue_of(run, verdict)) == [("a.png", left) for left in expected]
-
-
-def test_uncertain_is_what_the_ranking_score_says(tmp_path: Path) -> None:
-    """Joint scores are 0.297 and 0.279, both under review; detector scores 0.33 and 0.31, both accepted."""
-    run = labeled(tmp_path, (NEAR, FAR))
-    for score, expected in (("joint", [15, 30]), ("detector", [30, 15])):
-        quality = QualityConfig(score=score)  # type: ignore[arg-type]
-        run.write_settings({**run.read_settings(), "export": asdict(ExportConfig(quality=quality))})
-        assert places(queue_of(run, "all")) == [("a.png", left) for left in expected]
 
 
 def test_the_order_runs_through_all_images_and_an_object_comes_once(tmp_path: Path) -> None:
