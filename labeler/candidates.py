@@ -6,6 +6,7 @@ the start, by the gate itself, so that only its scores and greedy suppression ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.masks import mask_containment, mask_iou
-from labeler.quality import QualityConfig, judge
+from labeler.quality import QualityConfig, Verdict, judge, ranking_score
 from labeler.records import ImageRecord, Instance
 from labeler.truth import TrueImage
 from ontologies import ClassSpec
@@ -34,14 +35,17 @@ class Pairs:
     better: Ints
     overlap: Floats
 
-    def suppressed(self, alive: Bools, threshold: float) -> Bools:
+    def suppressed(self, alive: Bools, threshold: float | Floats) -> Bools:
         """What stays of ``alive`` when the lesser of two that overlap by ``threshold`` goes; 0 is off.
+
+        ``threshold`` is one for all or each pair's, float64 (m,).
 
         Greedy: only what stays itself drops another. Each round settles those one step further down a chain.
         """
-        if not threshold:
+        if not np.any(threshold):
             return alive
-        live = alive[self.lesser] & alive[self.better] & (self.overlap >= threshold)
+        reaches = (self.overlap >= threshold) & np.not_equal(threshold, 0)
+        live = alive[self.lesser] & alive[self.better] & reaches
         lesser, better = self.lesser[live], self.better[live]
         stays = alive
         while True:
@@ -54,12 +58,12 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Candidates:
-    """One row a candidate, image by image, in each the best joint score first and ties by place, as the gate ranks.
+    """One row a candidate, image by image, in each the best score first and ties by place, as the gate ranks.
 
     Attributes:
         image, group: int64 (n,); images are numbered as they came.
-        joint, mask_score, stability: float64 (n,).
-        accepted: bool (n,), by the thresholds in force.
+        score, mask_score, stability: float64 (n,); the first is what the gate ranks by.
+        accepted: bool (n,), what is in the dataset by the thresholds in force.
         neutral: bool (n,), is no error without a match: in a crowd, or of a class not looked for in that image.
         duplicates, across, contained: what may suppress what, within a class, across classes and by containment.
         contained_share: threshold of the last.
@@ -70,7 +74,7 @@ class Candidates:
 
     image: Ints
     group: Ints
-    joint: Floats
+    score: Floats
     mask_score: Floats
     stability: Floats
     accepted: Bools
@@ -83,11 +87,47 @@ class Candidates:
     objects: int
     true: Ints
 
-    def surviving(self, alive: Bools, duplicate_iou: float, cross_class_iou: float) -> Bools:
-        """What the gate's suppression leaves of ``alive``, bool (n,)."""
-        stays = self.duplicates.suppressed(alive, duplicate_iou)
+    def surviving(self, alive: Bools, duplicate_iou: Floats, cross_class_iou: float) -> Bools:
+        """What the gate's suppression leaves of ``alive``, bool (n,); ``duplicate_iou`` is of each group."""
+        stays = self.duplicates.suppressed(alive, duplicate_iou[self.group[self.duplicates.lesser]])
         stays = self.across.suppressed(stays, cross_class_iou)
         return self.contained.suppressed(stays, self.contained_share)
+
+    def outranked(self, alive: Bools, duplicate_iou: Floats, cross_class_iou: float) -> Bools:
+        """Which are duplicates of another class's that stays of ``alive``, bool (n,)."""
+        stays = self.duplicates.suppressed(alive, duplicate_iou[self.group[self.duplicates.lesser]])
+        stays = self.across.suppressed(stays, cross_class_iou)
+        drops = stays[self.across.better] & (self.across.overlap >= (cross_class_iou or math.inf))
+        outranked = np.zeros(len(alive), dtype=np.bool_)
+        outranked[self.across.lesser[drops]] = True
+        return outranked
+
+    def of_group(self, group: int, alive: Bools) -> Candidates:
+        """Those of ``alive`` in one group by itself, which then is group 0; nothing of another class is near."""
+        rows = np.flatnonzero((self.group == group) & alive)
+        place = np.full(len(alive), -1)
+        place[rows] = np.arange(len(rows))
+
+        def kept(pairs: Pairs) -> Pairs:
+            both = (place[pairs.lesser] >= 0) & (place[pairs.better] >= 0)
+            return Pairs(place[pairs.lesser[both]], place[pairs.better[both]], pairs.overlap[both])
+
+        rounds = [(place[found], true) for found, true in self.rounds]
+        rounds = [(found[found >= 0], true[found >= 0]) for found, true in rounds]
+        columns = {
+            name: getattr(self, name)[rows]
+            for name in ("image", "score", "mask_score", "stability", "accepted", "neutral")
+        }
+        return replace(
+            self,
+            **columns,
+            group=np.zeros(len(rows), dtype=np.int64),
+            duplicates=kept(self.duplicates),
+            across=_pairs([]),
+            contained=kept(self.contained),
+            rounds=tuple(each for each in rounds if len(each[0])),
+            true=self.true[:, [group]],
+        )
 
     def hits(self, accepted: Bools) -> Bools:
         """Which of ``accepted`` meet an object, bool (n,); see ``labeler.truth.match_masks``.
@@ -123,6 +163,7 @@ def collect(
     quality: QualityConfig,
     group_of: Sequence[int],
     known: Collection[int],
+    written: tuple[Verdict, ...] = ("accept",),
 ) -> Candidates:
     """The candidates of ``pairs``.
 
@@ -132,19 +173,20 @@ def collect(
         quality: the thresholds in force.
         group_of: the group of each of ``classes``: of one group are those that are one class in the truth.
         known: groups that the truth has; of the others nothing is known, and nothing they find is an error.
+        written: verdicts that bring an instance into the dataset now.
     """
     of_scores = ("min_score", "min_joint_score", "accept_score", "min_mask_score", "min_stability")
-    of_overlaps = ("duplicate_iou", "cross_class_iou", "contained_share", "class_accept_scores")
+    of_overlaps = ("duplicate_iou", "cross_class_iou", "contained_share")
     off: dict[str, Any] = dict.fromkeys((*of_scores, *of_overlaps), 0)
-    open_gate = replace(quality, **off)
+    open_gate = replace(quality, **off, of_classes={})
     bare = [replace(each, min_score=None) for each in classes]
     columns = _Columns(group_of, known, quality)
     for record, truth in pairs:
         passed = [judgement.verdict == "accept" for judgement in judge(record, open_gate, bare)]
-        accepted = [judgement.verdict == "accept" for judgement in judge(record, quality, classes)]
+        accepted = [judgement.verdict in written for judgement in judge(record, quality, classes)]
         ranked = sorted(
             (place for place, passes in enumerate(passed) if passes),
-            key=lambda place: (-record.instances[place].joint_score, place),
+            key=lambda place: (-ranking_score(record.instances[place], quality.score), place),
         )
         columns.add([record.instances[place] for place in ranked], [accepted[place] for place in ranked], truth)
     return columns.joined()
@@ -173,7 +215,7 @@ class _Columns:
         self._pair(found, first)
         image, neutral = len(self._true), self._match(found, first, truth)
         for item, passes, spared in zip(found, accepted, neutral, strict=True):
-            scores = (item.joint_score, item.mask_score, item.stability)
+            scores = (ranking_score(item, self._quality.score), item.mask_score, item.stability)
             self._rows.append((image, self._group_of[item.class_id], *scores, passes, spared))
 
     def _pair(self, found: Sequence[Instance], first: int) -> None:
@@ -227,7 +269,7 @@ class _Columns:
         return Candidates(
             image=np.array(columns[0], dtype=np.int64),
             group=np.array(columns[1], dtype=np.int64),
-            joint=np.array(columns[2], dtype=np.float64),
+            score=np.array(columns[2], dtype=np.float64),
             mask_score=np.array(columns[3], dtype=np.float64),
             stability=np.array(columns[4], dtype=np.float64),
             accepted=np.array(columns[5], dtype=np.bool_),

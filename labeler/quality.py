@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
+Score = Literal["joint", "detector", "mask"]
 BY_HAND = "by hand"  # the reason of what a person rejected
 Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]
 
@@ -37,16 +38,35 @@ class Judgement:
     by_hand: bool = False
 
 
+def ranking_score(instance: Instance, score: Score) -> float:
+    """What the gate ranks and accepts ``instance`` by."""
+    if score == "joint":
+        return instance.joint_score
+    return instance.score if score == "detector" else instance.mask_score
+
+
+@dataclass(frozen=True, slots=True)
+class ClassThresholds:
+    """A class's own values for those of ``QualityConfig``; None leaves the general one."""
+
+    accept_score: float | None = None
+    min_mask_score: float | None = None
+    min_stability: float | None = None
+    duplicate_iou: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class QualityConfig:
     """Thresholds of the gate; 0 switches any of them off. The defaults suit Grounding DINO with SAM.
 
     Attributes:
+        score: what overlapping instances are ranked by, and what ``min_joint_score`` and ``accept_score`` are compared
+            with: ``joint`` (detector × mask), ``detector`` or ``mask``.
         min_score: detector score; a class's own ``min_score`` takes its place. Classic Grounding DINO pipelines put
             the box threshold at 0.35, but on the best token; the mean over a prompt's tokens is a little lower.
-        min_joint_score: detector × mask score below which an instance is rejected.
-        accept_score: joint score from which an instance is accepted; between the two it goes to review. Both joint
-            thresholds are lowered in proportion for a class whose own ``min_score`` is below the general one.
+        min_joint_score: joint score (or other ``score``) below which an instance is rejected.
+        accept_score: joint score (or other ``score``) from which an instance is accepted; between the two it goes to
+            review. Both are lowered in proportion for a class whose own ``min_score`` is below the general one.
         min_mask_score: the segmenter's IoU estimate.
         min_stability: SAM's stability score.
         min_area: pixels of the mask.
@@ -55,10 +75,11 @@ class QualityConfig:
         duplicate_iou: mask IoU from which the lesser of two instances of one class is a duplicate.
         cross_class_iou: the same for two instances of different classes.
         contained_share: share of a mask inside a better one of its class, from which it is taken for a part of that.
-        class_accept_scores: by class name, what takes the place of ``accept_score``; the class's own ``min_score`` is
-            then not heeded. One below ``accept_score`` lowers ``min_score`` and ``min_joint_score`` in proportion.
+        of_classes: by class name, what is its own. With its own ``accept_score`` its ``min_score`` is not heeded, and
+            one below the general ``accept_score`` lowers ``min_score`` and ``min_joint_score`` in proportion.
     """
 
+    score: Score = "joint"
     min_score: float = 0.30
     min_joint_score: float = 0.20
     accept_score: float = 0.30
@@ -70,7 +91,7 @@ class QualityConfig:
     duplicate_iou: float = 0.80
     cross_class_iou: float = 0.90
     contained_share: float = 0.95
-    class_accept_scores: Mapping[str, float] = field(default_factory=dict)
+    of_classes: Mapping[str, ClassThresholds] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -78,10 +99,14 @@ class QualityConfig:
         Raises:
             UsageError: a value is of the wrong type or out of its range; the message names the field.
         """
-        of_classes = dict(self.class_accept_scores or {})
-        object.__setattr__(self, "class_accept_scores", of_classes)
-        values = {**self.to_dict(), **{f"accept score of {name!r}": value for name, value in of_classes.items()}}
-        del values["class_accept_scores"]
+        if self.score not in get_args(Score):
+            raise UsageError(f"quality: score must be one of {', '.join(get_args(Score))}, not {self.score!r}")
+        values = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("score", "of_classes")
+        }
+        for class_name, own in self.of_classes.items():
+            of_class = {f"{name} of {class_name!r}": value for name, value in asdict(own).items()}
+            values |= {name: value for name, value in of_class.items() if value is not None}
         for name, value in values.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if name == "min_area":
@@ -97,14 +122,16 @@ class QualityConfig:
         Raises:
             UsageError: an unknown name, or a value out of its range.
         """
-        known = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"quality: unknown setting {name!r}; known are {', '.join(known)}")
-        return cls(**values)
+        known, of_class = [field.name for field in fields(cls)], [field.name for field in fields(ClassThresholds)]
+        of_classes = values.get("of_classes", {})
+        for names, allowed in ((values, known), *((own, of_class) for own in of_classes.values())):
+            for name in names:
+                if name not in allowed:
+                    raise UsageError(f"quality: unknown setting {name!r}; known are {', '.join(allowed)}")
+        return cls(**{**values, "of_classes": {name: ClassThresholds(**own) for name, own in of_classes.items()}})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, as TOML and JSON can hold them."""
+        """Plain values by name, as JSON can hold them."""
         return asdict(self)
 
 
@@ -134,11 +161,11 @@ def judge(
             f"{record.image_id}: class id {min(unknown)} is not among the ontology's {len(classes)} classes; "
             "use the ontology these images were labeled with"
         )
-    scores = {class_id: score_thresholds(config, classes[class_id]) for class_id in class_ids}
+    limits = {class_id: effective_thresholds(config, classes[class_id]) for class_id in class_ids}
     by_hand = by_hand or {}
     accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
     reasons = {index: BY_HAND for index in by_hand if index not in accepted}
-    for keep_or_reason in filters(config, scores, accepted):
+    for keep_or_reason in filters(config, limits, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
         reasons |= {index: why for index, why in keep_or_reason(record, kept).items() if index not in accepted}
     judgements = []
@@ -147,7 +174,7 @@ def judge(
             judgements.append(Judgement(by_hand[index], reasons.get(index, ""), by_hand=True))
         elif index in reasons:
             judgements.append(Judgement("reject", reasons[index]))
-        elif item.joint_score < scores[item.class_id].accept_score:
+        elif ranking_score(item, config.score) < limits[item.class_id].accept_score:
             judgements.append(Judgement("review", "uncertain"))
         else:
             judgements.append(Judgement("accept"))
@@ -155,57 +182,75 @@ def judge(
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreThresholds:
+class EffectiveThresholds:
     """What holds for one class; see ``QualityConfig``."""
 
     min_score: float
     min_joint_score: float
     accept_score: float
+    min_mask_score: float
+    min_stability: float
+    duplicate_iou: float
 
 
-def score_thresholds(config: QualityConfig, spec: ClassSpec) -> ScoreThresholds:
+def effective_thresholds(config: QualityConfig, spec: ClassSpec) -> EffectiveThresholds:
     """What ``config`` comes to for a class."""
-    accept, own = config.class_accept_scores.get(spec.name), spec.min_score
-    if accept is not None:
-        leniency = accept / config.accept_score if accept < config.accept_score else 1.0
-        return ScoreThresholds(config.min_score * leniency, config.min_joint_score * leniency, accept)
-    if own is None:
-        return ScoreThresholds(config.min_score, config.min_joint_score, config.accept_score)
-    leniency = own / config.min_score if own < config.min_score else 1.0
-    return ScoreThresholds(own, config.min_joint_score * leniency, config.accept_score * leniency)
+    own = config.of_classes.get(spec.name, ClassThresholds())
+    if own.accept_score is not None:
+        leniency = own.accept_score / config.accept_score if own.accept_score < config.accept_score else 1.0
+        scores = config.min_score * leniency, config.min_joint_score * leniency, own.accept_score
+    elif spec.min_score is not None:
+        leniency = spec.min_score / config.min_score if spec.min_score < config.min_score else 1.0
+        scores = spec.min_score, config.min_joint_score * leniency, config.accept_score * leniency
+    else:
+        scores = config.min_score, config.min_joint_score, config.accept_score
+    return EffectiveThresholds(
+        *scores,
+        min_mask_score=config.min_mask_score if own.min_mask_score is None else own.min_mask_score,
+        min_stability=config.min_stability if own.min_stability is None else own.min_stability,
+        duplicate_iou=config.duplicate_iou if own.duplicate_iou is None else own.duplicate_iou,
+    )
 
 
 def filters(
-    config: QualityConfig, scores: Mapping[int, ScoreThresholds], first: Collection[int] = frozenset()
+    config: QualityConfig, limits: Mapping[int, EffectiveThresholds], first: Collection[int] = frozenset()
 ) -> list[Filter]:
     """The gate's filters in the order they run.
 
     Args:
-        scores: by class id.
+        limits: by class id.
         first: places in the record that come before all others in overlaps.
     """
 
     def low_score(record: ImageRecord, item: Instance) -> bool:
-        return item.score < scores[item.class_id].min_score
+        return item.score < limits[item.class_id].min_score
 
     def low_joint_score(record: ImageRecord, item: Instance) -> bool:
-        return item.joint_score < scores[item.class_id].min_joint_score
+        return ranking_score(item, config.score) < limits[item.class_id].min_joint_score
+
+    def low_mask_score(record: ImageRecord, item: Instance) -> bool:
+        return item.mask_score < limits[item.class_id].min_mask_score
+
+    def unstable(record: ImageRecord, item: Instance) -> bool:
+        return item.stability < limits[item.class_id].min_stability
 
     def too_large(record: ImageRecord, item: Instance) -> bool:
         return 0 < config.max_area_share < item.area / (record.width * record.height)
 
+    duplicate_ious = {class_id: each.duplicate_iou for class_id, each in limits.items()}
+    across, contained = dict.fromkeys(limits, config.cross_class_iou), dict.fromkeys(limits, config.contained_share)
     return [
         _each("empty mask", lambda record, item: item.area == 0),
         _each("low score", low_score),
-        _each("low joint score", low_joint_score),
-        _each("low mask score", lambda record, item: item.mask_score < config.min_mask_score),
-        _each("unstable", lambda record, item: item.stability < config.min_stability),
+        _each("low joint score" if config.score == "joint" else "low ranking score", low_joint_score),
+        _each("low mask score", low_mask_score),
+        _each("unstable", unstable),
         _each("too small", lambda record, item: item.area < config.min_area),
         _each("too large", too_large),
         _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),
-        _overlapping("duplicate", config.duplicate_iou, first),
-        _overlapping("duplicate of another class", config.cross_class_iou, first, same_class=False),
-        _overlapping("contained", config.contained_share, first, contained=True),
+        _overlapping("duplicate", duplicate_ious, config.score, first),
+        _overlapping("duplicate of another class", across, config.score, first, same_class=False),
+        _overlapping("contained", contained, config.score, first, contained=True),
     ]
 
 
@@ -219,20 +264,29 @@ def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter
 
 
 def _overlapping(
-    reason: str, threshold: float, first: Collection[int], *, same_class: bool = True, contained: bool = False
+    reason: str,
+    thresholds: Mapping[int, float],
+    score: Score,
+    first: Collection[int],
+    *,
+    same_class: bool = True,
+    contained: bool = False,
 ) -> Filter:
-    """A filter that drops what overlaps a better instance by ``threshold`` or more.
+    """A filter that drops what overlaps a better instance by its class's threshold (by class id; 0 is off) or more.
 
-    Greedy, best joint score first and ties by position, as in non-maximum suppression: only an instance that itself
+    Greedy, best ``score`` first and ties by position, as in non-maximum suppression: only an instance that itself
     stays can drop another. Those at the places ``first`` come before the rest, and stay. Overlap is mask IoU, or with
     ``contained`` the share of the lesser mask in the better one.
     """
 
     def keep_or_reason(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
-        if not threshold or len(kept) < 2:
+        if len(kept) < 2 or not any(thresholds.values()):
             return {}
-        ranked = sorted(kept, key=lambda index: (index not in first, -record.instances[index].joint_score, index))
+        ranked = sorted(
+            kept, key=lambda index: (index not in first, -ranking_score(record.instances[index], score), index)
+        )
         items = [record.instances[index] for index in ranked]
+        least = np.array([thresholds[item.class_id] or np.inf for item in items])
         rles = [item.rle for item in items]
         classes = np.array([item.class_id for item in items])
         # A mask overlaps another by no more than their tight boxes do: masks are compared only where that can suffice.
@@ -241,13 +295,13 @@ def _overlapping(
         sides = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
         shared = sides.clip(min=0).prod(axis=2)
         whole = areas[:, None] if contained else np.maximum(areas[:, None], areas)
-        possible = (shared / np.maximum(whole, 1) >= threshold) & ((classes[:, None] == classes) == same_class)
+        possible = (shared / np.maximum(whole, 1) >= least[:, None]) & ((classes[:, None] == classes) == same_class)
         overlap = mask_containment if contained else mask_iou
         stays = np.ones(len(ranked), dtype=np.bool_)
         for place in range(1, len(ranked)):
             better = np.flatnonzero(possible[place, :place] & stays[:place])
             if better.size and ranked[place] not in first:
-                stays[place] = overlap([rles[place]], [rles[other] for other in better]).max() < threshold
+                stays[place] = overlap([rles[place]], [rles[other] for other in better]).max() < least[place]
         return {index: reason for index, stay in zip(ranked, stays, strict=True) if not stay}
 
     return keep_or_reason

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from labeler.masks import mask_to_rle, rle_area
-from labeler.quality import QualityConfig, judge
+from labeler.quality import QualityConfig, judge, ranking_score
 from labeler.records import ImageRecord, Instance
 from labeler.thresholds import Counts
 from labeler.truth import IGNORED, UNMATCHED, TrueImage, TrueInstance, match_masks
@@ -55,6 +55,30 @@ def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) 
     return pairs
 
 
+def two_kinds(seed: int) -> list[Pair]:
+    """All finds of the first class are right, with low mask scores; of the second those with low ones are wrong."""
+    random, pairs = np.random.default_rng(seed), []
+    right, wrong = rectangle(2, 2, 20, 20), rectangle(30, 20, 20, 20)
+    for number in range(60):
+        found, true = [], []
+        for class_id, rle, box in ((0, right, (2, 2)), (1, right, (2, 2)), (1, wrong, (30, 20))):
+            is_right, (x, y) = rle is right, box
+            mask_score = 0.9 if is_right == (class_id == 1) else 0.4
+            score = float(np.float32(random.uniform(0.3, 0.9))) * 0.4 / mask_score  # the joint score tells nothing
+            scores = (score, mask_score, 0.9)
+            found.append(Instance(class_id, "p", (float(x), float(y), x + 20.0, y + 20.0), *scores, 400, rle))
+            if is_right:
+                true.append(TrueInstance(class_id, rle))
+        name = f"{number}.png"
+        pairs.append(
+            (
+                ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
+                TrueImage(name, WIDTH, HEIGHT, tuple(true)),
+            )
+        )
+    return pairs
+
+
 def _instance(random: np.random.Generator, class_id: int, box: tuple[int, int, int, int], level: float) -> Instance:
     rle = rectangle(*box)
     # Few distinct scores, so that there are ties; float32, as records hold them.
@@ -74,7 +98,7 @@ def counts_of_the_gate(pairs: list[Pair], quality: QualityConfig, classes: list[
     for record, truth in pairs:
         judged = zip(record.instances, judge(record, quality, classes), strict=True)
         accepted = [item for item, judgement in judged if judgement.verdict == "accept"]
-        accepted.sort(key=lambda item: -item.joint_score)
+        accepted.sort(key=lambda item: -ranking_score(item, quality.score))
         for class_id in range(len(classes)):
             true = [each for each in truth.instances if each.class_id == class_id]
             matches = match_masks([item.rle for item in accepted if item.class_id == class_id], true)

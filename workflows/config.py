@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from labeler.errors import UsageError
 from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
-from labeler.quality import QualityConfig
+from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
@@ -31,8 +31,8 @@ else:
 
 QUALITY_FLAGS = {
     "min_score": "reject below this detector score; a class's own min_score goes before it",
-    "min_joint_score": "reject below this detector × mask score",
-    "accept_score": "accept from this joint score on; between the two an instance goes to review",
+    "min_joint_score": "reject below this joint score, or other --score",
+    "accept_score": "accept from this joint score, or other --score, on; between the two an instance goes to review",
     "min_mask_score": "reject below this IoU estimate of the segmenter",
     "min_stability": "reject below this stability score",
     "min_area": "reject masks of fewer pixels",
@@ -41,7 +41,12 @@ QUALITY_FLAGS = {
     "duplicate_iou": "reject the lesser of two masks of one class that overlap this much",
     "cross_class_iou": "the same across classes",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
-    "class_accept_scores": "a class's own accept-score; goes before its min_score. Again for each class",
+}
+CLASS_FLAGS = {
+    "accept_score": "a class's own accept-score; goes before its min_score. Again for each class",
+    "min_mask_score": "the same of min-mask-score",
+    "min_stability": "the same of min-stability",
+    "duplicate_iou": "the same of duplicate-iou",
 }
 JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
@@ -110,14 +115,15 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_quality_flags(parser: argparse.ArgumentParser) -> None:
     gate = parser.add_argument_group("quality gate (0 switches a filter off)")
+    gate.add_argument(
+        "--score", choices=get_args(Score), help="what ranks and accepts; joint: detector × mask (default)"
+    )
     for name, text in QUALITY_FLAGS.items():
-        if name == "class_accept_scores":
-            gate.add_argument(
-                "--class-accept-score", type=_class_score, action="append", dest=name, metavar="NAME=X", help=text
-            )
-        else:
-            kind = int if name == "min_area" else float
-            gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+        kind = int if name == "min_area" else float
+        gate.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+    for name, text in CLASS_FLAGS.items():
+        flag = f"--class-{name.replace('_', '-')}"
+        gate.add_argument(flag, type=_class_value, action="append", metavar="NAME=X", help=text)
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,12 +151,12 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _class_score(text: str) -> tuple[str, float]:
-    name, _, score = text.rpartition("=")
+def _class_value(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
     try:
-        return name.strip(), float(score)
+        return name.strip(), float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=X with a score X, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected NAME=X with a number X, not {text!r}") from None
 
 
 def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
@@ -171,6 +177,9 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
     known = {option: action for action in parser._actions for option in action.option_strings}
+    if "--class-accept-score" in known:
+        content = _classes_flattened(content, path)
+    anew = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
     given = []
     for key, value in content.items():
         option = f"--{key.replace('_', '-')}"
@@ -179,11 +188,13 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
             raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(names)}")
         if {key, *arguments} >= {"classes", "--ontology"} or {key, *arguments} >= {"ontology", "--classes"}:
             continue  # the command line says it the other way
+        if isinstance(value, dict) and option.removeprefix("--class-") in anew:
+            continue  # given anew for all classes
         if isinstance(value, bool) != (known[option].nargs == 0):
             raise UsageError(f"{path}: key {key!r} must {'not ' if isinstance(value, bool) else ''}be true or false")
         if isinstance(value, bool):
             given += [option] if value else [no] if (no := f"--no-{option[2:]}") in known else []
-        elif isinstance(value, dict) and known[option].type is _class_score:
+        elif isinstance(value, dict) and known[option].type is _class_value:
             given += [f"{option}={name}={score}" for name, score in value.items()]
         elif isinstance(value, list):
             given.append(f"{option}={','.join(map(str, value))}")
@@ -192,6 +203,26 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         else:
             raise UsageError(f"{path}: key {key!r} must be a word, a number, true or false, or a list")
     return [arguments[0], *given, *arguments[1:]]
+
+
+def _classes_flattened(content: dict[str, Any], path: str) -> dict[str, Any]:
+    """``[class."dog"]`` tables as ``class-accept-score`` and so on, a table of classes each, as the flags are.
+
+    Raises:
+        UsageError: what stands under ``class`` is of another shape.
+    """
+    flat = {key: value for key, value in content.items() if key != "class"}
+    of_classes = content.get("class", {})
+    if not isinstance(of_classes, dict) or not all(isinstance(own, dict) for own in of_classes.values()):
+        raise UsageError(f'{path}: thresholds of a class stand in a table of their own, such as [class."dog"]')
+    for class_name, own in of_classes.items():
+        for key, value in own.items():
+            if (name := key.replace("-", "_")) not in CLASS_FLAGS:
+                known = ", ".join(each.replace("_", "-") for each in CLASS_FLAGS)
+                raise UsageError(f"{path}: unknown key {key!r} of class {class_name!r}; known keys: {known}")
+            flag = f"class-{name.replace('_', '-')}"
+            flat[flag] = {**flat.get(flag, {}), class_name: value}
+    return flat
 
 
 def ontology_from(options: dict[str, Any]) -> Ontology | None:
@@ -233,10 +264,22 @@ def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology
 
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
     base = base or ExportConfig()
-    if "accept_score" in options:  # given anew, it holds for all classes but those that are given with it
-        options = {"class_accept_scores": (), **options}
+    options = {**options, "of_classes": _of_classes(options, base.quality)}
     quality, cutouts = override(base.quality, options), override(base.cutouts, options)
     return override(replace(base, quality=quality, cutouts=cutouts), options)
+
+
+def _of_classes(options: dict[str, Any], base: QualityConfig) -> dict[str, ClassThresholds]:
+    """The classes' own thresholds; a general one that is given anew holds for all but those that are given with it."""
+    of_classes = {name: asdict(own) for name, own in base.of_classes.items()}
+    for key in CLASS_FLAGS:
+        if options.keys() & {key, f"class_{key}"}:
+            for own in of_classes.values():
+                own[key] = None
+        for name, value in options.get(f"class_{key}", ()):
+            of_classes.setdefault(name, {})[key] = value
+    own_thresholds = {name: ClassThresholds(**own) for name, own in of_classes.items()}
+    return {name: own for name, own in own_thresholds.items() if own != ClassThresholds()}
 
 
 def job_from(options: dict[str, Any]) -> LabelJob:
@@ -267,10 +310,13 @@ def check_class_names(options: dict[str, Any], ontology: Ontology | None) -> Non
     Raises:
         UsageError: a class is unknown.
     """
-    for name, _ in options.get("class_accept_scores", ()):
-        if ontology is not None and name not in ontology.class_names:
-            known = ", ".join(ontology.class_names[:10])
-            raise UsageError(f"class-accept-score: {name!r} is not among the classes ({known}); spell it as there")
+    for flag in (f"class_{name}" for name in CLASS_FLAGS):
+        for name, _ in options.get(flag, ()):
+            if ontology is not None and name not in ontology.class_names:
+                known = ", ".join(ontology.class_names[:10])
+                raise UsageError(
+                    f"{flag.replace('_', '-')}: {name!r} is not among the classes ({known}); spell it as there"
+                )
 
 
 def override(settings: Settings, options: dict[str, Any]) -> Settings:

@@ -30,7 +30,7 @@ from labeler.formats.cvat import write_cvat
 from labeler.formats.fiftyone import write_fiftyone
 from labeler.formats.label_studio import write_label_studio
 from labeler.formats.names import FlatNames, safe_part
-from labeler.quality import score_thresholds
+from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
 from labeler.storage import copy, info, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
@@ -144,7 +144,7 @@ def export_review_set(
 def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageRecord]]:
     """Records with nothing but the instances to send, behind how near one of these is to being accepted or not."""
     quality = labeled.export.quality
-    thresholds = [score_thresholds(quality, spec).accept_score for spec in labeled.ontology.classes]
+    thresholds = [effective_thresholds(quality, spec).accept_score for spec in labeled.ontology.classes]
     for record, judgements in labeled.judged():
         kept = tuple(
             instance
@@ -152,7 +152,7 @@ def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageR
             if judgement.verdict in VERDICTS[verdict] and instance.area
         )
         if kept:
-            margin = min(abs(each.joint_score - thresholds[each.class_id]) for each in kept)
+            margin = min(abs(ranking_score(each, quality.score) - thresholds[each.class_id]) for each in kept)
             yield margin, record.image_id, replace(record, instances=kept)
 
 

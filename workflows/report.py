@@ -13,13 +13,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from markupsafe import Markup
 from rich.console import Console
 
 from labeler.errors import RunError, UsageError
-from labeler.quality import ScoreThresholds, score_thresholds
+from labeler.quality import EffectiveThresholds, Score, effective_thresholds
 from labeler.records import ImageRecord
 from labeler.storage import info, locate, read_bytes, write_bytes
 from workflows.figures import histogram_svg
@@ -120,7 +120,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings=labeled.settings,
-        quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
+        quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "of_classes"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
         tally=tally,
@@ -177,9 +177,9 @@ def _gallery_order(sample: Sample) -> tuple[int, float]:
     return VERDICTS.index(sample.judgement.verdict), -sample.instance.joint_score
 
 
-def _thresholds(labeled: Labeled) -> list[ScoreThresholds]:
+def _thresholds(labeled: Labeled) -> list[EffectiveThresholds]:
     """Of each class, by id."""
-    return [score_thresholds(labeled.export.quality, spec) for spec in labeled.ontology.classes]
+    return [effective_thresholds(labeled.export.quality, spec) for spec in labeled.ontology.classes]
 
 
 def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str, Any]:
@@ -215,6 +215,7 @@ def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str
         "report": hashlib.blake2b(run.encode(), digest_size=8).hexdigest(),
         "classes": labeled.ontology.class_names,
         "accept": [each.accept_score for each in _thresholds(labeled)],
+        "ranking": get_args(Score).index(labeled.export.quality.score),  # place among an instance's scores
         "instances": instances,
     }
 
@@ -225,17 +226,19 @@ def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> di
     def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
         return [(value, f"{label} {value:g}") for value, label in named if value]  # 0: switched off
 
-    own = {each.accept_score for each in _thresholds(labeled)} - {quality.accept_score}
-    of_classes = [(value, "") for value in sorted(own)]
+    def own(name: str) -> list[tuple[float, str]]:
+        values = {getattr(each, name) for each in _thresholds(labeled)} - {getattr(quality, name), 0}
+        return [(value, "") for value in sorted(values)]
+
     titles = {
-        "joint_score": (
-            "Joint score",
-            lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")) + of_classes,
-        ),
+        "joint_score": ("Joint score", []),
         "score": ("Detector score", lines((quality.min_score, "reject <"))),
-        "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <"))),
-        "stability": ("Stability", lines((quality.min_stability, "reject <"))),
+        "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <")) + own("min_mask_score")),
+        "stability": ("Stability", lines((quality.min_stability, "reject <")) + own("min_stability")),
     }
+    ranking = {"joint": "joint_score", "detector": "score", "mask": "mask_score"}[quality.score]
+    titles[ranking][1].extend(lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")))
+    titles[ranking][1].extend(own("accept_score"))
     figures = {
         name: histogram_svg(tally.scores[name], name, f"Histogram: {title}", title, thresholds)
         for name, (title, thresholds) in titles.items()

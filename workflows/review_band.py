@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.quality import QualityConfig, judge, score_thresholds
+from labeler.quality import Judgement, QualityConfig, effective_thresholds, ranking_score
+from labeler.records import ImageRecord
 from workflows.labeled import Labeled
 
 
@@ -19,7 +20,7 @@ class ReviewBand:
     """Thresholds that send about ``wanted`` instances to review.
 
     Attributes:
-        found: how many go there, of the ``accepted + found`` that are not rejected.
+        found: how many go there, of the ``accepted + found`` that are not rejected; none that a person decided on.
     """
 
     quality: QualityConfig
@@ -31,49 +32,58 @@ class ReviewBand:
 def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     """The gate that sends about ``wanted`` instances to review: those nearest to where acceptance begins now.
 
-    Near is what is so in proportion to the accept score of its class. What filters other than the joint score reject
-    stays rejected.
+    Near is what is so in proportion to the accept score of its class. What filters other than ``min_joint_score``
+    reject stays rejected, and what people decided stays decided.
 
     Raises:
         UsageError: nothing would be left to review.
     """
     classes, quality = labeled.ontology.classes, _proportional(labeled.export.quality, labeled.ontology.class_names)
-    limits = np.array([score_thresholds(quality, spec).accept_score for spec in classes])
-    class_ids, joints = array("q"), array("d")
-    for record in labeled.records():
-        judged = judge(record, replace(quality, min_joint_score=0), classes)
+    limits = np.array([effective_thresholds(quality, spec).accept_score for spec in classes])
+    class_ids, scores = array("q"), array("d")
+    for record, judged in _judged(labeled, replace(quality, min_joint_score=0)):
         for item, judgement in zip(record.instances, judged, strict=True):
-            if judgement.verdict != "reject" and limits[item.class_id]:
+            if judgement.verdict != "reject" and not judgement.by_hand and limits[item.class_id]:
                 class_ids.append(item.class_id)
-                joints.append(item.joint_score)
-    if not joints:
-        raise UsageError(f"{labeled.run.output}: no instance passes the other filters, so there is none to review")
-    class_id, joint = np.array(class_ids), np.array(joints)
-    ratio = joint / limits[class_id]
+                scores.append(ranking_score(item, quality.score))
+    if not scores:
+        raise UsageError(
+            f"{labeled.run.output}: no undecided instance passes the other filters, so there is none to review"
+        )
+    class_id, score = np.array(class_ids), np.array(scores)
+    ratio = score / limits[class_id]
     nearest = np.argsort(np.abs(ratio - 1), kind="stable")[:wanted]
     taken = int((ratio[nearest] >= 1).sum())
-    above = np.sort(ratio[ratio >= 1])
-    factor = float(np.append(above, above[-1:] * (1 + 1e-9))[taken - 1 : taken + 1].mean()) if taken else 1.0
+    above = np.unique(ratio[ratio >= 1])
+    highest = ratio[nearest].max() if taken else 1.0  # equal ones go to review together
+    factor = float(np.append(above[above >= highest], above[-1:] * (1 + 1e-9))[:2].mean()) if taken else 1.0
     quality = replace(
         quality,
         accept_score=min(quality.accept_score * factor, 1.0),
-        class_accept_scores={name: min(score * factor, 1.0) for name, score in quality.class_accept_scores.items()},
+        of_classes={
+            name: own if own.accept_score is None else replace(own, accept_score=min(own.accept_score * factor, 1.0))
+            for name, own in quality.of_classes.items()
+        },
     )
     # The lower edge of a class is a share of ``min_joint_score``.
-    shares = [score_thresholds(replace(quality, min_joint_score=1.0), spec).min_joint_score for spec in classes]
-    below = -np.sort(-(joint / np.array(shares)[class_id])[ratio < 1])
+    shares = [effective_thresholds(replace(quality, min_joint_score=1.0), spec).min_joint_score for spec in classes]
+    below = -np.sort(-(score / np.array(shares)[class_id])[ratio < 1])
     rest = len(nearest) - taken
     lower = float(below[rest - 1 : rest + 1].mean()) if rest else quality.accept_score / factor
     quality = replace(quality, min_joint_score=min(lower, quality.accept_score))
     counts: Counter[str] = Counter()
-    for record in labeled.records():
-        counts.update(judgement.verdict for judgement in judge(record, quality, classes))
+    for _, judged in _judged(labeled, quality):
+        counts.update(judgement.verdict for judgement in judged)
     return ReviewBand(quality, wanted, counts["review"], counts["accept"])
+
+
+def _judged(labeled: Labeled, quality: QualityConfig) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
+    return replace(labeled, export=replace(labeled.export, quality=quality)).judged()
 
 
 def _proportional(quality: QualityConfig, class_names: Sequence[str]) -> QualityConfig:
     """``quality`` with both edges of a class's band in proportion to its accept score, as far as can be."""
-    of_classes = quality.class_accept_scores
+    of_classes = {name: own.accept_score for name, own in quality.of_classes.items() if own.accept_score is not None}
     if of_classes.keys() >= set(class_names):  # then ``accept_score`` itself is of no class, and is a mere measure
         return replace(quality, accept_score=max(of_classes.values()))
     return quality if quality.accept_score else replace(quality, accept_score=QualityConfig().accept_score)

@@ -18,7 +18,7 @@ from labeler.decisions import Decided, Decision, decide, latest
 from labeler.errors import UsageError
 from labeler.masks import rle_box_xyxy
 from labeler.polygons import mask_to_outlines
-from labeler.quality import Judgement, judge, score_thresholds
+from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
 from labeler.records import ImageRecord, Instance
 from labeler.storage import info
 from workflows.datasets import SPLITS
@@ -219,7 +219,10 @@ class ReviewQueue:
             )
             mask = (item.class_id, item.rle["counts"])
             if wanted and item.class_id in self._classes and mask not in seen:
-                doubt = abs(item.joint_score - score_thresholds(config, classes[item.class_id]).accept_score)
+                doubt = abs(
+                    ranking_score(item, config.score)
+                    - effective_thresholds(config, classes[item.class_id]).accept_score
+                )
                 yield image, place, judgement.verdict == "review", doubt, _state(decided.matched.get(place))
             seen.add(mask)  # equal masks of a class are one object
 

@@ -11,11 +11,11 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from labeler.errors import UsageError
-from labeler.quality import Judgement, QualityConfig, judge
+from labeler.quality import ClassThresholds, Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 
-OFF = QualityConfig(**dict.fromkeys(QualityConfig().to_dict(), 0))
+OFF = QualityConfig(**dict.fromkeys(QualityConfig().to_dict().keys() - {"score", "of_classes"}, 0))
 HEIGHT, WIDTH = 100, 200
 
 
@@ -194,7 +194,7 @@ def test_the_band_between_reject_and_accept(score: float, mask_score: float, own
     ],
 )
 def test_a_class_of_its_own_accept_score(score: float, mask_score: float, own: float | None, verdict: str) -> None:
-    config = QualityConfig(class_accept_scores={"class 0": 0.45, "another": 0.9})
+    config = QualityConfig(of_classes={"class 0": ClassThresholds(0.45), "another": ClassThresholds(0.9)})
     assert outcome(config, instance(score=score, mask_score=mask_score), min_scores=(own,)) == [verdict]
 
 
@@ -204,7 +204,7 @@ def test_a_class_of_its_own_accept_score(score: float, mask_score: float, own: f
     [(0.14, "low score"), (0.151, "accept")],
 )
 def test_a_lower_accept_score_lowers_the_others(score: float, verdict: str) -> None:
-    config = QualityConfig(class_accept_scores={"class 0": 0.15})
+    config = QualityConfig(of_classes={"class 0": ClassThresholds(0.15)})
     assert outcome(config, instance(score=score, mask_score=1.0)) == [verdict]
     assert outcome(config, instance(score=0.16, mask_score=0.8)) == ["review"]  # 0.128
     assert outcome(config, instance(score=0.16, mask_score=0.6)) == ["low joint score"]  # 0.096
@@ -219,6 +219,38 @@ def test_review_has_a_reason_and_can_be_switched_off() -> None:
 def test_an_unknown_class_is_named() -> None:
     with pytest.raises(UsageError, match=r"a\.jpg: class id 2 is not among the ontology's 2 classes"):
         outcome(OFF, instance(class_id=2))
+
+
+def test_a_class_of_its_own_other_thresholds() -> None:
+    own = ClassThresholds(min_mask_score=0.95, min_stability=0.2, duplicate_iou=0.3)
+    config = QualityConfig(of_classes={"class 1": own})
+    for class_id, said in ((0, "accept"), (1, "low mask score")):
+        assert outcome(config, instance(class_id=class_id)) == [said]
+    for class_id, said in ((0, "unstable"), (1, "accept")):
+        assert outcome(config, instance(class_id=class_id, stability=0.3, mask_score=0.99)) == [said]
+    for class_id, said in ((0, "accept"), (1, "duplicate")):  # IoU 1/3
+        pair = [instance(x=x, class_id=class_id, score=score, mask_score=0.99) for x, score in ((10, 0.9), (20, 0.8))]
+        assert outcome(config, *pair) == ["accept", said]
+
+
+@pytest.mark.parametrize(
+    ("score", "verdicts", "best"), [("joint", ["review", "accept"], 1), ("detector", ["accept", "review"], 0)]
+)
+def test_another_score_ranks_and_accepts(score: Any, verdicts: list[str], best: int) -> None:
+    """Detector 0.9 × mask 0.5 against 0.6 × 0.9; the mask score is that of the second, too."""
+    apart = [instance(score=0.9, mask_score=0.5), instance(x=100, score=0.6, mask_score=0.9)]
+    config = QualityConfig(score=score, accept_score=0.5 if score == "joint" else 0.7)
+    assert outcome(config, *apart) == verdicts
+    together = [instance(score=0.9, mask_score=0.5), instance(score=0.6, mask_score=0.9)]
+    survivor = ["duplicate", "duplicate"]
+    survivor[best] = "accept"
+    assert outcome(QualityConfig(score=score), *together) == survivor
+
+
+def test_the_mask_score_may_rank() -> None:
+    config = QualityConfig(score="mask", min_joint_score=0.6, accept_score=0.8)
+    scored = [instance(x=x, score=0.4, mask_score=score) for x, score in ((0, 0.9), (50, 0.7), (100, 0.55))]
+    assert outcome(config, *scored) == ["accept", "review", "low ranking score"]
 
 
 def brute_force(instances: list[Instance], masks: np.ndarray, config: QualityConfig) -> list[str]:
@@ -277,6 +309,8 @@ def test_config_round_trip() -> None:
     assert QualityConfig.from_dict(config.to_dict()) == config
     assert QualityConfig.from_dict({"min_score": 0.4, "min_area": 64}) == config
     assert QualityConfig.from_dict({}) == QualityConfig()
+    own = QualityConfig(score="mask", of_classes={"dog": ClassThresholds(0.4, min_stability=0.1)})
+    assert QualityConfig.from_dict(own.to_dict()) == own
 
 
 @pytest.mark.parametrize(
@@ -291,7 +325,10 @@ def test_config_round_trip() -> None:
         ({"min_area": -1}, "min_area must be a whole number of pixels, 0 or more, not -1"),
         ({"min_area": 1.5}, "min_area must be a whole number of pixels, 0 or more, not 1.5"),
         ({"min_area": "9"}, "min_area must be a whole number of pixels, 0 or more, not '9'"),
-        ({"min_scor": 0.5}, "unknown setting 'min_scor'; known are min_score, "),
+        ({"min_scor": 0.5}, "unknown setting 'min_scor'; known are score, min_score, "),
+        ({"score": "both"}, "score must be one of joint, detector, mask, not 'both'"),
+        ({"of_classes": {"dog": {"min_score": 0.5}}}, "unknown setting 'min_score'; known are accept_score, "),
+        ({"of_classes": {"dog": {"min_stability": 2}}}, "min_stability of 'dog' must be a number from 0 to 1, not 2"),
     ],
 )
 def test_config_says_what_is_wrong(values: dict, message: str) -> None:

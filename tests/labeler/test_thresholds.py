@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
-from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle
+from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle, two_kinds
 
 from labeler.candidates import Candidates, collect
-from labeler.quality import QualityConfig
+from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.records import ImageRecord, Instance
-from labeler.thresholds import Counts, Shared, Target, Thresholds, fit
+from labeler.thresholds import Counts, Limits, Own, Target, Thresholds, fit
 from labeler.truth import TrueImage, TrueInstance
 from labeler.validation import bootstrap_gains, cross_validated
 from ontologies import ClassSpec
@@ -27,10 +28,13 @@ def gathered(pairs: list[Pair], quality: QualityConfig = GATE) -> Candidates:
 
 def gate(thresholds: Thresholds, quality: QualityConfig = GATE) -> QualityConfig:
     """``thresholds`` as the gate takes them."""
-    accept_scores = {spec.name: float(x) for spec, x in zip(CLASSES, thresholds.accept_scores, strict=True)}
-    return replace(
-        quality, min_score=0, min_joint_score=0, class_accept_scores=accept_scores, **thresholds.shared._asdict()
-    )
+    limits = thresholds.limits._asdict()
+    own = limits.pop("of_groups")
+    of_classes = {
+        spec.name: ClassThresholds(float(score), *own.get(group, ()))
+        for group, (spec, score) in enumerate(zip(CLASSES, thresholds.accept_scores, strict=True))
+    }
+    return replace(quality, min_score=0, min_joint_score=0, of_classes=of_classes, **limits)
 
 
 def by_class(candidates: Candidates, thresholds: Thresholds) -> list[Counts]:
@@ -42,22 +46,25 @@ def everything(candidates: Candidates) -> np.ndarray:
     return np.ones(len(candidates.true), dtype=bool)
 
 
+@pytest.mark.parametrize("score", get_args(Score))
 @pytest.mark.parametrize("seed", range(6))
-def test_counts_are_those_of_the_gate_and_the_matching(seed: int) -> None:
+def test_counts_are_those_of_the_gate_and_the_matching(seed: int, score: Score) -> None:
     pairs, random = random_pairs(seed, 30), np.random.default_rng(seed)
-    candidates = gathered(pairs)
+    quality = replace(GATE, score=score)
+    candidates = gathered(pairs, quality)
     assert candidates.neutral.any()
     assert len(candidates.rounds) > 1
     for _ in range(20):
-        shared = Shared(*random.choice([0, 0.3, 0.5, 0.7, 0.8], 4).tolist())
-        accept_scores = random.choice(candidates.joint, len(CLASSES))
-        thresholds = Thresholds(shared, 0.3, accept_scores, np.ones(3, dtype=bool))
-        assert by_class(candidates, thresholds) == counts_of_the_gate(pairs, gate(thresholds), CLASSES)
+        values = random.choice([0, 0.3, 0.5, 0.7, 0.8], 10).tolist()
+        limits = Limits(*values[:4], {0: Own(*values[4:7]), 2: Own(*values[7:])})
+        accept_scores = random.choice(candidates.score, len(CLASSES))
+        thresholds = Thresholds(limits, 0.3, accept_scores, np.ones(3, dtype=bool))
+        assert by_class(candidates, thresholds) == counts_of_the_gate(pairs, gate(thresholds, quality), CLASSES)
 
 
 def test_counts_in_force_are_those_of_the_gate() -> None:
     pairs = random_pairs(7, 40)
-    quality = replace(GATE, duplicate_iou=0.2, class_accept_scores={"dog": 0.4})
+    quality = replace(GATE, duplicate_iou=0.2, of_classes={"dog": ClassThresholds(0.4, duplicate_iou=0.1)})
     candidates = gathered(pairs, quality)
     counts = candidates.counts(candidates.accepted).sum(axis=1)
     assert [Counts(*column) for column in counts.T.tolist()] == counts_of_the_gate(pairs, quality, CLASSES)
@@ -71,7 +78,7 @@ def test_every_class_gets_its_best_threshold(seed: int) -> None:
     thresholds, _ = fit(candidates, everything(candidates), Target(), GATE, np.ones(3, bool), FLOOR)
     found = counts_of_the_gate(pairs, gate(thresholds), CLASSES)
     best = [0.0] * 3
-    for score in np.unique(candidates.joint):
+    for score in np.unique(candidates.score):
         at_score = replace(thresholds, accept_scores=np.full(3, score))
         for class_id, counts in enumerate(counts_of_the_gate(pairs, gate(at_score), CLASSES)):
             best[class_id] = max(best[class_id], counts.f1)
@@ -92,17 +99,46 @@ def test_shared_thresholds_come_close_to_a_search_of_all(seed: int) -> None:
     thresholds, _ = fit(candidates, everything(candidates), Target(), poor, few, FLOOR)
     reached = pooled(counts_of_the_gate(pairs, gate(thresholds, poor), CLASSES)).f1
     best = 0.0
-    scores = np.unique(candidates.joint)[::4]
+    scores = np.unique(candidates.score)[::4]
     for mask_score in (0, 0.6, 0.8):
         for stability in (0, 0.7, 0.85):
             for overlap in (0.3, 0.6, 0.9):
                 for score in scores:
                     trial = Thresholds(
-                        Shared(mask_score, stability, overlap, poor.cross_class_iou), score, np.full(3, score), few
+                        Limits(mask_score, stability, overlap, poor.cross_class_iou), score, np.full(3, score), few
                     )
                     best = max(best, pooled(by_class(candidates, trial)).f1)
     assert reached >= best - 1e-9
     assert pooled(counts_of_the_gate(pairs, poor, CLASSES)).f1 < 0.5 * best
+
+
+@pytest.mark.parametrize("precision", [None, 0.9])
+def test_a_class_that_differs_leaves_the_general_thresholds(precision: float | None) -> None:
+    """One for all would cost the first class its right finds, or the second its precision."""
+    pairs = two_kinds(0)
+    quality = replace(GATE, cross_class_iou=0, duplicate_iou=0)
+    candidates = gathered(pairs, quality)
+    enough = np.array([True, True, False])
+    thresholds, _ = fit(candidates, everything(candidates), Target(precision), quality, enough, 0.01)
+    mask_scores = thresholds.limits.by_group(3)[0]
+    assert mask_scores[0] <= 0.4 < mask_scores[1]
+    assert len(thresholds.limits.of_groups) == 1
+    found = by_class(candidates, thresholds)
+    assert found == counts_of_the_gate(pairs, gate(thresholds, quality), CLASSES)
+    assert found[:2] == [Counts(60, 60, 60)] * 2
+    alone, _ = fit(candidates, everything(candidates), Target(precision), quality, np.zeros(3, bool), 0.01)
+    assert pooled(found).f1 > pooled(by_class(candidates, alone)).f1
+    assert not alone.limits.of_groups
+    after = cross_validated(candidates, Target(precision), quality, enough, 0.01, folds=5, seed=0).sum(axis=1)
+    assert [Counts(*column) for column in after[:, :2].T.tolist()] == [Counts(60, 60, 60)] * 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_class_leaves_the_general_thresholds_by_chance(seed: int) -> None:
+    """Mask score and stability of ``random_pairs`` mean the same in all classes."""
+    candidates = gathered(random_pairs(seed, 60))
+    thresholds, _ = fit(candidates, everything(candidates), Target(), GATE, np.ones(3, bool), FLOOR)
+    assert len(thresholds.limits.of_groups) <= 1
 
 
 def test_a_wanted_precision_is_met_with_the_highest_recall() -> None:
@@ -113,7 +149,7 @@ def test_a_wanted_precision_is_met_with_the_highest_recall() -> None:
         found = counts_of_the_gate(pairs, gate(thresholds), CLASSES)
         assert all(counts.precision >= wanted for counts in found)
         most = [0] * 3
-        for score in np.unique(candidates.joint):
+        for score in np.unique(candidates.score):
             at_score = replace(thresholds, accept_scores=np.full(3, score))
             for class_id, counts in enumerate(by_class(candidates, at_score)):
                 if counts.precision >= wanted:

@@ -8,7 +8,7 @@ import pytest
 from labeler.errors import UsageError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.models import ModelConfig
-from labeler.quality import QualityConfig
+from labeler.quality import ClassThresholds, QualityConfig
 from workflows.cli import _parser
 from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, saved_export, with_config_file
 from workflows.export import ExportConfig
@@ -25,8 +25,9 @@ def test_every_setting_has_a_flag() -> None:
     _, commands = _parser()
     flags = {action.dest for action in commands["label"]._actions}
     for settings in (ModelConfig, QualityConfig, CutoutConfig, ExportConfig):
-        assert {field.name for field in fields(settings)} - {"quality", "cutouts"} <= flags
-    assert set(QUALITY_FLAGS) == {field.name for field in fields(QualityConfig)}
+        assert {field.name for field in fields(settings)} - {"quality", "cutouts", "of_classes"} <= flags
+    assert {f"class_{field.name}" for field in fields(ClassThresholds)} <= flags
+    assert {"score", *QUALITY_FLAGS} == {field.name for field in fields(QualityConfig)} - {"of_classes"}
 
 
 def test_defaults_are_those_of_the_settings() -> None:
@@ -70,16 +71,44 @@ def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
 def test_accept_scores_of_classes(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text('[class-accept-score]\ndog = 0.4\n"a=b, c" = 1\n')
-    saved = ExportConfig(quality=QualityConfig(class_accept_scores={"cow": 0.5}))
+    saved = ExportConfig(quality=QualityConfig(of_classes={"cow": ClassThresholds(0.5)}))
     options = parse(["export", "out", "--config", str(path), "--class-accept-score", "dog=0.6"])
-    assert export_from(options, saved).quality.class_accept_scores == {"dog": 0.6, "a=b, c": 1.0}
-    assert export_from(parse(["export", "out"]), saved).quality.class_accept_scores == {"cow": 0.5}
-    assert export_from(parse(["export", "out", "--accept-score", "0.4"]), saved).quality.class_accept_scores == {}
+    assert export_from(options, saved).quality.of_classes == {
+        "dog": ClassThresholds(0.6),
+        "a=b, c": ClassThresholds(1.0),
+    }
+    assert export_from(parse(["export", "out"]), saved).quality.of_classes == {"cow": ClassThresholds(0.5)}
+    assert export_from(parse(["export", "out", "--accept-score", "0.4"]), saved).quality.of_classes == {}
+
+
+@pytest.mark.parametrize("given", [["--accept-score", "0.9"], ["--accept-score=0.9"]])
+def test_a_threshold_on_the_line_wins_over_those_of_classes_in_the_file(given: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "tuned.toml"
+    path.write_text(
+        'accept-score = 0.3\n[class.dog]\naccept-score = 0.4\nmin-stability = 0.2\n[class."big cat"]\n'
+        "accept-score = 0.5\nmin-mask-score = 0.1\nduplicate-iou = 0.7\n"
+    )
+    saved = ExportConfig(quality=QualityConfig(of_classes={"cow": ClassThresholds(0.5)}))
+    file_alone = export_from(parse(["export", "out", "--config", str(path)]), saved).quality
+    assert file_alone.of_classes == {
+        "dog": ClassThresholds(0.4, min_stability=0.2),
+        "big cat": ClassThresholds(0.5, min_mask_score=0.1, duplicate_iou=0.7),
+    }
+    both = export_from(parse(["export", "out", "--config", str(path), *given]), saved).quality
+    assert both.accept_score == 0.9
+    assert both.of_classes == {
+        "dog": ClassThresholds(min_stability=0.2),
+        "big cat": ClassThresholds(min_mask_score=0.1, duplicate_iou=0.7),
+    }
+    own = export_from(parse(["export", "out", "--config", str(path), *given, "--class-accept-score", "dog=0.6"]), saved)
+    assert own.quality.of_classes["dog"] == ClassThresholds(0.6, min_stability=0.2)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ("[class]\ndog = 0.4", r'table of their own, such as \[class."dog"\]'),
+        ("[class.dog]\nmin-score = 0.4", "unknown key 'min-score' of class 'dog'; known keys: accept-score, "),
         ("flor = 0.2", "unknown key 'flor'; known keys: .*floor"),
         ("floor = ", "not valid TOML"),
         ("[floor]\na = 1", "'floor' must be a word, a number"),

@@ -131,10 +131,11 @@
   let limit = STEP;
   let current = -1; // index of the instance that has the focus, or had it last
 
+  const doubt = (each) => Math.abs(each.scores[data.ranking] - data.accept[each.classId]);
   const sorts = {
     joint: (a, b) => b.scores[0] - a.scores[0],
     "joint-up": (a, b) => a.scores[0] - b.scores[0],
-    uncertain: (a, b) => Math.abs(a.scores[0] - data.accept[a.classId]) - Math.abs(b.scores[0] - data.accept[b.classId]),
+    uncertain: (a, b) => doubt(a) - doubt(b),
     detector: (a, b) => b.scores[1] - a.scores[1],
     mask: (a, b) => b.scores[2] - a.scores[2],
     stability: (a, b) => b.scores[3] - a.scores[3],
