@@ -15,7 +15,7 @@ from labeler.truth import UNMATCHED, TrueImage, TrueInstance, match_masks
 
 RANKINGS: Mapping[str, Callable[[Instance], float]] = {
     "joint": lambda instance: instance.joint_score,
-    "score": lambda instance: instance.score,
+    "detector": lambda instance: instance.score,
     "mask": lambda instance: instance.mask_score,
 }
 
@@ -25,7 +25,7 @@ class MeasureConfig:
     """How labels are measured.
 
     Attributes:
-        rank_by: what ranks candidates: ``joint``, ``score`` (the detector's) or ``mask``.
+        rank_by: what ranks candidates: ``joint``, ``detector`` or ``mask`` score.
         iou: mask IoU from which an accepted instance meets an object.
         band_width, band_weight: of the tolerant IoU, see ``labeler.metrics.tolerant_iou``; without width there is none.
         image_limit: of AP, see ``CocoAccumulator``.

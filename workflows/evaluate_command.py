@@ -13,7 +13,7 @@ from labeler.storage import locate
 if TYPE_CHECKING:
     from workflows.evaluate import Evaluation
 
-RANKINGS = ("joint", "score", "mask")
+RANKINGS = ("joint", "detector", "mask")
 PROTOCOLS = ("coco", "lvis", "sginw")
 CLASSES_SHOWN = 40
 NAMES_SHOWN = 5
@@ -29,7 +29,9 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map", metavar="TEXT", help='labeled=truth, where class names differ: "puppy=dog, kitten=cat"'
     )
-    parser.add_argument("--rank-by", choices=RANKINGS, help="the score that ranks candidates for AP (default: joint)")
+    parser.add_argument(
+        "--rank-by", choices=RANKINGS, help="the score that ranks candidates for AP (default: that of the gate)"
+    )
     parser.add_argument("--iou", type=float, metavar="P", help="mask IoU that makes a match (default: 0.5)")
     parser.add_argument(
         "--band-width",
@@ -68,9 +70,8 @@ def run_evaluate(options: dict[str, Any], console: Console) -> int:
     output = options["output"]
     labeled = open_labeled(output)
     truth = read_truth(options["truth"], labeled.run.sizes)
-    measures = MeasureConfig(
-        **{name: options[name] for name in ("rank_by", "iou", "band_width", "band_weight") if name in options}
-    )
+    named = {name: options[name] for name in ("rank_by", "iou", "band_width", "band_weight") if name in options}
+    measures = MeasureConfig(**{"rank_by": labeled.export.quality.score, **named})
     class_map = class_map_from(options.get("map", ""))
     config = EvaluationConfig(class_map, measures=measures)
     evaluation = evaluate(labeled, truth, config_for(protocol, config) if protocol else config)

@@ -108,7 +108,7 @@ def to_json(
 
 def _markdown(evaluation: Evaluation, pictures: list[str | None], truth: str, protocol: str | None) -> str:
     config, measured = evaluation.config.measures, evaluation.measured
-    ranked = {"joint": "joint score", "score": "detector score", "mask": "mask score"}[config.rank_by]
+    ranked = f"{config.rank_by} score"
     parts = [
         f"# Labels against {truth}",
         f"{evaluation.images} images. Precision, recall and F1 are of what the quality gate accepted, at mask IoU "

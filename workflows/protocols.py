@@ -33,7 +33,7 @@ def config_for(protocol: str, config: EvaluationConfig | None = None) -> Evaluat
     decided does not, and for LVIS the 300 best detections of an image."""
     config = config or EvaluationConfig()
     limit = LVIS_LIMIT if protocol == "lvis" else None
-    measures = replace(config.measures, rank_by="score", image_limit=limit)
+    measures = replace(config.measures, rank_by="detector", image_limit=limit)
     return replace(config, every_class=True, by_hand=False, measures=measures)
 
 

@@ -121,7 +121,7 @@ def test_the_threshold_of_a_match() -> None:
 
 def test_candidates_are_ranked_as_told() -> None:
     found = [instance(0, 0.5, mask_score=0.9), instance(50, 0.9, mask_score=0.4)]  # joint: 0.45, 0.36
-    for rank_by, ap in (("joint", 1), ("mask", 1), ("score", 0.5)):
+    for rank_by, ap in (("joint", 1), ("mask", 1), ("detector", 0.5)):
         result = measured(found, true(0), config=MeasureConfig(rank_by=rank_by))
         assert result.total.mask.ap50 == pytest.approx(ap)
 
@@ -159,7 +159,7 @@ def test_classes_that_are_not_measured_are_not_there() -> None:
 
 def test_matches_and_ap_are_those_of_pycocotools() -> None:
     images, found = made_up(seed=8)
-    measures = Measures([f"class {n}" for n in range(4)], MeasureConfig(rank_by="score"))
+    measures = Measures([f"class {n}" for n in range(4)], MeasureConfig(rank_by="detector"))
     for position, (each, candidates) in enumerate(zip(images, found, strict=True)):
         measures.add(position, each, candidates, [True] * len(candidates))
     total = measures.result().total

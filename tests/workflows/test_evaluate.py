@@ -228,7 +228,7 @@ def test_a_map_as_text() -> None:
 @pytest.mark.parametrize(
     ("measures", "message"),
     [
-        (MeasureConfig(rank_by="stability"), "rank_by must be one of joint, score, mask"),
+        (MeasureConfig(rank_by="stability"), "rank_by must be one of joint, detector, mask"),
         (MeasureConfig(iou=0), "iou must be above 0"),
         (MeasureConfig(band_width=-1), "the band must be"),
         (MeasureConfig(band_width=1, band_weight=2), "the band must be"),
