@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 from labeler.coco_metrics import CocoAccumulator, CocoMetrics
 from labeler.masks import Rle, mask_iou
 from labeler.metrics import RULES, Rule, boundary_iou, pick, semantic_overlap, tolerant_iou
+from labeler.quality import Score, ranking_score
 from labeler.records import Instance
 from labeler.truth import UNMATCHED, TrueImage, TrueInstance, match_masks
-
-RANKINGS: Mapping[str, Callable[[Instance], float]] = {
-    "joint": lambda instance: instance.joint_score,
-    "detector": lambda instance: instance.score,
-    "mask": lambda instance: instance.mask_score,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,7 @@ class MeasureConfig:
         image_limit: of AP, see ``CocoAccumulator``.
     """
 
-    rank_by: str = "joint"
+    rank_by: Score = "joint"
     iou: float = 0.5
     band_width: int = 0
     band_weight: float = 0.0
@@ -138,7 +134,7 @@ class Measures:
             found: all candidates; class ids are those of the truth.
             accepted: whether each passed the gate.
         """
-        rank = RANKINGS[self._config.rank_by]
+        rank = partial(ranking_score, score=self._config.rank_by)
         scores = [rank(each) for each in found]
         image = replace(image, instances=tuple(each for each in image.instances if each.class_id in self._measured))
         self._mask.add(position, image, found, scores)

@@ -7,10 +7,11 @@ import heapq
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from labeler.errors import UsageError
-from labeler.measures import RANKINGS, ImageMeasures, MeasureConfig, Measured, Measures
-from labeler.quality import QualityConfig
+from labeler.measures import ImageMeasures, MeasureConfig, Measured, Measures
+from labeler.quality import QualityConfig, Score
 from labeler.records import Instance
 from labeler.truth import TrueInstance, Truth, pair_images
 from workflows.labeled import Labeled
@@ -37,8 +38,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         measures = self.measures
-        if measures.rank_by not in RANKINGS:
-            raise UsageError(f"rank_by must be one of {', '.join(RANKINGS)}, not {measures.rank_by!r}")
+        if measures.rank_by not in get_args(Score):
+            raise UsageError(f"rank_by must be one of {', '.join(get_args(Score))}, not {measures.rank_by!r}")
         if not 0 < measures.iou <= 1:
             raise UsageError(f"iou must be above 0 and at most 1, not {measures.iou}")
         if measures.band_width < 0 or not 0 <= measures.band_weight <= 1:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
 from labeler.errors import UsageError
+from labeler.quality import Score
 from labeler.storage import locate
 
 if TYPE_CHECKING:
     from workflows.evaluate import Evaluation
 
-RANKINGS = ("joint", "detector", "mask")
 PROTOCOLS = ("coco", "lvis", "sginw")
 CLASSES_SHOWN = 40
 NAMES_SHOWN = 5
@@ -30,7 +30,7 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
         "--map", metavar="TEXT", help='labeled=truth, where class names differ: "puppy=dog, kitten=cat"'
     )
     parser.add_argument(
-        "--rank-by", choices=RANKINGS, help="the score that ranks candidates for AP (default: that of the gate)"
+        "--rank-by", choices=get_args(Score), help="the score that ranks candidates for AP (default: that of the gate)"
     )
     parser.add_argument("--iou", type=float, metavar="P", help="mask IoU that makes a match (default: 0.5)")
     parser.add_argument(
