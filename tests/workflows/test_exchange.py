@@ -152,10 +152,10 @@ def without_ids(path: Path) -> Path:
 
 
 EXPECTED = [
+    Decision("sub/a b.png", "reject", "dog", DELETED),
     Decision("sub/a b.png", "accept", "dog", KEPT),
     Decision("sub/a b.png", "accept", "dog", RELABELED, "cat"),
     Decision("sub/a b.png", "accept", "dog", REDRAWN, None, DRAWN),
-    Decision("sub/a b.png", "reject", "dog", DELETED),
     Decision("sub/a b.png", "accept", None, None, "cat", NEW),
 ]
 
