@@ -98,12 +98,14 @@ class Decided:
         verdicts: ``accept`` or ``reject`` of the instances that were decided on, by place.
         matched: the decision behind it, by place, of added instances too: where several are on one object, the first
             one's class and mask with what the last one says of it.
+        behind: these several, as they were made, by place.
         unmatched: decisions that no instance fits, or that name a class or size which is not this record's.
     """
 
     record: ImageRecord
     verdicts: dict[int, Literal["accept", "reject"]] = field(default_factory=dict)
     matched: dict[int, Decision] = field(default_factory=dict)
+    behind: dict[int, list[Decision]] = field(default_factory=dict)
     unmatched: list[Decision] = field(default_factory=list)
 
 
@@ -118,11 +120,12 @@ def latest(decisions: Iterable[Decision]) -> list[Decision]:
 
 @dataclass(slots=True)
 class _Object:
-    """What the decisions up to ``number`` come to; each of its names means it."""
+    """What the decisions ``behind`` it, the last of them being the ``number``-th, come to; each name means it."""
 
     decision: Decision
+    behind: list[Decision]
     number: int
-    names: set[Name]
+    names: set[Name] = field(default_factory=set)
 
 
 def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequence[str]) -> Decided:
@@ -167,6 +170,7 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
             places = [len(instances)]
             instances.append(_added(decision.new_class, ids[decision.new_class], decision.new_rle))
         decided.matched.update(dict.fromkeys(places, decision))
+        decided.behind.update(dict.fromkeys(places, each.behind))
         decided.verdicts.update(dict.fromkeys(places, "reject"))
         if places and decision.verdict == "accept":
             decided.verdicts[places[0]] = "accept"
@@ -193,7 +197,7 @@ def _objects(decisions: Iterable[Decision]) -> dict[Name, _Object]:
     for number, decision in enumerate(decisions):
         shown, left = decision.names
         if decision.verdict != "none":
-            _name(objects, _Object(decision, number, set()), shown, left)
+            _name(objects, _Object(decision, [decision], number), shown, left)
         elif shown in objects:
             for name in objects[shown].names:
                 del objects[name]
@@ -214,6 +218,7 @@ def _name(objects: dict[Name, _Object], each: _Object, *names: Name) -> None:
                     new_class=last.decision.new_class or last.decision.class_name,
                     new_rle=last.decision.new_rle or first.decision.new_rle,
                 )
+            last.behind = [*first.behind, *last.behind]
             last.names |= first.names
             first.names, each = last.names, last
         objects.update(dict.fromkeys(each.names, each))

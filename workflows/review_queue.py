@@ -165,22 +165,19 @@ class ReviewQueue:
             if mark not in ("", _mark(item)):
                 raise UsageError("the images were labeled anew meanwhile; start the review again")
             now = Decision(record.image_id, verdict, self.class_names[item.class_id], item.rle)
-            before = self._decide(record).matched.get(place)
+            decided = self._decide(record)
+            before, behind = decided.matched.get(place), decided.behind.get(place, [])
             if before is not None:
                 class_name = class_name or before.names[1][0]
                 if before.rle is None or any(self._is_on(before, each) for each in record.instances):
                     now = replace(before, verdict=verdict)
-                else:
+                else:  # it was made on another model's mask
                     now = replace(now, new_rle=before.new_rle)
             if class_name is not None:
                 now = replace(now, new_class=None if class_name == now.class_name else class_name)
-            # One that was made on another model's mask of this object is taken back, so that there is one word on it.
-            stale = [replace(before, verdict="none")] if before is not None and before.key != now.key else []
-            undo = (
-                (before,)
-                if before is not None and not stale
-                else (replace(now, verdict="none"), *filter(None, [before]))
-            )
+            # All others on this object are taken back, so that there is one word on it.
+            stale = [replace(each, verdict="none") for each in behind if each.key != now.key]
+            undo = (replace(now, verdict="none"), *behind)
             self._append(record, [*stale, now])
             self._steps.append(_Step(number, undo))
             self._refresh(image, record)
