@@ -132,8 +132,9 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
     """``record`` with the decisions on it carried out.
 
     An object goes by class and mask. A decision that changes these makes both, the old and the new, mean one object.
-    The last decision on any of them counts, and it is on all instances that have one of them: the first takes it, the
-    others are rejected. So no object is there twice, and none outlives its rejection under a name it had before.
+    The last decision on any of them counts, and it is on all instances that have one of them: the first with the mask
+    that it leaves takes it, the others are rejected. So no object is there twice, and none outlives its rejection under
+    a name it had before.
 
     An object without such an instance is the one of its class whose mask overlaps best, so that decisions outlive
     labeling with other models: by an IoU of 0.5 or more, or of 0.8 if it was rejected. No instance takes two decisions,
@@ -173,9 +174,10 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
         decided.behind.update(dict.fromkeys(places, each.behind))
         decided.verdicts.update(dict.fromkeys(places, "reject"))
         if places and decision.verdict == "accept":
-            decided.verdicts[places[0]] = "accept"
             for place in places:
                 instances[place] = _changed(instances[place], decision, ids)
+            _, (_, mask) = decision.names
+            decided.verdicts[min(places, key=lambda place: instances[place].rle["counts"] != mask)] = "accept"
     return replace(decided, record=replace(record, instances=tuple(instances)))
 
 
@@ -245,20 +247,27 @@ def _match(
     for row, each in enumerate(lost):
         of_class = np.array([class_name == each.decision.class_name for class_name, _ in found], np.bool_)
         overlaps[row] *= of_class & (overlaps[row] >= SAME_OBJECT_IOU[each.decision.verdict])
+        for place in overlaps[row].nonzero()[0]:
+            if objects.get(_left(each, instances[place]), each) is not each:
+                overlaps[row, place] = 2.0  # a later decision says what was made of it there: no overlap says more
     while True:
         left_over = np.array([each.names.isdisjoint(here) for each in lost], np.bool_)
         free = overlaps * left_over[:, None] * [name not in objects for name in found]
         if not free.any():
             break
         row, place = map(int, np.unravel_index(free.argmax(), free.shape))
-        _, (class_name, _) = lost[row].decision.names
-        rle = lost[row].decision.new_rle or instances[place].rle
-        _name(objects, lost[row], found[place], (class_name, rle["counts"]))
+        _name(objects, lost[row], found[place], _left(lost[row], instances[place]))
     return [
         each.decision
         for each, is_left_over, overlap in zip(lost, left_over, overlaps, strict=True)
         if is_left_over and all(objects[found[place]].number < each.number for place in overlap.nonzero()[0])
     ]
+
+
+def _left(each: _Object, instance: Instance) -> Name:
+    """The name that an instance has when the decision is carried out on it."""
+    _, (class_name, _) = each.decision.names
+    return class_name, (each.decision.new_rle or instance.rle)["counts"]
 
 
 def _changed(instance: Instance, decision: Decision, ids: dict[str, int]) -> Instance:

@@ -199,9 +199,20 @@ def test_a_decision_on_what_an_earlier_one_made_of_another_models_instance() -> 
         assert rejected.unmatched == []
         accepted = decide(given, [TO_CAT, on(2, name="cat")], NAMES)
         assert (accepted.record, accepted.verdicts) == (shown.record, shown.verdicts)
+    # another of the new class near it is not what was decided on
+    decided = decide(record(instance(3, class_id=1), instance(2)), [TO_CAT, on(2, "reject", name="cat")], NAMES)
+    assert (decided.verdicts, decided.unmatched) == ({1: "reject"}, [])
     # the relabeled one where it was is no other object
     decided = decide(BOTH, [on(2, new_class="cat")], NAMES)
     assert decided.verdicts == {0: "accept", 1: "reject"}
+
+
+def test_of_two_that_were_made_one_the_last_ones_mask_counts() -> None:
+    """The first is drawn anew as the second was found, and the second relabeled as the first was."""
+    given = record(instance(0), instance(5))
+    decided = decide(given, [on(0, new_class="cat", new_rle=mask(5)), on(5, new_class="cat")], NAMES)
+    assert decided.verdicts == {0: "reject", 1: "accept"}
+    assert (decided.record.instances[1].class_id, decided.record.instances[1].rle) == (1, mask(5))
 
 
 def test_instances_of_one_class_and_mask_are_shown_once() -> None:
