@@ -174,10 +174,12 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
         decided.behind.update(dict.fromkeys(places, each.behind))
         decided.verdicts.update(dict.fromkeys(places, "reject"))
         if places and decision.verdict == "accept":
+            first = min(places, key=lambda place: _left(decision, instances[place]) != decision.names[1])
+            decided.verdicts[first] = "accept"
+            instances[first] = _changed(instances[first], decision, ids)
+            copied = replace(decision, new_rle=instances[first].rle)
             for place in places:
-                instances[place] = _changed(instances[place], decision, ids)
-            _, (_, mask) = decision.names
-            decided.verdicts[min(places, key=lambda place: instances[place].rle["counts"] != mask)] = "accept"
+                instances[place] = _changed(instances[place], copied, ids)
     return replace(decided, record=replace(record, instances=tuple(instances)))
 
 
@@ -248,26 +250,24 @@ def _match(
         of_class = np.array([class_name == each.decision.class_name for class_name, _ in found], np.bool_)
         overlaps[row] *= of_class & (overlaps[row] >= SAME_OBJECT_IOU[each.decision.verdict])
         for place in overlaps[row].nonzero()[0]:
-            if objects.get(_left(each, instances[place]), each) is not each:
+            if objects.get(_left(each.decision, instances[place]), each) is not each:
                 overlaps[row, place] = 2.0  # a later decision says what was made of it there: no overlap says more
-    while True:
-        left_over = np.array([each.names.isdisjoint(here) for each in lost], np.bool_)
-        free = overlaps * left_over[:, None] * [name not in objects for name in found]
-        if not free.any():
-            break
-        row, place = map(int, np.unravel_index(free.argmax(), free.shape))
-        _name(objects, lost[row], found[place], _left(lost[row], instances[place]))
+    pairs = sorted((-overlaps[row, place], row, place) for row, place in np.argwhere(overlaps).tolist())
+    for _, row, place in pairs:
+        if lost[row].names.isdisjoint(here) and found[place] not in objects:
+            _name(objects, lost[row], found[place], _left(lost[row].decision, instances[place]))
     return [
         each.decision
-        for each, is_left_over, overlap in zip(lost, left_over, overlaps, strict=True)
-        if is_left_over and all(objects[found[place]].number < each.number for place in overlap.nonzero()[0])
+        for each, overlap in zip(lost, overlaps, strict=True)
+        if each.names.isdisjoint(here)
+        and all(objects[found[place]].number < each.number for place in overlap.nonzero()[0])
     ]
 
 
-def _left(each: _Object, instance: Instance) -> Name:
+def _left(decision: Decision, instance: Instance) -> Name:
     """The name that an instance has when the decision is carried out on it."""
-    _, (class_name, _) = each.decision.names
-    return class_name, (each.decision.new_rle or instance.rle)["counts"]
+    _, (class_name, _) = decision.names
+    return class_name, (decision.new_rle or instance.rle)["counts"]
 
 
 def _changed(instance: Instance, decision: Decision, ids: dict[str, int]) -> Instance:
