@@ -127,14 +127,17 @@ class _Object:
     number: int
     names: set[Name] = field(default_factory=set)
 
+    @property
+    def is_added(self) -> bool:
+        return any(decision.rle is None for decision in self.behind)
+
 
 def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequence[str]) -> Decided:
     """``record`` with the decisions on it carried out.
 
     An object goes by class and mask. A decision that changes these makes both, the old and the new, mean one object.
-    The last decision on any of them counts, and it is on all instances that have one of them: the first with the mask
-    that it leaves takes it, the others are rejected. So no object is there twice, and none outlives its rejection under
-    a name it had before.
+    The last decision on any of them counts, and it is on all instances that have one of them: the first takes it, the
+    others are rejected. So no object is there twice, and none outlives its rejection under a name it had before.
 
     An object without such an instance is the one of its class whose mask overlaps best, so that decisions outlive
     labeling with other models: by an IoU of 0.5 or more, or of 0.8 if it was rejected. No instance takes two decisions,
@@ -165,21 +168,16 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
     instances = list(record.instances)
     for each in _distinct(objects):
         decision, places = each.decision, [place for place, name in enumerate(found) if name in each.names]
-        if not places and decision.verdict == "accept" and decision.rle is None:
-            assert decision.new_class is not None
-            assert decision.new_rle is not None
+        if not places and decision.verdict == "accept" and each.is_added:
             places = [len(instances)]
-            instances.append(_added(decision.new_class, ids[decision.new_class], decision.new_rle))
+            instances.append(_added(decision, ids))
         decided.matched.update(dict.fromkeys(places, decision))
         decided.behind.update(dict.fromkeys(places, each.behind))
         decided.verdicts.update(dict.fromkeys(places, "reject"))
         if places and decision.verdict == "accept":
-            first = min(places, key=lambda place: _left(decision, instances[place]) != decision.names[1])
-            decided.verdicts[first] = "accept"
-            instances[first] = _changed(instances[first], decision, ids)
-            copied = replace(decision, new_rle=instances[first].rle)
+            decided.verdicts[places[0]] = "accept"
             for place in places:
-                instances[place] = _changed(instances[place], copied, ids)
+                instances[place] = _changed(instances[place], decision, ids)
     return replace(decided, record=replace(record, instances=tuple(instances)))
 
 
@@ -215,13 +213,16 @@ def _name(objects: dict[Name, _Object], each: _Object, *names: Name) -> None:
         known = objects.get(name, each)
         if known is not each:
             first, last = sorted((known, each), key=lambda one: one.number)
+            drawn = first.decision.new_rle
             if last.decision.names[0] in first.names:
                 last.decision = replace(
                     first.decision,
                     verdict=last.decision.verdict,
                     new_class=last.decision.new_class or last.decision.class_name,
-                    new_rle=last.decision.new_rle or first.decision.new_rle,
+                    new_rle=last.decision.new_rle or drawn,
                 )
+            elif drawn is not None and drawn["counts"] == last.decision.names[1][1]:
+                last.decision = replace(last.decision, new_rle=drawn)
             last.behind = [*first.behind, *last.behind]
             last.names |= first.names
             first.names, each = last.names, last
@@ -244,23 +245,28 @@ def _match(
         What is on none, but for what a later decision on such an instance has put out of date.
     """
     here = frozenset[Name](found)
-    lost = [each for each in _distinct(objects) if each.decision.rle is not None and each.names.isdisjoint(here)]
-    overlaps = mask_iou([each.decision.rle for each in lost], [item.rle for item in instances])  # type: ignore[misc]
-    for row, each in enumerate(lost):
-        of_class = np.array([class_name == each.decision.class_name for class_name, _ in found], np.bool_)
+    lost = [each for each in _distinct(objects) if each.names.isdisjoint(here)]
+    shown = [(each, decision.class_name, rle) for each in lost for decision in each.behind if (rle := decision.rle)]
+    overlaps = mask_iou([rle for _, _, rle in shown], [item.rle for item in instances])
+    for row, (each, own_class, _) in enumerate(shown):
+        of_class = np.array([class_name == own_class for class_name, _ in found], np.bool_)
         overlaps[row] *= of_class & (overlaps[row] >= SAME_OBJECT_IOU[each.decision.verdict])
         for place in overlaps[row].nonzero()[0]:
             if objects.get(_left(each.decision, instances[place]), each) is not each:
                 overlaps[row, place] = 2.0  # a later decision says what was made of it there: no overlap says more
     pairs = sorted((-overlaps[row, place], row, place) for row, place in np.argwhere(overlaps).tolist())
     for _, row, place in pairs:
-        if lost[row].names.isdisjoint(here) and found[place] not in objects:
-            _name(objects, lost[row], found[place], _left(lost[row].decision, instances[place]))
+        each = shown[row][0]
+        if each.names.isdisjoint(here) and found[place] not in objects:
+            _name(objects, each, found[place], _left(each.decision, instances[place]))
+    newest = np.array([objects[name].number if name in objects else -1 for name in found])
+    outdated = {
+        id(each)
+        for (each, *_), overlap in zip(shown, overlaps, strict=True)
+        if (newest[overlap > 0] > each.number).any()
+    }
     return [
-        each.decision
-        for each, overlap in zip(lost, overlaps, strict=True)
-        if each.names.isdisjoint(here)
-        and all(objects[found[place]].number < each.number for place in overlap.nonzero()[0])
+        each.decision for each in lost if not each.is_added and each.names.isdisjoint(here) and id(each) not in outdated
     ]
 
 
@@ -281,8 +287,11 @@ def _changed(instance: Instance, decision: Decision, ids: dict[str, int]) -> Ins
     return instance
 
 
-def _added(class_name: str, class_id: int, rle: Rle) -> Instance:
-    return Instance(class_id, class_name, rle_box_xyxy(rle), 1.0, 1.0, 1.0, rle_area(rle), rle)
+def _added(decision: Decision, ids: dict[str, int]) -> Instance:
+    (class_name, _), rle = decision.names[1], decision.new_rle or decision.rle
+    assert class_name is not None
+    assert rle is not None
+    return Instance(ids[class_name], class_name, rle_box_xyxy(rle), 1.0, 1.0, 1.0, rle_area(rle), rle)
 
 
 def _to_json(rle: Rle | None) -> dict[str, Any] | None:

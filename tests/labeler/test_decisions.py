@@ -141,6 +141,10 @@ def test_an_added_object_comes_last() -> None:
     assert decided.record.instances[1] == Instance(1, "cat", (40, 10, 60, 30), 1.0, 1.0, 1.0, 400, mask(40))
     assert decided.verdicts == {0: "reject", 1: "accept"}
     assert len(decide(record(), [added(40), added(40)], NAMES).record.instances) == 1
+    # also where it is what was rejected when a model found it
+    decided = decide(record(), [on(40, "reject", name="cat"), added(40)], NAMES)
+    assert (len(decided.record.instances), decided.unmatched) == (1, [])
+    assert decide(record(instance(40, class_id=1)), [added(40)], NAMES).verdicts == {0: "accept"}
 
 
 @pytest.mark.parametrize("later", [on(0, "reject", name="cat"), on(0, "none", name="cat")])
@@ -211,8 +215,18 @@ def test_of_two_that_were_made_one_the_last_ones_mask_counts() -> None:
     """The first is drawn anew as the second was found, and the second relabeled as the first was."""
     given = record(instance(0), instance(5))
     decided = decide(given, [on(0, new_class="cat", new_rle=mask(5)), on(5, new_class="cat")], NAMES)
-    assert decided.verdicts == {0: "reject", 1: "accept"}
+    assert decided.verdicts == {0: "accept", 1: "reject"}
     assert [(each.class_id, each.rle) for each in decided.record.instances] == [(1, mask(5))] * 2
+
+
+def test_what_was_drawn_and_relabeled_to_and_fro_is_found_again() -> None:
+    """The row that made it a cat is gone, replaced by the last one on the same class and mask."""
+    drawn = on(0, new_rle=mask(1))
+    rows = [drawn, on(1, new_class="cat"), on(1, name="cat", new_class="dog"), on(1)]
+    for item in (instance(0), instance(4)):  # of other models: IoU 16 of 24 with what was shown first
+        decided = decide(record(item), rows, NAMES)
+        assert (decided.record.instances[0].class_id, decided.record.instances[0].rle) == (0, mask(1))
+        assert (decided.verdicts, decided.unmatched) == ({0: "accept"}, [])
 
 
 def test_instances_of_one_class_and_mask_are_shown_once() -> None:
