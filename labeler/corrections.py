@@ -148,7 +148,8 @@ def compare(
             decisions.append(_accept(sent.image_id, others[known[place]], each))
         else:
             decisions.append(Decision(sent.image_id, "accept", None, None, each.class_name, each.rle))
-    return decisions
+    # All were made at once: where one object was deleted and its twin made that, the latter is to count.
+    return sorted(decisions, key=lambda decision: decision.verdict != "reject")
 
 
 def _accept(image_id: str, sent: SentInstance, corrected: CorrectedInstance) -> Decision:

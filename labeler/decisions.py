@@ -13,7 +13,10 @@ from labeler.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_runs
 from labeler.records import ImageRecord, Instance
 
 Verdict = Literal["accept", "reject", "none"]
-SAME_OBJECT_IOU = 0.5  # from which two masks of one class show one object, as COCO and Pascal VOC count a hit
+# From which IoU on two masks of one class show one object: as COCO and Pascal VOC count a hit. A reject asks for more,
+# since it may have been for the mask's sake: a better mask of that object is another matter.
+SAME_OBJECT_IOU: dict[str, float] = {"accept": 0.5, "reject": 0.8}
+Name = tuple[str | None, bytes]  # class and mask: what an object goes by
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Decision:
             return self.image_id, None, self.new_class or "", self.new_rle["counts"] if self.new_rle else b""
         return self.image_id, self.class_name, "", self.rle["counts"]
 
+    @property
+    def names(self) -> tuple[Name, Name]:
+        """Class and mask of the object as it was shown, and as it is left; an added one has the latter alone, twice."""
+        rle = self.new_rle or self.rle
+        left = self.new_class or self.class_name, rle["counts"] if rle else b""
+        return left if self.rle is None else (self.class_name, self.rle["counts"]), left
+
     def to_row(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
@@ -61,6 +71,8 @@ class Decision:
             texts = (row["image_id"], *(row.get(key) or "" for key in ("class", "new_class")))
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("image_id, class and new_class must be text")
+            for text in texts:
+                text.encode()  # half a surrogate pair is no text
             decision = cls(
                 row["image_id"],
                 row["verdict"],
@@ -73,7 +85,7 @@ class Decision:
                 raise ValueError("class and mask go together")
             if decision.rle is None and not (decision.new_class and decision.new_rle):
                 raise ValueError("an object that was added needs new_class and new_mask")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             cause = f"{error} is missing" if isinstance(error, KeyError) else error
             raise FormatError(f"not a decision ({cause})") from error
         return decision
@@ -86,13 +98,16 @@ class Decided:
     Attributes:
         record: instances keep their places; changed ones are changed, added ones come last.
         verdicts: ``accept`` or ``reject`` of the instances that were decided on, by place.
-        matched: the decision behind it, by place, as it was made; of added instances too.
+        matched: the decision behind it, by place, of added instances too: where several are on one object, the first
+            one's class and mask with what the last one says of it.
+        behind: these several, as they were made, by place.
         unmatched: decisions that no instance fits, or that name a class or size which is not this record's.
     """
 
     record: ImageRecord
     verdicts: dict[int, Literal["accept", "reject"]] = field(default_factory=dict)
     matched: dict[int, Decision] = field(default_factory=dict)
+    behind: dict[int, list[Decision]] = field(default_factory=dict)
     unmatched: list[Decision] = field(default_factory=list)
 
 
@@ -105,13 +120,30 @@ def latest(decisions: Iterable[Decision]) -> list[Decision]:
     return list(kept.values())
 
 
+@dataclass(slots=True)
+class _Object:
+    """What the decisions ``behind`` it, the last of them being the ``number``-th, come to; each name means it."""
+
+    decision: Decision
+    behind: list[Decision]
+    number: int
+    names: set[Name] = field(default_factory=set)
+
+    @property
+    def is_added(self) -> bool:
+        return any(decision.rle is None for decision in self.behind)
+
+
 def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequence[str]) -> Decided:
     """``record`` with the decisions on it carried out.
 
-    A decision is on the instance of its class with its very mask; else on the one whose mask overlaps best, by an IoU
-    of 0.5 or more, so that it outlives labeling with other models. No instance takes two decisions, and of two on one
-    instance the earlier is dropped. It may also be on what an earlier decision made of an instance. Equal masks of one
-    class are one object: the first takes the decision, the others are rejected.
+    An object goes by class and mask. A decision that changes these makes both, the old and the new, mean one object.
+    The last decision on any of them counts, and it is on all instances that have one of them: the first takes it, the
+    others are rejected. So no object is there twice, and none outlives its rejection under a name it had before.
+
+    An object without such an instance is the one of its class whose mask overlaps best, so that decisions outlive
+    labeling with other models: by an IoU of 0.5 or more, or of 0.8 if it was rejected. No instance takes two decisions,
+    and of two on one instance the earlier is dropped.
 
     What a person says of a class or mask is certain: scores of changed classes and masks are 1.
 
@@ -119,112 +151,137 @@ def decide(record: ImageRecord, decisions: Iterable[Decision], class_names: Sequ
         record: one image, with its class ids into ``class_names``.
         decisions: on this image, in the order in which they were made.
     """
-    standing = _standing(record, list(decisions), class_names)
-    if not standing:
-        return Decided(record)
     ids = {name: class_id for class_id, name in reversed(list(enumerate(class_names)))}
     size = [record.height, record.width]
-    fits: list[Decision] = []
-    decided = Decided(record)
-    for decision in standing:
+    fits, unmatched = list[Decision](), list[Decision]()
+    for decision in latest(decisions):
         rles = [rle for rle in (decision.rle, decision.new_rle) if rle is not None]
-        names = [name for name in (decision.class_name, decision.new_class) if name is not None]
-        known = all(name in ids for name in names) and all(rle["size"] == size for rle in rles)
-        (fits if known else decided.unmatched).append(decision)
+        classes = [name for name in (decision.class_name, decision.new_class) if name is not None]
+        if all(name in ids for name in classes) and all(rle["size"] == size for rle in rles):
+            fits.append(decision)
+        elif decision.verdict != "none":
+            unmatched.append(decision)
+    objects = _objects(fits)
+    if not objects:
+        return Decided(record, unmatched=unmatched)
+    found = [(class_names[item.class_id], item.rle["counts"]) for item in record.instances]
+    unmatched += _match(objects, record.instances, found)
+    decided = Decided(record, unmatched=unmatched)
     instances = list(record.instances)
-    places = _match([d for d in fits if d.rle is not None], instances, class_names, decided.unmatched)
-    for place, decision in places.items():
-        verdict: Literal["accept", "reject"] = "accept" if decision.verdict == "accept" else "reject"
-        twins = [
-            index
-            for index, item in enumerate(record.instances)
-            if index not in places and _is_same(item, record.instances[place])
-        ]
-        decided.matched[place] = decision
-        decided.verdicts.update({place: verdict, **dict.fromkeys(twins, "reject")})
-        if verdict == "accept":
-            instances[place] = _changed(instances[place], decision, ids)
-    for decision in fits:
-        if decision.rle is None and decision.new_rle is not None and decision.new_class is not None:
-            decided.matched[len(instances)] = decision
-            decided.verdicts[len(instances)] = "accept"
-            instances.append(_added(decision.new_class, ids[decision.new_class], decision.new_rle))
+    for each in _distinct(objects):
+        decision, places = each.decision, [place for place, name in enumerate(found) if name in each.names]
+        if not places and decision.verdict == "accept" and each.is_added:
+            places = [len(instances)]
+            instances.append(_added(decision, ids))
+        decided.matched.update(dict.fromkeys(places, decision))
+        decided.behind.update(dict.fromkeys(places, each.behind))
+        decided.verdicts.update(dict.fromkeys(places, "reject"))
+        if places and decision.verdict == "accept":
+            decided.verdicts[places[0]] = "accept"
+            for place in places:
+                instances[place] = _changed(instances[place], decision, ids)
     return replace(decided, record=replace(record, instances=tuple(instances)))
 
 
-def _standing(record: ImageRecord, decisions: list[Decision], class_names: Sequence[str]) -> list[Decision]:
-    """The decisions that are not taken back; one on what an earlier one made is joined with that."""
-    if not decisions:
-        return []
-    found = {(class_names[item.class_id], item.rle["counts"]) for item in record.instances}
-    kept: dict[tuple[str, str | None, str, bytes], Decision] = {}
-    made: dict[tuple[str | None, bytes], Decision] = {}
-    for decision in decisions:
-        rle = decision.rle
-        origin = None
-        if rle is not None and (shown := (decision.class_name, rle["counts"])) not in found:
-            origin = made.get(shown)
-        if origin is not None:
-            decision = replace(
-                origin,
-                verdict=decision.verdict,
-                new_class=decision.new_class or origin.new_class,
-                new_rle=decision.new_rle or origin.new_rle,
-            )
-            if origin.rle is None:
-                kept.pop(origin.key, None)  # an added object has the key of what it is
-        kept.pop(decision.key, None)
-        kept[decision.key] = decision
-        if (made_rle := decision.new_rle or decision.rle) is not None and (decision.new_class or decision.new_rle):
-            made[decision.new_class or decision.class_name, made_rle["counts"]] = decision
-    return [
-        decision
-        for decision in kept.values()
-        if decision.verdict == "accept" or (decision.verdict == "reject" and decision.rle is not None)
-    ]
+def distinct(instances: Sequence[Instance], verdicts: Sequence[str]) -> list[int]:
+    """The places of the instances that differ in class or mask, as one decision would be on all that do not.
+
+    Args:
+        verdicts: on each; of equal instances the accepted one is taken, else one under review, else the first.
+    """
+    places: dict[tuple[int, bytes], int] = {}
+    for place in sorted(range(len(instances)), key=lambda place: ("accept", "review", "reject").index(verdicts[place])):
+        places.setdefault((instances[place].class_id, instances[place].rle["counts"]), place)
+    return sorted(places.values())
+
+
+def _objects(decisions: Iterable[Decision]) -> dict[Name, _Object]:
+    """The objects that were decided on, by each of their names."""
+    objects: dict[Name, _Object] = {}
+    for number, decision in enumerate(decisions):
+        shown, left = decision.names
+        if decision.verdict != "none":
+            _name(objects, _Object(decision, [decision], number), shown, left)
+        elif shown in objects:
+            for name in objects[shown].names:
+                del objects[name]
+    return objects
+
+
+def _name(objects: dict[Name, _Object], each: _Object, *names: Name) -> None:
+    """Give an object more names; it is one with those that have them."""
+    for name in names:
+        each.names.add(name)
+        known = objects.get(name, each)
+        if known is not each:
+            first, last = sorted((known, each), key=lambda one: one.number)
+            drawn = first.decision.new_rle
+            if last.decision.names[0] in first.names:
+                last.decision = replace(
+                    first.decision,
+                    verdict=last.decision.verdict,
+                    new_class=last.decision.new_class or last.decision.class_name,
+                    new_rle=last.decision.new_rle or drawn,
+                )
+            elif drawn is not None and drawn["counts"] == last.decision.names[1][1]:
+                last.decision = replace(last.decision, new_rle=drawn)
+            last.behind = [*first.behind, *last.behind]
+            last.names |= first.names
+            first.names, each = last.names, last
+        objects.update(dict.fromkeys(each.names, each))
+
+
+def _distinct(objects: dict[Name, _Object]) -> list[_Object]:
+    return sorted({each.number: each for each in objects.values()}.values(), key=lambda each: each.number)
 
 
 def _match(
-    decisions: list[Decision], instances: Sequence[Instance], class_names: Sequence[str], unmatched: list[Decision]
-) -> dict[int, Decision]:
-    """The decision on each instance that has one, by place; those that find none are added to ``unmatched``."""
-    taken: dict[int, int] = {}  # place: number of the decision
-    places: dict[tuple[str, bytes], int] = {}
-    for place, item in reversed(list(enumerate(instances))):
-        places[class_names[item.class_id], item.rle["counts"]] = place
-    left = []
-    for number, decision in enumerate(decisions):
-        assert decision.class_name is not None
-        assert decision.rle is not None
-        place_of = places.get((decision.class_name, decision.rle["counts"]))
-        if place_of is None:
-            left.append(number)
-        else:
-            taken[place_of] = number
-    overlaps = mask_iou([decisions[n].rle for n in left], [item.rle for item in instances])  # type: ignore[misc]
-    for row, number in enumerate(left):
-        other = [class_names[item.class_id] != decisions[number].class_name for item in instances]
-        overlaps[row, other] = 0
-    free = overlaps.copy()
-    free[:, list(taken)] = 0
-    while free.size and free.max() >= SAME_OBJECT_IOU:
-        row, place = map(int, np.unravel_index(free.argmax(), free.shape))
-        taken[place] = left[row]
-        free[row], free[:, place] = 0, 0
-    for row, number in enumerate(left):
-        rivals = (taken.get(int(place), -1) for place in np.flatnonzero(overlaps[row] >= SAME_OBJECT_IOU))
-        if all(rival < number for rival in rivals):  # else it found an instance, or a later one was made on that
-            unmatched.append(decisions[number])
-    return {place: decisions[number] for place, number in sorted(taken.items())}
+    objects: dict[Name, _Object], instances: Sequence[Instance], found: Sequence[tuple[str, bytes]]
+) -> list[Decision]:
+    """Name objects that have no instance like those that they overlap, the best pairs first.
+
+    Args:
+        found: the name of each instance.
+
+    Returns:
+        What is on none, but for what a later decision on such an instance has put out of date.
+    """
+    here = frozenset[Name](found)
+    lost = [each for each in _distinct(objects) if each.names.isdisjoint(here)]
+    shown = [(each, decision.class_name, rle) for each in lost for decision in each.behind if (rle := decision.rle)]
+    overlaps = mask_iou([rle for _, _, rle in shown], [item.rle for item in instances])
+    for row, (each, own_class, _) in enumerate(shown):
+        of_class = np.array([class_name == own_class for class_name, _ in found], np.bool_)
+        overlaps[row] *= of_class & (overlaps[row] >= SAME_OBJECT_IOU[each.decision.verdict])
+        for place in overlaps[row].nonzero()[0]:
+            if objects.get(_left(each.decision, instances[place]), each) is not each:
+                overlaps[row, place] = 2.0  # a later decision says what was made of it there: no overlap says more
+    pairs = sorted((-overlaps[row, place], row, place) for row, place in np.argwhere(overlaps).tolist())
+    for _, row, place in pairs:
+        each = shown[row][0]
+        if each.names.isdisjoint(here) and found[place] not in objects:
+            _name(objects, each, found[place], _left(each.decision, instances[place]))
+    newest = np.array([objects[name].number if name in objects else -1 for name in found])
+    outdated = {
+        id(each)
+        for (each, *_), overlap in zip(shown, overlaps, strict=True)
+        if (newest[overlap > 0] > each.number).any()
+    }
+    return [
+        each.decision for each in lost if not each.is_added and each.names.isdisjoint(here) and id(each) not in outdated
+    ]
 
 
-def _is_same(one: Instance, other: Instance) -> bool:
-    return one.class_id == other.class_id and one.rle["counts"] == other.rle["counts"]
+def _left(decision: Decision, instance: Instance) -> Name:
+    """The name that an instance has when the decision is carried out on it."""
+    _, (class_name, _) = decision.names
+    return class_name, (decision.new_rle or instance.rle)["counts"]
 
 
 def _changed(instance: Instance, decision: Decision, ids: dict[str, int]) -> Instance:
-    if decision.new_class is not None and ids[decision.new_class] != instance.class_id:
-        instance = replace(instance, class_id=ids[decision.new_class], score=1.0)
+    class_name, _ = decision.names[1]
+    if class_name is not None and ids[class_name] != instance.class_id:
+        instance = replace(instance, class_id=ids[class_name], score=1.0)
     if (rle := decision.new_rle) is not None and rle["counts"] != instance.rle["counts"]:
         instance = replace(
             instance, rle=rle, area=rle_area(rle), box_xyxy=rle_box_xyxy(rle), mask_score=1.0, stability=1.0
@@ -232,8 +289,11 @@ def _changed(instance: Instance, decision: Decision, ids: dict[str, int]) -> Ins
     return instance
 
 
-def _added(class_name: str, class_id: int, rle: Rle) -> Instance:
-    return Instance(class_id, class_name, rle_box_xyxy(rle), 1.0, 1.0, 1.0, rle_area(rle), rle)
+def _added(decision: Decision, ids: dict[str, int]) -> Instance:
+    (class_name, _), rle = decision.names[1], decision.new_rle or decision.rle
+    assert class_name is not None
+    assert rle is not None
+    return Instance(ids[class_name], class_name, rle_box_xyxy(rle), 1.0, 1.0, 1.0, rle_area(rle), rle)
 
 
 def _to_json(rle: Rle | None) -> dict[str, Any] | None:

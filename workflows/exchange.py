@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from labeler.corrections import CorrectedImage, SentImage, SentInstance, compare
-from labeler.decisions import Decision
+from labeler.decisions import Decision, distinct
 from labeler.errors import FormatError, UsageError
 from labeler.formats.corrected import read_corrected
 from labeler.formats.cvat import write_cvat
@@ -146,10 +146,11 @@ def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageR
     quality = labeled.export.quality
     thresholds = [effective_thresholds(quality, spec).accept_score for spec in labeled.ontology.classes]
     for record, judgements in labeled.judged():
+        verdicts = [judgement.verdict for judgement in judgements]
         kept = tuple(
-            instance
-            for instance, judgement in zip(record.instances, judgements, strict=True)
-            if judgement.verdict in VERDICTS[verdict] and instance.area
+            record.instances[place]
+            for place in distinct(record.instances, verdicts)
+            if verdicts[place] in VERDICTS[verdict] and record.instances[place].area
         )
         if kept:
             margin = min(abs(ranking_score(each, quality.score) - thresholds[each.class_id]) for each in kept)

@@ -92,7 +92,7 @@ class ExportSummary:
 
     Attributes:
         decided: instances that a person decided on, by verdict; added ones are accepted.
-        unmatched: decisions of people that no instance fits any more.
+        unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
     """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
@@ -168,7 +168,6 @@ def _build(
         cutouts = _CutoutFolder(building / "cutouts", ontology.class_names, config.cutouts)
         verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
         for record, file_name in _named(records):
-            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             source = dataset.find_image(record.image_id, file_name)
             if source is None:
                 summary.missing.append(record.image_id)
@@ -176,6 +175,7 @@ def _build(
             if record.status == "error":
                 summary.failures.append((record.image_id, record.error))
                 continue
+            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             record = decided.record
             summary.unmatched += decided.unmatched
             judgements = judge(record, config.quality, ontology.classes, decided.verdicts)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from markupsafe import Markup
 from rich.console import Console
 
+from labeler.decisions import distinct
 from labeler.errors import RunError, UsageError
 from labeler.quality import EffectiveThresholds, Score, effective_thresholds
 from labeler.records import ImageRecord
@@ -98,8 +99,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
     for record, judgements in labeled.judged():
         tally.add(record, judgements)
         bare = ImageRecord(record.image_id, record.width, record.height, record.digest)
-        for index, (instance, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
-            sampler.add(Sample(bare, instance, judgement), index)
+        for index in distinct(record.instances, [judgement.verdict for judgement in judgements]):
+            sampler.add(Sample(bare, record.instances[index], judgements[index]), index)
         if record.status == "ok" and not any(judgement.verdict == "accept" for judgement in judgements):
             empty.add(key_of(seed, record, -1), Sample(bare))
     images = sum(tally.images.values())

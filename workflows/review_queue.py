@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.decisions import Decided, Decision, decide, latest
+from labeler.decisions import Decided, Decision, decide, distinct, latest
 from labeler.errors import UsageError
-from labeler.masks import rle_box_xyxy
+from labeler.masks import rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_outlines
 from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
 from labeler.records import ImageRecord, Instance
@@ -103,10 +103,13 @@ class ReviewQueue:
         """
         image, place, record = self._locate(number)
         decided = self._decide(record)
-        shown, decision = self._shown(record, decided, place), decided.matched.get(place)
-        raw = record.instances[place]
+        raw, decision = record.instances[place], decided.matched.get(place)
+        # What it was given is shown also if it was rejected then.
+        class_name, rle = self.class_names[raw.class_id], raw.rle
+        if decision is not None:
+            class_name, rle = decision.names[1][0] or class_name, decision.new_rle or rle
+        area = rle_area(rle)
         judgement = self._judge(record)[place]
-        outlines = mask_to_outlines(shown.rle)
         return {
             "number": number,
             "mark": _mark(raw),
@@ -114,7 +117,7 @@ class ReviewQueue:
             "image_id": record.image_id,
             "width": record.width,
             "height": record.height,
-            "class": self.class_names[shown.class_id],
+            "class": class_name,
             "found_as": self.class_names[raw.class_id],
             "prompt": raw.prompt,
             "scores": {
@@ -126,9 +129,9 @@ class ReviewQueue:
             "verdict": judgement.verdict,
             "reason": judgement.reason,
             "decided": decision.verdict if decision else None,
-            "box": rle_box_xyxy(shown.rle) if shown.area else raw.box_xyxy,
-            "area": shown.area,
-            "outline": "".join(f"M{' '.join(map(str, line.ravel().tolist()))}Z" for line in outlines),
+            "box": rle_box_xyxy(rle) if area else raw.box_xyxy,
+            "area": area,
+            "outline": "".join(f"M{' '.join(map(str, line.ravel().tolist()))}Z" for line in mask_to_outlines(rle)),
         }
 
     def image_path(self, image: int) -> AnyPath:
@@ -165,20 +168,20 @@ class ReviewQueue:
             item = record.instances[place]
             if mark not in ("", _mark(item)):
                 raise UsageError("the images were labeled anew meanwhile; start the review again")
-            own = self.class_names[item.class_id]
-            before = self._decide(record).matched.get(place)
-            now = Decision(record.image_id, verdict, own, item.rle)
+            now = Decision(record.image_id, verdict, self.class_names[item.class_id], item.rle)
+            decided = self._decide(record)
+            before, behind = decided.matched.get(place), decided.behind.get(place, [])
             if before is not None:
-                now = replace(before, verdict=verdict, class_name=own, rle=item.rle)
+                class_name = class_name or before.names[1][0]
+                if before.rle is None or any(self._is_on(before, each) for each in record.instances):
+                    now = replace(before, verdict=verdict)
+                else:  # it was made on another model's mask
+                    now = replace(now, new_rle=before.new_rle)
             if class_name is not None:
-                now = replace(now, new_class=None if class_name == own else class_name)
-            # One that was made on another model's mask of this object is taken back, so that there is one word on it.
-            stale = [replace(before, verdict="none")] if before is not None and before.key != now.key else []
-            undo = (
-                (before,)
-                if before is not None and not stale
-                else (replace(now, verdict="none"), *filter(None, [before]))
-            )
+                now = replace(now, new_class=None if class_name == now.class_name else class_name)
+            # All others on this object are taken back, so that there is one word on it.
+            stale = [replace(each, verdict="none") for each in behind if each.key != now.key]
+            undo = (replace(now, verdict="none"), *behind)
             self._append(record, [*stale, now])
             self._steps.append(_Step(number, undo))
             self._refresh(image, record)
@@ -211,20 +214,16 @@ class ReviewQueue:
         judgements = self._judge(record)
         decided = self._decide(record)
         now = self._judge(decided.record, decided) if decided.verdicts else judgements
-        seen: set[tuple[int, bytes]] = set()
-        for place, (item, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
+        for place in distinct(record.instances, [judgement.verdict for judgement in judgements]):
+            item, judgement = record.instances[place], judgements[place]
             # What a person rejected may have hidden what the thresholds alone would take.
             wanted = judgement.verdict in self._verdicts or (
                 now[place].verdict in self._verdicts and not now[place].by_hand
             )
-            mask = (item.class_id, item.rle["counts"])
-            if wanted and item.class_id in self._classes and mask not in seen:
-                doubt = abs(
-                    ranking_score(item, config.score)
-                    - effective_thresholds(config, classes[item.class_id]).accept_score
-                )
+            if wanted and item.class_id in self._classes:
+                threshold = effective_thresholds(config, classes[item.class_id]).accept_score
+                doubt = abs(ranking_score(item, config.score) - threshold)
                 yield image, place, judgement.verdict == "review", doubt, _state(decided.matched.get(place))
-            seen.add(mask)  # equal masks of a class are one object
 
     def _refresh(self, image: int, record: ImageRecord) -> None:
         """Bring the items of an image up to date; new ones come last."""
@@ -257,15 +256,13 @@ class ReviewQueue:
     def _decide(self, record: ImageRecord) -> Decided:
         return decide(record, self._decisions.get(record.image_id, ()), self.class_names)
 
+    def _is_on(self, decision: Decision, item: Instance) -> bool:
+        """Whether that instance, as it was found, is what was decided on."""
+        return decision.names[0] == (self.class_names[item.class_id], item.rle["counts"])
+
     def _judge(self, record: ImageRecord, decided: Decided | None = None) -> list[Judgement]:
         by_hand = decided.verdicts if decided else None
         return judge(record, self.labeled.export.quality, self.labeled.ontology.classes, by_hand)
-
-    def _shown(self, record: ImageRecord, decided: Decided, place: int) -> Instance:
-        """The instance with the class and mask that it was given, also if it was rejected then."""
-        if (decision := decided.matched.get(place)) is None:
-            return record.instances[place]
-        return decide(record, [replace(decision, verdict="accept")], self.class_names).record.instances[place]
 
 
 def _mark(item: Instance) -> str:

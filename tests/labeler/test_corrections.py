@@ -57,9 +57,9 @@ def test_untouched_changed_deleted_and_added(ids: bool) -> None:
     came = back(("dog", new), ("cat", wide, "s-1" if ids else ""), ("cat", A, "s-0" if ids else ""))
     decisions = compare(image, came)
     assert rows(decisions, A, B, C, wide, new) == [
+        ("reject", "dog", 2, None, None),
         ("accept", "cat", 0, None, None),
         ("accept", "dog", 1, "cat", 3),
-        ("reject", "dog", 2, None, None),
         ("accept", None, None, "dog", 4),
     ]
     assert {decision.image_id for decision in decisions} == {"sub/a.png"}

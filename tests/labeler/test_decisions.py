@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labeler.decisions import Decision, decide, latest
+from labeler.decisions import Decision, decide, distinct, latest
 from labeler.errors import FormatError
 from labeler.masks import Rle, mask_to_rle
 from labeler.quality import Judgement, QualityConfig, judge
@@ -59,11 +59,10 @@ def test_without_decisions_nothing_happens() -> None:
         ([instance(0, class_id=1), instance(0)], on(0), 1),  # of its class only
         ([instance(0, class_id=1)], on(0), None),
         # other masks, as other models make them: 20 columns against others
-        ([instance(0)], on(5), 0),  # 15 shared of 25: 0.6
-        ([instance(0)], on(6), 0),  # 14 of 26: 0.538
+        ([instance(0)], on(2), 0),  # 18 shared of 22: 0.818
         ([instance(0)], on(7), None),  # 13 of 27: 0.481
-        ([instance(0), instance(8)], on(5), 1),  # 0.6 against 17 of 23: 0.739
-        ([instance(0, 40)], on(0), 0),  # just 0.5
+        ([instance(0), instance(3)], on(2), 1),  # 0.818 against 19 of 21: 0.905
+        ([instance(0, 25)], on(0), 0),  # just 0.8
         ([], on(0), None),
     ],
 )
@@ -79,9 +78,26 @@ def test_an_instance_is_found_by_class_and_mask(
     assert decided.record == record(*instances)
 
 
+@pytest.mark.parametrize(
+    ("item", "decision"),
+    [
+        (instance(0), on(5)),  # 15 shared of 25: 0.6
+        (instance(0), on(6)),  # 14 of 26: 0.538
+        (instance(0, 40), on(0)),  # just 0.5
+        (instance(0, 26), on(0)),  # 0.769
+    ],
+)
+def test_a_reject_may_have_been_for_the_masks_sake(item: Instance, decision: Decision) -> None:
+    """Half an object, once rejected, says nothing against the whole that other models find."""
+    assert decide(record(item), [decision], NAMES).verdicts == {0: "accept"}
+    rejected = replace(decision, verdict="reject")
+    decided = decide(record(item), [rejected], NAMES)
+    assert (decided.verdicts, decided.unmatched) == ({}, [rejected])
+
+
 def test_an_exact_mask_goes_before_a_better_place_in_line() -> None:
     """The first decision overlaps both; the second is on one of them exactly."""
-    near, exact = on(2, "reject"), on(0)
+    near, exact = on(2), on(0, "reject")
     decided = decide(record(instance(0), instance(6)), [near, exact], NAMES)
     assert decided.matched == {0: exact, 1: near}
 
@@ -125,6 +141,10 @@ def test_an_added_object_comes_last() -> None:
     assert decided.record.instances[1] == Instance(1, "cat", (40, 10, 60, 30), 1.0, 1.0, 1.0, 400, mask(40))
     assert decided.verdicts == {0: "reject", 1: "accept"}
     assert len(decide(record(), [added(40), added(40)], NAMES).record.instances) == 1
+    # also where it is what was rejected when a model found it
+    decided = decide(record(), [on(40, "reject", name="cat"), added(40)], NAMES)
+    assert (len(decided.record.instances), decided.unmatched) == (1, [])
+    assert decide(record(instance(40, class_id=1)), [added(40)], NAMES).verdicts == {0: "accept"}
 
 
 @pytest.mark.parametrize("later", [on(0, "reject", name="cat"), on(0, "none", name="cat")])
@@ -141,12 +161,78 @@ def test_a_decision_on_what_an_earlier_one_made(later: Decision) -> None:
     assert (item.class_id, item.rle) == (0, mask(0))
 
 
-def test_an_instance_of_that_very_class_and_mask_goes_before_what_an_earlier_decision_made() -> None:
-    """One mask often is found under two classes."""
-    both = record(instance(0), instance(0, class_id=1))
-    decided = decide(both, [on(0, new_class="cat"), on(0, "reject", name="cat")], NAMES)
+BOTH = record(instance(0), instance(0, class_id=1))  # one mask often is found under two classes
+TO_CAT = on(0, new_class="cat")
+
+
+@pytest.mark.parametrize(
+    ("decisions", "accepted", "rejected"),
+    [
+        ([on(0, "reject")], [], 1),  # it is no dog, and may be a cat
+        ([on(0), on(0, name="cat")], [0, 1], 0),  # it is both
+        ([TO_CAT], [1], 1),
+        ([TO_CAT, on(0, name="cat")], [1], 1),
+        ([on(0, name="cat"), TO_CAT], [1], 1),
+        ([TO_CAT, on(0, "reject", name="cat")], [], 2),
+        ([on(0, "reject", name="cat"), TO_CAT], [1], 1),
+        ([TO_CAT, on(0, "none", name="cat")], [], 0),
+        ([on(0, name="cat"), TO_CAT, on(0, "none")], [1], 0),
+        ([TO_CAT, on(0, name="cat", new_class="dog")], [0], 1),
+    ],
+)
+@pytest.mark.parametrize("given", [BOTH, replace(BOTH, instances=BOTH.instances[::-1])], ids=["dog first", "cat first"])
+def test_a_changed_object_is_one_with_what_was_found_there(
+    decisions: list[Decision], accepted: list[int], rejected: int, given: ImageRecord
+) -> None:
+    decided = decide(given, decisions, NAMES)
+    by_hand = decided.verdicts.items()
+    assert sorted(decided.record.instances[at].class_id for at, each in by_hand if each == "accept") == accepted
+    assert sum(each == "reject" for _, each in by_hand) == rejected
+    assert decided.matched.keys() == decided.verdicts.keys()
+    assert decided.unmatched == []
+
+
+def test_a_decision_on_what_an_earlier_one_made_of_another_models_instance() -> None:
+    """Relabeled, labeled anew with other models, shown with their mask under the new class, and then decided on."""
+    for given in (record(instance(2)), record(instance(2), instance(2, class_id=1))):
+        shown = decide(given, [TO_CAT], NAMES)
+        assert (shown.record.instances[0].class_id, shown.verdicts[0]) == (1, "accept")
+        rejected = decide(given, [TO_CAT, on(2, "reject", name="cat")], NAMES)
+        assert set(rejected.verdicts.values()) == {"reject"}
+        assert len(rejected.verdicts) == len(given.instances)
+        assert rejected.unmatched == []
+        accepted = decide(given, [TO_CAT, on(2, name="cat")], NAMES)
+        assert (accepted.record, accepted.verdicts) == (shown.record, shown.verdicts)
+    # another of the new class near it is not what was decided on
+    decided = decide(record(instance(3, class_id=1), instance(2)), [TO_CAT, on(2, "reject", name="cat")], NAMES)
+    assert (decided.verdicts, decided.unmatched) == ({1: "reject"}, [])
+    # the relabeled one where it was is no other object
+    decided = decide(BOTH, [on(2, new_class="cat")], NAMES)
     assert decided.verdicts == {0: "accept", 1: "reject"}
-    assert decided.record.instances[0].class_id == 1
+
+
+def test_of_two_that_were_made_one_the_last_ones_mask_counts() -> None:
+    """The first is drawn anew as the second was found, and the second relabeled as the first was."""
+    given = record(instance(0), instance(5))
+    decided = decide(given, [on(0, new_class="cat", new_rle=mask(5)), on(5, new_class="cat")], NAMES)
+    assert decided.verdicts == {0: "accept", 1: "reject"}
+    assert [(each.class_id, each.rle) for each in decided.record.instances] == [(1, mask(5))] * 2
+
+
+def test_what_was_drawn_and_relabeled_to_and_fro_is_found_again() -> None:
+    """The row that made it a cat is gone, replaced by the last one on the same class and mask."""
+    drawn = on(0, new_rle=mask(1))
+    rows = [drawn, on(1, new_class="cat"), on(1, name="cat", new_class="dog"), on(1)]
+    for item in (instance(0), instance(4)):  # of other models: IoU 16 of 24 with what was shown first
+        decided = decide(record(item), rows, NAMES)
+        assert (decided.record.instances[0].class_id, decided.record.instances[0].rle) == (0, mask(1))
+        assert (decided.verdicts, decided.unmatched) == ({0: "accept"}, [])
+
+
+def test_instances_of_one_class_and_mask_are_shown_once() -> None:
+    items = [instance(0), instance(0, class_id=1), instance(0), instance(5), instance(0)]
+    assert distinct(items, ["reject", "review", "accept", "reject", "review"]) == [1, 2, 3]
+    assert distinct(items, ["reject"] * 5) == [0, 1, 3]
 
 
 @pytest.mark.parametrize("verdict", ["accept", "reject"])
@@ -186,6 +272,10 @@ def test_rows_hold_all() -> None:
         assert Decision.from_row(decision.to_row()) == decision
     with pytest.raises(FormatError, match="maybe"):
         Decision.from_row(on(0, "maybe").to_row())
+    row = on(0).to_row()
+    for broken in ({"image_id": "\ud800"}, {"mask": {"size": [float("inf"), 10], "counts": "0"}}, {"class": 3}):
+        with pytest.raises(FormatError, match="not a decision"):
+            Decision.from_row(row | broken)
 
 
 def verdicts(given: ImageRecord, by_hand: dict[int, Any], **thresholds: float) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import uuid
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -152,10 +152,10 @@ def without_ids(path: Path) -> Path:
 
 
 EXPECTED = [
+    Decision("sub/a b.png", "reject", "dog", DELETED),
     Decision("sub/a b.png", "accept", "dog", KEPT),
     Decision("sub/a b.png", "accept", "dog", RELABELED, "cat"),
     Decision("sub/a b.png", "accept", "dog", REDRAWN, None, DRAWN),
-    Decision("sub/a b.png", "reject", "dog", DELETED),
     Decision("sub/a b.png", "accept", None, None, "cat", NEW),
 ]
 
@@ -272,6 +272,61 @@ def test_an_instance_that_was_not_sent_and_is_drawn_anew_is_no_new_object(tmp_pa
         Decision("doubtful.png", "accept", "dog", KEPT),
         Decision("doubtful.png", "accept", "dog", DELETED, "cat", box(61)),
     ]
+
+
+# One mask found under both classes, and cats may be as unsure as dogs.
+TWINS = {"a.png": [instance(0, SURE, KEPT), instance(1, FAIR, KEPT)]}
+CAT = Decision("a.png", "accept", "dog", KEPT, "cat")
+
+
+@pytest.mark.parametrize("cats_first", [False, True])
+def test_what_was_relabeled_and_then_deleted_is_gone(cats_first: bool, tmp_path: Path) -> None:
+    images = {"a.png": TWINS["a.png"][::-1]} if cats_first else TWINS
+    labeled = labeled_folder(tmp_path / "input", tmp_path / "out", images)
+    append_decisions(labeled.run, [CAT])
+    for verdict in ("all", "reject"):  # of these, none is there that would be a second word on it
+        if verdict == "reject":
+            with pytest.raises(UsageError, match="no instance to send"):
+                export_review_set(labeled, "cvat", tmp_path / verdict, verdict)
+            continue
+        assert export_review_set(labeled, "cvat", tmp_path / verdict, verdict).instances == 1
+    path = submitted(tmp_path / "all", "cvat")
+    tree = ElementTree.parse(path)
+    (image,) = tree.iter("image")
+    (mask,) = image.findall("mask")
+    assert mask.get("label") == "cat"
+    image.remove(mask)
+    tree.write(path)
+    decisions = corrections(labeled, path)
+    assert decisions == [Decision("a.png", "reject", "cat", KEPT)]
+    append_decisions(labeled.run, decisions)
+    summary = export(labeled.run, labeled.root, ONTOLOGY, ExportConfig(quality=LENIENT))
+    assert (coco(labeled.run)["annotations"], summary.unmatched) == ([], [])
+    assert summary.decided == {"reject": 2}
+
+
+def test_of_two_on_one_mask_one_is_relabeled_and_the_other_deleted(tmp_path: Path) -> None:
+    labeled = labeled_folder(tmp_path / "input", tmp_path / "out", TWINS)
+    settings = labeled.run.read_settings()
+    both = ExportConfig(quality=replace(LENIENT, cross_class_iou=0), include_review=True)
+    labeled.run.write_settings({**settings, "export": asdict(both)})
+    labeled = open_labeled(labeled.run.output)
+    assert export_review_set(labeled, "cvat", tmp_path / "set", "all").instances == 1
+    append_decisions(labeled.run, [Decision("a.png", "accept", "cat", KEPT)])
+    labeled = open_labeled(labeled.run.output)
+    assert export_review_set(labeled, "cvat", tmp_path / "both", "all").instances == 2
+    path = submitted(tmp_path / "both", "cvat")
+    tree = ElementTree.parse(path)
+    (image,) = tree.iter("image")
+    dog, cat = image.findall("mask")
+    assert (dog.get("label"), cat.get("label")) == ("dog", "cat")
+    dog.set("label", "cat")
+    image.remove(cat)
+    tree.write(path)
+    append_decisions(labeled.run, corrections(labeled, path))
+    summary = export(labeled.run, labeled.root, ONTOLOGY, both)
+    assert [each["category_id"] for each in coco(labeled.run)["annotations"]] == [2]
+    assert summary.unmatched == []
 
 
 def test_images_gone_from_the_input_are_taken_from_the_dataset_or_named(tmp_path: Path) -> None:

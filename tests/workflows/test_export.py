@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from labeler.decisions import Decision
 from labeler.errors import RunError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.images import read_image
@@ -18,6 +19,7 @@ from labeler.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
+from workflows.decisions import append_decisions
 from workflows.export import ExportConfig, export
 from workflows.run_folder import RunFolder
 
@@ -162,6 +164,21 @@ def test_a_failed_image_that_is_gone_is_no_failure(tmp_path: Path) -> None:
     (root / "torn.png").unlink()
     summary = export(run, root, ONTOLOGY, ExportConfig())
     assert (summary.failures, summary.missing) == ([], ["torn.png"])
+
+
+def test_decisions_on_images_that_are_left_out_are_listed(tmp_path: Path) -> None:
+    """Gone, broken when labeled again, or out of the records altogether."""
+    item = instance(0, 0.8, 0)
+    names = ["here.png", "gone.png", "torn.png", "pruned.png"]
+    run, root = make_run(tmp_path, names[:2], (item,))
+    write_records(run.records / "000001.parquet", [ImageRecord("torn.png", 0, 0, "", "error", "truncated")])
+    (root / "torn.png").touch()
+    (root / "gone.png").unlink()
+    rejects = [Decision(name, "reject", "dog", item.rle) for name in names]
+    append_decisions(run, [*rejects, Decision("gone.png", "none", "cat", item.rle)])
+    summary = export(run, root, ONTOLOGY, ExportConfig())
+    assert summary.decided == {"reject": 1}
+    assert summary.unmatched == rejects[1:]
 
 
 def test_folders_named_images_do_not_draw_labels_to_them(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from PIL import Image
 import workflows.report as module
 from labeler.decisions import Decision
 from labeler.errors import RunError
-from labeler.records import read_records
+from labeler.masks import mask_to_rle, rle_to_mask
+from labeler.records import read_records, write_records
 from labeler.storage import locate, read_bytes
+from workflows.decisions import append_decisions
 from workflows.export import export
 from workflows.labeled import open_labeled
 from workflows.report import report
@@ -85,6 +87,29 @@ def test_a_file_is_kept_small_by_fewer_pictures_of_every_kind(
     assert small.size < without.size + 400_000 + 3000 * small.shown  # of text a card
     rows = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "small.html").read_text())[1])  # type: ignore[index]
     assert len({(row[2], row[3]) for row in rows["instances"]}) == len(CLASSES) * len(VERDICTS)
+
+
+def test_an_object_has_one_card_and_a_decision_on_it_holds(tmp_path: Path) -> None:
+    """Two classes on one mask; relabeled, then labeled anew with other models, and rejected in the report."""
+    out = write_labeled(tmp_path, ["0.png", "1.png", "2.png"], CLASSES)
+    (path,) = (out / "run" / "records").iterdir()
+    records = list(read_records([path]))
+    found = next(item for item in records[1].instances if item.class_id == 0)
+    twins = (found, replace(found, class_id=1), replace(found, score=0.05))
+    write_records(path, [records[0], replace(records[1], instances=twins), records[2]])
+    labeled = open_labeled(out)
+    before = mask_to_rle(np.roll(rle_to_mask(found.rle), 1, axis=0))
+    append_decisions(labeled.run, [Decision("1.png", "accept", CLASSES[0], before, CLASSES[1])])
+    report(labeled)
+    content = re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text(encoding="utf-8"))
+    assert content is not None
+    ((_, image_id, class_id, verdict, *_, size, counts),) = json.loads(content[1])["instances"]
+    assert (image_id, class_id, verdict) == ("1.png", 1, "accept")
+    row = {"image_id": image_id, "verdict": "reject", "class": CLASSES[1], "mask": {"size": size, "counts": counts}}
+    append_decisions(labeled.run, [Decision.from_row(row)])
+    summary = export(labeled.run, labeled.root, labeled.ontology, labeled.export)
+    assert (summary.decided, summary.unmatched) == ({"reject": 3}, [])
+    assert sum(each["accept"] for each in summary.verdicts.values()) == 0
 
 
 def test_images_that_are_gone_or_changed_are_said_to_be(tmp_path: Path) -> None:
@@ -368,6 +393,7 @@ def test_decisions_by_keyboard_alone(opened: Opened, folder: Path, tmp_path: Pat
     def described(decision: Decision) -> tuple[str, str, str | None, str | None]:
         return decision.image_id, decision.verdict, decision.class_name, decision.new_class
 
+    assert [decision.verdict for decision in decisions] == ["reject", "accept", "accept"]
     first, second, moved = shown[0], shown[1], shown[1 + columns]
     assert {described(decision) for decision in decisions} == {
         (first["image"], "accept", CLASSES[first["class"]], None),
@@ -506,7 +532,7 @@ def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler:
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [(out / "report.html").as_uri()]
-    assert labeler("export", out, "--accept-score", 0.9).returncode == 0
+    assert labeler("export", out, "--accept-score", 0.9).returncode == 1  # one image is broken
     report(open_labeled(out))
     page.reload()
     assert "evaluate again" in page.locator("#stale").inner_text()

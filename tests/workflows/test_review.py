@@ -168,6 +168,43 @@ def test_a_new_word_on_another_models_mask_takes_the_old_back(tmp_path: Path) ->
     assert [each for each in read_decisions(run) if each.verdict != "none"] == [old]
 
 
+def test_one_mask_under_two_classes_is_one_object_once_it_was_relabeled(tmp_path: Path) -> None:
+    cat = instance(1, 0.31, 15)
+    run = labeled(tmp_path, (NEAR, cat))
+    queue = queue_of(run, "all")
+
+    def shown() -> list[tuple[str, str | None]]:
+        items = sorted(map(queue.item, range(len(queue))), key=lambda item: item["found_as"] != "dog")
+        return [(item["class"], item["decided"]) for item in items]
+
+    dog_item, cat_item = sorted((0, 1), key=lambda number: queue.item(number)["found_as"] != "dog")
+    queue.decide(cat_item, "accept")
+    queue.decide(dog_item, "accept", "cat")
+    assert shown() == [("cat", "accept")] * 2
+    summary = export(run, tmp_path / "input", ONTOLOGY, ExportConfig())
+    assert [each["category_id"] for each in coco(run)["annotations"]] == [2]
+    assert summary.decided == {"accept": 1, "reject": 1}
+    for number in (cat_item, dog_item):  # whichever one turns to, it is this object
+        queue.decide(number, "reject")
+        assert shown() == [("cat", "reject")] * 2
+        assert export(run, tmp_path / "input", ONTOLOGY, ExportConfig()).decided == {"reject": 2}
+        assert coco(run)["annotations"] == []
+        assert queue.undo() == number
+        assert shown() == [("cat", "accept")] * 2
+    queue.decide(cat_item, "accept", "dog")
+    assert shown()[0] == ("dog", "accept")
+    export(run, tmp_path / "input", ONTOLOGY, ExportConfig())
+    assert [each["category_id"] for each in coco(run)["annotations"]] == [1]
+    assert [queue.undo(), queue.undo(), queue.undo(), queue.undo()] == [cat_item, dog_item, cat_item, None]
+    assert shown() == [("dog", None), ("cat", None)]
+    assert apply_decisions(run.output, []).unmatched == []
+
+
+def test_of_equal_instances_the_one_that_the_gate_would_take_is_shown(tmp_path: Path) -> None:
+    queue = queue_of(labeled(tmp_path, (instance(0, 0.31, 15), NEAR)))
+    assert [queue.item(number)["scores"]["detector"] for number in range(len(queue))] == [pytest.approx(0.33)]
+
+
 def test_nothing_is_decided_on_what_was_not_shown(tmp_path: Path) -> None:
     run = labeled(tmp_path, (NEAR,))
     queue = queue_of(run)

@@ -106,6 +106,8 @@
         new_mask: null,
       };
     });
+    // All are made at once: where one card was rejected and another given its class, the latter is to count.
+    rows.sort((one, other) => (other.verdict === "reject") - (one.verdict === "reject"));
     const link = document.createElement("a");
     const url = URL.createObjectURL(new Blob([`${JSON.stringify(rows, null, 1)}\n`], { type: "application/json" }));
     link.href = url;
