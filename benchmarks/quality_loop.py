@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.formats.coco import write_coco
+from labeler.images import read_image
 from labeler.listing import find_images, stamps
 from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models import ModelConfig
@@ -109,7 +110,8 @@ def make_labeled(folder: Path, count: int) -> None:
         name = f"{index:06d}.jpg"
         Image.fromarray(pixels).save(images / name, quality=90)
         truth.append(ImageRecord(name, WIDTH, HEIGHT, "", instances=tuple(true)))
-        found[name] = ImageRecord(name, WIDTH, HEIGHT, f"{index:032x}", instances=tuple(candidates))
+        digest = read_image(images / name).digest  # the report shows no other image than was labeled
+        found[name] = ImageRecord(name, WIDTH, HEIGHT, digest, instances=tuple(candidates))
     write_coco(folder / "truth.json", truth, NAMES)
     write_coco(folder / "found.json", found.values(), NAMES)
     results = folder / "found.json"
