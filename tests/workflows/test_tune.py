@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,7 +16,6 @@ import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
-import tomllib
 from PIL import Image
 from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle, two_kinds
 from rich.console import Console
@@ -36,6 +36,11 @@ from workflows.review_band import review_band
 from workflows.run_folder import VERSION, RunFolder
 from workflows.tune import TuneConfig, Tuned, TunedClass, tune
 from workflows.tune_command import print_tuned
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 NAMES = ("dog", "big cat", 'bird, "x=y"')
 CLASSES = (ClassSpec("dog"), ClassSpec("big cat", min_score=0.95), ClassSpec(NAMES[2], ("bird",)))
