@@ -36,7 +36,9 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology, OntologyError
 
 # The gate open: what is tested here is the way of the detections, not their worth.
-OPEN = QualityConfig.from_dict(dict.fromkeys(QualityConfig().to_dict(), 0))
+OPEN = QualityConfig.from_dict(
+    {name: 0 for name, value in QualityConfig().to_dict().items() if value and name != "score"}
+)
 SCENES = [make_scene(scene_rng(4711, index)) for index in range(5)]
 NAMES = sorted({class_name(pair) for scene in SCENES[:2] for pair in scene.pairs})[:6]
 EMPTY_SCENE = np.full((120, 200, 3), 127, dtype=np.uint8)
