@@ -151,8 +151,8 @@ def test_the_dataset_is_what_a_person_made_of_it(tmp_path: Path) -> None:
 def test_decisions_outlive_labeling_with_other_models(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], (SURE, UNSURE, POOR))
     append_decisions(run, [on(SURE, "reject"), on(UNSURE), on(POOR)])
-    # the masks of other models: one shifted by two of 15 columns, one by eight, and one that is new
-    others = (instance(0, 0.5, 2), instance(0, 0.31, 28), instance(1, 0.9, 40))
+    # the masks of other models: one shifted by one of 15 columns, one by eight, and one that is new
+    others = (instance(0, 0.5, 1), instance(0, 0.31, 28), instance(1, 0.9, 40))
     write_records(run.records / "000000.parquet", [ImageRecord("a.png", 60, 40, "other", instances=others)])
     summary = export(run, root, ONTOLOGY, ExportConfig())
     assert summary.decided == {"reject": 1}
