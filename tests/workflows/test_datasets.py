@@ -16,6 +16,7 @@ from PIL import Image
 from test_export import ONTOLOGY, instance
 
 from labeler.errors import RunError
+from labeler.images import content_digest
 from labeler.records import ImageRecord, write_records
 from labeler.storage import locate, read_bytes, walk, write_bytes
 from workflows.export import ExportConfig, ExportSummary, export
@@ -41,7 +42,8 @@ def make_run(root: Any, output: Any, ids: tuple[str, ...] = IDS) -> RunFolder:
         run.begin({"version": 1, "labeling": {}}, restart=False)
         run.plan(pa.array(ids), pa.array([""] * len(ids)), shard_size=4)
     for shard in run.shards():
-        records = [ImageRecord(i, 60, 40, "d", instances=(instance(0, 0.8, 0),)) for i in shard.image_ids]
+        digests = {image_id: content_digest(image(ids.index(image_id))) for image_id in shard.image_ids}
+        records = [ImageRecord(i, 60, 40, digest, instances=(instance(0, 0.8, 0),)) for i, digest in digests.items()]
         write_records(shard.records_path, records)
     return run
 
