@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded:"
 WEIGHTS = Path(__file__).parent / "demo" / "weights"
+CHECKPOINT_FILES = (".pth", ".pt")  # of models that come as a single one
 QUESTION_WAITS = (0.5, 1.0)  # seconds: who has no network shall not wait long to be told
 
 
@@ -159,6 +160,8 @@ def model_identity(source: str) -> str:
     file = Path(source).expanduser()
     if file.is_file():
         return f"blake2b:{retrying(lambda: _digest([file]))}"
+    if file.suffix in CHECKPOINT_FILES:
+        raise ModelError(f"{source}: no such checkpoint file")
     name, revision = _resolve(source, "model")
     if not os.path.isdir(name):
         return f"{name}@{revision}" if revision else name

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.checkpoints import (
+    CHECKPOINT_FILES,
     EMBEDDED,
     is_on_this_machine,
     load_checkpoint,
@@ -116,7 +117,7 @@ def _vocabulary_model(model: ModelConfig) -> str:
 
 def _kind_of(tagger_model: str) -> str:
     """What a checkpoint is of: RAM's are single files, others tell in their configuration, if it is here."""
-    if Path(tagger_model).suffix in (".pth", ".pt"):
+    if Path(tagger_model).suffix in CHECKPOINT_FILES:
         return "ram"
     try:
         content = json.loads((Path(tagger_model).expanduser() / "config.json").read_bytes())

@@ -255,6 +255,11 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
         (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "1"), 2, "no image has a tag to make a class of"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--max-classes", "0"), 2, "max_classes must be 1 or more"),
         (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "ram"), 2, "needs --tagger-model"),
+        (
+            ("label", "{in}", "-o", "{out}", *AUTO[:2], "--tagger", "ram", "--tagger-model", "./ram_plus.pth"),
+            2,
+            "./ram_plus.pth: no such checkpoint file",
+        ),
         (("tag", "{in}", "-o", "{out}", *TAG), 2, "ends in .toml"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag in 6 images"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--sample", "0"), 2, "--sample must be 1 or more"),
