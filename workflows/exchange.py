@@ -32,9 +32,9 @@ from labeler.formats.label_studio import write_label_studio
 from labeler.formats.names import FlatNames, safe_part
 from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
-from labeler.storage import copy, info, read_bytes, scan, write_bytes
+from labeler.storage import copy, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
-from workflows.datasets import SPLITS, link_file
+from workflows.datasets import link_file
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -112,7 +112,7 @@ def export_review_set(
     for _, image_id, record in chosen:
         suffix = PurePosixPath(image_id).suffix
         name = names.give(image_id) + (f".{safe_part(suffix)}" if suffix else "")
-        if (source := _image_path(labeled, image_id)) is None:
+        if (source := labeled.image_path(image_id)) is None:
             missing.append(image_id)
             continue
         if isinstance(source, Path):
@@ -155,12 +155,6 @@ def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageR
         if kept:
             margin = min(abs(ranking_score(each, quality.score) - thresholds[each.class_id]) for each in kept)
             yield margin, record.image_id, replace(record, instances=kept)
-
-
-def _image_path(labeled: Labeled, image_id: str) -> AnyPath | None:
-    """Where an image is: in the input, or else in the dataset."""
-    copies = (labeled.run.output / "images" / split / image_id for split in SPLITS)
-    return next(filter(info, (labeled.root / image_id, *copies)), None)
 
 
 def _set_id(chosen: Sequence[tuple[float, str, ImageRecord]]) -> str:

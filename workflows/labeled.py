@@ -11,10 +11,11 @@ from labeler.decisions import decide
 from labeler.errors import RunError
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord, read_record
-from labeler.storage import locate
+from labeler.storage import info, locate
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.config import saved_export
+from workflows.datasets import SPLITS
 from workflows.decisions import by_image, read_decisions
 from workflows.export import ExportConfig
 from workflows.label import saved_ontology
@@ -57,6 +58,11 @@ class Labeled:
 
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
         return numbered(records, self.ontology) if self.settings["ontology"] is None else records
+
+    def image_path(self, image_id: str) -> AnyPath | None:
+        """Where an image is: in the input, or else in the dataset; None if it is gone."""
+        copies = (self.run.output / "images" / split / image_id for split in SPLITS)
+        return next(filter(info, (self.root / image_id, *copies)), None)
 
     def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record as people's decisions left it, with the verdict on every instance.

@@ -20,8 +20,6 @@ from labeler.masks import rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_outlines
 from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
 from labeler.records import ImageRecord, Instance
-from labeler.storage import info
-from workflows.datasets import SPLITS
 from workflows.decisions import append_decisions, by_image, read_decisions
 from workflows.labeled import Labeled
 
@@ -141,9 +139,7 @@ class ReviewQueue:
             IndexError: there is no such number.
         """
         image_id = self._record(image).image_id
-        splits = (self.labeled.run.output / "images" / split / image_id for split in SPLITS)
-        path = self.labeled.root / image_id
-        return path if info(path) else next(filter(info, splits), path)
+        return self.labeled.image_path(image_id) or self.labeled.root / image_id
 
     def image_digest(self, image: int) -> str:
         """Of the image as it was labeled."""
