@@ -116,6 +116,19 @@ def content_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """``content_digest`` of a file of any size.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def image_size(place: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:
     """(width, height) of the image at a path or URI, as ``ImageFile.size``."""
     return ImageFile(locate(place)).size()

@@ -93,8 +93,13 @@ def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
     ):
         for file in files:
             if (image_id := posixpath.join(folder, file.name)) in wanted:
-                found[image_id] = f"{OF_CONTENT}{file.md5}" if file.md5 else f"{file.size}-{file.modified}"
+                found[image_id] = stamp_of(file)
     return [found.get(image_id, "") for image_id in image_ids]
+
+
+def stamp_of(file: FileInfo) -> str:
+    """The stamp of a file in a store."""
+    return f"{OF_CONTENT}{file.md5}" if file.md5 else f"{file.size}-{file.modified}"
 
 
 def _local_stamp(path: str) -> str:

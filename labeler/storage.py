@@ -21,11 +21,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from labeler.errors import UsageError
 from labeler.retries import may_pass, retrying
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0  # what one file may take to come or go in one piece
 TRANSFER_SECONDS = 1800.0  # what a listing or a transfer in parts may take; each request has the library's own limit
 REQUESTS = 16  # at once
+PARTIAL = ".partial"  # ends the name of a file that is being written
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -123,6 +125,12 @@ def is_within(path: AnyPath, folder: AnyPath) -> bool:
     if isinstance(path, Path) or isinstance(folder, Path):
         return isinstance(path, Path) and isinstance(folder, Path) and path.is_relative_to(folder)
     return f"{path}/".startswith(f"{str(folder).rstrip('/')}/")
+
+
+def store_of(path: StorePath) -> tuple[str, str]:
+    """Protocol and bucket or host of a URI."""
+    parts = urlsplit(str(path))
+    return parts.scheme, parts.netloc
 
 
 # ---------------------------------------------------------------- asking a store
@@ -255,18 +263,55 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Of this writer alone: one that was taken for dead may still be at the same file.
-    temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Of this writer alone: one that was taken for dead may still be at the same file.
+        temporary = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``, in whose place it is whole at every moment, also on another file system."""
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
+        with naming(target):
+            try:
+                shutil.copy2(source, temporary, follow_symlinks=False)
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        source.unlink()
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writes left right in ``folder``; nobody may be writing there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        if re.fullmatch(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An ``OSError`` that names no file, such as that of a full disk, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
 
 
 def create(path: StorePath, data: bytes) -> bool:
@@ -294,7 +339,8 @@ def copy(source: AnyPath, target: AnyPath) -> None:
     """Copy a file; within one store the bytes stay there."""
     if isinstance(source, Path):
         if isinstance(target, Path):
-            shutil.copy2(source, target)
+            with naming(target):
+                shutil.copy2(source, target)
         else:
             _ask(target, "put_file", str(source), target.path, seconds=TRANSFER_SECONDS)
     elif isinstance(target, Path):

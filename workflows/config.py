@@ -48,7 +48,7 @@ CLASS_FLAGS = {
     "min_stability": "the same of min-stability",
     "duplicate_iou": "the same of duplicate-iou",
 }
-JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
+JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only", "overwrite_edits")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
@@ -135,6 +135,7 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--link", choices=LINKS, help="how images come into the dataset; with a URI, hard and symlink are copies"
     )
+    add_edit_flags(group)
     add_class_flags(group)
     group.add_argument(
         "--formats", "--format", type=_names, metavar="LIST", help='of coco, yolo, cutouts; default: "coco,yolo"'
@@ -145,6 +146,16 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--smooth-radius", type=float, metavar="R", help="pixels in which its edge fades; 0: hard")
     group.add_argument("--frame", choices=FRAMES, help="crop to the object (the default), or the full image")
     group.add_argument("--margin", type=int, metavar="N", help="pixels around a crop")
+
+
+def add_edit_flags(group: argparse._ActionsContainer) -> None:
+    text = "replace files of the dataset that you edited; without it they are kept and named"
+    group.add_argument("--overwrite-edits", action="store_true", help=text)
+
+
+def add_images_flag(group: argparse._ActionsContainer) -> None:
+    text = "the input, where it is a URI: a store is not asked for images unless you name it"
+    group.add_argument("--images", metavar="URI", help=text)
 
 
 def _names(text: str) -> tuple[str, ...]:

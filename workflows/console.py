@@ -16,6 +16,7 @@ from labeler.masks import rle_box_xyxy
 from labeler.storage import info
 from workflows.export import ExportSummary
 from workflows.label import LabelSummary
+from workflows.places import SET_ASIDE
 from workflows.shards import ShardReport
 from workflows.tag import TagSummary
 
@@ -197,6 +198,9 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
         ("gone, and left out", dataset.missing),
+        ("files of the dataset were edited, and kept; --overwrite-edits replaces them", dataset.edited),
+        ("files of the dataset were missing, and were written again", dataset.restored),
+        (f"images are no longer in the dataset; they were moved to {output / SET_ASIDE}", dataset.set_aside),
         ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),
     ):
         _print_names(console, what, names)

@@ -1,237 +1,230 @@
-"""Where a dataset is put together: images come in one by one, and the whole takes the old one's place at the end.
+"""Publishing a dataset: only what changed is written, and nothing that the user made or edited is touched.
 
-``LocalDataset`` is built beside the old one and moved into its place. ``StoreDataset`` sends images as they come, less
-those that are there already, and the rest at the end; then it removes what the old dataset had and this one has not,
-and ``data.yaml`` comes last. Both have annotations, labels and cut-outs written into ``building``, a folder of this
-machine.
+For every file that the dataset is to have, a ``Plan`` says what becomes of it: it is there as it should be, it is to be
+put or moved, or the user edited it and it stays. ``finish`` carries the plans out by a journal (``workflows.journal``)
+and keeps the ledger of what was written (``workflows.ledger``).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from labeler.storage import REQUESTS, FileInfo, copy, in_order, info, is_unchanged, md5_of, remove, scan, walk
-from workflows.run_folder import DATASET_ENTRIES, RunFolder
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labeler.images import file_digest
+from labeler.storage import info, remove, remove_partial, scan
+from workflows.dataset_images import ImagePlanner, Originals
+from workflows.file_names import FileNames
+from workflows.journal import VERDICTS, Operation, after, read_journal, write_journal
+from workflows.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
+from workflows.places import LocalPlace, place_of
+from workflows.planning import Plan, Planner
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath, StorePath
+    from labeler.storage import AnyPath
 
-SPLITS = ("train", "val")
-
-
-@dataclass(frozen=True, slots=True)
-class FoundImage:
-    path: AnyPath
-    info: FileInfo
+LEDGER, JOURNAL = "run/ledger.parquet", "run/journal.json"
+LAST = ("annotations", "data.yaml")  # published last, in this order: readers begin with them
+_CUTOUT = re.compile(r".+__.+__[0-9]+\.png")
 
 
-class Dataset(Protocol):
-    """A dataset in the making; left before it is finished, the old one stays.
+class Dataset:
+    """A dataset while it is published. Left before ``finish``, it stays as it was.
+
+    Args:
+        link: as in ``ExportConfig``.
+        prune: images that are gone from the input may be deleted.
 
     Attributes:
-        building: where annotations, labels, cut-outs, ``data.yaml`` and ``verdicts.parquet`` are written.
+        files, images: make the plans; ``commit`` takes them in.
+        names: gives images their names.
+        edited: files that were to be written or removed, and stay as the user left them.
+        restored: files that somebody deleted, and that are written again.
+        set_aside: images that were to be removed, and may be the last copy.
     """
 
-    building: Path
+    def __init__(self, files: Planner, originals: Originals, link: str, prune: bool = False) -> None:
+        self.files = files
+        self.images = ImagePlanner(files, originals, link)
+        self.place, self._ledger = files.place, files.ledger
+        self.originals = originals
+        self.names = FileNames(*names_given(self._ledger))
+        self.edited: list[str] = []
+        self.restored: list[str] = []
+        self.set_aside: list[str] = []
+        self._prune = prune
+        self._kept = np.zeros(len(self._ledger), dtype=np.bool_)
+        self._entries: list[Entry] = []
+        self._operations: list[Operation] = []
 
-    def find_image(self, image_id: str, file_name: str) -> FoundImage | None:
-        """The image in the input, else in the dataset as it is now; a failed one was never in that."""
-        ...
+    def commit(self, plans: Iterable[Plan]) -> None:
+        """Take plans in; they come to effect with ``finish``."""
+        for plan in plans:
+            if plan.row is not None:
+                self._kept[plan.row] = True
+            if plan.entry is not None:
+                self._entries.append(plan.entry)
+            if plan.operation is not None:
+                self._operations.append(plan.operation)
+            if plan.edited:
+                self.edited.append(plan.name)
+            if plan.restored:
+                self.restored.append(plan.name)
 
-    def add_image(self, image: FoundImage, name: str) -> None:
-        """Bring an image in under a POSIX path below the dataset."""
-        ...
+    def publish_verdicts(self) -> None:
+        """Take in the verdicts that were made in ``building``, unless they are those that are there."""
+        made = self.place.building / VERDICTS
+        if (digest := file_digest(made)) == self.place.digest(VERDICTS):
+            made.unlink()
+        else:
+            self._operations.append(Operation("put", VERDICTS, "", self.place.stamp(VERDICTS), digest))
 
-    def finish(self) -> None: ...
-    def __enter__(self) -> Dataset: ...
-    def __exit__(self, *_: object) -> None: ...
+    # ------------------------------------------------------------ publishing
 
+    def planned(self) -> list[Entry]:
+        """Of the files that are to be put."""
+        return [each.entry() for each in self._operations if each.adds and each.name != VERDICTS]
 
-def new_dataset(run: RunFolder, root: AnyPath, link: str) -> Dataset:
-    """The dataset of ``run`` from the images below ``root``; ``link`` is that of ``ExportConfig``."""
-    if isinstance(run.output, Path):
-        return LocalDataset(run.output, root, link)
-    return StoreDataset(run.output, root)
-
-
-class LocalDataset:
-    def __init__(self, output: Path, root: AnyPath, link: str) -> None:
-        self.building = output / "run" / "building"
-        self._output = output
-        self._link = link
-        self._originals = _Files(root)
-        self._old = [_Files(output / "images" / split) for split in SPLITS]
-        self._copies = _Copies()
-        shutil.rmtree(self.building, ignore_errors=True)
-        _make_folders(self.building)
-
-    def find_image(self, image_id: str, file_name: str) -> FoundImage | None:
-        return self._originals.find(image_id) or self._find_old(file_name)
-
-    def _find_old(self, file_name: str) -> FoundImage | None:
-        return next(filter(None, (old.find(file_name) for old in self._old)), None)
-
-    def add_image(self, image: FoundImage, name: str) -> None:
-        target = self.building / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(image.path, Path):
-            link_file(image.path, target, self._link)
+    def finish(self) -> None:
+        """Carry out all plans, and remove what no plan keeps."""
+        removed = self._removals()
+        kept = self._ledger.table.filter(pa.array(self._kept))
+        if self.files.stamps:
+            rows = np.flatnonzero(self._kept).tolist()
+            old = kept.column("stamp").to_pylist()
+            stamps = [self.files.stamps.get(row, stamp) for row, stamp in zip(rows, old, strict=True)]
+            kept = kept.set_column(1, kept.schema.field(1), pa.array(stamps, pa.string()))
+        kept = pa.concat_tables([kept, to_table(self._entries)])
+        first = [each for each in self._operations if _rank(each) == 0]
+        last = [[each for each in self._operations if _rank(each) == rank] for rank in (1, 2)]
+        phases = [phase for phase in (first, removed, *last) if phase]
+        operations = [operation for phase in phases for operation in phase]
+        ledger, journal = self.place.path(LEDGER), self.place.path(JOURNAL)
+        if not operations:
+            if not kept.equals(self._ledger.table) or info(ledger) is None:
+                write_ledger(ledger, kept)
+            remove(journal)
             return
-        old = self._find_old(name.partition("/")[2].partition("/")[2])
-        if old is not None and isinstance(old.path, Path) and is_unchanged(image.info, old.info):
-            link_file(old.path, target, "hard")  # the old name goes when the dataset is swapped in
-        else:
-            self._copies.start(image.path, target)
+        # Should this run die, the next one knows what is this tool's by the ledger and the journal together.
+        entries = pa.array([entry.name for entry in self._entries], pa.string())
+        others = self._ledger.table.filter(pa.array(~self._kept))
+        others = others.filter(pc.invert(pc.is_in(others.column("name"), entries)))
+        write_ledger(ledger, pa.concat_tables([kept, others]))
+        self.place.settle()
+        write_journal(journal, operations)
+        added = self.place.carry_out(phases)
+        write_ledger(ledger, after(kept, operations, added))
+        remove(journal)
 
-    def finish(self) -> None:
-        self._copies.wait()
-        for name in DATASET_ENTRIES:
-            old, new = self._output / name, self.building / name
-            if old.is_dir() and not old.is_symlink():
-                shutil.rmtree(old)
-            else:
-                old.unlink(missing_ok=True)
-            if new.exists() and (new.is_file() or any(path.is_file() or path.is_symlink() for path in new.rglob("*"))):
-                os.replace(new, old)
-        os.replace(self.building / "verdicts.parquet", self._output / "run" / "verdicts.parquet")
+    def _removals(self) -> list[Operation]:
+        """For every entry that no plan keeps or replaces."""
+        done = {name for each in self._operations for name in (each.name, each.source)}
+        done |= {entry.name for entry in self._entries}
+        removals = []
+        for row in np.flatnonzero(~self._kept).tolist():
+            entry = self._ledger.at(row)
+            if entry.name in done:
+                continue
+            seen = self.files.look(entry.name)
+            if seen.stamp and not seen.is_ours and not self.files.overwrite:
+                self._kept[row] = True
+                self.edited.append(entry.name)
+                continue
+            is_image = bool(seen.stamp) and entry.name.startswith("images/")
+            is_last = is_image and not self._prune and self._may_be_last(entry)
+            if is_last:
+                self.set_aside.append(entry.name)
+            removals.append(Operation("set aside" if is_last else "delete", entry.name, expected=seen.stamp))
+        return removals
 
-    def __enter__(self) -> LocalDataset:
+    def _may_be_last(self, entry: Entry) -> bool:
+        """Whether no other copy of an image is known."""
+        path = self.place.path(entry.name)
+        if isinstance(path, Path) and (path.is_symlink() or path.stat().st_nlink > 1):
+            return False
+        return self.originals.find(entry.image_id) is None
+
+    def __enter__(self) -> Dataset:
+        self.place.clean_up()
+        self.place.building.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._copies.stop()
-        shutil.rmtree(self.building, ignore_errors=True)
+        self.place.clean_up()
 
 
-class StoreDataset:
-    def __init__(self, output: StorePath, root: AnyPath) -> None:
-        self.building = Path(tempfile.mkdtemp(prefix="labeler-"))
-        self._output = output
-        self._originals = _Files(root)
-        self._old = _Files(output)
-        self._copies = _Copies()
-        self._wanted: set[str] = set()
-        _make_folders(self.building)
-
-    def find_image(self, image_id: str, file_name: str) -> FoundImage | None:
-        old = (self._old.find(f"images/{split}/{file_name}") for split in SPLITS)
-        return self._originals.find(image_id) or next(filter(None, old), None)
-
-    def add_image(self, image: FoundImage, name: str) -> None:
-        self._wanted.add(name)
-        old = self._old.find(name)
-        if old is None or not (old.path == image.path or is_unchanged(image.info, old.info)):
-            self._copies.start(image.path, self._output / name)
-
-    def finish(self) -> None:
-        for name in self._built():
-            self._wanted.add(name)
-            source, old = self.building / name, self._old.find(name)
-            if old is None or not old.info.md5 or old.info.md5 != md5_of(source):
-                self._copies.start(source, self._output / name)
-        self._copies.start(self.building / "verdicts.parquet", self._output / "run" / "verdicts.parquet")
-        self._copies.wait()
-        for _ in in_order(remove, self._left_over()):
-            pass
-        if (self.building / "data.yaml").exists():
-            copy(self.building / "data.yaml", self._output / "data.yaml")
-        else:
-            remove(self._output / "data.yaml")
-
-    def _built(self) -> Iterator[str]:
-        """Annotations, labels and cut-outs, by POSIX path."""
-        for folder, _, names in os.walk(self.building):
-            if Path(folder) != self.building:
-                below = Path(folder).relative_to(self.building).as_posix()
-                yield from (f"{below}/{name}" for name in names)
-
-    def _left_over(self) -> Iterator[StorePath]:
-        """What the old dataset had and this one has not."""
-        for entry in ("images", "labels", "annotations", "cutouts"):
-            for name in walk(self._output / entry):
-                if f"{entry}/{name}" not in self._wanted:
-                    yield self._output / entry / name
-
-    def __enter__(self) -> StoreDataset:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._copies.stop()
-        shutil.rmtree(self.building, ignore_errors=True)
+def _rank(operation: Operation) -> int:
+    """When a new file is published: COCO and ``data.yaml`` come last."""
+    entry = operation.name.partition("/")[0]
+    return LAST.index(entry) + 1 if entry in LAST else int(operation.name == VERDICTS)
 
 
-class _Files:
-    """The files below a folder, asked for one at a time; a store is asked for a folder at a time."""
+def open_dataset(
+    output: AnyPath,
+    originals: Originals,
+    link: str,
+    adopted: Callable[[], Iterable[Entry]],
+    overwrite: bool = False,
+    prune: bool = False,
+) -> Dataset:
+    """The dataset in ``output``, to be published; the output is locked.
 
-    def __init__(self, root: AnyPath) -> None:
-        self._root = root
-        self._folder = lru_cache(maxsize=4)(self._list)
-
-    def find(self, name: str) -> FoundImage | None:
-        folder, _, base = name.rpartition("/")
-        path = self._root / name
-        listed = None if isinstance(path, Path) else self._folder(folder)
-        found = info(path) if listed is None else listed.get(base)
-        return None if found is None or found.is_folder else FoundImage(path, found)
-
-    def _list(self, folder: str) -> dict[str, FileInfo] | None:
-        """By name; None if the store does not tell all that it holds."""
-        if not isinstance(self._root, Path) and self._root.protocol in ("http", "https"):
-            return None
-        try:
-            return {found.name: found for found in scan(self._root / folder if folder else self._root)}
-        except FileNotFoundError:
-            return {}
-        except PermissionError:
-            return None
-
-
-class _Copies:
-    """Files under way, several at once; what fails is raised by a later call."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(REQUESTS)
-        self._running: deque[Future[None]] = deque()
-
-    def start(self, source: AnyPath, target: AnyPath) -> None:
-        self._running.append(self._pool.submit(copy, source, target))
-        while len(self._running) > 4 * REQUESTS:
-            self._running.popleft().result()
-
-    def wait(self) -> None:
-        while self._running:
-            self._running.popleft().result()
-
-    def stop(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    Args:
+        adopted: entries of what an export of a version without ledgers wrote.
+    """
+    place = place_of(output)
+    ledger, begun = read_ledger(place.path(LEDGER)), read_journal(place.path(JOURNAL))
+    written_until = 0.0
+    if ledger is None:
+        is_old = info(place.path(VERDICTS)) is not None and not begun
+        ledger = Ledger(to_table(adopted() if is_old else ()))
+        exports = (info(place.path(name)) for name in ("run/classes.json", VERDICTS))
+        written_until = max((found.modified for found in exports if found), default=0.0)
+    # In a store, what an export had begun that died may be there or not. A folder of this machine was recovered.
+    if there := [each for each in begun if each.adds and place.digest(each.name) == each.digest]:
+        ledger = Ledger(after(ledger.table, there, (each.entry(place.stamp(each.name)) for each in there)))
+    return Dataset(Planner(place, ledger, written_until, overwrite), originals, link, prune)
 
 
-def _make_folders(building: Path) -> None:
-    for split in SPLITS:
-        for folder in ("images", "labels"):
-            (building / folder / split).mkdir(parents=True)
-    for folder in ("annotations", "cutouts"):
-        (building / folder).mkdir()
-
-
-def link_file(source: Path, target: Path, link: str) -> None:
-    """Bring a file in by ``link``, as of ``ExportConfig``; where there are no hard links, by a copy."""
-    if link == "symlink":
-        target.symlink_to(source.resolve())
+def old_cutouts(output: AnyPath) -> Iterator[Entry]:
+    """Entries of the cut-outs in a dataset without a ledger, as far as the last export can have written them."""
+    exported = info(output / VERDICTS)
+    try:
+        found = list(scan(output / "cutouts"))
+    except (FileNotFoundError, NotADirectoryError):
         return
-    if link == "hard":
-        try:
-            os.link(source.resolve(), target)
-            return
-        except OSError:
-            pass  # another file system, or one without hard links: copy
-    copy(source, target)
+    for each in found:
+        if exported and _CUTOUT.fullmatch(each.name) and each.modified <= exported.modified:
+            yield Entry(f"cutouts/{each.name}", place_of(output).stamp(f"cutouts/{each.name}"), "")
+
+
+def recover(output: AnyPath) -> None:
+    """Bring to its end an export that died while it changed the dataset, and remove what killed writes left.
+
+    In a store the next export knows by the journal which files are this tool's. The output is locked.
+
+    Raises:
+        RunError: the journal or the ledger cannot be used.
+    """
+    if not isinstance(output, Path):
+        return
+    place = LocalPlace(output)
+    if operations := read_journal(output / JOURNAL):
+        ledger = read_ledger(output / LEDGER)
+        added = place.carry_out([operations])
+        write_ledger(output / LEDGER, after(ledger.table if ledger else to_table(()), operations, added))
+        remove(output / JOURNAL)
+    place.clean_up()
+    for folder in ("run", "run/records", "run/attempts"):
+        remove_partial(output / folder)
+
+
+def file_names(output: AnyPath) -> dict[str, str]:
+    """The names that images have in the dataset, below ``images/SPLIT``, where they differ from the image's id."""
+    ledger = read_ledger(output / LEDGER)
+    return names_given(ledger)[0] if ledger else {}

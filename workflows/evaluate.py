@@ -58,6 +58,7 @@ class WorstImage:
     """
 
     image_id: str
+    digest: str
     measures: ImageMeasures
     found: tuple[Instance, ...]
     true: tuple[TrueInstance, ...]
@@ -154,7 +155,7 @@ def evaluate(labeled: Labeled, truth: Truth, config: EvaluationConfig | None = N
         if len(worst) < WORST or rank > worst[0][:3]:
             kept = tuple(each for each, is_kept in zip(found, accepted, strict=True) if is_kept)
             true = tuple(each for each in image.instances if config.every_class or each.class_id in wanted)
-            item = (*rank, WorstImage(record.image_id, measured, kept, true))
+            item = (*rank, WorstImage(record.image_id, record.digest, measured, kept, true))
             (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, item)
     if not images:
         raise UsageError(f"every image in common is of another size in the truth: {_some('such as', other_size)}")

@@ -10,6 +10,7 @@ from rich.console import Console
 from labeler.errors import UsageError
 from labeler.quality import Score
 from labeler.storage import locate
+from workflows.config import add_images_flag
 
 if TYPE_CHECKING:
     from workflows.evaluate import Evaluation
@@ -40,6 +41,7 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
         help="for truth with careless edges: pixels on each side of its contour …",
     )
     parser.add_argument("--band-weight", type=float, metavar="P", help="… that weigh so much (default: 0)")
+    add_images_flag(parser)
     parser.add_argument("--protocol", choices=PROTOCOLS, help="measure as this benchmark does, and print its table")
 
 
@@ -68,14 +70,14 @@ def run_evaluate(options: dict[str, Any], console: Console) -> int:
     if "truth" not in options:
         raise UsageError("--truth is missing: what to measure against, such as --truth annotations.json")
     output = options["output"]
-    labeled = open_labeled(output)
+    labeled = open_labeled(output, options.get("images"))
     truth = read_truth(options["truth"], labeled.run.sizes)
     named = {name: options[name] for name in ("rank_by", "iou", "band_width", "band_weight") if name in options}
     measures = MeasureConfig(**{"rank_by": labeled.export.quality.score, **named})
     class_map = class_map_from(options.get("map", ""))
     config = EvaluationConfig(class_map, measures=measures)
     evaluation = evaluate(labeled, truth, config_for(protocol, config) if protocol else config)
-    write_evaluation(output / "evaluation", evaluation, labeled.root, str(options["truth"]), protocol)
+    write_evaluation(output / "evaluation", evaluation, labeled.image, str(options["truth"]), protocol)
     print_evaluation(console, evaluation, protocol)
     console.print(f"written: {output / 'evaluation' / 'evaluation.md'}", highlight=False, markup=False)
     return 0

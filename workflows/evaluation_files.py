@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from statistics import fmean
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
-from labeler.images import read_image
+from labeler.images import DecodedImage
 from labeler.masks import Rle, rle_box_xyxy, rle_to_mask
 from labeler.storage import remove, write_bytes
 from workflows.evaluate import WORST, Evaluation, WorstImage
@@ -44,18 +45,24 @@ TRUE_COLOUR, FOUND_COLOUR = (0, 220, 255), (255, 60, 200)
 NAMES_SHOWN = 20
 
 
-def write_evaluation(folder: AnyPath, evaluation: Evaluation, root: AnyPath, truth: str, protocol: str | None) -> None:
+def write_evaluation(
+    folder: AnyPath,
+    evaluation: Evaluation,
+    read: Callable[[str, str], DecodedImage],
+    truth: str,
+    protocol: str | None,
+) -> None:
     """Write everything into ``folder``; what an earlier evaluation left there is replaced.
 
     Args:
-        root: where the images are; those that are gone have no picture.
+        read: gives the image of an id and content digest, as ``Labeled.image``; those that are gone have no picture.
         truth: what it was measured against, to be named.
         protocol: ``lvis`` adds that table.
     """
     pictures: list[str | None] = []
     for position in range(WORST):
         name = f"worst_{position + 1:02d}.jpg"
-        picture = _picture(evaluation, evaluation.worst[position], root) if position < len(evaluation.worst) else None
+        picture = _picture(evaluation, evaluation.worst[position], read) if position < len(evaluation.worst) else None
         if picture is None:
             remove(folder / name)
         else:
@@ -170,10 +177,10 @@ def _histogram(evaluation: Evaluation) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(evaluation: Evaluation, worst: WorstImage, root: AnyPath) -> bytes | None:
+def _picture(evaluation: Evaluation, worst: WorstImage, read: Callable[[str, str], DecodedImage]) -> bytes | None:
     """A JPEG of an image with both outlines; None if the image cannot be read."""
     with suppress(ImageError, OSError):
-        pixels = read_image(root / worst.image_id).pixels
+        pixels = read(worst.image_id, worst.digest).pixels
         height, width = pixels.shape[:2]
         scale = min(1.0, PICTURE_SIDE / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -34,7 +34,7 @@ from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
 from labeler.storage import copy, read_bytes, scan, write_bytes
 from labeler.truth import pair_images
-from workflows.datasets import link_file
+from workflows.links import link_file
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -112,7 +112,7 @@ def export_review_set(
     for _, image_id, record in chosen:
         suffix = PurePosixPath(image_id).suffix
         name = names.give(image_id) + (f".{safe_part(suffix)}" if suffix else "")
-        if (source := labeled.image_path(image_id)) is None:
+        if (source := labeled.image_path(record)) is None:
             missing.append(image_id)
             continue
         if isinstance(source, Path):

@@ -1,6 +1,6 @@
 """Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
 
-The dataset takes the old one's place when it is whole, see ``workflows.datasets``.
+Only what changed is written, and what the user edited or added stays, see ``workflows.datasets``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -21,14 +21,20 @@ from labeler.formats.coco import CocoWriter
 from labeler.formats.cutouts import CutoutConfig, write_cutouts
 from labeler.formats.names import FlatNames
 from labeler.formats.splits import in_validation
-from labeler.formats.yolo import label_path, write_data_yaml, write_yolo_labels
+from labeler.formats.yolo import data_yaml, yolo_labels
 from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
+from labeler.storage import in_order, naming
 from ontologies import Ontology
 from workflows.classes import SavedClasses, classes_of_tags, numbered
-from workflows.datasets import SPLITS, Dataset, new_dataset
+from workflows.dataset_images import SPLITS, Originals, PlacedImage, label_name, may_be_asked
+from workflows.datasets import Dataset, old_cutouts, open_dataset, recover
 from workflows.decisions import by_image, read_decisions
+from workflows.journal import VERDICTS, Operation
+from workflows.ledger import Entry, Ledger, to_table
+from workflows.places import Nowhere
+from workflows.planning import Plan, Planner
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -91,6 +97,9 @@ class ExportSummary:
     """What an export wrote and left out.
 
     Attributes:
+        edited: files that the user edited or put in the place of the dataset's, and that stay as they are.
+        restored: files that somebody deleted, and that were written again.
+        set_aside: images that no record shows any more; each may be the last copy, so it is in ``run/set-aside``.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
     """
@@ -100,24 +109,43 @@ class ExportSummary:
     reasons: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
+    edited: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
     without_objects: int = 0
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
 
 
-def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: ExportConfig) -> ExportSummary:
+def export(
+    run: RunFolder,
+    root: AnyPath,
+    ontology: Ontology | None,
+    config: ExportConfig,
+    *,
+    previous: ExportConfig | None = None,
+    overwrite_edits: bool = False,
+    prune: bool = False,
+    root_is_named: bool = True,
+) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
     An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` goes before
-    scores and thresholds.
+    scores and thresholds. The run is locked.
 
     Args:
         ontology: None makes classes of the images' tags, see ``workflows.classes``.
+        previous: what the dataset was last written with; tells what is this tool's in a dataset without a ledger.
+        overwrite_edits: replace files of the dataset that the user edited.
+        prune: images that are gone from ``root`` and from the records are deleted instead of set aside.
+        root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
+            is the labeled one, and a store is not asked at all unless the dataset lies in it too.
 
     Raises:
         RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the
             dataset stays as it is.
     """
+    recover(run.output)
     if ontology is None:
         classes = classes_of_tags(run.tags(), run.classes(), config.min_tag_count, config.max_classes)
         if classes is None:
@@ -125,23 +153,48 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
                 f"{run.output}: no image has a tag to make a class of; lower --tag-score or --min-tag-count, or name "
                 "classes"
             )
-        ontology, records = classes, numbered(run.labeled(), classes)
+        tagged, ontology = True, classes
     else:
-        records = run.labeled()
-    with new_dataset(run, root, config.link) as dataset:
-        summary = _build(records, by_image(read_decisions(run)), dataset, ontology, config)
+        tagged = False
+
+    def records() -> Iterator[ImageRecord]:
+        return numbered(run.labeled(), ontology) if tagged else run.labeled()
+
+    def written_before() -> Iterator[Entry]:
+        """What the last export wrote, as far as it can be told without a ledger."""
+        old = previous or config
+        known = replace(old, formats=tuple(name for name in old.formats if name != "cutouts"))
+        with Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), known.link) as imagined:
+            _build(records(), _decisions(run), imagined, ontology, known, assume_images=True)
+            yield from imagined.planned()
+        if "cutouts" in old.formats:
+            yield from old_cutouts(run.output)
+
+    refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
+    originals = Originals(root, verify=not root_is_named, refusal=refusal)
+    with open_dataset(run.output, originals, config.link, written_before, overwrite_edits, prune) as dataset:
+        summary = _build(records(), _decisions(run), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
             )
-        if "yolo" in config.formats and config.link != "none":
-            # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
-            present = [split for split in SPLITS if summary.images[split]] or ["train"]
-            folders = {split: split if split in present else present[0] for split in SPLITS}
-            write_data_yaml(dataset.building / "data.yaml", ontology.class_names, folders)
         dataset.finish()
-    run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
+    summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
+    saved = SavedClasses(ontology, config.min_tag_count, config.max_classes)
+    if run.classes() != saved:
+        run.write_classes(saved)
     return summary
+
+
+def _decisions(run: RunFolder) -> dict[str, list[Decision]]:
+    return by_image(read_decisions(run))
+
+
+def _refusal(root: AnyPath, output: AnyPath) -> str:
+    """Why a ``root`` that nobody named is not asked."""
+    return (
+        f"images are needed from {root}, which only {output}/run/run.json names; if you trust it, add --images {root}"
+    )
 
 
 def _build(
@@ -150,30 +203,31 @@ def _build(
     dataset: Dataset,
     ontology: Ontology,
     config: ExportConfig,
+    assume_images: bool = False,
 ) -> ExportSummary:
+    """Plan every file of the dataset. ``assume_images`` takes every image to be in the input."""
     summary = ExportSummary()
-    building = dataset.building
+    building = dataset.place.building
+    (building / "annotations").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         coco = {
             split: stack.enter_context(
                 CocoWriter(
-                    building / "annotations" / f"instances_{split}.json",
-                    ontology.class_names,
-                    config.segmentation,
+                    building / "annotations" / f"instances_{split}.json", ontology.class_names, config.segmentation
                 )
             )
             for split in SPLITS
             if "coco" in config.formats
         }
-        cutouts = _CutoutFolder(building / "cutouts", ontology.class_names, config.cutouts)
-        verdicts = stack.enter_context(_VerdictWriter(building / "verdicts.parquet"))
-        for record, file_name in _named(records):
-            source = dataset.find_image(record.image_id, file_name)
-            if source is None:
-                summary.missing.append(record.image_id)
+        cutouts = _CutoutFolder(dataset, ontology.class_names, config.cutouts)
+        verdicts = stack.enter_context(_VerdictWriter(building / VERDICTS))
+        for image in _placed(records, dataset, config, assume_images):
+            record = image.record
+            if image.fault:
+                summary.failures.append((record.image_id, image.fault))
                 continue
-            if record.status == "error":
-                summary.failures.append((record.image_id, record.error))
+            if image.placed is None:
+                summary.missing.append(record.image_id)
                 continue
             decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             record = decided.record
@@ -184,41 +238,74 @@ def _build(
             wanted = ("accept", "review") if config.include_review else ("accept",)
             chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
             kept = replace(record, instances=chosen)
-            if "cutouts" in config.formats:
-                try:
-                    cutouts.write(record, chosen, source.path)
-                except ImageError as error:
-                    summary.failures.append((record.image_id, str(error)))
-                    continue
-            split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
-            summary.images[split] += 1
+            plans = [image.placed.plan] if image.placed.plan else []
+            try:
+                if "yolo" in config.formats:
+                    name = label_name(image.split, image.file_name)
+                    plans.append(dataset.files.plan_file(name, yolo_labels(kept).encode("ascii"), record.image_id))
+                if "cutouts" in config.formats:
+                    plans += cutouts.write(record, chosen, image.placed.path)
+            except ImageError as error:
+                summary.failures.append((record.image_id, str(error)))
+                continue
+            dataset.commit(plans)
+            summary.images[image.split] += 1
             summary.without_objects += not chosen
-            if config.link != "none":
-                dataset.add_image(source, f"images/{split}/{file_name}")
             if coco:
-                coco[split].add(kept, file_name if config.link != "none" else str(source.path))
-            if "yolo" in config.formats:
-                write_yolo_labels(building / label_path(Path("images", split, file_name)), kept)
+                coco[image.split].add(kept, image.file_name if config.link != "none" else str(image.placed.path))
+    dataset.commit(dataset.files.plan_made(f"annotations/instances_{split}.json") for split in coco)
+    dataset.publish_verdicts()
+    if "yolo" in config.formats and config.link != "none":
+        # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
+        present = [split for split in SPLITS if summary.images[split]] or ["train"]
+        folders = {split: split if split in present else present[0] for split in SPLITS}
+        dataset.commit([dataset.files.plan_file("data.yaml", data_yaml(ontology.class_names, folders).encode())])
     summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
     return summary
 
 
-def _named(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, str]]:
-    """Each record with its name in the dataset: its own, unless YOLO's rules stand against it.
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A record with the place of its image in the dataset.
 
-    YOLO has one label file a stem (``a.jpg``, ``a.png``), and looks for it where the last folder ``images`` is
-    ``labels``. Records come old ones first, so a name once given stays.
+    Attributes:
+        placed: None if the image is gone.
+        fault: why the image cannot be in the dataset.
     """
-    taken: set[str] = set()
-    for record in records:
-        path = PurePosixPath(record.image_id)
-        path = PurePosixPath(*("images_" if part == "images" else part for part in path.parent.parts), path.name)
-        name, count = path, 1
-        while (stem := str(name.with_suffix("")).casefold()) in taken:
-            count += 1
-            name = path.with_name(f"{path.stem}_{count}{path.suffix}")
-        taken.add(stem)
-        yield record, str(name)
+
+    record: ImageRecord
+    file_name: str
+    split: str
+    placed: PlacedImage | None
+    fault: str = ""
+
+
+def _placed(
+    records: Iterable[ImageRecord], dataset: Dataset, config: ExportConfig, assume_images: bool
+) -> Iterator[_Image]:
+    """Every record with the place of its image, in the order of the records; several at once where a store is asked."""
+
+    def place(named: tuple[ImageRecord, str]) -> _Image:
+        record, file_name = named
+        split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
+        root = dataset.originals.root
+        try:
+            if record.status == "error":
+                there = assume_images or dataset.originals.may_hold(record.image_id)
+                return _Image(record, file_name, split, None, record.error if there else "")
+            split = dataset.images.split_of(file_name, split)
+            if not assume_images:
+                return _Image(record, file_name, split, dataset.images.place_image(record, file_name, split))
+            name = f"images/{split}/{file_name}"
+            put = Operation("put", name, digest=record.digest, image_id=record.image_id)
+            plan = Plan(name, operation=put) if config.link != "none" else None
+            return _Image(record, file_name, split, PlacedImage(root / record.image_id, plan))
+        except ImageError as error:
+            return _Image(record, file_name, split, None, str(error))
+
+    named = ((record, dataset.names.give(record.image_id)) for record in records)
+    is_local = isinstance(dataset.originals.root, Path) and isinstance(dataset.place.path("images"), Path)
+    return map(place, named) if is_local else in_order(place, named)
 
 
 def _count(
@@ -233,15 +320,15 @@ def _count(
 
 
 class _CutoutFolder:
-    """The cut-outs of all images; each is numbered by its place in the record."""
+    """The cut-outs of all images; each is numbered by its position in the record."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], config: CutoutConfig) -> None:
-        self._folder = folder
+    def __init__(self, dataset: Dataset, class_names: Sequence[str], config: CutoutConfig) -> None:
+        self._dataset = dataset
         self._class_names = class_names
         self._config = config
         self._names = FlatNames()
 
-    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> None:
+    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> list[Plan]:
         """Cut ``chosen`` of the record's instances out of its image.
 
         Raises:
@@ -249,13 +336,16 @@ class _CutoutFolder:
         """
         name = self._names.give(record.image_id)
         if not chosen:
-            return
+            return []
         image = read_image(source)
         if image.digest != record.digest:
             raise ImageError("it is another image than was labeled; label it again")
-        places = {id(instance): place for place, instance in enumerate(record.instances)}
-        numbered = ((places[id(each)], each, self._class_names[each.class_id]) for each in chosen)
-        write_cutouts(self._folder, name, image.pixels, numbered, self._config)
+        positions = {id(instance): position for position, instance in enumerate(record.instances)}
+        numbered = [(positions[id(each)], each, self._class_names[each.class_id]) for each in chosen]
+        folder = self._dataset.place.building / "cutouts"
+        folder.mkdir(exist_ok=True)
+        names = write_cutouts(folder, name, image.pixels, numbered, self._config)
+        return [self._dataset.files.plan_made(f"cutouts/{each}") for each in names]
 
 
 class _VerdictWriter:
@@ -278,6 +368,8 @@ class _VerdictWriter:
     ROWS = 10_000
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._writer = pq.ParquetWriter(path, self.SCHEMA, compression="zstd")
         self._rows: list[dict[str, object]] = []
 
@@ -298,7 +390,8 @@ class _VerdictWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.SCHEMA))
+        with naming(self._path):
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.SCHEMA))
         self._rows = []
 
     def __enter__(self) -> _VerdictWriter:
@@ -306,4 +399,5 @@ class _VerdictWriter:
 
     def __exit__(self, *_: object) -> None:
         self._flush()
-        self._writer.close()
+        with naming(self._path):
+            self._writer.close()

@@ -10,16 +10,25 @@ from rich.console import Console
 
 from labeler.errors import UsageError
 from labeler.storage import locate
-from workflows.config import add_export_flags, check_class_names, export_from, ontology_from, saved_export
+from workflows.config import (
+    add_export_flags,
+    add_images_flag,
+    check_class_names,
+    export_from,
+    ontology_from,
+    saved_export,
+)
 from workflows.console import print_dataset
 from workflows.export import ExportSummary, export
 from workflows.label import check_floor, saved_ontology
+from workflows.labeled import named_root
 from workflows.run_folder import RunFolder
 
 
 def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
     parser.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
+    add_images_flag(parser)
     add_export_flags(parser)
 
 
@@ -49,7 +58,16 @@ def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
             kept = ",".join(dict.fromkeys([*before, *config.formats]))
             what = f"{' and '.join(gone)} will not be in the dataset"
             console.print(f"{what}; --format {kept} keeps them", highlight=False)
-        summary = export(run, locate(saved["input"]), ontology, config)
+        root, root_is_named = named_root(saved["input"], options.get("images"))
+        summary = export(
+            run,
+            root,
+            ontology,
+            config,
+            previous=saved_export(saved["export"]),
+            overwrite_edits=options.get("overwrite_edits", False),
+            root_is_named=root_is_named,
+        )
         run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)
     return summary

@@ -25,6 +25,7 @@ from labeler.storage import absolute, is_within
 from labeler.tagger_models import TaggingConfig
 from ontologies import ClassSpec, Ontology
 from workflows.changes import changed_images
+from workflows.datasets import recover
 from workflows.engines import ray_engine, run_local
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.pools import EngineConfig, takes_ray
@@ -56,6 +57,7 @@ class LabelJob:
         tagging: who tags, and what for; None for nobody.
         tags_only: tag, and look for nothing.
         sample: look at so many images only.
+        overwrite_edits: replace files of the dataset that were edited.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
     """
 
@@ -73,6 +75,7 @@ class LabelJob:
     tagging: TaggingConfig | None = None
     tags_only: bool = False
     sample: int | None = None
+    overwrite_edits: bool = False
     load: Callable[[], Labeler] | None = None
 
     def __post_init__(self) -> None:
@@ -136,7 +139,14 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     with recorded(job, progress) as records:
         progress.say("writing the dataset")
         with _clock(records.seconds, "export"):
-            dataset = export(records.run, records.root, job.ontology, job.export)
+            dataset = export(
+                records.run,
+                records.root,
+                job.ontology,
+                job.export,
+                overwrite_edits=job.overwrite_edits,
+                prune=job.prune,
+            )
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
         listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
@@ -163,6 +173,7 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked() as still_held:
+        recover(output)
         run.begin(settings(job, root), job.restart)
         if job.retry_failed or job.restart:
             run.clear_attempts()

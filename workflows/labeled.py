@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import tee
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeler.decisions import decide
-from labeler.errors import RunError
+from labeler.errors import ImageError, RunError, UsageError
+from labeler.images import DecodedImage, content_digest, file_digest, read_image
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord, read_record
-from labeler.storage import info, locate
+from labeler.storage import absolute, locate, read_bytes
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
 from workflows.config import saved_export
-from workflows.datasets import SPLITS
+from workflows.dataset_images import SPLITS, may_be_asked
+from workflows.datasets import file_names
 from workflows.decisions import by_image, read_decisions
 from workflows.export import ExportConfig
 from workflows.label import saved_ontology
@@ -31,6 +35,7 @@ class Labeled:
 
     Attributes:
         root: where the images are, unless they are gone.
+        root_is_named: the user named ``root`` for this command; if not, a store is not asked for images.
         ontology: the given one, or what the images' tags make.
         settings: ``run.json``.
     """
@@ -40,6 +45,7 @@ class Labeled:
     ontology: Ontology
     export: ExportConfig
     settings: dict[str, Any]
+    root_is_named: bool = False
 
     def records(self) -> Iterator[ImageRecord]:
         """One record an image, in shard order; class ids are places in ``ontology``."""
@@ -59,10 +65,36 @@ class Labeled:
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
         return numbered(records, self.ontology) if self.settings["ontology"] is None else records
 
-    def image_path(self, image_id: str) -> AnyPath | None:
-        """Where an image is: in the input, or else in the dataset; None if it is gone."""
-        copies = (self.run.output / "images" / split / image_id for split in SPLITS)
-        return next(filter(info, (self.root / image_id, *copies)), None)
+    @cached_property
+    def _file_names(self) -> dict[str, str]:
+        return file_names(self.run.output)
+
+    def image(self, image_id: str, digest: str) -> DecodedImage:
+        """The image with that content digest: as the dataset has it, or else the input if that may be asked.
+
+        Raises:
+            ImageError: it is nowhere.
+        """
+        fault = "the image is gone"
+        for path in self._image_paths(image_id):
+            try:
+                image = read_image(path)
+            except ImageError:
+                continue
+            if image.digest == digest:
+                return image
+            fault = "the image has changed since it was labeled"
+        raise ImageError(fault)
+
+    def image_path(self, record: ImageRecord) -> AnyPath | None:
+        """Where the image of ``record`` is as it was labeled; None if it is nowhere."""
+        return next((path for path in self._image_paths(record.image_id) if _digest(path) == record.digest), None)
+
+    def _image_paths(self, image_id: str) -> Iterator[AnyPath]:
+        name = self._file_names.get(image_id, image_id)
+        yield from (self.run.output / "images" / split / name for split in SPLITS)
+        if self.root_is_named or may_be_asked(self.root, self.run.output):
+            yield self.root / image_id
 
     def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record as people's decisions left it, with the verdict on every instance.
@@ -76,10 +108,35 @@ class Labeled:
             yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
 
 
-def open_labeled(output: AnyPath) -> Labeled:
-    """The labeled folder ``output``.
+def named_root(saved: str, named: str | None) -> tuple[AnyPath, bool]:
+    """The input's folder or URI, and whether the user named it.
 
     Raises:
+        UsageError: the user named another one.
+    """
+    root = locate(saved)
+    if named is None:
+        return root, False
+    if str(absolute(locate(named))).rstrip("/") != str(root).rstrip("/"):
+        raise UsageError(f"--images {named}: the images were labeled from {saved}; name that, or leave --images out")
+    return root, True
+
+
+def _digest(path: AnyPath) -> str:
+    try:
+        return file_digest(path) if isinstance(path, Path) else content_digest(read_bytes(path))
+    except OSError:
+        return ""
+
+
+def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
+    """The labeled folder ``output``.
+
+    Args:
+        images: the input, if the user named it.
+
+    Raises:
+        UsageError: ``images`` is not the input.
         RunError: it is none, or nothing in it has a class.
     """
     run = RunFolder(output)
@@ -94,4 +151,5 @@ def open_labeled(output: AnyPath) -> Labeled:
         ontology = classes_of_tags(run.tags(), None, export.min_tag_count, export.max_classes)
     if ontology is None:
         raise RunError(f"{output}: no image has a tag to make a class of; lower --tag-score, or name classes")
-    return Labeled(run, locate(settings["input"]), ontology, export, settings)
+    root, root_is_named = named_root(settings["input"], images)
+    return Labeled(run, root, ontology, export, settings, root_is_named)

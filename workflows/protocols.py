@@ -74,7 +74,7 @@ def evaluate_sets(path: AnyPath) -> list[MeasuredSet]:
             evaluation = evaluate(labeled, read_truth(truth, labeled.run.sizes), config)
         except UsageError as error:
             raise UsageError(f"{path}: set {name}: {error}") from error
-        write_evaluation(output / "evaluation", evaluation, labeled.root, str(truth), "sginw")
+        write_evaluation(output / "evaluation", evaluation, labeled.image, str(truth), "sginw")
         found.append(MeasuredSet(name, evaluation))
     return found
 

@@ -23,10 +23,11 @@ from labeler.errors import RunError, UsageError
 from labeler.quality import EffectiveThresholds, Score, effective_thresholds
 from labeler.records import ImageRecord
 from labeler.storage import info, locate, read_bytes, write_bytes
+from workflows.config import add_images_flag
 from workflows.figures import histogram_svg
 from workflows.labeled import Labeled, open_labeled
 from workflows.tallies import VERDICTS, Histogram, Reservoir, Sample, Sampler, Tally, key_of
-from workflows.thumbnails import Picture, image_places, pictures
+from workflows.thumbnails import Picture, pictures
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -61,11 +62,12 @@ def add_report_flags(parser: argparse.ArgumentParser) -> None:
     text = f"instances shown of each class and verdict, at most (default: {SAMPLES_EACH}; {SAMPLES_TOTAL} in all)"
     parser.add_argument("--samples", type=int, metavar="N", help=text)
     parser.add_argument("--seed", type=int, metavar="N", help="of the choice of what is shown (default: 0)")
+    add_images_flag(parser)
 
 
 def run_report(options: dict[str, Any], console: Console) -> int:
     """The ``report`` command; its exit code is returned."""
-    labeled = open_labeled(options.pop("folder"))
+    labeled = open_labeled(options.pop("folder"), options.pop("images", None))
     path = options.pop("output", None)
     if isinstance(path, Path) and path.is_dir():
         raise UsageError(f"-o {path} is a folder; name the file, such as {path / 'report.html'}")
@@ -107,8 +109,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
     if not images:
         raise RunError(f"{labeled.run.output}: no image is labeled yet; run the label command first")
 
-    places = image_places(labeled.run.output, labeled.root)
-    shown = _within(PICTURE_BYTES, sampler.samples(), places)
+    shown = _within(PICTURE_BYTES, sampler.samples(), labeled)
     truth = _truth(labeled)
     page = _render(
         title=str(labeled.run.output).rstrip("/").rpartition("/")[2] or str(labeled.run.output),
@@ -130,7 +131,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         figures=_figures(labeled, tally, truth),
         truth=truth,
         shown=shown,
-        empty=list(pictures([sample for _, sample in empty.items()], places)),
+        empty=list(pictures([sample for _, sample in empty.items()], labeled.image)),
         data=_data(labeled, shown),
         seed=seed,
     )
@@ -157,9 +158,9 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _within(limit: int, samples: list[Sample], places: list[AnyPath]) -> list[tuple[Sample, Picture]]:
+def _within(limit: int, samples: list[Sample], labeled: Labeled) -> list[tuple[Sample, Picture]]:
     """As many of the samples, from the first on, as have room; by verdict, class and falling score."""
-    drawn = {id(sample): picture for sample, picture in pictures(samples, places)}
+    drawn = {id(sample): picture for sample, picture in pictures(samples, labeled.image)}
     chosen: list[tuple[Sample, Picture]] = []
     size = 0
     for sample in samples:

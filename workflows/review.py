@@ -17,6 +17,7 @@ from rich.console import Console
 from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
 from labeler.storage import locate
+from workflows.config import add_edit_flags, add_images_flag
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
 from workflows.exchange import corrections
 from workflows.exchange_command import add_exchange_flags, print_decisions, send
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
 
 VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept", "reject")}
 # Flags that go with each way which opens no page, and with the page.
-_FITTING = {"apply": (), "from": (), "to": ("verdict", "folder", "limit", "image_url")}
-_PAGE = ("verdict", "classes", "port", "no_open")
+_FITTING = {
+    "apply": ("images", "overwrite_edits"),
+    "from": ("images", "overwrite_edits"),
+    "to": ("images", "verdict", "folder", "limit", "image_url"),
+}
+_PAGE = ("images", "verdict", "classes", "port", "no_open")
 OK, SOME_FAILED = 0, 1
 
 
@@ -50,6 +55,8 @@ def add_review_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a report's decisions, or lines of a decisions.jsonl: keep them, write the dataset",
     )
+    add_images_flag(parser)
+    add_edit_flags(parser)
     add_exchange_flags(parser)
 
 
@@ -66,16 +73,16 @@ def run_review(options: dict[str, Any], console: Console) -> int:
         name = {"classes": "class"}.get(given[0], given[0].replace("_", "-"))
         raise UsageError(f"--{mode} opens no page: leave out --{name}" if mode else f"--{name} goes with --to")
     if mode == "to":
-        send(open_labeled(output), options, console)
+        send(open_labeled(output, options.get("images")), options, console)
         return OK
     if mode == "from":
         decisions = corrections(open_labeled(output), options["from"])
         print_decisions(console, decisions)
-        return _apply(output, options["from"], decisions, console)
+        return _apply(output, options["from"], decisions, options, console)
     if mode == "apply":
         path = locate(options["apply"])
-        return _apply(output, path, read_decision_file(path), console)
-    labeled = open_labeled(output)
+        return _apply(output, path, read_decision_file(path), options, console)
+    labeled = open_labeled(output, options.get("images"))
     console.print("reading the records", highlight=False)
     queue = ReviewQueue(labeled, VERDICTS[options.get("verdict", "review")], options.get("classes", ()))
     progress = queue.progress()
@@ -101,10 +108,16 @@ def run_review(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSummary:
+def apply_decisions(
+    output: AnyPath, decisions: Sequence[Decision], images: str | None = None, overwrite_edits: bool = False
+) -> ExportSummary:
     """Keep ``decisions`` with the labeled folder ``output``, and write its dataset anew.
 
     Applied again with nothing decided in between, they are not kept twice.
+
+    Args:
+        images: the input, if the user named it.
+        overwrite_edits: replace files of the dataset that the user edited.
 
     Raises:
         UsageError: a class is named that the dataset does not have; then nothing is kept.
@@ -113,7 +126,7 @@ def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSum
     run = RunFolder(output)
     run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
-        labeled = open_labeled(output)
+        labeled = open_labeled(output, images)
         known = labeled.ontology.class_names
         for decision in decisions:
             name = decision.new_class
@@ -122,13 +135,22 @@ def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSum
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        return export(run, labeled.root, saved_ontology(labeled.settings["ontology"]), labeled.export)
+        return export(
+            run,
+            labeled.root,
+            saved_ontology(labeled.settings["ontology"]),
+            labeled.export,
+            overwrite_edits=overwrite_edits,
+            root_is_named=labeled.root_is_named,
+        )
 
 
-def _apply(output: AnyPath, path: AnyPath, decisions: Sequence[Decision], console: Console) -> int:
+def _apply(
+    output: AnyPath, path: AnyPath, decisions: Sequence[Decision], options: dict[str, Any], console: Console
+) -> int:
     from workflows.console import print_dataset
 
-    summary = apply_decisions(output, decisions)
+    summary = apply_decisions(output, decisions, options.get("images"), options.get("overwrite_edits", False))
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, output)
     return SOME_FAILED if summary.failures else OK

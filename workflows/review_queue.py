@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from labeler.decisions import Decided, Decision, decide, distinct, latest
 from labeler.errors import UsageError
+from labeler.images import DecodedImage
 from labeler.masks import rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_outlines
 from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
@@ -132,18 +133,15 @@ class ReviewQueue:
             "outline": "".join(f"M{' '.join(map(str, line.ravel().tolist()))}Z" for line in mask_to_outlines(rle)),
         }
 
-    def image_path(self, image: int) -> AnyPath:
-        """Where an image is: in the input, or else in the dataset.
+    def image(self, image: int) -> DecodedImage:
+        """An image as it was labeled.
 
         Raises:
             IndexError: there is no such number.
+            ImageError: the image is nowhere.
         """
-        image_id = self._record(image).image_id
-        return self.labeled.image_path(image_id) or self.labeled.root / image_id
-
-    def image_digest(self, image: int) -> str:
-        """Of the image as it was labeled."""
-        return self._record(image).digest
+        record = self._record(image)
+        return self.labeled.image(record.image_id, record.digest)
 
     def decide(self, number: int, verdict: HumanVerdict, class_name: str | None = None, mark: str = "") -> None:
         """Keep a decision; when this returns it is on disk.

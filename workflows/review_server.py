@@ -26,7 +26,6 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from labeler.errors import ImageError, LabelerError, UsageError
-from labeler.images import read_image
 from workflows.review_queue import ReviewQueue
 
 HOST = "127.0.0.1"
@@ -216,11 +215,9 @@ def _number(text: str, *_: str) -> int:
 def _jpeg(queue: ReviewQueue, number: int) -> bytes:
     """The image upright, as browsers can show it whatever its format is."""
     try:
-        found = read_image(queue.image_path(number))
+        found = queue.image(number)
     except ImageError as error:
-        raise RefusedError(HTTPStatus.NOT_FOUND, f"the image cannot be read: {error}") from error
-    if found.digest != queue.image_digest(number):
-        raise RefusedError(HTTPStatus.NOT_FOUND, "it is another image than was labeled; label it again")
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"{error}; label it again") from error
     image = Image.fromarray(found.pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     stream = io.BytesIO()

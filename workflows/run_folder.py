@@ -34,6 +34,7 @@ from labeler.records import ImageRecord, fault_of_records, read_records
 from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
 from ontologies import ClassSpec, Ontology, OntologyError
 from workflows.classes import SavedClasses
+from workflows.ledger import DATASET_ENTRIES
 from workflows.locks import hold
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ _MANIFEST = pa.schema(
     ]
 )
 VERSION = 1  # of run.json
-# What an export makes; found without a run beside it, it is somebody's own data.
-DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
 NAMES_SHOWN = 5
 _RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
@@ -156,9 +155,6 @@ class RunFolder:
             self._whole.clear()
         else:
             self._refuse_other(self.read_settings(), settings)
-        if isinstance(self.records, Path):
-            for left in self.records.glob(".*.partial"):  # by killed writes
-                remove(left)
         self.write_settings(settings)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:

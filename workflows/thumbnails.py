@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,15 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.errors import ImageError
-from labeler.images import read_image
+from labeler.images import DecodedImage
 from labeler.masks import Rle, rle_box_xyxy, rle_to_mask
-from labeler.records import ImageRecord
 from labeler.storage import in_order
-from workflows.datasets import SPLITS
 from workflows.tallies import Sample
-
-if TYPE_CHECKING:
-    from labeler.storage import AnyPath
 
 SIDE = 320  # pixels of a picture's longer side, at most
 CONTEXT = 1.5  # the crop's side, in sides of the object
@@ -51,40 +45,26 @@ class Picture:
     box_xyxy: tuple[float, float, float, float] | None = None
 
 
-def pictures(samples: Sequence[Sample], places: Sequence[AnyPath]) -> Iterator[tuple[Sample, Picture]]:
+def pictures(samples: Sequence[Sample], read: Callable[[str, str], DecodedImage]) -> Iterator[tuple[Sample, Picture]]:
     """A picture of every sample; each image is read once, by a few threads, and only those that are asked for.
 
     Args:
-        places: folders where the images may be, the first one that has it as it was labeled counts.
+        read: gives the image of an id and content digest, as ``Labeled.image``.
     """
     of_image: dict[str, list[Sample]] = {}
     for sample in samples:
         of_image.setdefault(sample.record.image_id, []).append(sample)
 
     def draw(group: list[Sample]) -> list[tuple[Sample, Picture]]:
-        pixels = _find(group[0].record, places)
-        return [(sample, pixels if isinstance(pixels, Picture) else picture(pixels, sample)) for sample in group]
+        record = group[0].record
+        try:
+            pixels = read(record.image_id, record.digest).pixels
+        except ImageError as error:
+            return [(sample, Picture(note=str(error))) for sample in group]
+        return [(sample, picture(pixels, sample)) for sample in group]
 
     for drawn in in_order(draw, of_image.values(), ahead=AT_ONCE):
         yield from drawn
-
-
-def image_places(output: AnyPath, root: AnyPath) -> list[AnyPath]:
-    """Where the images of a labeled folder may be: the input, and the dataset made of it."""
-    return [root, *(output / "images" / split for split in SPLITS)]
-
-
-def _find(record: ImageRecord, places: Iterable[AnyPath]) -> NDArray[np.uint8] | Picture:
-    note = "the image is gone"
-    for place in places:
-        try:
-            image = read_image(place / record.image_id)
-        except ImageError:
-            continue
-        if image.digest == record.digest:
-            return image.pixels
-        note = "the image has changed since it was labeled"
-    return Picture(note=note)
 
 
 def picture(pixels: NDArray[np.uint8], sample: Sample) -> Picture:

@@ -19,7 +19,7 @@ from labeler.errors import FormatError, UsageError
 from labeler.masks import Rle, rle_area, rle_box_xyxy, rle_runs
 from labeler.polygons import mask_to_polygons, polygons_to_rle
 from labeler.records import ImageRecord, Instance
-from labeler.storage import read_bytes
+from labeler.storage import naming, read_bytes
 from labeler.truth import pair_images
 
 if TYPE_CHECKING:
@@ -58,10 +58,14 @@ class CocoWriter:
         Raises:
             UsageError: an instance's class id is not in ``class_names``.
         """
+        with naming(self._path):
+            self._add(record, record.image_id if file_name is None else file_name)
+
+    def _add(self, record: ImageRecord, file_name: str) -> None:
         self._images += 1
         image = {
             "id": self._images,
-            "file_name": record.image_id if file_name is None else file_name,
+            "file_name": file_name,
             "width": record.width,
             "height": record.height,
         }
@@ -75,12 +79,13 @@ class CocoWriter:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        with self._file, self._spool:
+        try:
+            with naming(self._path), self._file, self._spool:
+                if error is None:
+                    self._finish()
             if error is None:
-                self._finish()
-        if error is None:
-            os.replace(self._temporary, self._path)
-        else:
+                os.replace(self._temporary, self._path)
+        finally:
             self._temporary.unlink(missing_ok=True)
 
     def _finish(self) -> None:

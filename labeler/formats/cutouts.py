@@ -17,6 +17,7 @@ from labeler.errors import UsageError
 from labeler.formats.names import safe_part
 from labeler.masks import rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import Instance
+from labeler.storage import naming
 
 BACKGROUNDS = ("white", "transparent")
 FRAMES = ("crop", "full")
@@ -128,7 +129,7 @@ def write_cutouts(
     pixels: npt.NDArray[np.uint8],
     instances: Iterable[tuple[int, Instance, str]],
     config: CutoutConfig,
-) -> int:
+) -> list[str]:
     """Write the cut-outs of one image as ``{name}__{class}__{index}.png``; empty masks are left out.
 
     Args:
@@ -138,12 +139,13 @@ def write_cutouts(
         instances: position in the record, instance and class name of each.
 
     Returns:
-        How many were written.
+        The names of the files.
     """
-    written = 0
+    written = []
     for index, instance, class_name in instances:
         if rle_area(instance.rle):
             path = folder / f"{name}__{safe_part(class_name)}__{index}.png"
-            Image.fromarray(cut_out(pixels, instance, config)).save(path, compress_level=COMPRESSION)
-            written += 1
+            with naming(path):
+                Image.fromarray(cut_out(pixels, instance, config)).save(path, compress_level=COMPRESSION)
+            written.append(path.name)
     return written

@@ -39,13 +39,8 @@ def label_path(image_path: Path) -> Path:
     return Path(*folders, image_path.name).with_suffix(".txt")
 
 
-def write_yolo_labels(path: Path, record: ImageRecord) -> None:
-    """Write one image's label file: a line an instance, empty without any. Instances with an empty mask are left out.
-
-    Args:
-        path: the ``.txt`` file, see ``label_path``; its folder is made.
-        record: an image that could be read.
-    """
+def yolo_labels(record: ImageRecord) -> str:
+    """One image's label file: a line an instance, empty without any. Instances with an empty mask are left out."""
     size = np.array([record.width, record.height])
     lines = []
     for instance in record.instances:
@@ -53,20 +48,24 @@ def write_yolo_labels(path: Path, record: ImageRecord) -> None:
         if len(polygon):
             values = ((polygon + INSIDE_PIXEL) / size).ravel().tolist()
             lines.append(f"{instance.class_id}" + (" %.6f" * len(values)) % tuple(values) + "\n")
+    return "".join(lines)
+
+
+def write_yolo_labels(path: Path, record: ImageRecord) -> None:
+    """Write ``yolo_labels`` to a ``.txt`` file, see ``label_path``; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="ascii", newline="\n")
+    path.write_text(yolo_labels(record), encoding="ascii", newline="\n")
 
 
-def write_data_yaml(path: Path, class_names: Sequence[str], folders: Mapping[str, str] = SAME_NAMES) -> None:
-    """Write Ultralytics' ``data.yaml``: each split, and its folder below ``images`` beside the file.
+def data_yaml(class_names: Sequence[str], folders: Mapping[str, str] = SAME_NAMES) -> str:
+    """Ultralytics' ``data.yaml``: each split, and its folder below ``images`` beside the file.
 
     Without ``path:`` Ultralytics takes the splits from the file's own folder, so the dataset may be moved. It wants
     ``train`` and ``val``; both may name the same folder.
     """
     content: dict[str, Any] = {split: f"images/{folder}" for split, folder in folders.items()}
     content["names"] = dict(enumerate(class_names))
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
-    path.write_text(text, encoding="utf-8", newline="\n")
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
 
 
 def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:

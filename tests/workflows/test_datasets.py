@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from test_export import ONTOLOGY, instance
 
 from labeler.errors import RunError
 from labeler.images import content_digest
-from labeler.records import ImageRecord, write_records
+from labeler.records import ImageRecord, read_records, write_records
 from labeler.storage import locate, read_bytes, walk, write_bytes
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.run_folder import RunFolder
 
 IDS = ("a.png", "b/c d.png", "b/ü.png", "e.png", "f.png", "g.png")
-NEVER = ("run/run.json", "run/lock")
+NEVER = ("run/run.json", "run/lock", "run/ledger.parquet")  # the ledger holds what each place says of its files
 
 
 def image(shade: int) -> bytes:
@@ -46,6 +47,15 @@ def make_run(root: Any, output: Any, ids: tuple[str, ...] = IDS) -> RunFolder:
         records = [ImageRecord(i, 60, 40, digest, instances=(instance(0, 0.8, 0),)) for i, digest in digests.items()]
         write_records(shard.records_path, records)
     return run
+
+
+def label_again(run: RunFolder, image_id: str, data: bytes) -> None:
+    """The record of an image as if it had been labeled with another content."""
+    for shard in run.shards():
+        if image_id in shard.image_ids:
+            records = list(read_records([shard.records_path]))
+            new = [replace(r, digest=content_digest(data)) if r.image_id == image_id else r for r in records]
+            write_records(shard.records_path, new)
 
 
 def contents(output: Any) -> dict[str, bytes]:
@@ -108,11 +118,16 @@ def test_data_yaml_comes_last_and_nothing_is_sent_twice(
         False,
     )  # relative: Ultralytics reads any copy of it
     export(run, root, ONTOLOGY, config)
-    assert sent(proxy) == ["PUT data.yaml"]
+    assert sent(proxy) == []
     write_bytes(root / "e.png", image(99))
     sent(proxy)
     export(run, root, ONTOLOGY, config)
-    assert sent(proxy) == ["PUT images/train/e.png", "PUT data.yaml"]
+    assert sent(proxy) == []  # the labels are those of the image as it was
+    assert bucket.get("out/images/train/e.png") == image(3)
+    label_again(run, "e.png", image(99))
+    sent(proxy)
+    export(run, root, ONTOLOGY, config)
+    assert sent(proxy) == ["PUT images/train/e.png"]
     assert bucket.get("out/images/train/e.png") == image(99)
 
 
@@ -169,6 +184,10 @@ def test_unchanged_images_are_not_fetched_again(bucket: Bucket, proxy: Proxy, tm
     export(run, root, ONTOLOGY, ExportConfig(val_share=0.9))  # those that move to another split are moved here
     assert proxy.count("GET", "/in/") == len(IDS)
     write_bytes(root / "g.png", image(99) + b"longer")
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    assert proxy.count("GET", "/in/") == len(IDS)
+    assert (tmp_path / "out" / "images" / "train" / "g.png").read_bytes() == image(5)
+    label_again(run, "g.png", image(99) + b"longer")
     export(run, root, ONTOLOGY, ExportConfig(val_share=0))
     assert proxy.count("GET", "/in/") == len(IDS) + 1
     assert (tmp_path / "out" / "images" / "train" / "g.png").read_bytes() == image(99) + b"longer"

@@ -91,8 +91,15 @@ def test_classes_that_images_proposed(tmp_path: Path) -> None:
     write_records(
         run.records / "000000.parquet",
         [
-            ImageRecord(i, 60, 40, "d", tags=tuple((tag, 1.0) for tag in tags), instances=found)
-            for i, tags, found in tagged
+            ImageRecord(
+                image_id,
+                60,
+                40,
+                read_image(tmp_path / "input" / image_id).digest,
+                tags=tuple((tag, 1.0) for tag in tags),
+                instances=found,
+            )
+            for image_id, tags, found in tagged
         ],
     )
     queue = queue_of(run)
@@ -324,7 +331,7 @@ def test_images_are_sent_upright_as_jpeg_whatever_they_are(file_format: str, run
     Image.fromarray(pixels).save(path, file_format, exif=exif)
     with serving(run) as server:
         status, body, _ = ask(server, "images/0")
-        assert (status, "another image than was labeled" in json.loads(body)["error"]) == (404, True)
+        assert (status, "has changed since it was labeled" in json.loads(body)["error"]) == (404, True)
     (record, *others) = read_records([run.records / "000000.parquet"])
     records = [replace(record, digest=read_image(path).digest), *others]
     write_records(run.records / "000000.parquet", records)
@@ -345,7 +352,7 @@ def test_an_image_that_is_gone_is_shown_from_the_dataset(run: RunFolder, tmp_pat
             (run.output / "images" / split / "deep" / "b.png").unlink(missing_ok=True)
         status, body, _ = ask(server, "images/1")
         assert status == 404
-        assert "cannot be read" in json.loads(body)["error"]
+        assert "the image is gone" in json.loads(body)["error"]
         assert ask(server, "items?start=1")[0] == 200
 
 

@@ -116,7 +116,9 @@ def test_margin_reaches_to_the_border_of_the_image_at_most() -> None:
 def test_files(tmp_path: Path) -> None:
     empty = np.zeros_like(DISC)
     items = [(0, instance(DISC), "dog"), (3, instance(~DISC), "hot dog/würstchen"), (4, instance(empty), "dog")]
-    assert write_cutouts(tmp_path, "sub_photo", noise(DISC), items, CutoutConfig("transparent")) == 2
+    assert write_cutouts(tmp_path, "sub_photo", noise(DISC), items, CutoutConfig("transparent")) == sorted(
+        path.name for path in tmp_path.iterdir()
+    )
     written = {path.name: Image.open(path) for path in tmp_path.iterdir()}
     assert set(written) == {"sub_photo__dog__0.png", "sub_photo__hot_dog_würstchen__3.png"}
     assert {image.mode for image in written.values()} == {"RGBA"}

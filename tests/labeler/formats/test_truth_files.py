@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from labeler.errors import FormatError
 from labeler.formats.truth import read_truth
-from labeler.formats.yolo import write_data_yaml, write_yolo_labels
+from labeler.formats.yolo import data_yaml, write_yolo_labels
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
@@ -117,7 +117,7 @@ def test_yolo(tmp_path: Path) -> None:
             instances.append(Instance(position, "", rle_box_xyxy(rle), 1, 1, 1, rle_area(rle), rle))
         record = ImageRecord(name, 30, 20, "", instances=tuple(instances))
         write_yolo_labels(tmp_path / "labels" / "train" / f"{name[0]}.txt", record)
-    write_data_yaml(tmp_path / "data.yaml", ["dog", "cat"], {"train": "train", "val": "train"})
+    (tmp_path / "data.yaml").write_text(data_yaml(["dog", "cat"], {"train": "train", "val": "train"}))
     for path in (tmp_path, tmp_path / "data.yaml", str(tmp_path)):
         truth = read_truth(path)
         assert truth.class_names == ("dog", "cat")

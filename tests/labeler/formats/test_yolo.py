@@ -11,7 +11,7 @@ from hard_masks import HARD_MASKS, SCATTERED, iou, random_masks
 from PIL import Image
 
 from labeler.errors import FormatError
-from labeler.formats.yolo import label_path, read_yolo, write_data_yaml, write_yolo_labels
+from labeler.formats.yolo import data_yaml, label_path, read_yolo, write_yolo_labels
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
@@ -35,7 +35,7 @@ def write_dataset(root: Path, **splits: list[ImageRecord]) -> Path:
             image.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (item.width, item.height)).save(image)
             write_yolo_labels(label_path(image), item)
-    write_data_yaml(root / "data.yaml", NAMES, {split: split for split in splits})
+    (root / "data.yaml").write_text(data_yaml(NAMES, {split: split for split in splits}))
     return root / "data.yaml"
 
 
@@ -89,7 +89,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert path.read_bytes() == (b"1 0.222500 0.245000 0.222500 0.445000 0.422500 0.445000 0.422500 0.245000\n")
     write_yolo_labels(path, record("a.png"))
     assert path.read_bytes() == b""
-    write_data_yaml(tmp_path / "data.yaml", NAMES)
+    (tmp_path / "data.yaml").write_text(data_yaml(NAMES))
     assert yaml.safe_load((tmp_path / "data.yaml").read_text("utf-8")) == {
         "train": "images/train",
         "val": "images/val",
@@ -145,7 +145,7 @@ def through_own_reader(root: Path, before: ImageRecord, scratch: Path) -> np.nda
     source = root / "labels" / "train" / before.image_id
     label_path(image).parent.mkdir(parents=True, exist_ok=True)
     label_path(image).write_text(source.with_suffix(".txt").read_text())
-    write_data_yaml(scratch / "own" / "data.yaml", NAMES, {"train": "train"})
+    (scratch / "own" / "data.yaml").write_text(data_yaml(NAMES, {"train": "train"}))
     _, (read,) = read_yolo(scratch / "own" / "data.yaml")
     image.unlink()
     return rle_to_mask(read.instances[0].rle)
