@@ -39,10 +39,16 @@ def s3_server() -> Iterator[str]:
 
 
 @contextmanager
-def web_server(folder: Path) -> Iterator[str]:
-    """The address of a plain web server, which knows no ranges."""
+def web_server(folder: Path, asked: list[str] | None = None) -> Iterator[str]:
+    """The address of a plain web server, which knows no ranges; what it is asked for is added to ``asked``."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def parse_request(self) -> bool:
+            parsed = super().parse_request()
+            if asked is not None:
+                asked.append(self.path)
+            return parsed
+
         def log_message(self, *_: object) -> None:
             pass
 

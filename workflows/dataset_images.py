@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, RunError
 from labeler.formats.yolo import label_path
-from labeler.images import content_digest
+from labeler.images import content_digest, file_digest
 from labeler.storage import FileInfo, info, read_bytes, scan, store_of
 from workflows.journal import Operation
 from workflows.ledger import Entry
@@ -67,6 +67,15 @@ class Originals:
         listed = None if isinstance(path, Path) else self._folder(folder)
         found = info(path) if listed is None else listed.get(base)
         return None if found is None or found.is_folder else path
+
+    def has(self, name: str, digest: str) -> bool:
+        """Whether it is known to hold the image with that content."""
+        if self._refusal or (path := self.find(name)) is None:
+            return False
+        try:
+            return (file_digest(path) if isinstance(path, Path) else content_digest(read_bytes(path))) == digest
+        except OSError:
+            return False
 
     def may_hold(self, name: str) -> bool:
         """Whether the image is there, as far as ``root`` may be asked."""

@@ -7,8 +7,9 @@ and keeps the ledger of what was written (``workflows.ledger``).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.images import file_digest
-from labeler.storage import info, remove, remove_partial, scan
+from labeler.storage import info, remove, remove_partial
 from workflows.dataset_images import ImagePlanner, Originals
 from workflows.file_names import FileNames
-from workflows.journal import VERDICTS, Operation, after, read_journal, write_journal
+from workflows.journal import JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
 from workflows.places import LocalPlace, place_of
 from workflows.planning import Plan, Planner
@@ -28,9 +29,8 @@ from workflows.planning import Plan, Planner
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-LEDGER, JOURNAL = "run/ledger.parquet", "run/journal.json"
+LEDGER = "run/ledger.parquet"
 LAST = ("annotations", "data.yaml")  # published last, in this order: readers begin with them
-_CUTOUT = re.compile(r".+__.+__[0-9]+\.png")
 
 
 class Dataset:
@@ -135,19 +135,26 @@ class Dataset:
                 self._kept[row] = True
                 self.edited.append(entry.name)
                 continue
-            is_image = bool(seen.stamp) and entry.name.startswith("images/")
-            is_last = is_image and not self._prune and self._may_be_last(entry)
+            is_last = entry.name.startswith("images/") and seen.stamp != "" and self._may_be_last(entry)
             if is_last:
                 self.set_aside.append(entry.name)
             removals.append(Operation("set aside" if is_last else "delete", entry.name, expected=seen.stamp))
         return removals
 
+    @cached_property
+    def _contents(self) -> set[str]:
+        """Digests of all that the dataset keeps or gets; asked for once everything is planned."""
+        kept = set(self._ledger.table.filter(pa.array(self._kept)).column("digest").to_pylist())
+        return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
+
     def _may_be_last(self, entry: Entry) -> bool:
-        """Whether no other copy of an image is known."""
+        """Whether no other copy of an image is known, and it was not asked for that it goes."""
+        if self._prune or entry.digest in self._contents:
+            return False
         path = self.place.path(entry.name)
         if isinstance(path, Path) and (path.is_symlink() or path.stat().st_nlink > 1):
             return False
-        return self.originals.find(entry.image_id) is None
+        return not self.originals.has(entry.image_id, entry.digest)
 
     def __enter__(self) -> Dataset:
         self.place.clean_up()
@@ -179,28 +186,14 @@ def open_dataset(
     """
     place = place_of(output)
     ledger, begun = read_ledger(place.path(LEDGER)), read_journal(place.path(JOURNAL))
-    written_until = 0.0
     if ledger is None:
         is_old = info(place.path(VERDICTS)) is not None and not begun
         ledger = Ledger(to_table(adopted() if is_old else ()))
-        exports = (info(place.path(name)) for name in ("run/classes.json", VERDICTS))
-        written_until = max((found.modified for found in exports if found), default=0.0)
     # In a store, what an export had begun that died may be there or not. A folder of this machine was recovered.
     if there := [each for each in begun if each.adds and place.digest(each.name) == each.digest]:
-        ledger = Ledger(after(ledger.table, there, (each.entry(place.stamp(each.name)) for each in there)))
-    return Dataset(Planner(place, ledger, written_until, overwrite), originals, link, prune)
-
-
-def old_cutouts(output: AnyPath) -> Iterator[Entry]:
-    """Entries of the cut-outs in a dataset without a ledger, as far as the last export can have written them."""
-    exported = info(output / VERDICTS)
-    try:
-        found = list(scan(output / "cutouts"))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for each in found:
-        if exported and _CUTOUT.fullmatch(each.name) and each.modified <= exported.modified:
-            yield Entry(f"cutouts/{each.name}", place_of(output).stamp(f"cutouts/{each.name}"), "")
+        replaced = [replace(each, source="") for each in there]  # what was copied may still be where it was, too
+        ledger = Ledger(after(ledger.table, replaced, (each.entry(place.stamp(each.name)) for each in there)))
+    return Dataset(Planner(place, ledger, overwrite), originals, link, prune)
 
 
 def recover(output: AnyPath) -> None:

@@ -36,7 +36,12 @@ def by_image(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
 
 
 def read_decisions(run: RunFolder) -> list[Decision]:
-    """The last decision on each object, in the order in which they were made.
+    """The last decision on each object, in the order in which they were made."""
+    return latest(read_log(run))
+
+
+def read_log(run: RunFolder) -> list[Decision]:
+    """Every decision, in the order in which they were made.
 
     A line that a killed process left torn is named in a warning and left out.
     """
@@ -52,7 +57,7 @@ def read_decisions(run: RunFolder) -> list[Decision]:
                 decisions.append(_decision(line))
             except FormatError as error:
                 logger.warning("%s, line %d: %s; left out", path, number, error)
-    return latest(decisions)
+    return decisions
 
 
 def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:

@@ -7,34 +7,25 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from labeler.decisions import Decision, decide
 from labeler.errors import ImageError, RunError, UsageError
-from labeler.formats.coco import CocoWriter
-from labeler.formats.cutouts import CutoutConfig, write_cutouts
-from labeler.formats.names import FlatNames
+from labeler.formats.cutouts import CutoutConfig
 from labeler.formats.splits import in_validation
-from labeler.formats.yolo import data_yaml, yolo_labels
-from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
-from labeler.records import ImageRecord, Instance
-from labeler.storage import in_order, naming
+from labeler.records import ImageRecord
+from labeler.storage import in_order
 from ontologies import Ontology
+from workflows.adoption import entries_of_last_export
 from workflows.classes import SavedClasses, classes_of_tags, numbered
-from workflows.dataset_images import SPLITS, Originals, PlacedImage, label_name, may_be_asked
-from workflows.datasets import Dataset, old_cutouts, open_dataset, recover
+from workflows.dataset_files import DatasetFiles
+from workflows.dataset_images import SPLITS, Originals, PlacedImage, may_be_asked
+from workflows.datasets import Dataset, open_dataset, recover
 from workflows.decisions import by_image, read_decisions
-from workflows.journal import VERDICTS, Operation
-from workflows.ledger import Entry, Ledger, to_table
-from workflows.places import Nowhere
-from workflows.planning import Plan, Planner
+from workflows.ledger import Entry
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -157,37 +148,23 @@ def export(
     else:
         tagged = False
 
-    def records() -> Iterator[ImageRecord]:
-        return numbered(run.labeled(), ontology) if tagged else run.labeled()
+    records = numbered(run.labeled(), ontology) if tagged else run.labeled()
 
-    def written_before() -> Iterator[Entry]:
-        """What the last export wrote, as far as it can be told without a ledger."""
-        old = previous or config
-        known = replace(old, formats=tuple(name for name in old.formats if name != "cutouts"))
-        with Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), known.link) as imagined:
-            _build(records(), _decisions(run), imagined, ontology, known, assume_images=True)
-            yield from imagined.planned()
-        if "cutouts" in old.formats:
-            yield from old_cutouts(run.output)
+    def last_export() -> Iterable[Entry]:
+        return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
     originals = Originals(root, verify=not root_is_named, refusal=refusal)
-    with open_dataset(run.output, originals, config.link, written_before, overwrite_edits, prune) as dataset:
-        summary = _build(records(), _decisions(run), dataset, ontology, config)
+    with open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset:
+        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
             )
         dataset.finish()
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
-    saved = SavedClasses(ontology, config.min_tag_count, config.max_classes)
-    if run.classes() != saved:
-        run.write_classes(saved)
+    run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
     return summary
-
-
-def _decisions(run: RunFolder) -> dict[str, list[Decision]]:
-    return by_image(read_decisions(run))
 
 
 def _refusal(root: AnyPath, output: AnyPath) -> str:
@@ -197,31 +174,17 @@ def _refusal(root: AnyPath, output: AnyPath) -> str:
     )
 
 
-def _build(
+def _plan(
     records: Iterable[ImageRecord],
     decisions: dict[str, list[Decision]],
     dataset: Dataset,
     ontology: Ontology,
     config: ExportConfig,
-    assume_images: bool = False,
 ) -> ExportSummary:
-    """Plan every file of the dataset. ``assume_images`` takes every image to be in the input."""
+    """Plan every file of the dataset."""
     summary = ExportSummary()
-    building = dataset.place.building
-    (building / "annotations").mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        coco = {
-            split: stack.enter_context(
-                CocoWriter(
-                    building / "annotations" / f"instances_{split}.json", ontology.class_names, config.segmentation
-                )
-            )
-            for split in SPLITS
-            if "coco" in config.formats
-        }
-        cutouts = _CutoutFolder(dataset, ontology.class_names, config.cutouts)
-        verdicts = stack.enter_context(_VerdictWriter(building / VERDICTS))
-        for image in _placed(records, dataset, config, assume_images):
+    with DatasetFiles(dataset, ontology.class_names, config) as files:
+        for image in _placed(records, dataset, config):
             record = image.record
             if image.fault:
                 summary.failures.append((record.image_id, image.fault))
@@ -230,36 +193,16 @@ def _build(
                 summary.missing.append(record.image_id)
                 continue
             decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
-            record = decided.record
-            summary.unmatched += decided.unmatched
-            judgements = judge(record, config.quality, ontology.classes, decided.verdicts)
-            verdicts.add(record, judgements)
-            _count(summary, record, judgements, ontology.class_names)
-            wanted = ("accept", "review") if config.include_review else ("accept",)
-            chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
-            kept = replace(record, instances=chosen)
-            plans = [image.placed.plan] if image.placed.plan else []
+            judgements = judge(decided.record, config.quality, ontology.classes, decided.verdicts)
             try:
-                if "yolo" in config.formats:
-                    name = label_name(image.split, image.file_name)
-                    plans.append(dataset.files.plan_file(name, yolo_labels(kept).encode("ascii"), record.image_id))
-                if "cutouts" in config.formats:
-                    plans += cutouts.write(record, chosen, image.placed.path)
+                instances = files.add(decided.record, judgements, image.placed, image.file_name, image.split)
             except ImageError as error:
                 summary.failures.append((record.image_id, str(error)))
                 continue
-            dataset.commit(plans)
+            summary.unmatched += decided.unmatched
+            _count(summary, decided.record, judgements, ontology.class_names)
             summary.images[image.split] += 1
-            summary.without_objects += not chosen
-            if coco:
-                coco[image.split].add(kept, image.file_name if config.link != "none" else str(image.placed.path))
-    dataset.commit(dataset.files.plan_made(f"annotations/instances_{split}.json") for split in coco)
-    dataset.publish_verdicts()
-    if "yolo" in config.formats and config.link != "none":
-        # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
-        present = [split for split in SPLITS if summary.images[split]] or ["train"]
-        folders = {split: split if split in present else present[0] for split in SPLITS}
-        dataset.commit([dataset.files.plan_file("data.yaml", data_yaml(ontology.class_names, folders).encode())])
+            summary.without_objects += not instances
     summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
     return summary
 
@@ -280,26 +223,18 @@ class _Image:
     fault: str = ""
 
 
-def _placed(
-    records: Iterable[ImageRecord], dataset: Dataset, config: ExportConfig, assume_images: bool
-) -> Iterator[_Image]:
+def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConfig) -> Iterator[_Image]:
     """Every record with the place of its image, in the order of the records; several at once where a store is asked."""
 
     def place(named: tuple[ImageRecord, str]) -> _Image:
         record, file_name = named
         split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
-        root = dataset.originals.root
         try:
             if record.status == "error":
-                there = assume_images or dataset.originals.may_hold(record.image_id)
-                return _Image(record, file_name, split, None, record.error if there else "")
+                fault = record.error if dataset.originals.may_hold(record.image_id) else ""
+                return _Image(record, file_name, split, None, fault)
             split = dataset.images.split_of(file_name, split)
-            if not assume_images:
-                return _Image(record, file_name, split, dataset.images.place_image(record, file_name, split))
-            name = f"images/{split}/{file_name}"
-            put = Operation("put", name, digest=record.digest, image_id=record.image_id)
-            plan = Plan(name, operation=put) if config.link != "none" else None
-            return _Image(record, file_name, split, PlacedImage(root / record.image_id, plan))
+            return _Image(record, file_name, split, dataset.images.place_image(record, file_name, split))
         except ImageError as error:
             return _Image(record, file_name, split, None, str(error))
 
@@ -317,87 +252,3 @@ def _count(
             summary.decided[judgement.verdict] += 1
         if judgement.reason:
             summary.reasons[judgement.reason] += 1
-
-
-class _CutoutFolder:
-    """The cut-outs of all images; each is numbered by its position in the record."""
-
-    def __init__(self, dataset: Dataset, class_names: Sequence[str], config: CutoutConfig) -> None:
-        self._dataset = dataset
-        self._class_names = class_names
-        self._config = config
-        self._names = FlatNames()
-
-    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> list[Plan]:
-        """Cut ``chosen`` of the record's instances out of its image.
-
-        Raises:
-            ImageError: the image cannot be read any more, or is another one.
-        """
-        name = self._names.give(record.image_id)
-        if not chosen:
-            return []
-        image = read_image(source)
-        if image.digest != record.digest:
-            raise ImageError("it is another image than was labeled; label it again")
-        positions = {id(instance): position for position, instance in enumerate(record.instances)}
-        numbered = [(positions[id(each)], each, self._class_names[each.class_id]) for each in chosen]
-        folder = self._dataset.place.building / "cutouts"
-        folder.mkdir(exist_ok=True)
-        names = write_cutouts(folder, name, image.pixels, numbered, self._config)
-        return [self._dataset.files.plan_made(f"cutouts/{each}") for each in names]
-
-
-class _VerdictWriter:
-    """``run/verdicts.parquet``: the verdict on every instance and who gave it, by image and position in its record.
-
-    Objects that people added come behind those of the record.
-    """
-
-    SCHEMA = pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("instance", pa.int32()),
-            ("class_id", pa.int32()),
-            ("joint_score", pa.float32()),
-            ("verdict", pa.string()),
-            ("reason", pa.string()),
-            ("decided_by", pa.string()),  # "person", else "gate"
-        ]
-    )
-    ROWS = 10_000
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._writer = pq.ParquetWriter(path, self.SCHEMA, compression="zstd")
-        self._rows: list[dict[str, object]] = []
-
-    def add(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
-        for index, (instance, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
-            self._rows.append(
-                {
-                    "image_id": record.image_id,
-                    "instance": index,
-                    "class_id": instance.class_id,
-                    "joint_score": instance.joint_score,
-                    "verdict": judgement.verdict,
-                    "reason": judgement.reason,
-                    "decided_by": "person" if judgement.by_hand else "gate",
-                }
-            )
-        if len(self._rows) >= self.ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        with naming(self._path):
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.SCHEMA))
-        self._rows = []
-
-    def __enter__(self) -> _VerdictWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        with naming(self._path):
-            self._writer.close()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 VERSION = 1
+JOURNAL = "run/journal.json"
 VERDICTS = "run/verdicts.parquet"  # published with the dataset, but no part of it
 
 

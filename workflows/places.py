@@ -19,7 +19,7 @@ from labeler.errors import ImageError
 from labeler.images import content_digest, file_digest
 from labeler.listing import stamp_of, stamps
 from labeler.storage import FileInfo, copy, in_order, move_file, read_bytes, remove, scan
-from workflows.journal import Operation
+from workflows.journal import JOURNAL, Operation
 from workflows.ledger import Entry
 from workflows.links import link_file
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = "folder"  # the stamp of a folder
 SET_ASIDE = "run/set-aside"
+SYNCED_SINGLY = 256  # files; for more, one sync of all disks takes less time
 
 
 class Place(Protocol):
@@ -66,7 +67,7 @@ class Place(Protocol):
         ...
 
     def clean_up(self) -> None:
-        """Remove ``building``."""
+        """Remove ``building``, unless the journal still needs it."""
         ...
 
 
@@ -117,8 +118,13 @@ class LocalPlace:
             copy(source, target)
 
     def settle(self) -> None:
-        if hasattr(os, "sync"):
+        made = [path for path in self.building.rglob("*") if path.is_file() and not path.is_symlink()]
+        if len(made) > SYNCED_SINGLY and hasattr(os, "sync"):
             os.sync()
+            return
+        for path in made:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
     def carry_out(self, phases: Sequence[Sequence[Operation]]) -> list[Entry]:
         """As the protocol says; may be repeated, and leaves alone what is not as expected any more."""
@@ -155,7 +161,8 @@ class LocalPlace:
                 folder = folder.parent
 
     def clean_up(self) -> None:
-        shutil.rmtree(self.building, ignore_errors=True)
+        if not (self.output / JOURNAL).exists():
+            shutil.rmtree(self.building, ignore_errors=True)
 
 
 def _stamp(path: Path) -> str:

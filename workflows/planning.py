@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from labeler.errors import ImageError
 from labeler.images import content_digest, file_digest
-from labeler.storage import info, naming
+from labeler.storage import naming
 from workflows.journal import Operation
 from workflows.ledger import Entry, Ledger
 from workflows.places import Place
@@ -63,20 +63,17 @@ class Planner:
     """Makes a plan for one file at a time.
 
     Args:
-        written_until: seconds since 1970; a file whose stamp the ledger does not know is as this tool wrote it if it is
-            no newer. For datasets of a version that kept no ledger.
         overwrite: replace files that the user edited.
 
     Attributes:
         stamps: by row of the ledger, stamps of files that have another one by now, and still the same content.
     """
 
-    def __init__(self, place: Place, ledger: Ledger, written_until: float = 0.0, overwrite: bool = False) -> None:
+    def __init__(self, place: Place, ledger: Ledger, overwrite: bool = False) -> None:
         self.place = place
         self.ledger = ledger
         self.overwrite = overwrite
         self.stamps: dict[int, str] = {}
-        self._written_until = written_until
 
     def plan_file(self, name: str, content: bytes, image_id: str = "") -> Plan:
         """A plan for a file with that content.
@@ -137,12 +134,7 @@ class Planner:
         if digest == entry.digest:
             self.stamps[row] = stamp
             return Seen(stamp, row, digest, True)
-        # Written by a version that kept no ledger, and not changed since.
-        return Seen(stamp, row, digest, not entry.stamp and self._modified(name) <= self._written_until)
-
-    def _modified(self, name: str) -> float:
-        found = info(self.place.path(name))
-        return found.modified if found else 0.0
+        return Seen(stamp, row, digest, False)
 
 
 @contextmanager

@@ -140,7 +140,11 @@ class RunFolder:
             "max_classes": saved.max_classes,
             "classes": [{"name": spec.name, "prompts": spec.prompts} for spec in saved.ontology.classes],
         }
-        write_bytes(self._classes, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+        with suppress(FileNotFoundError):
+            if read_bytes(self._classes) == data:
+                return
+        write_bytes(self._classes, data)
 
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.

@@ -1,0 +1,154 @@
+"""A program that kills an export at every change of the file system, and its recovery too.
+
+Prints one JSON line: how many kills there were, and what was lost or differs from an undisturbed export.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from labeler.decisions import Decision
+from labeler.images import content_digest
+from labeler.masks import mask_to_rle, rle_area
+from labeler.quality import QualityConfig
+from labeler.records import ImageRecord, Instance, write_records
+from ontologies import ClassSpec, Ontology
+from workflows.decisions import append_decisions, read_log
+from workflows.export import ExportConfig, export
+from workflows.run_folder import RunFolder
+
+ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat")))
+NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
+GONE = ("a.png", "images/d.png", "e.png")
+BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
+AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
+os.fsync = lambda fd: None  # a kill loses nothing that was written, and the disk may be busy
+CHANGES = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
+
+
+def instance(score: float, left: int) -> Instance:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[5:25, left : left + 15] = True
+    rle = mask_to_rle(mask)
+    return Instance(left % 2, "p", (left, 5.0, left + 15.0, 25.0), score, 0.9, 0.95, rle_area(rle), rle)
+
+
+FOUND = (instance(0.95, 0), instance(0.8, 21), instance(0.4, 42))
+
+
+def make(folder: Path) -> None:
+    """A labeled and exported folder, with some of the input gone since, and one image labeled since."""
+    for number, name in enumerate(NAMES):
+        path = folder / "input" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path)
+    run = RunFolder(folder / "out")
+    run.records.mkdir(parents=True)
+    run.write_settings({"version": 1, "labeling": {}})
+    write_records(run.records / "000000.parquet", records(folder / "input", NAMES[:-1]))
+    export(run, folder / "input", ONTOLOGY, BEFORE)
+    write_records(run.records / "000001.parquet", records(folder / "input", NAMES[-1:]))
+    for name in GONE[:-1]:
+        (folder / "input" / name).unlink()
+
+
+def records(root: Path, names: tuple[str, ...]) -> list[ImageRecord]:
+    return [ImageRecord(n, 60, 40, content_digest((root / n).read_bytes()), instances=FOUND) for n in names]
+
+
+def exported(folder: Path) -> None:
+    run = RunFolder(folder / "out")
+    with run.locked():
+        export(run, folder / "input", ONTOLOGY, AFTER)
+
+
+def decided(folder: Path) -> None:
+    run = RunFolder(folder / "out")
+    with run.locked():
+        have = len(read_log(run))
+        append_decisions(run, DECISIONS[have:])
+        export(run, folder / "input", ONTOLOGY, BEFORE)
+
+
+DECISIONS = [
+    Decision("a.jpg", "reject", "dog", FOUND[0].rle),
+    Decision("b/c.png", "accept", "dog", FOUND[2].rle, "cat"),
+    Decision("images/d.png", "accept", None, None, "dog", instance(0.9, 10).rle),
+]
+
+
+def in_child(work: Callable[[], None], kill_at: int = 0) -> int:
+    """Run ``work`` in a process of its own, killed at that change; how many changes there were, or -1 if killed."""
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            count = 0
+
+            def hook(event: str, arguments: tuple[Any, ...]) -> None:
+                nonlocal count
+                is_open = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+                if event in CHANGES or is_open:
+                    count += 1
+                    if count == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            work()
+            os.write(write, str(count).encode())
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    os.close(write)
+    said = os.read(read, 100)
+    os.close(read)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return -1
+    if status:
+        raise SystemExit(f"the export failed after a kill at {kill_at}")
+    return int(said)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    left_out = ("run/ledger.parquet", "run/lock", "run/owner.json")  # times of files
+    names = {path.relative_to(folder).as_posix(): content_digest(path.read_bytes()) for path in paths}
+    return {name: digest for name, digest in names.items() if name not in left_out}
+
+
+def main(folder: Path, work: Callable[[Path], None]) -> None:
+    start, undisturbed = folder / "start", folder / "undisturbed"
+    in_child(lambda: make(start))
+    shutil.copytree(start, undisturbed)
+    changes = in_child(lambda: work(undisturbed))
+    wanted = contents(undisturbed / "out")
+    images = {content_digest(path.read_bytes()) for path in (start / "out" / "images").rglob("*.*")}
+    images |= {content_digest(path.read_bytes()) for path in (start / "input").rglob("*.*")}
+    kills, lost, differing = 0, [], []
+    for first in range(1, changes + 1):
+        copy = folder / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(start, copy)
+        kills += in_child(lambda: work(copy), first) == -1  # noqa: B023
+        lost += [(first, 0)] * (not images <= set(contents(copy).values()))
+        second = 1 + first * 7 % (changes + 10)
+        kills += in_child(lambda: work(copy), second) == -1  # noqa: B023
+        lost += [(first, second)] * (not images <= set(contents(copy).values()))
+        in_child(lambda: work(copy))  # noqa: B023
+        differing += [(first, second)] * (contents(copy / "out") != wanted)
+    print(json.dumps({"changes": changes, "kills": kills, "lost": lost, "differing": differing}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), {"export": exported, "decisions": decided}[sys.argv[2]])
