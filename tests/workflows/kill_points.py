@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas  # noqa: F401 with the next one: imported here, not anew by every child
+import pyarrow.dataset  # noqa: F401
 from PIL import Image
 
 from labeler.decisions import Decision
@@ -29,7 +31,7 @@ from workflows.run_folder import RunFolder
 
 ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat")))
 NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
-GONE = ("a.png", "images/d.png", "e.png")
+GONE = ("a.png", "images/d.png")
 BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
 AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
 os.fsync = lambda fd: None  # a kill loses nothing that was written, and the disk may be busy
@@ -46,20 +48,20 @@ def instance(score: float, left: int) -> Instance:
 FOUND = (instance(0.95, 0), instance(0.8, 21), instance(0.4, 42))
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
     """A labeled and exported folder, with some of the input gone since, and one image labeled since."""
-    for number, name in enumerate(NAMES):
+    for number, name in enumerate(names):
         path = folder / "input" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path)
     run = RunFolder(folder / "out")
     run.records.mkdir(parents=True)
     run.write_settings({"version": 1, "labeling": {}})
-    write_records(run.records / "000000.parquet", records(folder / "input", NAMES[:-1]))
+    write_records(run.records / "000000.parquet", records(folder / "input", names[:-1]))
     export(run, folder / "input", ONTOLOGY, BEFORE)
-    write_records(run.records / "000001.parquet", records(folder / "input", NAMES[-1:]))
-    for name in GONE[:-1]:
-        (folder / "input" / name).unlink()
+    write_records(run.records / "000001.parquet", records(folder / "input", names[-1:]))
+    for name in GONE:
+        (folder / "input" / name).unlink(missing_ok=True)
 
 
 def records(root: Path, names: tuple[str, ...]) -> list[ImageRecord]:
