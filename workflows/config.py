@@ -48,7 +48,7 @@ CLASS_FLAGS = {
     "min_stability": "the same of min-stability",
     "duplicate_iou": "the same of duplicate-iou",
 }
-JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only")
+JOB_FLAGS = ("shard_size", "restart", "retry_failed", "verify_content", "prune", "sample", "tags_only")
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
@@ -100,7 +100,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
     parser.add_argument("--restart", action="store_true", help="drop the records that are there")
     parser.add_argument("--retry-failed", action="store_true", help="take images again that failed before")
-    parser.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
+    parser.add_argument(
+        "--verify-content",
+        action="store_true",
+        help="read every image to find changed ones; default: only those whose size, mtime or ctime differs",
+    )
+    parser.add_argument("--fast-scan", action="store_true", help=argparse.SUPPRESS)  # the default by now
     parser.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
 
 

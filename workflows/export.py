@@ -26,6 +26,7 @@ from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
+from workflows.changes import own_links_noted
 from workflows.classes import SavedClasses, classes_of_tags, numbered
 from workflows.datasets import SPLITS, Dataset, new_dataset
 from workflows.decisions import by_image, read_decisions
@@ -128,7 +129,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
         ontology, records = classes, numbered(run.labeled(), classes)
     else:
         records = run.labeled()
-    with new_dataset(run, root, config.link) as dataset:
+    with own_links_noted(run, root), new_dataset(run, root, config.link) as dataset:
         summary = _build(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(

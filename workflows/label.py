@@ -50,7 +50,7 @@ class LabelJob:
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
-        fast_scan: look for changed images by size and time of the files, instead of reading them all.
+        verify_content: look for changed images by reading them all, instead of by their sizes and times.
         prune: drop images that are gone from the input.
         engine: who labels; the records do not depend on it.
         tagging: who tags, and what for; None for nobody.
@@ -67,7 +67,7 @@ class LabelJob:
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
-    fast_scan: bool = False
+    verify_content: bool = False
     prune: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     tagging: TaggingConfig | None = None
@@ -168,10 +168,10 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
             run.clear_attempts()
         if job.retry_failed:
             run.drop_failed()
-        changed = changed_images(run, root, images, now, job.fast_scan)
-        if changed:
-            progress.say(f"{len(changed)} images changed since they were labeled")
-        if forgotten := run.plan(images, now, job.shard_size, changed, job.prune):
+        changes = changed_images(run, root, images, now, job.verify_content)
+        if changes.images:
+            progress.say(f"{len(changes.images)} images changed since they were labeled")
+        if forgotten := run.plan(images, changes.stamps, job.shard_size, changes.images, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.drop_unfit()
         todo = run.waiting()

@@ -1,7 +1,7 @@
 """The run folder: which images there are, which shard each belongs to, and which shards are done.
 
     OUT/run/run.json              what the labels were made with
-    OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
+    OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and times of the file), superseded
     OUT/run/records/000000.parquet …
     OUT/run/classes.json          the dataset's classes, by id
     OUT/run/decisions.jsonl       what people decided, see decisions.py
@@ -212,10 +212,27 @@ class RunFolder:
         ]
         planned = pa.concat_tables([pa.table(kept, schema=_MANIFEST), pa.table(added, schema=_MANIFEST)])
         if not planned.equals(known):
-            buffer = io.BytesIO()
-            pq.write_table(planned, buffer)
-            write_bytes(self._manifest, buffer.getvalue())
+            self._write_manifest(planned)
         return int(forgotten)
+
+    def stamps(self) -> pa.Table:
+        """``image_id`` and ``stamp`` of every image as it stands, labeled or not."""
+        manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
+        return manifest.filter(pc.invert(manifest.column("superseded"))).select(["image_id", "stamp"])
+
+    def restamp(self, image_ids: pa.Array, stamps: pa.Array) -> None:
+        """Save other ``stamps`` of the images ``image_ids``."""
+        manifest = self._read_manifest()
+        taken = pc.take(stamps, pc.index_in(manifest.column("image_id"), image_ids))
+        taken = pc.if_else(manifest.column("superseded"), None, taken)
+        column = manifest.schema.get_field_index("stamp")
+        renewed = pc.coalesce(taken, manifest.column("stamp"))
+        self._write_manifest(manifest.set_column(column, manifest.schema.field(column), renewed))
+
+    def _write_manifest(self, manifest: pa.Table) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(manifest, buffer)
+        write_bytes(self._manifest, buffer.getvalue())
 
     def known(self) -> pa.Table:
         """The labeled images as they stand: ``image_id``, ``stamp`` and, of the record, ``digest``."""
