@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -92,6 +93,9 @@ class ExportSummary:
     """What an export wrote and left out.
 
     Attributes:
+        failures: (image id, error) of every image that is left out for an error, new or old.
+        found_failed: those of them that were labeled, and failed when the dataset was written.
+        new: ids of the images that no earlier run has reported as failed.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
     """
@@ -100,10 +104,20 @@ class ExportSummary:
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
     reasons: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    found_failed: set[str] = field(default_factory=set)
+    new: AbstractSet[str] = frozenset()
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
     without_objects: int = 0
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
+
+    @property
+    def new_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] in self.new]
+
+    @property
+    def old_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] not in self.new]
 
 
 def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: ExportConfig) -> ExportSummary:
@@ -190,6 +204,7 @@ def _build(
                     cutouts.write(record, chosen, source.path)
                 except ImageError as error:
                     summary.failures.append((record.image_id, str(error)))
+                    summary.found_failed.add(record.image_id)
                     continue
             split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
             summary.images[split] += 1

@@ -12,9 +12,11 @@ from labeler.errors import UsageError
 from labeler.storage import locate
 from workflows.config import add_export_flags, check_class_names, export_from, ontology_from, saved_export
 from workflows.console import print_dataset
-from workflows.export import ExportSummary, export
+from workflows.export import ExportSummary
 from workflows.label import check_floor, saved_ontology
+from workflows.reexport import export_again
 from workflows.run_folder import RunFolder
+from workflows.summary import RunSummary
 
 
 def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,11 @@ def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
     """The ``export`` command: what the flags leave out is as it was last time."""
-    run = RunFolder(options["output"])
+    run, account = RunFolder(options["output"]), RunSummary("export")
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
     run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
         saved = run.read_settings()
@@ -49,7 +55,8 @@ def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
             kept = ",".join(dict.fromkeys([*before, *config.formats]))
             what = f"{' and '.join(gone)} will not be in the dataset"
             console.print(f"{what}; --format {kept} keeps them", highlight=False)
-        summary = export(run, locate(saved["input"]), ontology, config)
+        summary = export_again(run, locate(saved["input"]), ontology, config, saved, account, say)
         run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)
+    say(account.line())
     return summary

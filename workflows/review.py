@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,15 @@ from labeler.storage import locate
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
 from workflows.exchange import corrections
 from workflows.exchange_command import add_exchange_flags, print_decisions, send
-from workflows.export import ExportSummary, export
+from workflows.exit_codes import OK
+from workflows.export import ExportSummary
 from workflows.label import saved_ontology
 from workflows.labeled import open_labeled
+from workflows.reexport import export_again
 from workflows.review_queue import ReviewQueue
 from workflows.review_server import ReviewServer
 from workflows.run_folder import RunFolder
+from workflows.summary import RunSummary
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -34,7 +37,6 @@ VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",),
 # Flags that go with each way which opens no page, and with the page.
 _FITTING = {"apply": (), "from": (), "to": ("verdict", "folder", "limit", "image_url")}
 _PAGE = ("verdict", "classes", "port", "no_open")
-OK, SOME_FAILED = 0, 1
 
 
 def add_review_flags(parser: argparse.ArgumentParser) -> None:
@@ -101,10 +103,22 @@ def run_review(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
-def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSummary:
+def _nobody(line: str) -> None: ...
+
+
+def apply_decisions(
+    output: AnyPath,
+    decisions: Sequence[Decision],
+    summary: RunSummary | None = None,
+    say: Callable[[str], None] = _nobody,
+) -> ExportSummary:
     """Keep ``decisions`` with the labeled folder ``output``, and write its dataset anew.
 
     Applied again with nothing decided in between, they are not kept twice.
+
+    Args:
+        summary: is filled in and written.
+        say: gets the summary's line if the export fails.
 
     Raises:
         UsageError: a class is named that the dataset does not have; then nothing is kept.
@@ -122,13 +136,20 @@ def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSum
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        return export(run, labeled.root, saved_ontology(labeled.settings["ontology"]), labeled.export)
+        ontology, summary = saved_ontology(labeled.settings["ontology"]), summary or RunSummary("review")
+        return export_again(run, labeled.root, ontology, labeled.export, labeled.settings, summary, say)
 
 
 def _apply(output: AnyPath, path: AnyPath, decisions: Sequence[Decision], console: Console) -> int:
     from workflows.console import print_dataset
 
-    summary = apply_decisions(output, decisions)
+    account = RunSummary("review")
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    summary = apply_decisions(output, decisions, account, say)
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, output)
-    return SOME_FAILED if summary.failures else OK
+    say(account.line())
+    return account.exit_code
