@@ -36,7 +36,8 @@ class Changes:
 
     Attributes:
         images: ids of those with another content than was labeled.
-        stamps: the stamps to save. The stamp of a file that could not be read is empty: it is looked at again.
+        stamps: the stamps to save. A labeled image that is not there now keeps its own. The stamp of a file that could
+            not be read is empty: it is looked at again.
     """
 
     images: list[str]
@@ -65,6 +66,11 @@ def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: p
     digests = list(in_order(lambda image_id: _digest(root / image_id), ids))
     changed += [i for i, old, new in zip(ids, labeled, digests, strict=True) if new not in ("", old)]
     unread = pa.array([i for i, new in zip(ids, digests, strict=True) if not new], pa.string())
+    labeled_before = known.filter(was_read)
+    kept = pc.take(
+        labeled_before.column("stamp"), pc.index_in(image_ids, labeled_before.column("image_id").combine_chunks())
+    )
+    stamps = pc.if_else(pc.equal(stamps, ""), pc.fill_null(kept, ""), stamps)
     return Changes(changed, pc.if_else(pc.is_in(image_ids, unread), "", stamps))
 
 

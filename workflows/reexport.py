@@ -45,7 +45,7 @@ def export_again(
         unreported = {image_id for image_id, _ in ledger.unreported()}
         dataset.new = unreported | (dataset.found_failed - ledger.failed)
         left_out = {image_id for image_id, _ in dataset.failures}.union(dataset.missing)
-        if ledger.retry or run.waiting():
+        if ledger.retry or ledger.pending - run.labeled_shards():
             ledger.report(dataset.found_failed | unreported | (ledger.failed & left_out))
         else:
             ledger.close(dataset.found_failed | (ledger.failed & left_out))

@@ -79,14 +79,14 @@ class RunSummary:
     _began: float = field(default_factory=time.monotonic, repr=False)
 
     def ask(self, settings: dict[str, Any], quality: QualityConfig, ontology: Ontology | None) -> None:
-        """Take over what was asked: ``settings`` are those of ``run.json``."""
-        model, tagging = settings["model"], settings["labeling"].get("tagging") or {}
+        """Take over what was asked: ``settings`` are those of ``run.json``, where older versions may lack something."""
+        model, tagging = settings.get("model") or {}, settings.get("labeling", {}).get("tagging") or {}
         self.asked = {
-            "input": settings["input"],
+            "input": settings.get("input"),
             "classes": list(ontology.class_names) if ontology else None,
             "tagger": tagging.get("tagger"),
-            "detector": model["detector"],
-            "segmenter": model["segmenter"],
+            "detector": model.get("detector"),
+            "segmenter": model.get("segmenter"),
         }
         own = {spec.name: spec.min_score for spec in ontology.classes if spec.min_score is not None} if ontology else {}
         self.thresholds = {**asdict(quality), "class_min_scores": own}

@@ -205,6 +205,17 @@ def test_a_file_that_cannot_be_read_now_is_looked_at_again(nights: Nights) -> No
     assert nights.run("none", images=str(listing_of(nights)))[0] == 1
 
 
+def test_images_that_are_out_of_reach_for_a_night_are_not_read_anew(nights: Nights) -> None:
+    listed = str(listing_of(nights).rename(nights.out.parent / "list.txt"))
+    Path(listed).write_text("".join(f"images/{name}\n" for name in nights.names))
+    away = nights.images.with_name("away")
+    nights.run("copy", images=listed)
+    nights.images.rename(away)
+    assert nights.run("copy", images=listed) == (0, set())
+    away.rename(nights.images)
+    assert nights.run("copy", images=listed) == (0, set())
+
+
 def listing_of(nights: Nights) -> Path:
     path = nights.images / "list.txt"
     path.write_text("\n".join(nights.names))
