@@ -2,7 +2,7 @@
 
 The file is replaced at the end of every run of ``label``, ``tag``, ``export`` and of ``review --apply`` and ``--from``,
 also where that end is an error or Ctrl-C. A run that was refused before it began, or that was killed, writes none. The
-line is ``summary: key=value key=value …`` without spaces in the values.
+line is ``summary: key=value key=value …`` without spaces in the values, and the same for two equal runs.
 """
 
 from __future__ import annotations
@@ -153,7 +153,6 @@ class RunSummary:
             **{name: self.instances[name] for name in ("accept", "review", "reject")},
             "failed_new": len(self.new),
             "failed_old": len(self.old),
-            "seconds": f"{self._stages()['total']:.1f}",
         }
         return "summary: " + " ".join(f"{name}={value}" for name, value in figures.items())
 
