@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OF_CONTENT = "md5:"  # begins a stamp that is a checksum
+NO_TIME = "-0.0"  # ends a stamp of a store that tells no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,10 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
 
 
 def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
-    """What tells a changed file without reading it: size and time; empty if it is not there.
+    """What tells a changed file without reading it; empty if it is not there.
 
-    Where a store states an MD5 it is that, after ``OF_CONTENT``: equal stamps then mean equal content.
+    Of a file on this machine: size, mtime and ctime, the times in nanoseconds. Of an object in a store: its MD5 after
+    ``OF_CONTENT`` where the store states one (equal stamps then mean equal content), else size and time.
     """
     if isinstance(root, Path):
         return [_local_stamp(f"{root}/{image_id}") for image_id in image_ids]
@@ -107,7 +109,7 @@ def _local_stamp(path: str) -> str:
         status = os.stat(path)
     except (OSError, ValueError):
         return ""
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def _files(folder: AnyPath) -> list[FileInfo]:

@@ -1,7 +1,7 @@
 """The ``labeler`` command.
 
-Exit codes: 0 done; 1 finished, but some images could not be labeled; 2 wrong usage or configuration; 3 nothing was
-labeled; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 finished, but some images could not be labeled that no run had reported before; 2 wrong usage or
+configuration; 3 nothing was labeled; 4 more images failed than ``--max-failures`` allows; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from rich.console import Console
 
 from labeler.errors import LabelerError
 from ontologies import OntologyError, OntologyWarning
-
-OK, SOME_FAILED, USAGE, NOTHING_LABELED, INTERRUPTED = 0, 1, 2, 3, 130
+from workflows.exit_codes import INTERRUPTED, OK, TOO_MANY_FAILURES, USAGE, of_error, of_result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments, console)
     except (LabelerError, OntologyError) as error:
         print(f"labeler: {error}", file=sys.stderr)
-        from workflows.label import NothingFoundError
-
-        return NOTHING_LABELED if isinstance(error, NothingFoundError) else USAGE
+        return of_error(error)
     except KeyboardInterrupt:
         print(f"labeler: stopped; {_way_on(arguments)}", file=sys.stderr)
         return INTERRUPTED
@@ -169,20 +166,21 @@ def _label(options: dict[str, Any], console: Console) -> int:
     finally:
         progress.close()
     print_label_summary(console, summary, job.output)
-    return _exit_code(len(summary.dataset.failures), sum(summary.dataset.images.values()))
-
-
-def _exit_code(failures: int, images: int) -> int:
-    if failures:
-        return SOME_FAILED if images else NOTHING_LABELED
-    return OK
+    if summary.run.exit_code == TOO_MANY_FAILURES:
+        failed = len(summary.dataset.new_failures)
+        print(
+            f"labeler: {failed} images failed, more than --max-failures {job.max_failures} allows, some of them when "
+            "the dataset was written; it holds the others",
+            file=sys.stderr,
+        )
+    return summary.run.exit_code
 
 
 def _export(options: dict[str, Any], console: Console) -> int:
     from workflows.export_command import run_export
 
     summary = run_export(options, console)
-    return _exit_code(len(summary.failures), sum(summary.images.values()))
+    return of_result(len(summary.new_failures), len(summary.failures), sum(summary.images.values()))
 
 
 def _demo(options: dict[str, Any], console: Console) -> int:
@@ -197,7 +195,7 @@ def _tag(options: dict[str, Any], console: Console) -> int:
     from workflows.tag_command import run_tag
 
     summary = run_tag(options, console)
-    return _exit_code(len(summary.failures), summary.images)
+    return summary.run.exit_code
 
 
 def _review(options: dict[str, Any], console: Console) -> int:
@@ -216,7 +214,8 @@ def _preview(options: dict[str, Any], console: Console) -> int:
     from workflows.preview import run_preview
 
     summary = run_preview(options, console)
-    return _exit_code(len(summary.failures), summary.images - len(summary.failures))
+    failed = len(summary.failures)
+    return of_result(failed, failed, summary.images - failed)
 
 
 def _report(options: dict[str, Any], console: Console) -> int:

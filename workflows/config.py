@@ -48,7 +48,18 @@ CLASS_FLAGS = {
     "min_stability": "the same of min-stability",
     "duplicate_iou": "the same of duplicate-iou",
 }
-JOB_FLAGS = ("shard_size", "restart", "retry_failed", "fast_scan", "prune", "sample", "tags_only", "overwrite_edits")
+JOB_FLAGS = (
+    "shard_size",
+    "restart",
+    "retry_failed",
+    "verify_content",
+    "prune",
+    "max_failures",
+    "allow_failures",
+    "sample",
+    "tags_only",
+    "overwrite_edits",
+)
 Settings = TypeVar("Settings", ModelConfig, QualityConfig, CutoutConfig, ExportConfig, EngineConfig, TaggingConfig)
 
 
@@ -100,8 +111,21 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
     parser.add_argument("--restart", action="store_true", help="drop the records that are there")
     parser.add_argument("--retry-failed", action="store_true", help="take images again that failed before")
-    parser.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
+    parser.add_argument(
+        "--verify-content",
+        action="store_true",
+        help="read every image to find changed ones; default: only those whose size, mtime or ctime differs",
+    )
+    parser.add_argument("--fast-scan", action="store_true", help=argparse.SUPPRESS)  # the default by now
     parser.add_argument("--prune", action="store_true", help="drop images that are gone from the input")
+    parser.add_argument(
+        "--max-failures",
+        metavar="N|P%",
+        help="stop with exit code 4 when more images fail: a number, or a percentage of the images to label",
+    )
+    parser.add_argument(
+        "--allow-failures", action="store_true", help="exit with 0, not 1, when some images could not be labeled"
+    )
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:

@@ -114,6 +114,7 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
+    console.print(summary.run.line(), highlight=False, markup=False)
 
 
 def print_tag_summary(console: Console, summary: TagSummary, asked: Path) -> None:
@@ -130,7 +131,8 @@ def print_tag_summary(console: Console, summary: TagSummary, asked: Path) -> Non
     if (more := len(summary.proposals) - PROPOSALS_SHOWN) > 0:
         console.print(f"… and {more} more classes, in the file", highlight=False)
     console.print(f"{summary.images} images tagged, {summary.without_tags} of them without a tag", highlight=False)
-    _print_names(console, "could not be tagged", [f"{image_id}: {error}" for image_id, error in summary.failures])
+    _print_names(console, "could not be tagged", [f"{image_id}: {error}" for image_id, error in summary.run.new])
+    _print_old(console, len(summary.run.old))
     _print_tagging(console, summary.tagged)
     if summary.tagged.images:
         rate = summary.tagged.images / max(summary.seconds["label"], 1e-9)
@@ -159,6 +161,16 @@ def _print_names(console: Console, what: str, names: list[str]) -> None:
         console.print(f"  {name}", highlight=False, markup=False)
     if len(names) > FAILURES_SHOWN:
         console.print(f"  … and {len(names) - FAILURES_SHOWN} more", highlight=False)
+
+
+def _print_old(console: Console, failures: int) -> None:
+    if failures:
+        images = "1 image" if failures == 1 else f"{failures} images"
+        console.print(
+            f"{images} failed in earlier runs (see run/summary.json); `labeler label --retry-failed` tries them again",
+            highlight=False,
+            markup=False,
+        )
 
 
 def _said_of(decision: Decision) -> str:
@@ -196,7 +208,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     for what, names in (
-        ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.failures]),
+        ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
         ("gone, and left out", dataset.missing),
         ("files of the dataset were edited, and kept; --overwrite-edits replaces them", dataset.edited),
         ("files of the dataset were missing, and were written again", dataset.restored),
@@ -204,6 +216,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
         ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),
     ):
         _print_names(console, what, names)
+    _print_old(console, len(dataset.old_failures))
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),

@@ -50,7 +50,7 @@ Say = Callable[[str], None]
 OBJECT_STORE_BYTES = 2**28  # of a Ray of this machine's own: paths and figures, no pixels
 
 
-def run_local(shards: Sequence[Shard], config: WorkerConfig, stages: Stages) -> Iterator[ShardReport]:
+def run_local(shards: Sequence[Shard], config: WorkerConfig, stages: Stages) -> Generator[ShardReport, None, None]:
     """Label in this process, one shard after the other."""
     return label_shards(shards, config.root, stages, config.model.batch_size)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from labeler.records import ImageRecord
 from labeler.storage import in_order
 from ontologies import Ontology
 from workflows.adoption import entries_of_last_export
+from workflows.changes import own_links_noted
 from workflows.classes import SavedClasses, classes_of_tags, numbered
 from workflows.dataset_files import DatasetFiles
 from workflows.dataset_images import SPLITS, Originals, PlacedImage, may_be_asked
@@ -91,6 +93,9 @@ class ExportSummary:
         edited: files that the user edited or put in the place of the dataset's, and that stay as they are.
         restored: files that somebody deleted, and that were written again.
         set_aside: images that no record shows any more; each may be the last copy, so it is in ``run/set-aside``.
+        failures: (image id, error) of every image that is left out for an error, new or old.
+        found_failed: those of them that were labeled, and failed when the dataset was written.
+        new: ids of the images that no earlier run has reported as failed.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
     """
@@ -99,6 +104,8 @@ class ExportSummary:
     verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
     reasons: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    found_failed: set[str] = field(default_factory=set)
+    new: AbstractSet[str] = frozenset()
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
     edited: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
@@ -106,6 +113,14 @@ class ExportSummary:
     without_objects: int = 0
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
+
+    @property
+    def new_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] in self.new]
+
+    @property
+    def old_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] not in self.new]
 
 
 def export(
@@ -155,7 +170,10 @@ def export(
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
     originals = Originals(root, verify=not root_is_named, refusal=refusal)
-    with open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset:
+    with (
+        own_links_noted(run, root),
+        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset,
+    ):
         summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:
             raise RunError(
@@ -188,6 +206,8 @@ def _plan(
             record = image.record
             if image.fault:
                 summary.failures.append((record.image_id, image.fault))
+                if record.status != "error":
+                    summary.found_failed.add(record.image_id)
                 continue
             if image.placed is None:
                 summary.missing.append(record.image_id)
@@ -198,6 +218,7 @@ def _plan(
                 instances = files.add(decided.record, judgements, image.placed, image.file_name, image.split)
             except ImageError as error:
                 summary.failures.append((record.image_id, str(error)))
+                summary.found_failed.add(record.image_id)
                 continue
             summary.unmatched += decided.unmatched
             _count(summary, decided.record, judgements, ontology.class_names)

@@ -19,10 +19,12 @@ from workflows.config import (
     saved_export,
 )
 from workflows.console import print_dataset
-from workflows.export import ExportSummary, export
+from workflows.export import ExportSummary
 from workflows.label import check_floor, saved_ontology
 from workflows.labeled import named_root
+from workflows.reexport import export_again
 from workflows.run_folder import RunFolder
+from workflows.summary import RunSummary
 
 
 def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,11 @@ def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
     """The ``export`` command: what the flags leave out is as it was last time."""
-    run = RunFolder(options["output"])
+    run, account = RunFolder(options["output"]), RunSummary("export")
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
     run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
         saved = run.read_settings()
@@ -59,15 +65,19 @@ def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
             what = f"{' and '.join(gone)} will not be in the dataset"
             console.print(f"{what}; --format {kept} keeps them", highlight=False)
         root, root_is_named = named_root(saved["input"], options.get("images"))
-        summary = export(
+        summary = export_again(
             run,
             root,
             ontology,
             config,
+            saved,
+            account,
+            say,
             previous=saved_export(saved["export"]),
             overwrite_edits=options.get("overwrite_edits", False),
             root_is_named=root_is_named,
         )
         run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
     print_dataset(console, summary, run.output)
+    say(account.line())
     return summary

@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,10 +27,13 @@ from ontologies import ClassSpec, Ontology
 from workflows.changes import changed_images
 from workflows.datasets import recover
 from workflows.engines import ray_engine, run_local
+from workflows.exit_codes import NOTHING_LABELED, TOO_MANY_FAILURES
 from workflows.export import ExportConfig, ExportSummary, export
+from workflows.failures import FailureLedger, FailureLimit, RunLimit
 from workflows.pools import EngineConfig, takes_ray
 from workflows.run_folder import VERSION, RunFolder, Shard
 from workflows.shards import ShardReport
+from workflows.summary import RunSummary
 from workflows.workers import WorkerConfig
 
 if TYPE_CHECKING:
@@ -51,8 +54,10 @@ class LabelJob:
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
-        fast_scan: look for changed images by size and time of the files, instead of reading them all.
+        verify_content: look for changed images by reading them all, instead of by their sizes and times.
         prune: drop images that are gone from the input.
+        max_failures: how many new failures there may be: a number of images, or a percentage of those taken up.
+        allow_failures: failed images below that limit are no reason for another exit code than 0.
         engine: who labels; the records do not depend on it.
         tagging: who tags, and what for; None for nobody.
         tags_only: tag, and look for nothing.
@@ -69,8 +74,10 @@ class LabelJob:
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
-    fast_scan: bool = False
+    verify_content: bool = False
     prune: bool = False
+    max_failures: str | None = None
+    allow_failures: bool = False
     engine: EngineConfig = field(default_factory=EngineConfig)
     tagging: TaggingConfig | None = None
     tags_only: bool = False
@@ -85,6 +92,8 @@ class LabelJob:
             raise UsageError(f"--sample must be 1 or more, not {self.sample}")
         if self.shard_size < 1:
             raise UsageError(f"--shard-size must be 1 or more, not {self.shard_size}")
+        if self.max_failures is not None:
+            FailureLimit.parse(self.max_failures)
 
 
 class Progress(Protocol):
@@ -102,6 +111,7 @@ class LabelSummary:
         labeled: figures of the images labeled by this call; earlier ones are not in it.
         seconds: wall clock of ``load`` (models; with Ray, its start), ``label`` and ``export``.
         first_image: seconds until the first image was labeled; None if none was.
+        run: what ``run/summary.json`` tells, the exit code among it.
     """
 
     found: int
@@ -109,6 +119,7 @@ class LabelSummary:
     dataset: ExportSummary
     seconds: dict[str, float]
     first_image: float | None
+    run: RunSummary
 
 
 @dataclass
@@ -117,6 +128,8 @@ class Recorded:
 
     Attributes:
         done, seconds, first_image: as in ``LabelSummary``.
+        failed: the failures of labeling that no run has reported yet, by image id.
+        limit: how many there may be of these and others.
     """
 
     run: RunFolder
@@ -125,6 +138,9 @@ class Recorded:
     done: ShardReport
     seconds: dict[str, float]
     first_image: float | None
+    ledger: FailureLedger
+    failed: dict[str, str]
+    limit: RunLimit
 
 
 def label(job: LabelJob, progress: Progress) -> LabelSummary:
@@ -136,7 +152,8 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         OSError: a store or folder cannot be reached, read or written.
         ModelError: a model cannot be loaded.
     """
-    with recorded(job, progress) as records:
+    summary = RunSummary("label", job.max_failures, job.allow_failures)
+    with recorded(job, progress, summary) as records:
         progress.say("writing the dataset")
         with _clock(records.seconds, "export"):
             dataset = export(
@@ -150,13 +167,28 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
         listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
+        dataset.found_failed.update(listed)
         dataset.missing = [name for name in dataset.missing if name not in listed]
-    return LabelSummary(len(records.images), records.done, dataset, records.seconds, records.first_image)
+        dataset.new = records.failed.keys() | (dataset.found_failed - records.ledger.failed)
+        summary.exported(dataset)
+        if records.limit.is_exceeded(len(dataset.new_failures)):  # as failures of writing the dataset may make it
+            summary.exit_code = TOO_MANY_FAILURES
+        else:
+            records.ledger.close(dataset.found_failed)
+        summary.write(records.run)
+    return LabelSummary(len(records.images), records.done, dataset, records.seconds, records.first_image, summary)
 
 
 @contextmanager
-def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
-    """Label what is not labeled yet. The run folder is held until the block is left."""
+def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = None) -> Iterator[Recorded]:
+    """Label what is not labeled yet. The run folder is held until the block is left.
+
+    Args:
+        summary: is filled in, and written if labeling or the block ends early.
+
+    Raises:
+        TooManyFailuresError: more images failed than ``job`` allows.
+    """
     began = time.time()
     source = find_images(job.images, exclude=job.output)
     root, image_ids = source.root, chosen(source.image_ids, job.sample)
@@ -174,24 +206,56 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
     done = ShardReport()
     with run.locked() as still_held:
         recover(output)
-        run.begin(settings(job, root), job.restart)
+        run.begin(content := settings(job, root), job.restart)
+        ledger = FailureLedger(run)
+        if job.restart or not run.record_paths():
+            ledger.clear()
         if job.retry_failed or job.restart:
             run.clear_attempts()
         if job.retry_failed:
             run.drop_failed()
-        changed = changed_images(run, root, images, now, job.fast_scan)
-        if changed:
-            progress.say(f"{len(changed)} images changed since they were labeled")
-        if forgotten := run.plan(images, now, job.shard_size, changed, job.prune):
+        changes = changed_images(run, root, images, now, job.verify_content)
+        if changes.images:
+            progress.say(f"{len(changes.images)} images changed since they were labeled")
+        if again := ledger.to_retry():
+            progress.say(f"trying the {len(again)} images again that failed in a run with too many failures")
+        changed = {*changes.images, *again}
+        if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.drop_unfit()
         todo = run.waiting()
-        remaining = sum(len(shard.image_ids) for shard in todo)
-        progress.begin(len(images), max(len(images) - remaining, 0))
-        if todo:  # a run with nothing new loads no model
-            done = _label(todo, job, root, run, still_held, progress, seconds)
-        del todo
-        yield Recorded(run, root, images, done, seconds, done.first_image - began if done.images else None)
+        ledger.begin(todo)
+        failed = dict(ledger.unreported())
+        taken_up = run.count_in(ledger.pending - ledger.assumed)
+        limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
+        if summary:
+            summary.ask(content, job.export.quality, job.ontology)
+            summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
+            summary.seconds, summary.failed_so_far = seconds, failed
+
+        def take(report: ShardReport) -> None:
+            still_held()
+            progress.advance(report)
+            done.add(report)
+            failed.update(report.failures)
+            if summary:
+                summary.labeled(done)
+            check()
+
+        def check() -> None:
+            if limit.is_exceeded(len(failed)):
+                ledger.retry_next_time()
+                raise limit.error(job.images, list(failed.items()))
+
+        with summary.of_errors(run, progress.say) if summary else nullcontext():
+            remaining = sum(len(shard.image_ids) for shard in todo)
+            progress.begin(len(images), max(len(images) - remaining, 0))
+            check()
+            if todo:  # a run with nothing new loads no model
+                _label(todo, job, root, run, take, seconds, progress.say)
+            del todo
+            first_image = done.first_image - began if done.images else None
+            yield Recorded(run, root, images, done, seconds, first_image, ledger, failed, limit)
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
@@ -210,31 +274,28 @@ def _label(
     job: LabelJob,
     root: AnyPath,
     run: RunFolder,
-    still_held: Callable[[], None],
-    progress: Progress,
+    take: Callable[[ShardReport], None],
     seconds: dict[str, float],
-) -> ShardReport:
+    say: Callable[[str], None],
+) -> None:
+    """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
     config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
-    done = ShardReport()
     try:
         with ExitStack() as stack:
             with _clock(seconds, "load"):
                 if takes_ray(job.engine, job.model.device, len(todo)):
-                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, progress.say))
+                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, say))
                 else:
-                    reports = run_local(todo, config, config.load_stages())
+                    reports = stack.enter_context(closing(run_local(todo, config, config.load_stages())))
             with _clock(seconds, "label"):
                 for report in reports:
-                    still_held()
-                    progress.advance(report)
-                    done.add(report)
+                    take(report)
     except DeviceError:
         raise  # what was begun may be what the device was lost to
     except BaseException:
         run.clear_attempts()
         raise
     run.clear_attempts()
-    return done
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:
@@ -251,6 +312,8 @@ def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None)
 
 class NothingFoundError(RunError):
     """The input is there, but holds no image."""
+
+    exit_code = NOTHING_LABELED
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import yaml
 
 from labeler.errors import UsageError
 from labeler.storage import is_uri
+from workflows.exit_codes import NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
 from workflows.submission import Submission, submission_from
 
 CONFIG_FOLDER = "/etc/labeler"
@@ -30,7 +31,9 @@ WORKER_CPUS = 4
 KEPT_SECONDS = 3600  # a finished cluster stays that long, for a look at its logs
 GPU = "nvidia.com/gpu"
 # Exit codes after which another attempt would end in the same. To submit may end with 2 for a cluster out of reach.
-LABEL_IS_FINAL, SUBMIT_IS_FINAL = [1, 2, 3], [1, 3]
+# KubeRay has no such rule: a RayJob is tried again, on a new cluster, whatever the code, unless that is 0.
+LABEL_IS_FINAL = [SOME_FAILED, USAGE, NOTHING_LABELED, TOO_MANY_FAILURES]
+SUBMIT_IS_FINAL = [SOME_FAILED, NOTHING_LABELED, TOO_MANY_FAILURES]
 Manifest = dict[str, Any]
 
 
@@ -94,6 +97,8 @@ def manifest(kind: str, options: dict[str, Any], given: dict[str, Any], name: st
     pods = ManifestConfig(**given)
     submits = kind == "cronjob" and address is not None
     engine = {} if kind == "cronjob" else {"engine": "ray"}
+    # Some failed images are no failed job. A flag says so, since shells on the way to Ray would expand a `$?`.
+    options = {**options, "allow_failures": True}
     job = submission_from(engine | options, lambda location: _in_pod(location, None if submits else pods))
     api_version, kind_name, spec = KINDS[kind](job, pods, name, address)
     metadata = {"name": name, **({"namespace": pods.namespace} if pods.namespace else {})}

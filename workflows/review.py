@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,15 @@ from workflows.config import add_edit_flags, add_images_flag
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
 from workflows.exchange import corrections
 from workflows.exchange_command import add_exchange_flags, print_decisions, send
-from workflows.export import ExportSummary, export
+from workflows.exit_codes import OK
+from workflows.export import ExportSummary
 from workflows.label import saved_ontology
 from workflows.labeled import open_labeled
+from workflows.reexport import export_again
 from workflows.review_queue import ReviewQueue
 from workflows.review_server import ReviewServer
 from workflows.run_folder import RunFolder
+from workflows.summary import RunSummary
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -39,7 +42,6 @@ _FITTING = {
     "to": ("images", "verdict", "folder", "limit", "image_url"),
 }
 _PAGE = ("images", "verdict", "classes", "port", "no_open")
-OK, SOME_FAILED = 0, 1
 
 
 def add_review_flags(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +110,16 @@ def run_review(options: dict[str, Any], console: Console) -> int:
     return OK
 
 
+def _nobody(line: str) -> None: ...
+
+
 def apply_decisions(
-    output: AnyPath, decisions: Sequence[Decision], images: str | None = None, overwrite_edits: bool = False
+    output: AnyPath,
+    decisions: Sequence[Decision],
+    images: str | None = None,
+    overwrite_edits: bool = False,
+    summary: RunSummary | None = None,
+    say: Callable[[str], None] = _nobody,
 ) -> ExportSummary:
     """Keep ``decisions`` with the labeled folder ``output``, and write its dataset anew.
 
@@ -118,6 +128,8 @@ def apply_decisions(
     Args:
         images: the input, if the user named it.
         overwrite_edits: replace files of the dataset that the user edited.
+        summary: is filled in and written.
+        say: gets the summary's line if the export fails.
 
     Raises:
         UsageError: a class is named that the dataset does not have; then nothing is kept.
@@ -135,11 +147,15 @@ def apply_decisions(
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        return export(
+        ontology, summary = saved_ontology(labeled.settings["ontology"]), summary or RunSummary("review")
+        return export_again(
             run,
             labeled.root,
-            saved_ontology(labeled.settings["ontology"]),
+            ontology,
             labeled.export,
+            labeled.settings,
+            summary,
+            say,
             overwrite_edits=overwrite_edits,
             root_is_named=labeled.root_is_named,
         )
@@ -150,7 +166,15 @@ def _apply(
 ) -> int:
     from workflows.console import print_dataset
 
-    summary = apply_decisions(output, decisions, options.get("images"), options.get("overwrite_edits", False))
+    account = RunSummary("review")
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    summary = apply_decisions(
+        output, decisions, options.get("images"), options.get("overwrite_edits", False), account, say
+    )
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, output)
-    return SOME_FAILED if summary.failures else OK
+    say(account.line())
+    return account.exit_code

@@ -1,11 +1,13 @@
 """The run folder: which images there are, which shard each belongs to, and which shards are done.
 
     OUT/run/run.json              what the labels were made with
-    OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and time of the file), superseded
+    OUT/run/images.parquet        the manifest: image_id, shard, stamp (size and times of the file), superseded
     OUT/run/records/000000.parquet …
     OUT/run/classes.json          the dataset's classes, by id
     OUT/run/decisions.jsonl       what people decided, see decisions.py
     OUT/run/attempts/…            what is being worked on, see attempts.py
+    OUT/run/reported.json         which failures were reported, see failures.py
+    OUT/run/summary.json          what the last run did, see summary.py
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
 files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
@@ -212,10 +214,27 @@ class RunFolder:
         ]
         planned = pa.concat_tables([pa.table(kept, schema=_MANIFEST), pa.table(added, schema=_MANIFEST)])
         if not planned.equals(known):
-            buffer = io.BytesIO()
-            pq.write_table(planned, buffer)
-            write_bytes(self._manifest, buffer.getvalue())
+            self._write_manifest(planned)
         return int(forgotten)
+
+    def stamps(self) -> pa.Table:
+        """``image_id`` and ``stamp`` of every image as it stands, labeled or not."""
+        manifest = self._read_manifest() if info(self._manifest) else _MANIFEST.empty_table()
+        return manifest.filter(pc.invert(manifest.column("superseded"))).select(["image_id", "stamp"])
+
+    def restamp(self, image_ids: pa.Array, stamps: pa.Array) -> None:
+        """Save other ``stamps`` of the images ``image_ids``."""
+        manifest = self._read_manifest()
+        taken = pc.take(stamps, pc.index_in(manifest.column("image_id"), image_ids))
+        taken = pc.if_else(manifest.column("superseded"), None, taken)
+        column = manifest.schema.get_field_index("stamp")
+        renewed = pc.coalesce(taken, manifest.column("stamp"))
+        self._write_manifest(manifest.set_column(column, manifest.schema.field(column), renewed))
+
+    def _write_manifest(self, manifest: pa.Table) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(manifest, buffer)
+        write_bytes(self._manifest, buffer.getvalue())
 
     def known(self) -> pa.Table:
         """The labeled images as they stand: ``image_id``, ``stamp`` and, of the record, ``digest``."""
@@ -311,6 +330,10 @@ class RunFolder:
         """The record files that are whole and of this run's shards, in shard order."""
         return [path for _, path in sorted(self._labeled().items())]
 
+    def labeled_shards(self) -> set[int]:
+        """The numbers of the shards that are labeled."""
+        return set(self._labeled())
+
     def drop_unfit(self) -> None:
         """Remove what is in the place of a shard's records and is not these, so that a file there means done again."""
         self._labeled()
@@ -340,6 +363,30 @@ class RunFolder:
                 self._named.add(files[index].name)
                 logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
         return {index: path for index, path in files.items() if index in self._whole}
+
+    def count_in(self, shards: Collection[int]) -> int:
+        """How many images as they stand belong to ``shards``."""
+        if not shards:
+            return 0
+        manifest = self._read_manifest()
+        rows = pc.is_in(manifest.column("shard"), pa.array(sorted(shards), pa.int32()))
+        return int(pc.sum(pc.and_not(rows, manifest.column("superseded"))).as_py() or 0)
+
+    def failed_in(self, shards: Collection[int]) -> list[tuple[str, str]]:
+        """(image id, error) of the images that failed in ``shards``, as far as these are labeled."""
+        if not shards:
+            return []
+
+        def read(path: AnyPath) -> pa.Table:
+            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+            found = pq.read_table(source, columns=["image_id", "status", "error"])
+            return found.filter(pc.equal(found.column("status"), "error"))
+
+        superseded, labeled = self._superseded(), self._labeled()
+        done = sorted(labeled.keys() & shards)
+        failed = zip(done, in_order(read, [labeled[index] for index in done]), strict=True)
+        rows = ((index, row["image_id"], row["error"]) for index, found in failed for row in found.to_pylist())
+        return [(image_id, error) for index, image_id, error in rows if (index, image_id) not in superseded]
 
     def clear_attempts(self) -> None:
         """Forget what was begun and not finished; for a stop that was no crash, and before trying anew."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,7 +100,7 @@ class _Batch:
 
 def label_shards(
     shards: Iterable[Shard | None], root: AnyPath, stages: Stages, batch_size: int
-) -> Iterator[ShardReport]:
+) -> Generator[ShardReport, None, None]:
     """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
 
     An image that cannot be read, that the labeler raises on, or that killed its process in earlier attempts gives a

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.storage import is_uri
+from workflows.exit_codes import INTERRUPTED, NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
 from workflows.manifests import add_manifest_flags, manifest, take_manifest_flags
 from workflows.submission import NAME, Submission, absolute, name_for, submission_from
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-COMMAND_NOT_FOUND, INTERRUPTED = 127, 130
+COMMAND_NOT_FOUND = 127
 QUIET_SECONDS = 30.0  # a proxy may drop a silent connection without a word, so a new one is made after this
 RETRIES, RETRY_SECONDS = 30, 2.0
 
@@ -191,7 +192,7 @@ def _exit_code(details: JobDetails, run: str) -> int:
     if code == COMMAND_NOT_FOUND:
         wanted = f"autodistill-labeler=={version('autodistill-labeler')}"
         raise UsageError(f"{run}: the cluster has no labeler command; install {wanted} where its nodes run")
-    if code not in (1, 2, 3):  # for these, labeler itself has said why
+    if code not in (SOME_FAILED, USAGE, NOTHING_LABELED, TOO_MANY_FAILURES):  # for these, labeler itself has said why
         _say(f"{run} broke off with exit code {code}")
     return int(128 - code if code < 0 else code)
 

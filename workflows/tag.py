@@ -15,6 +15,7 @@ from labeler.tagger_models import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
 from workflows.label import LabelJob, Progress, recorded
 from workflows.shards import ShardReport
+from workflows.summary import RunSummary
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -29,6 +30,7 @@ class TagSummary:
         without_tags: of these.
         tagged: figures of the images tagged by this call.
         failures: (image id, error) of those that could not be read or tagged.
+        run: what ``run/summary.json`` tells, which of the failures are new and the exit code among it.
         written: the proposal; not the file that was asked for if that holds something else by now.
     """
 
@@ -39,6 +41,7 @@ class TagSummary:
     failures: list[tuple[str, str]]
     seconds: dict[str, float]
     written: Path
+    run: RunSummary
 
 
 def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progress) -> TagSummary:
@@ -51,7 +54,8 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
         OntologyError: ``path`` cannot be written.
     """
     job, least = _keeping_all(job)
-    with recorded(job, progress) as records:
+    summary = RunSummary("tag", job.max_failures, job.allow_failures)
+    with recorded(job, progress, summary) as records:
         counts, without_tags, failures = TagCounts(), 0, []
         chosen = set(records.images.to_pylist()) if job.sample else None
         for record in records.run.labeled():
@@ -73,7 +77,12 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
         if not proposals:
             raise RunError(f"{job.images}: no tag in {counts.images} images; lower --tag-score or --min-tag-count")
         written = _write(path, records.run.path / "proposed.blake2b", proposals, counts.images)
-    return TagSummary(counts.images, without_tags, proposals, records.done, failures, records.seconds, written)
+        new = [failure for failure in failures if failure[0] in records.failed]
+        old = [failure for failure in failures if failure[0] not in records.failed]
+        summary.failed(new, old, counts.images)
+        records.ledger.close(())
+        summary.write(records.run)
+    return TagSummary(counts.images, without_tags, proposals, records.done, failures, records.seconds, written, summary)
 
 
 def _keeping_all(job: LabelJob) -> tuple[LabelJob, float]:

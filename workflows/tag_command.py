@@ -47,4 +47,5 @@ def run_tag(options: dict[str, Any], console: Console) -> TagSummary:
     finally:
         progress.close()
     print_tag_summary(console, summary, path)
+    console.print(summary.run.line(), highlight=False, markup=False)
     return summary

@@ -32,7 +32,7 @@ def touch_later(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
 
-@pytest.mark.parametrize("scan", [(), ("--fast-scan",)], ids=["by content", "by size and time"])
+@pytest.mark.parametrize("scan", [(), ("--verify-content",)], ids=["by size and times", "by content"])
 def test_only_what_changed_is_labeled_again(scan: tuple[str, ...], scenes: Path, tmp_path: Path, labeler: Run) -> None:
     out = tmp_path / "out"
     assert labeler("label", scenes, "-o", out, *OPTIONS, "--link", "copy").returncode == 0
@@ -59,19 +59,6 @@ def test_only_what_changed_is_labeled_again(scan: tuple[str, ...], scenes: Path,
     assert third.returncode == 0
     assert "7 of 7 images are labeled already" in third.stdout
     assert "load" not in third.stdout.partition("seconds:")[2]
-
-
-def test_what_changes_without_trace_is_found_by_content_alone(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-    out = tmp_path / "out"
-    assert labeler("label", scenes, "-o", out, *OPTIONS, "--link", "copy").returncode == 0
-    path = scenes / "scene_000.png"
-    status, data = path.stat(), bytearray(path.read_bytes())
-    data[-1] ^= 1  # in the checksum of the last chunk
-    path.write_bytes(data)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    fast = labeler("label", scenes, "-o", out, *OPTIONS, "--fast-scan")
-    assert "changed" not in fast.stdout
-    assert "1 images changed" in labeler("label", scenes, "-o", out, *OPTIONS).stdout
 
 
 def test_what_is_gone_stays_until_pruned(scenes: Path, tmp_path: Path, labeler: Run) -> None:

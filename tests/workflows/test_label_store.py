@@ -21,7 +21,8 @@ from labeler.records import read_records
 from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
-OF_A_RUN = {"run/run.json", "run/images.parquet", "run/lock"}  # names places, times of files, and holds nothing
+# What names places, the times of files and those of the run, and what holds nothing.
+OF_A_RUN = {"run/run.json", "run/images.parquet", "run/summary.json", "run/lock"}
 
 
 def upload(folder: Path, bucket: Bucket) -> None:

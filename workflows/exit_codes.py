@@ -1,0 +1,34 @@
+"""Exit codes of the ``labeler`` command.
+
+0    done
+1    done, but some images failed that no run had reported before
+2    wrong usage or configuration
+3    nothing was labeled
+4    more images failed than ``--max-failures`` allows
+130  stopped by Ctrl-C or SIGTERM
+"""
+
+from __future__ import annotations
+
+OK, SOME_FAILED, USAGE, NOTHING_LABELED, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def of_result(new_failures: int, failures: int, images: int, allow_failures: bool = False) -> int:
+    """The exit code of a run that reached its end.
+
+    Args:
+        new_failures: images that failed and that no earlier run has reported.
+        failures: all failed images.
+        images: images that the run leaves labeled.
+        allow_failures: some failed images are no reason for another code than 0.
+    """
+    if failures and not images:
+        return NOTHING_LABELED
+    return SOME_FAILED if new_failures and not allow_failures else OK
+
+
+def of_error(error: BaseException) -> int:
+    """The exit code of a run that ended in ``error``; an error class may name its own as ``exit_code``."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return int(getattr(error, "exit_code", USAGE))

@@ -1,0 +1,159 @@
+"""Which failed images are new: those that no run has reported yet. And how many of them a run may have.
+
+    OUT/run/reported.json    {"failed": [image ids], "pending": [shard numbers], "retry": false}
+
+``pending`` holds the shards that were taken up since the last run that reached its end. A failure recorded in one of
+them has not been reported, also if the run that recorded it was killed. ``failed`` holds the reported failures that
+records do not tell: those met when the dataset was written. ``retry`` says that the last run had too many failures, so
+the next one tries its failed images again. Without the file, as in a run folder of an earlier version, no failure is
+known to be reported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from labeler.errors import RunError, UsageError
+from labeler.storage import read_bytes, remove, write_bytes
+from workflows.exit_codes import TOO_MANY_FAILURES
+from workflows.run_folder import RunFolder, Shard
+
+logger = logging.getLogger(__name__)
+
+Failure = tuple[str, str]  # image id, error
+
+
+class TooManyFailuresError(RunError):
+    """More images failed than ``--max-failures`` allows."""
+
+    exit_code = TOO_MANY_FAILURES
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """How many images may fail: ``share`` percent of the images taken up if that is given, else ``count``."""
+
+    text: str
+    count: int = 0
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> FailureLimit:
+        """``text`` is a number of images, such as ``20``, or a percentage, such as ``5%``.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        number = text.strip()
+        try:
+            if number.endswith("%"):
+                share = float(number[:-1])
+                if 0 <= share <= 100:
+                    return cls(text, share=share)
+            elif number.isascii() and number.isdigit():
+                return cls(text, count=int(number))
+        except ValueError:
+            pass
+        raise UsageError(f"--max-failures {text}: give a number of images, such as 20, or a percentage, such as 5%")
+
+    def is_exceeded(self, failures: int, images: int) -> bool:
+        """Whether ``failures`` of ``images`` are too many."""
+        return failures > self.count if self.share is None else failures * 100 > self.share * images
+
+
+class RunLimit:
+    """The limit of one run, which has taken up ``images`` images.
+
+    Args:
+        text: as ``FailureLimit.parse`` takes it; None sets no limit.
+        images: those taken up since a run last reached its end.
+        uncounted: failures before that, as far as is known; they come first.
+    """
+
+    def __init__(self, text: str | None, images: int, uncounted: int) -> None:
+        self._limit = None if text is None else FailureLimit.parse(text)
+        self._images, self._uncounted = images, uncounted
+
+    def is_exceeded(self, failures: int) -> bool:
+        return self._limit is not None and self._limit.is_exceeded(failures - self._uncounted, self._images)
+
+    def error(self, where: str, failed: Sequence[Failure]) -> TooManyFailuresError:
+        """What to raise once the images ``failed`` of the input ``where`` are too many."""
+        assert self._limit is not None
+        image_id, cause = failed[self._uncounted]
+        return TooManyFailuresError(
+            f"{where}: {len(failed) - self._uncounted} of {self._images} images failed, more than --max-failures "
+            f"{self._limit.text} allows ({image_id}: {cause}); fix that and re-run the same command, which tries them "
+            "again (the dataset is as it was)"
+        )
+
+
+class FailureLedger:
+    """``run/reported.json``. The run folder must be locked where this writes."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._path = run.path / "reported.json"
+        self.failed: set[str] = set()
+        self.retry = False
+        self.assumed: frozenset[int] = frozenset()  # pending for want of knowledge: no reason to fail this run
+        self._written: dict[str, object] = {}
+        try:
+            content = json.loads(read_bytes(self._path))
+            self.pending = set(map(int, content["pending"]))
+            self.failed, self.retry = set(map(str, content["failed"])), content["retry"] is True
+            self._written = self._content()
+            return
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s is damaged; failures may be reported once more", self._path)
+        self.pending = run.labeled_shards()
+        self.assumed = frozenset(self.pending)
+
+    def clear(self) -> None:
+        """Forget everything, as the records were."""
+        self.failed, self.pending, self.retry, self._written = set(), set(), False, {}
+        remove(self._path)
+
+    def to_retry(self) -> list[str]:
+        """The images that failed in a run that had too many failures."""
+        return [image_id for image_id, _ in self._run.failed_in(self.pending)] if self.retry else []
+
+    def begin(self, todo: Sequence[Shard]) -> None:
+        """Note that the shards ``todo`` are taken up, before any of them is labeled."""
+        self.pending.update(shard.index for shard in todo)
+        if self.failed:
+            self.failed.difference_update(image_id for shard in todo for image_id in shard.image_ids)
+        self.retry = False
+        self._write()
+
+    def unreported(self) -> list[Failure]:
+        """The failures that earlier runs recorded and none has reported."""
+        return [failure for failure in self._run.failed_in(self.pending) if failure[0] not in self.failed]
+
+    def retry_next_time(self) -> None:
+        """The failures of the pending shards are not to stay: the next run labels these images again."""
+        self.retry = True
+        self._write()
+
+    def close(self, failed: Iterable[str]) -> None:
+        """All failures so far are reported. ``failed`` are those that no record tells of."""
+        self.failed, self.pending, self.retry = set(failed), set(), False
+        self._write()
+
+    def report(self, failed: Iterable[str]) -> None:
+        """The failures ``failed`` are reported, by a run that leaves shards as they are, labeled or not."""
+        self.failed = set(failed)
+        self._write()
+
+    def _content(self) -> dict[str, object]:
+        return {"failed": sorted(self.failed), "pending": sorted(self.pending), "retry": self.retry}
+
+    def _write(self) -> None:
+        if (content := self._content()) != self._written:
+            write_bytes(self._path, json.dumps(content, ensure_ascii=False).encode())
+            self._written = content
