@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from labeler.errors import UsageError
 from labeler.storage import locate
-from workflows.config import add_export_flags, check_class_names, export_from, ontology_from, saved_export
+from workflows.config import add_export_flags, export_from, ontology_from
 from workflows.console import print_dataset
+from workflows.dataset_settings import last_published, saved_ontology, with_min_scores
 from workflows.export import ExportSummary, export
-from workflows.label import check_floor, saved_ontology
+from workflows.resolved_settings import Settled, publishing, settle
 from workflows.run_folder import RunFolder
+from workflows.settings_text import describe, dropped_formats
 
 
 def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
@@ -24,32 +27,41 @@ def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
-    """The ``export`` command: what the flags leave out is as it was last time."""
+    """The ``export`` command: it starts from the settings that the folder remembers."""
     run = RunFolder(options["output"])
     run.read_settings()  # a folder that holds no run is not to be locked, and so made
     with run.locked():
         saved = run.read_settings()
         if saved["labeling"].get("tags_only"):
             raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
-        ontology = saved_ontology(saved["ontology"])
-        given = ontology_from(options)
-        if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
-            raise UsageError(
-                f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
-            )
-        ontology = given or ontology
-        config = export_from(options, saved_export(saved["export"]))
-        check_floor(saved["model"]["floor"], config.quality, ontology)
-        check_class_names(options, ontology)
+        settled = _settled(options, run, saved)
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
-        before = saved["export"]["formats"]
-        if gone := [name for name in before if name not in config.formats]:
-            kept = ",".join(dict.fromkeys([*before, *config.formats]))
-            what = f"{' and '.join(gone)} will not be in the dataset"
-            console.print(f"{what}; --format {kept} keeps them", highlight=False)
-        summary = export(run, locate(saved["input"]), ontology, config)
-        run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
+        if hint := dropped_formats(settled):
+            console.print(hint, highlight=False)
+        with publishing(run, settled):
+            summary = export(run, locate(saved["input"]), settled.ontology, settled.export)
+    describe(summary, settled)
     print_dataset(console, summary, run.output)
     return summary
+
+
+def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> Settled:
+    """The settings that the flags make of the remembered ones.
+
+    Raises:
+        UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
+    """
+    reset = options.get("defaults", False)
+    ontology = saved_ontology(saved["ontology"])
+    given = ontology_from(options)
+    if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
+        raise UsageError(
+            f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
+        )
+    if given is not None or reset:
+        ontology = given or with_min_scores(ontology, {})
+    change = export_from(options) if reset else partial(export_from, options)
+    settled = settle(run, saved, change, ontology, saved["model"]["floor"])
+    return replace(settled, published=last_published(run, saved))

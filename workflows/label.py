@@ -10,7 +10,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,15 +20,17 @@ from labeler.checkpoints import model_identity
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.listing import find_images, stamps
 from labeler.models import ModelConfig
-from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
 from labeler.tagger_models import TaggingConfig
-from ontologies import ClassSpec, Ontology
+from ontologies import Ontology
 from workflows.changes import changed_images
+from workflows.dataset_settings import as_published, last_published, read_saved
 from workflows.engines import ray_engine, run_local
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.pools import EngineConfig, takes_ray
+from workflows.resolved_settings import ExportChange, Settled, publishing, resolved, settle
 from workflows.run_folder import VERSION, RunFolder, Shard
+from workflows.settings_text import describe, dropped_formats
 from workflows.shards import ShardReport
 from workflows.workers import WorkerConfig
 
@@ -47,6 +49,8 @@ class LabelJob:
         images: folder, file, glob or list file, on this machine or as a URI.
         ontology: what to look for; None lets images propose their own classes, by ``tagging``.
         output: the folder, or ``labeler.storage.locate`` of a URI, that becomes dataset and run folder.
+        export: settings of the dataset; or what makes them from those that ``output`` remembers (in a new folder, from
+            the defaults); None for the remembered ones as they are.
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
@@ -57,13 +61,15 @@ class LabelJob:
         tags_only: tag, and look for nothing.
         sample: look at so many images only.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
+        keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
+            for a list of words, which cannot state any.
     """
 
     images: str
     output: AnyPath
     ontology: Ontology | None
     model: ModelConfig
-    export: ExportConfig = field(default_factory=ExportConfig)
+    export: ExportConfig | ExportChange | None = None
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
@@ -74,6 +80,7 @@ class LabelJob:
     tags_only: bool = False
     sample: int | None = None
     load: Callable[[], Labeler] | None = None
+    keep_min_scores: bool = False
 
     def __post_init__(self) -> None:
         if self.ontology is None and self.tagging is None:
@@ -113,9 +120,11 @@ class Recorded:
     """The records of a job, all there.
 
     Attributes:
+        settled: the settings of the dataset.
         done, seconds, first_image: as in ``LabelSummary``.
     """
 
+    settled: Settled
     run: RunFolder
     root: AnyPath
     images: pa.Array
@@ -136,7 +145,12 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     with recorded(job, progress) as records:
         progress.say("writing the dataset")
         with _clock(records.seconds, "export"):
-            dataset = export(records.run, records.root, job.ontology, job.export)
+            settled = records.settled
+            if hint := dropped_formats(settled):
+                progress.say(hint)
+            with publishing(records.run, settled):
+                dataset = export(records.run, records.root, settled.ontology, settled.export)
+        describe(dataset, settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
         listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
@@ -148,6 +162,9 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
 def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
     """Label what is not labeled yet. The run folder is held until the block is left."""
     began = time.time()
+    output = absolute(job.output)
+    run = RunFolder(output)
+    _settle(job, run, read_saved(run, job.restart))  # so that a mistake is told before the images are listed
     source = find_images(job.images, exclude=job.output)
     root, image_ids = source.root, chosen(source.image_ids, job.sample)
     # A million names take a tenth of the memory in an array.
@@ -155,15 +172,15 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
     del source, image_ids
     if not images:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
-    output = absolute(job.output)
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
-    check_floor(job.model.floor, job.export.quality, job.ontology)
-    run = RunFolder(output)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked() as still_held:
-        run.begin(settings(job, root), job.restart)
+        saved = read_saved(run, job.restart)
+        settled = replace(_settle(job, run, saved), published=last_published(run, saved))
+        job = replace(job, ontology=settled.ontology, export=settled.export)
+        run.begin({**settings(job, root), **as_published(settled.published)}, job.restart)
         if job.retry_failed or job.restart:
             run.clear_attempts()
         if job.retry_failed:
@@ -180,7 +197,11 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
         if todo:  # a run with nothing new loads no model
             done = _label(todo, job, root, run, still_held, progress, seconds)
         del todo
-        yield Recorded(run, root, images, done, seconds, done.first_image - began if done.images else None)
+        yield Recorded(settled, run, root, images, done, seconds, done.first_image - began if done.images else None)
+
+
+def _settle(job: LabelJob, run: RunFolder, saved: dict[str, Any]) -> Settled:
+    return settle(run, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
@@ -226,18 +247,6 @@ def _label(
     return done
 
 
-def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:
-    """Refuse thresholds that no record can meet.
-
-    Raises:
-        UsageError: one lies below ``floor``.
-    """
-    of_classes = ontology.min_scores if ontology else ()
-    least = min(score for score in (quality.min_score, *of_classes, 1.0) if score)  # 0 and None: no threshold
-    if least < floor:
-        raise UsageError(f"min_score {least} is below the records' floor of {floor}; label with --floor {least}")
-
-
 class NothingFoundError(RunError):
     """The input is there, but holds no image."""
 
@@ -270,7 +279,7 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
         },
         "ontology": asdict(job.ontology) if job.ontology else None,
         "model": asdict(job.model),
-        "export": asdict(job.export),
+        "export": asdict(resolved(job.export, ExportConfig(), job.ontology)),
         "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
     }
 
@@ -284,11 +293,3 @@ def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:
         "tagger_model": model_identity(source) if source else None,
         "vocabulary": hashlib.sha256("\n".join(tagging.vocabulary).encode()).hexdigest(),
     }
-
-
-def saved_ontology(content: dict[str, Any] | None) -> Ontology | None:
-    """The ontology as ``run.json`` keeps it; None where images proposed their own classes."""
-    if content is None:
-        return None
-    classes = tuple(ClassSpec(c["name"], tuple(c["prompts"]), c["min_score"]) for c in content["classes"])
-    return Ontology(classes, tuple(content["distractors"]))

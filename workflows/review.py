@@ -17,15 +17,17 @@ from rich.console import Console
 from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
 from labeler.storage import locate
+from workflows.dataset_settings import last_published, saved_ontology
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
 from workflows.exchange import corrections
 from workflows.exchange_command import add_exchange_flags, print_decisions, send
 from workflows.export import ExportSummary, export
-from workflows.label import saved_ontology
 from workflows.labeled import open_labeled
+from workflows.resolved_settings import Settled, publishing
 from workflows.review_queue import ReviewQueue
 from workflows.review_server import ReviewServer
 from workflows.run_folder import RunFolder
+from workflows.settings_text import describe
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -122,7 +124,12 @@ def apply_decisions(output: AnyPath, decisions: Sequence[Decision]) -> ExportSum
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        return export(run, labeled.root, saved_ontology(labeled.settings["ontology"]), labeled.export)
+        ontology, config = saved_ontology(labeled.settings["ontology"]), labeled.export
+        settled = Settled(ontology, config, config, last_published(run, labeled.settings))
+        with publishing(run, settled):
+            summary = export(run, labeled.root, ontology, config)
+        describe(summary, settled)
+        return summary
 
 
 def _apply(output: AnyPath, path: AnyPath, decisions: Sequence[Decision], console: Console) -> int:
