@@ -100,7 +100,7 @@ def add_class_flags(group: argparse._ActionsContainer) -> None:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
-    parser.add_argument("--restart", action="store_true", help="drop the records that are there")
+    parser.add_argument("--restart", action="store_true", help="drop the records that are there; dataset settings stay")
     parser.add_argument("--retry-failed", action="store_true", help="take images again that failed before")
     parser.add_argument("--fast-scan", action="store_true", help="find changed images by size and time, not content")
     parser.add_argument("--prune", action="store_true", help="drop images that are gone from the input")

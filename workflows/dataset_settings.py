@@ -148,6 +148,18 @@ def remembered_export(run: RunFolder, saved: Mapping[str, Any], reset: bool = Fa
         ) from None
 
 
+def saved_floor(run: RunFolder, saved: Mapping[str, Any]) -> float:
+    """The score from which the records keep candidates.
+
+    Raises:
+        RunError: ``run.json`` does not tell.
+    """
+    try:
+        return float(saved["model"]["floor"])
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{run.path / 'run.json'}: the model's floor is missing; label again with --restart") from None
+
+
 def last_published(run: RunFolder, saved: Mapping[str, Any]) -> DatasetSettings | None:
     """What the dataset on disk was written with; None if there is no dataset, or nobody knows.
 

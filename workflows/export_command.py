@@ -13,7 +13,7 @@ from labeler.errors import UsageError
 from labeler.storage import locate
 from workflows.config import add_export_flags, export_from, ontology_from
 from workflows.console import print_dataset
-from workflows.dataset_settings import last_published, saved_ontology, with_min_scores
+from workflows.dataset_settings import last_published, saved_floor, saved_ontology, with_min_scores
 from workflows.export import ExportSummary, export
 from workflows.resolved_settings import Settled, publishing, settle
 from workflows.run_folder import RunFolder
@@ -54,7 +54,7 @@ def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> 
         UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
     """
     reset = options.get("defaults", False)
-    ontology = saved_ontology(saved["ontology"])
+    ontology = saved_ontology(saved.get("ontology"))
     given = ontology_from(options)
     if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
         raise UsageError(
@@ -63,5 +63,5 @@ def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> 
     if given is not None or reset:
         ontology = given or with_min_scores(ontology, {})
     change = export_from(options) if reset else partial(export_from, options)
-    settled = settle(run, saved, change, ontology, saved["model"]["floor"])
+    settled = settle(run, saved, change, ontology, saved_floor(run, saved))
     return replace(settled, published=last_published(run, saved))

@@ -96,10 +96,10 @@ def _words(name: str) -> str:
 
 
 def _change(before: Any, now: Any) -> str:
-    old, new = _text(before), _text(now)
-    if old == new:  # they differ behind the digits shown
-        old, new = str(before), str(now)
-    return f"{old} → {new}"
+    numbers = [f"{value:.4g}" for value in (before, now) if isinstance(value, float)]
+    if len(numbers) == 2 and numbers[0] == numbers[1]:  # they differ behind the digits that are shown
+        return f"{before} → {now}"
+    return f"{_text(before)} → {_text(now)}"
 
 
 def _text(value: Any) -> str:
