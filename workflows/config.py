@@ -1,7 +1,8 @@
 """Flags and configuration files: every flag of a command can stand in a TOML file, and the command line wins.
 
 Flags have no defaults of their own: what is not given stays out, and the dataclasses that hold the settings
-(``ModelConfig``, ``QualityConfig``, ``ExportConfig``, …) say the default, in one place.
+(``ModelConfig``, ``QualityConfig``, ``ExportConfig``, …) say the default, in one place. A dataset setting that is not
+given is the one that the output folder remembers.
 """
 
 from __future__ import annotations

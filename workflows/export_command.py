@@ -1,4 +1,4 @@
-"""``labeler export``: the dataset of a labeled folder written anew."""
+"""``labeler export``: the dataset of a labeled folder written anew, with the settings that the folder remembers."""
 
 from __future__ import annotations
 
