@@ -75,24 +75,18 @@ def saved_export(content: Any) -> ExportConfig:
     quality, cutouts = _table(given.get("quality", {}), "quality"), _table(given.get("cutouts", {}), "cutouts")
     for name, own in _table(quality.get("of_classes", {}), "of_classes").items():
         _table(own, name)
-    formats = given.get("formats", ExportConfig.formats)
-    try:
-        config = ExportConfig(
-            **{
-                **given,
-                "quality": QualityConfig.from_dict(quality),
-                "cutouts": CutoutConfig(**cutouts),
-                "formats": tuple(formats) if isinstance(formats, list) else formats,
-            }
-        )
-    except TypeError as error:
-        raise UsageError(str(error)) from None
-    settings: tuple[tuple[Any, Any], ...] = ((config, ExportConfig()), (config.cutouts, CutoutConfig()))
-    for found, usual in settings:
-        for name in (each.name for each in fields(found)):
-            if not _is_like(getattr(found, name), getattr(usual, name)):
-                raise UsageError(f"{name} cannot be {getattr(found, name)!r}")
-    return config
+    simple = {name: value for name, value in given.items() if name not in ("quality", "cutouts")}
+    tables: tuple[tuple[dict[str, Any], Any], ...] = ((simple, ExportConfig()), (cutouts, CutoutConfig()))
+    for table, usual in tables:
+        defaults = {each.name: getattr(usual, each.name) for each in fields(usual)}
+        for name, value in table.items():
+            if name not in defaults:
+                raise UsageError(f"unknown setting {name!r}")
+            if not _is_like(value, defaults[name]):
+                raise UsageError(f"{name} cannot be {value!r}")
+    if "formats" in simple:
+        simple["formats"] = tuple(simple["formats"])
+    return ExportConfig(**{**simple, "quality": QualityConfig.from_dict(quality), "cutouts": CutoutConfig(**cutouts)})
 
 
 def _table(content: Any, name: str) -> dict[str, Any]:
@@ -104,6 +98,8 @@ def _table(content: Any, name: str) -> dict[str, Any]:
 def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return type(value) in (int, float)
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
     if default is None:  # max_classes
         return value is None or type(value) is int
     return type(value) is type(default)
@@ -193,11 +189,11 @@ def as_published(settings: DatasetSettings | None) -> dict[str, Any]:
     return {"published": {"export": asdict(settings.export), "min_scores": dict(settings.min_scores)}}
 
 
-def saved_ontology(content: dict[str, Any] | None) -> Ontology | None:
+def saved_ontology(content: Any, where: object = "run.json") -> Ontology | None:
     """The ontology as ``run.json`` keeps it; None where images proposed their own classes.
 
     Raises:
-        RunError: it is damaged.
+        RunError: it is damaged; the text begins with ``where``.
     """
     if content is None:
         return None
@@ -206,4 +202,4 @@ def saved_ontology(content: dict[str, Any] | None) -> Ontology | None:
         with _warned_before():
             return Ontology(classes, tuple(content.get("distractors", ())))
     except (AttributeError, KeyError, TypeError, OntologyError) as error:
-        raise RunError(f"run.json: the ontology is damaged ({error}); label again with --restart") from None
+        raise RunError(f"{where}: the ontology is damaged ({error}); label again with --restart") from None

@@ -54,7 +54,7 @@ def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> 
         UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
     """
     reset = options.get("defaults", False)
-    ontology = saved_ontology(saved.get("ontology"))
+    ontology = saved_ontology(saved.get("ontology"), run.path / "run.json")
     given = ontology_from(options)
     if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
         raise UsageError(

@@ -86,7 +86,7 @@ def open_labeled(output: AnyPath) -> Labeled:
     if settings["labeling"].get("tags_only"):
         raise RunError(f"{output} holds tags alone, of `labeler tag`; label the images first")
     export = remembered_export(run, settings)
-    ontology = saved_ontology(settings["ontology"])
+    ontology = saved_ontology(settings["ontology"], run.path / "run.json")
     if ontology is None and (saved := run.classes()):
         ontology = saved.ontology
     if ontology is None:  # never exported

@@ -374,12 +374,20 @@ def test_damaged_settings_are_one_line_and_can_be_reset(out: Path, run: Command)
                 r"run.json: the dataset settings are damaged \(.+\); reset them with `labeler export", said
             )
         assert settings(out) == {**whole, "export": content}
-    run("report", code=2)
+    edit(out, lambda saved: saved.update(export={"later": 1}))
+    assert "the dataset settings are damaged (unknown setting 'later')" in run("report", code=2)
     run("label", "--defaults")
     assert remembered(out) == ExportConfig()
     edit(out, lambda saved: saved.update(export=None))
     run("export", "--defaults")
     assert remembered(out) == ExportConfig()
+
+
+@pytest.mark.parametrize("damage", [{"ontology": {"classes": [5]}}, {"ontology": "x"}, {"model": None}, {"model": {}}])
+def test_other_damage_is_one_line(damage: dict[str, Any], out: Path, run: Command) -> None:
+    edit(out, lambda saved: saved.update(damage))
+    said = run("export", code=2)
+    assert re.fullmatch(r"labeler: \S+run.json: .+; label again with --restart\n", said)
 
 
 @pytest.mark.parametrize("published", [None, [], {"export": None}, {"export": {}, "min_scores": {"dog": "x"}}])
