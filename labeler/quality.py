@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -210,6 +210,22 @@ def effective_thresholds(config: QualityConfig, spec: ClassSpec) -> EffectiveThr
         min_stability=config.min_stability if own.min_stability is None else own.min_stability,
         duplicate_iou=config.duplicate_iou if own.duplicate_iou is None else own.duplicate_iou,
     )
+
+
+def without_repeats(config: QualityConfig, classes: Sequence[ClassSpec]) -> QualityConfig:
+    """``config`` without the values of classes that are equal to the general ones, so that these hold for them, too.
+
+    It judges as before. An accept score of a class with a ``min_score`` stays, since it keeps that from being heeded.
+    """
+    specs = {spec.name: spec for spec in classes}
+    of_classes = {}
+    for class_name, own in config.of_classes.items():
+        values = {name: value for name, value in asdict(own).items() if value != getattr(config, name)}
+        if class_name in specs and specs[class_name].min_score is not None:
+            values["accept_score"] = own.accept_score
+        if any(value is not None for value in values.values()):
+            of_classes[class_name] = ClassThresholds(**values)
+    return replace(config, of_classes=of_classes)
 
 
 def filters(

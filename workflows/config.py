@@ -1,7 +1,8 @@
 """Flags and configuration files: every flag of a command can stand in a TOML file, and the command line wins.
 
 Flags have no defaults of their own: what is not given stays out, and the dataclasses that hold the settings
-(``ModelConfig``, ``QualityConfig``, ``ExportConfig``, …) say the default, in one place.
+(``ModelConfig``, ``QualityConfig``, ``ExportConfig``, …) say the default, in one place. A dataset setting that is not
+given is the one that the output folder remembers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -21,8 +23,9 @@ from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
 from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
-from workflows.label import LabelJob, check_floor
+from workflows.label import LabelJob
 from workflows.pools import EngineConfig
+from workflows.resolved_settings import check_class_names, check_floor
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,7 +112,7 @@ def add_class_flags(group: argparse._ActionsContainer) -> None:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-size", type=int, metavar="N", help="images a record file (default: 64)")
-    parser.add_argument("--restart", action="store_true", help="drop the records that are there")
+    parser.add_argument("--restart", action="store_true", help="drop the records that are there; dataset settings stay")
     parser.add_argument("--retry-failed", action="store_true", help="take images again that failed before")
     parser.add_argument(
         "--verify-content",
@@ -152,7 +155,10 @@ def add_quality_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
     add_quality_flags(parser)
-    group = parser.add_argument_group("dataset")
+    group = parser.add_argument_group("dataset", "the output folder remembers these settings and those of the gate")
+    group.add_argument(
+        "--defaults", action="store_true", help="forget what the folder remembers; flags given beside it still hold"
+    )
     group.add_argument("--include-review", action=argparse.BooleanOptionalAction, help="write reviewable instances too")
     group.add_argument("--val-share", type=float, metavar="P", help="share of the images for validation")
     group.add_argument("--seed", type=int, metavar="N", help="of the split")
@@ -298,6 +304,7 @@ def tagging_from(options: dict[str, Any], model: ModelConfig, ontology: Ontology
 
 
 def export_from(options: dict[str, Any], base: ExportConfig | None = None) -> ExportConfig:
+    """``base``, by default the default settings, with those that the flags change."""
     base = base or ExportConfig()
     options = {**options, "of_classes": _of_classes(options, base.quality)}
     quality, cutouts = override(base.quality, options), override(base.cutouts, options)
@@ -329,39 +336,19 @@ def job_from(options: dict[str, Any]) -> LabelJob:
         output=options["output"],
         ontology=ontology,
         model=model,
-        export=export_from(options),
+        export=export_from(options) if options.get("defaults") else partial(export_from, options),
         tagging=tagging_from(options, model, ontology),
         engine=override(EngineConfig(), options),
+        keep_min_scores="classes" in options and not options.get("defaults"),
         **{name: options[name] for name in JOB_FLAGS if name in options},
     )
-    check_floor(job.model.floor, job.export.quality, ontology)
-    check_class_names(options, ontology)
+    # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
+    check_floor(model.floor, override(QualityConfig(min_score=0), options), ontology)
+    check_class_names(export_from(options).quality, ontology)
     return job
-
-
-def check_class_names(options: dict[str, Any], ontology: Ontology | None) -> None:
-    """Refuse thresholds of classes that ``ontology`` does not have; tags may make any class.
-
-    Raises:
-        UsageError: a class is unknown.
-    """
-    for flag in (f"class_{name}" for name in CLASS_FLAGS):
-        for name, _ in options.get(flag, ()):
-            if ontology is not None and name not in ontology.class_names:
-                known = ", ".join(ontology.class_names[:10])
-                raise UsageError(
-                    f"{flag.replace('_', '-')}: {name!r} is not among the classes ({known}); spell it as there"
-                )
 
 
 def override(settings: Settings, options: dict[str, Any]) -> Settings:
     """``settings`` with those of ``options`` that are fields of it."""
     names = {field.name for field in fields(settings)}
     return replace(settings, **{name: value for name, value in options.items() if name in names})
-
-
-def saved_export(content: dict[str, Any]) -> ExportConfig:
-    """The export settings as ``run.json`` keeps them."""
-    quality = QualityConfig.from_dict(content["quality"])
-    cutouts = CutoutConfig(**content.get("cutouts", {}))
-    return ExportConfig(**{**content, "quality": quality, "cutouts": cutouts, "formats": tuple(content["formats"])})

@@ -205,6 +205,10 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
             f"decided by hand: {by_hand} ({dataset.decided['accept']} accepted, {dataset.decided['reject']} rejected)",
             highlight=False,
         )
+    if dataset.thresholds:
+        console.print(f"thresholds: {dataset.thresholds}", highlight=False, markup=False)
+    if dataset.changed:
+        console.print(f"changed since the last run: {'; '.join(dataset.changed)}", highlight=False, markup=False)
     splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     for what, names in (

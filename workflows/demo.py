@@ -20,6 +20,7 @@ from ontologies import ClassSpec, Ontology
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import EvaluationConfig, evaluate
 from workflows.evaluation_tables import number
+from workflows.export import ExportConfig
 from workflows.label import LabelJob, label
 from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig
@@ -63,6 +64,7 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
         output=output / "dataset",
         ontology=ontology,
         model=model,
+        export=ExportConfig(),
         tagging=TaggingConfig(vocabulary=vocabulary_for(TaggingConfig(), model, None)) if auto else None,
         restart=True,
         engine=EngineConfig("local"),

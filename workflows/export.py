@@ -98,6 +98,8 @@ class ExportSummary:
         new: ids of the images that no earlier run has reported as failed.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
+        thresholds: those in force, in one line.
+        changed: each setting that differs from the last dataset's, such as "accept score 0.30 → 0.70".
     """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
@@ -113,6 +115,8 @@ class ExportSummary:
     without_objects: int = 0
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
+    thresholds: str = ""
+    changed: tuple[str, ...] = ()
 
     @property
     def new_failures(self) -> list[tuple[str, str]]:

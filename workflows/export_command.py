@@ -1,29 +1,25 @@
-"""``labeler export``: the dataset of a labeled folder written anew."""
+"""``labeler export``: the dataset of a labeled folder written anew, with the settings that the folder remembers."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from labeler.errors import UsageError
 from labeler.storage import locate
-from workflows.config import (
-    add_export_flags,
-    add_images_flag,
-    check_class_names,
-    export_from,
-    ontology_from,
-    saved_export,
-)
+from workflows.config import add_export_flags, add_images_flag, export_from, ontology_from
 from workflows.console import print_dataset
+from workflows.dataset_settings import last_published, saved_floor, saved_ontology, with_min_scores
 from workflows.export import ExportSummary
-from workflows.label import check_floor, saved_ontology
 from workflows.labeled import named_root
 from workflows.reexport import export_again
+from workflows.resolved_settings import Settled, settle
 from workflows.run_folder import RunFolder
+from workflows.settings_text import dropped_formats
 from workflows.summary import RunSummary
 
 
@@ -35,7 +31,7 @@ def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
-    """The ``export`` command: what the flags leave out is as it was last time."""
+    """The ``export`` command: it starts from the settings that the folder remembers."""
     run, account = RunFolder(options["output"]), RunSummary("export")
 
     def say(line: str) -> None:
@@ -46,38 +42,35 @@ def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
         saved = run.read_settings()
         if saved["labeling"].get("tags_only"):
             raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
-        ontology = saved_ontology(saved["ontology"])
-        given = ontology_from(options)
-        if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
-            raise UsageError(
-                f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
-            )
-        ontology = given or ontology
-        config = export_from(options, saved_export(saved["export"]))
-        check_floor(saved["model"]["floor"], config.quality, ontology)
-        check_class_names(options, ontology)
+        settled = _settled(options, run, saved)
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
             console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
-        before = saved["export"]["formats"]
-        if gone := [name for name in before if name not in config.formats]:
-            kept = ",".join(dict.fromkeys([*before, *config.formats]))
-            what = f"{' and '.join(gone)} will not be in the dataset"
-            console.print(f"{what}; --format {kept} keeps them", highlight=False)
+        if hint := dropped_formats(settled):
+            console.print(hint, highlight=False)
         root, root_is_named = named_root(saved["input"], options.get("images"))
-        summary = export_again(
-            run,
-            root,
-            ontology,
-            config,
-            saved,
-            account,
-            say,
-            previous=saved_export(saved["export"]),
-            overwrite_edits=options.get("overwrite_edits", False),
-            root_is_named=root_is_named,
-        )
-        run.write_settings({**saved, "ontology": ontology and asdict(ontology), "export": asdict(config)})
+        overwrite_edits = options.get("overwrite_edits", False)
+        summary = export_again(run, root, settled, saved, account, say, overwrite_edits, root_is_named)
     print_dataset(console, summary, run.output)
     say(account.line())
     return summary
+
+
+def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> Settled:
+    """The settings that the flags make of the remembered ones.
+
+    Raises:
+        UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
+    """
+    reset = options.get("defaults", False)
+    ontology = saved_ontology(saved.get("ontology"), run.path / "run.json")
+    given = ontology_from(options)
+    if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
+        raise UsageError(
+            f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
+        )
+    if given is not None or reset:
+        ontology = given or with_min_scores(ontology, {})
+    change = export_from(options) if reset else partial(export_from, options)
+    settled = settle(run, saved, change, ontology, saved_floor(run, saved))
+    return replace(settled, published=last_published(run, saved))

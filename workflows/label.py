@@ -10,7 +10,7 @@ import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,18 +20,20 @@ from labeler.checkpoints import model_identity
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.listing import find_images, stamps
 from labeler.models import ModelConfig
-from labeler.quality import QualityConfig
 from labeler.storage import absolute, is_within
 from labeler.tagger_models import TaggingConfig
-from ontologies import ClassSpec, Ontology
+from ontologies import Ontology
 from workflows.changes import changed_images
+from workflows.dataset_settings import as_published, last_published, read_saved
 from workflows.datasets import recover
 from workflows.engines import ray_engine, run_local
 from workflows.exit_codes import NOTHING_LABELED, TOO_MANY_FAILURES
 from workflows.export import ExportConfig, ExportSummary, export
 from workflows.failures import FailureLedger, FailureLimit, RunLimit
 from workflows.pools import EngineConfig, takes_ray
+from workflows.resolved_settings import ExportChange, Settled, publishing, resolved, settle
 from workflows.run_folder import VERSION, RunFolder, Shard
+from workflows.settings_text import describe, dropped_formats
 from workflows.shards import ShardReport
 from workflows.summary import RunSummary
 from workflows.workers import WorkerConfig
@@ -51,6 +53,8 @@ class LabelJob:
         images: folder, file, glob or list file, on this machine or as a URI.
         ontology: what to look for; None lets images propose their own classes, by ``tagging``.
         output: the folder, or ``labeler.storage.locate`` of a URI, that becomes dataset and run folder.
+        export: settings of the dataset; or what makes them from those that ``output`` remembers (in a new folder, from
+            the defaults); None for the remembered ones as they are.
         shard_size: images in one record file: what a killed run loses, at most.
         restart: drop labels that are already in ``output``.
         retry_failed: label the shards again in which an image failed.
@@ -64,13 +68,15 @@ class LabelJob:
         sample: look at so many images only.
         overwrite_edits: replace files of the dataset that were edited.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
+        keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
+            for a list of words, which cannot state any.
     """
 
     images: str
     output: AnyPath
     ontology: Ontology | None
     model: ModelConfig
-    export: ExportConfig = field(default_factory=ExportConfig)
+    export: ExportConfig | ExportChange | None = None
     shard_size: int = SHARD_SIZE
     restart: bool = False
     retry_failed: bool = False
@@ -84,6 +90,7 @@ class LabelJob:
     sample: int | None = None
     overwrite_edits: bool = False
     load: Callable[[], Labeler] | None = None
+    keep_min_scores: bool = False
 
     def __post_init__(self) -> None:
         if self.ontology is None and self.tagging is None:
@@ -127,11 +134,13 @@ class Recorded:
     """The records of a job, all there.
 
     Attributes:
+        settled: the settings of the dataset.
         done, seconds, first_image: as in ``LabelSummary``.
         failed: the failures of labeling that no run has reported yet, by image id.
         limit: how many there may be of these and others.
     """
 
+    settled: Settled
     run: RunFolder
     root: AnyPath
     images: pa.Array
@@ -156,14 +165,20 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     with recorded(job, progress, summary) as records:
         progress.say("writing the dataset")
         with _clock(records.seconds, "export"):
-            dataset = export(
-                records.run,
-                records.root,
-                job.ontology,
-                job.export,
-                overwrite_edits=job.overwrite_edits,
-                prune=job.prune,
-            )
+            settled = records.settled
+            if hint := dropped_formats(settled):
+                progress.say(hint)
+            with publishing(records.run, settled):
+                dataset = export(
+                    records.run,
+                    records.root,
+                    settled.ontology,
+                    settled.export,
+                    previous=settled.published.export if settled.published else None,
+                    overwrite_edits=job.overwrite_edits,
+                    prune=job.prune,
+                )
+        describe(dataset, settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
         listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
@@ -190,6 +205,9 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         TooManyFailuresError: more images failed than ``job`` allows.
     """
     began = time.time()
+    output = absolute(job.output)
+    run = RunFolder(output)
+    _settle(job, run, read_saved(run, job.restart))  # so that a mistake is told before the images are listed
     source = find_images(job.images, exclude=job.output)
     root, image_ids = source.root, chosen(source.image_ids, job.sample)
     # A million names take a tenth of the memory in an array.
@@ -197,16 +215,17 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     del source, image_ids
     if not images:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
-    output = absolute(job.output)
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
-    check_floor(job.model.floor, job.export.quality, job.ontology)
-    run = RunFolder(output)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked() as still_held:
         recover(output)
-        run.begin(content := settings(job, root), job.restart)
+        saved = read_saved(run, job.restart)
+        settled = replace(_settle(job, run, saved), published=last_published(run, saved))
+        job = replace(job, ontology=settled.ontology, export=settled.export)
+        content = {**settings(job, root), **as_published(settled.published)}
+        run.begin(content, job.restart)
         ledger = FailureLedger(run)
         if job.restart or not run.record_paths():
             ledger.clear()
@@ -229,7 +248,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         taken_up = run.count_in(ledger.pending - ledger.assumed)
         limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
         if summary:
-            summary.ask(content, job.export.quality, job.ontology)
+            summary.ask(content, settled.export.quality, settled.ontology)
             summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
 
@@ -255,7 +274,11 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
                 _label(todo, job, root, run, take, seconds, progress.say)
             del todo
             first_image = done.first_image - began if done.images else None
-            yield Recorded(run, root, images, done, seconds, first_image, ledger, failed, limit)
+            yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
+
+
+def _settle(job: LabelJob, run: RunFolder, saved: dict[str, Any]) -> Settled:
+    return settle(run, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
@@ -298,18 +321,6 @@ def _label(
     run.clear_attempts()
 
 
-def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:
-    """Refuse thresholds that no record can meet.
-
-    Raises:
-        UsageError: one lies below ``floor``.
-    """
-    of_classes = ontology.min_scores if ontology else ()
-    least = min(score for score in (quality.min_score, *of_classes, 1.0) if score)  # 0 and None: no threshold
-    if least < floor:
-        raise UsageError(f"min_score {least} is below the records' floor of {floor}; label with --floor {least}")
-
-
 class NothingFoundError(RunError):
     """The input is there, but holds no image."""
 
@@ -344,7 +355,7 @@ def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
         },
         "ontology": asdict(job.ontology) if job.ontology else None,
         "model": asdict(job.model),
-        "export": asdict(job.export),
+        "export": asdict(resolved(job.export, ExportConfig(), job.ontology)),
         "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
     }
 
@@ -358,11 +369,3 @@ def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:
         "tagger_model": model_identity(source) if source else None,
         "vocabulary": hashlib.sha256("\n".join(tagging.vocabulary).encode()).hexdigest(),
     }
-
-
-def saved_ontology(content: dict[str, Any] | None) -> Ontology | None:
-    """The ontology as ``run.json`` keeps it; None where images proposed their own classes."""
-    if content is None:
-        return None
-    classes = tuple(ClassSpec(c["name"], tuple(c["prompts"]), c["min_score"]) for c in content["classes"])
-    return Ontology(classes, tuple(content["distractors"]))

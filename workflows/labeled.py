@@ -17,12 +17,11 @@ from labeler.records import ImageRecord, read_record
 from labeler.storage import absolute, locate, read_bytes
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered
-from workflows.config import saved_export
 from workflows.dataset_images import SPLITS, may_be_asked
+from workflows.dataset_settings import remembered_export, saved_ontology
 from workflows.datasets import file_names
 from workflows.decisions import by_image, read_decisions
 from workflows.export import ExportConfig
-from workflows.label import saved_ontology
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -143,8 +142,8 @@ def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
     settings = run.read_settings()
     if settings["labeling"].get("tags_only"):
         raise RunError(f"{output} holds tags alone, of `labeler tag`; label the images first")
-    export = saved_export(settings["export"])
-    ontology = saved_ontology(settings["ontology"])
+    export = remembered_export(run, settings)
+    ontology = saved_ontology(settings["ontology"], run.path / "run.json")
     if ontology is None and (saved := run.classes()):
         ontology = saved.ontology
     if ontology is None:  # never exported

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ontologies import Ontology
-from workflows.export import ExportConfig, ExportSummary, export
+from workflows.export import ExportSummary, export
 from workflows.failures import FailureLedger
+from workflows.resolved_settings import Settled, publishing
 from workflows.run_folder import RunFolder
+from workflows.settings_text import describe
 from workflows.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -19,40 +20,40 @@ if TYPE_CHECKING:
 def export_again(
     run: RunFolder,
     root: AnyPath,
-    ontology: Ontology | None,
-    config: ExportConfig,
+    settled: Settled,
     settings: dict[str, Any],
     summary: RunSummary,
     say: Callable[[str], None],
-    *,
-    previous: ExportConfig | None = None,
     overwrite_edits: bool = False,
     root_is_named: bool = False,
 ) -> ExportSummary:
     """``export`` for a command that labels nothing; ``run`` must be locked.
 
     Args:
-        previous, overwrite_edits, root_is_named: as ``export`` takes them.
+        settled: the settings of the dataset; they are remembered.
         settings: ``run.json``.
         summary: is filled in and written.
         say: gets the summary's line if the export fails.
+        overwrite_edits, root_is_named: as ``export`` takes them.
 
     Raises:
         RunError: as ``export``.
     """
     ledger = FailureLedger(run)
-    summary.ask(settings, config.quality, ontology)
+    summary.ask(settings, settled.export.quality, settled.ontology)
     with summary.of_errors(run, say):
         began = time.perf_counter()
-        dataset = export(
-            run,
-            root,
-            ontology,
-            config,
-            previous=previous,
-            overwrite_edits=overwrite_edits,
-            root_is_named=root_is_named,
-        )
+        with publishing(run, settled):
+            dataset = export(
+                run,
+                root,
+                settled.ontology,
+                settled.export,
+                previous=settled.published.export if settled.published else None,
+                overwrite_edits=overwrite_edits,
+                root_is_named=root_is_named,
+            )
+        describe(dataset, settled)
         summary.seconds["export"] = time.perf_counter() - began
         # Of a labeling that was killed, and that nobody has resumed yet.
         unreported = {image_id for image_id, _ in ledger.unreported()}

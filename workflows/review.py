@@ -18,14 +18,15 @@ from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
 from labeler.storage import locate
 from workflows.config import add_edit_flags, add_images_flag
+from workflows.dataset_settings import last_published, saved_ontology
 from workflows.decisions import append_decisions, decisions_path, read_decision_file, read_decisions
 from workflows.exchange import corrections
 from workflows.exchange_command import add_exchange_flags, print_decisions, send
 from workflows.exit_codes import OK
 from workflows.export import ExportSummary
-from workflows.label import saved_ontology
 from workflows.labeled import open_labeled
 from workflows.reexport import export_again
+from workflows.resolved_settings import Settled
 from workflows.review_queue import ReviewQueue
 from workflows.review_server import ReviewServer
 from workflows.run_folder import RunFolder
@@ -147,17 +148,17 @@ def apply_decisions(
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        ontology, summary = saved_ontology(labeled.settings["ontology"]), summary or RunSummary("review")
+        ontology, config = saved_ontology(labeled.settings["ontology"]), labeled.export
+        settled = Settled(ontology, config, config, last_published(run, labeled.settings))
         return export_again(
             run,
             labeled.root,
-            ontology,
-            labeled.export,
+            settled,
             labeled.settings,
-            summary,
+            summary or RunSummary("review"),
             say,
-            overwrite_edits=overwrite_edits,
-            root_is_named=labeled.root_is_named,
+            overwrite_edits,
+            labeled.root_is_named,
         )
 
 

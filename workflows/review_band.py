@@ -10,8 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.quality import Judgement, QualityConfig, effective_thresholds, ranking_score
+from labeler.quality import (
+    ClassThresholds,
+    Judgement,
+    QualityConfig,
+    effective_thresholds,
+    ranking_score,
+    without_repeats,
+)
 from labeler.records import ImageRecord
+from ontologies import ClassSpec
 from workflows.labeled import Labeled
 
 
@@ -38,7 +46,7 @@ def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     Raises:
         UsageError: nothing would be left to review.
     """
-    classes, quality = labeled.ontology.classes, _proportional(labeled.export.quality, labeled.ontology.class_names)
+    classes, quality = labeled.ontology.classes, _proportional(labeled.export.quality, labeled.ontology.classes)
     limits = np.array([effective_thresholds(quality, spec).accept_score for spec in classes])
     class_ids, scores = array("q"), array("d")
     for record, judged in _judged(labeled, replace(quality, min_joint_score=0)):
@@ -74,16 +82,20 @@ def review_band(labeled: Labeled, wanted: int) -> ReviewBand:
     counts: Counter[str] = Counter()
     for _, judged in _judged(labeled, quality):
         counts.update(judgement.verdict for judgement in judged)
-    return ReviewBand(quality, wanted, counts["review"], counts["accept"])
+    return ReviewBand(without_repeats(quality, classes), wanted, counts["review"], counts["accept"])
 
 
 def _judged(labeled: Labeled, quality: QualityConfig) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
     return replace(labeled, export=replace(labeled.export, quality=quality)).judged()
 
 
-def _proportional(quality: QualityConfig, class_names: Sequence[str]) -> QualityConfig:
+def _proportional(quality: QualityConfig, classes: Sequence[ClassSpec]) -> QualityConfig:
     """``quality`` with both edges of a class's band in proportion to its accept score, as far as can be."""
-    of_classes = {name: own.accept_score for name, own in quality.of_classes.items() if own.accept_score is not None}
-    if of_classes.keys() >= set(class_names):  # then ``accept_score`` itself is of no class, and is a mere measure
-        return replace(quality, accept_score=max(of_classes.values()))
+    own = {name: each.accept_score for name, each in quality.of_classes.items() if each.accept_score is not None}
+    if own and quality.accept_score and not quality.min_score:  # the general one is as good as a class's own
+        own = {spec.name: quality.accept_score for spec in classes if spec.min_score is None} | own
+    if own.keys() >= {spec.name for spec in classes}:  # then ``accept_score`` itself is of no class: a mere measure
+        usual = ClassThresholds()
+        of_classes = {name: replace(quality.of_classes.get(name, usual), accept_score=own[name]) for name in own}
+        return replace(quality, accept_score=max(own.values()), of_classes=of_classes)
     return quality if quality.accept_score else replace(quality, accept_score=QualityConfig().accept_score)

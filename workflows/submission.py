@@ -25,6 +25,7 @@ class Submission:
 
     Attributes:
         images, output: URIs, or absolute paths as the place of the run has them.
+        ontology: that of a file, which may be nowhere else; None for a list of words, which is one of the flags.
         engine: of the ``label`` command there; None for its default.
         flags: the other flags of that command, by name.
     """
@@ -37,7 +38,11 @@ class Submission:
 
     def write(self, folder: Path) -> None:
         """Put the configuration into ``folder``: ``job.toml`` and ``ontology.toml``."""
-        named = {name.replace("_", "-"): value for name, value in self.flags.items()}
+        # Values of single classes are pairs on the command line, and a table in the file.
+        named = {
+            name.replace("_", "-"): dict(value) if name.startswith("class_") else value
+            for name, value in self.flags.items()
+        }
         (folder / "job.toml").write_text(tomli_w.dumps(named), encoding="utf-8")
         if self.ontology:
             write_ontology(folder / "ontology.toml", self.ontology)
@@ -55,8 +60,10 @@ def submission_from(options: dict[str, Any], place: Callable[[str], str]) -> Sub
     Raises:
         UsageError: a flag cannot be meant. No cluster should be needed to find that out.
     """
-    ontology = job_from(options).ontology
-    named_apart = ("images", "output", "engine", "config", "classes", "ontology")
+    job = job_from(options)
+    # As a file, a list of words would state that its classes have no min_score of their own.
+    ontology = job.ontology if "ontology" in options else None
+    named_apart = ("images", "output", "engine", "config", "ontology")
     flags = {name: value for name, value in options.items() if name not in named_apart}
     for name in ("detector", "segmenter", "tagger_model", "vocabulary"):
         location = str(flags.get(name, ""))

@@ -73,7 +73,8 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
                 f"{job.images}: none of {len(failures)} images could be tagged ({image_id}: {error}); mend that, then "
                 "--retry-failed"
             )
-        proposals = propose(counts, synonyms, job.export.min_tag_count, job.export.max_classes)
+        limits = records.settled.export
+        proposals = propose(counts, synonyms, limits.min_tag_count, limits.max_classes)
         if not proposals:
             raise RunError(f"{job.images}: no tag in {counts.images} images; lower --tag-score or --min-tag-count")
         written = _write(path, records.run.path / "proposed.blake2b", proposals, counts.images)

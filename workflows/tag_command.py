@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from workflows.config import (
     add_model_flags,
     add_run_flags,
     add_tagging_flags,
+    export_from,
     job_from,
 )
 from workflows.console import ConsoleProgress, print_tag_summary
@@ -41,6 +43,7 @@ def run_tag(options: dict[str, Any], console: Console) -> TagSummary:
         raise UsageError(f"-o {path}: the proposal is a TOML file; give it a name that ends in .toml")
     synonyms = read_synonyms(options["synonyms"]) if "synonyms" in options else {}
     job = job_from({"tagger": "auto", **options, "output": path.with_suffix(".tags"), "tags_only": True})
+    job = replace(job, export=export_from(options))  # each proposal by its own flags: this is no dataset
     progress = ConsoleProgress(console, "tagging", "tagged")
     try:
         summary = tag(job, path, synonyms, progress)

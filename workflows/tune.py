@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labeler.candidates import MATCH_IOU, Candidates, collect
 from labeler.errors import UsageError
-from labeler.quality import ClassThresholds, QualityConfig, Score, Verdict
+from labeler.quality import ClassThresholds, QualityConfig, Score, Verdict, without_repeats
 from labeler.records import ImageRecord
 from labeler.thresholds import Counts, Own, Target, Thresholds, fit
 from labeler.truth import TrueImage, Truth, pair_images
@@ -169,21 +169,22 @@ def tune(labeled: Labeled, truth: Truth, config: TuneConfig | None = None) -> Tu
         for name, group in zip(names, group_of, strict=True)
     }
     totals = [_total(counts) for counts in (before, after, fitted)]
+    tuned = replace(
+        quality,
+        # What scores more than an accepted one must pass, since it may suppress that; what scores less changes
+        # nothing accepted.
+        min_score=0.0,
+        min_joint_score=min(round(_review_share(now) * least, 4), least),
+        accept_score=thresholds.accept_score,
+        min_mask_score=limits.min_mask_score,
+        min_stability=limits.min_stability,
+        duplicate_iou=limits.duplicate_iou,
+        cross_class_iou=limits.cross_class_iou,
+        of_classes=of_classes,
+    )
     return Tuned(
         config=config,
-        quality=replace(
-            quality,
-            # What scores more than an accepted one must pass, since it may suppress that; what scores less changes
-            # nothing accepted.
-            min_score=0.0,
-            min_joint_score=min(round(_review_share(now) * least, 4), least),
-            accept_score=thresholds.accept_score,
-            min_mask_score=limits.min_mask_score,
-            min_stability=limits.min_stability,
-            duplicate_iou=limits.duplicate_iou,
-            cross_class_iou=limits.cross_class_iou,
-            of_classes=of_classes,
-        ),
+        quality=without_repeats(tuned, labeled.ontology.classes),
         classes=tuple(
             TunedClass(
                 tuple(name for name, of_name in zip(names, group_of, strict=True) if of_name == group),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from labeler.errors import UsageError
-from labeler.quality import ClassThresholds, Judgement, QualityConfig, judge
+from labeler.quality import (
+    ClassThresholds,
+    Judgement,
+    QualityConfig,
+    effective_thresholds,
+    judge,
+    without_repeats,
+)
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 
@@ -336,3 +344,23 @@ def test_config_says_what_is_wrong(values: dict, message: str) -> None:
         QualityConfig.from_dict(values)
     assert f"quality: {message}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_repeats_the_same_thresholds_hold() -> None:
+    values = (None, 0.0, 0.4, 0.7)
+    general = QualityConfig(accept_score=0.4, min_mask_score=0.4, min_stability=0.7, duplicate_iou=0.0)
+    specs = [ClassSpec("a"), ClassSpec("b", min_score=0.2), ClassSpec("c", min_score=0.9)]
+    for own in (ClassThresholds(*each) for each in itertools.product(values, repeat=4)):
+        config = replace(general, of_classes={spec.name: own for spec in specs})
+        lean = without_repeats(config, specs)
+        for spec in specs:
+            assert effective_thresholds(lean, spec) == effective_thresholds(config, spec)
+        kept = lean.of_classes.get("a", ClassThresholds())
+        assert (kept.accept_score, kept.min_mask_score) == tuple(
+            None if value == 0.4 else value for value in (own.accept_score, own.min_mask_score)
+        )
+    repeats = dict.fromkeys("abc", ClassThresholds(0.4, 0.4, 0.7, 0.0))
+    assert without_repeats(replace(general, of_classes=repeats), specs).of_classes == {
+        "b": ClassThresholds(0.4),
+        "c": ClassThresholds(0.4),
+    }

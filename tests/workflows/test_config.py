@@ -10,7 +10,8 @@ from labeler.formats.cutouts import CutoutConfig
 from labeler.models import ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig
 from workflows.cli import _parser
-from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, saved_export, with_config_file
+from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
+from workflows.dataset_settings import saved_export
 from workflows.export import ExportConfig
 
 LABEL = ["label", "images", "-o", "out"]

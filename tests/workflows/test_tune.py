@@ -22,7 +22,15 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.formats.truth import read_truth
-from labeler.quality import ClassThresholds, QualityConfig, Score, effective_thresholds, judge, ranking_score
+from labeler.quality import (
+    ClassThresholds,
+    QualityConfig,
+    Score,
+    effective_thresholds,
+    judge,
+    ranking_score,
+    without_repeats,
+)
 from labeler.records import ImageRecord, Instance, write_records
 from labeler.thresholds import Counts
 from labeler.truth import TrueImage, TrueInstance, Truth
@@ -157,6 +165,11 @@ def test_export_accepts_just_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path / "here")
     assert main(["tune", "../out", "--truth", "../truth.json", "-o", "tuned.toml", "--min-examples", "5"]) == 0
     tuned = tune(labeled, truth_of(pairs), TuneConfig(min_examples=5))
+    content = tomllib.loads(Path("tuned.toml").read_text())
+    for name, own in content["class"].items():
+        assert all(value != content[key] or (name, key) == ("big cat", "accept-score") for key, value in own.items()), (
+            "what is as at the top is not said again, except where a class's min_score would hold instead"
+        )
     monkeypatch.chdir(tmp_path / "there")
     assert main(["export", "../out", "--config", "../here/tuned.toml"]) == 0
     expected = {
@@ -200,9 +213,8 @@ def test_classes_of_few_examples_inherit_and_say_so(tmp_path: Path, capsys: pyte
     labeled = write_run(tmp_path, pairs)
     tuned = tune(labeled, truth_of(pairs))
     assert [each.note for each in tuned.classes] == ["", "", "few examples"]
-    assert (
-        tuned.classes[2].accept_score == tuned.quality.accept_score == tuned.quality.of_classes[NAMES[2]].accept_score
-    )
+    assert tuned.classes[2].accept_score == tuned.quality.accept_score
+    assert NAMES[2] not in tuned.quality.of_classes
     assert tuned.classes[0].accept_score != tuned.quality.accept_score
     arguments = ["tune", str(tmp_path / "out"), "--truth", str(tmp_path / "truth.json"), "-o", str(tmp_path / "t.toml")]
     assert main(arguments) == 0
@@ -469,6 +481,17 @@ def test_the_most_uncertain_are_reviewed(tmp_path: Path) -> None:
                 (near if after.verdict == "review" else far).append(abs(item.joint_score - 0.3))
     assert near
     assert max(near) <= min(far) + 1e-9
+
+
+def test_a_class_that_follows_the_general_score_is_reviewed_like_one_with_that_of_its_own(tmp_path: Path) -> None:
+    scores = {NAMES[0]: ClassThresholds(0.5), NAMES[1]: ClassThresholds(0.45), NAMES[2]: ClassThresholds(0.4)}
+    whole = QualityConfig(min_score=0, accept_score=0.4, of_classes=scores)
+    lean = without_repeats(whole, CLASSES)
+    assert NAMES[2] not in lean.of_classes
+    labeled = write_run(tmp_path, random_pairs(6, 30), whole)
+    band = review_band(labeled, 40)
+    assert band.found
+    assert band == review_band(replace(labeled, export=replace(labeled.export, quality=lean)), 40)
 
 
 def test_what_is_decided_is_not_left_to_review(tmp_path: Path) -> None:
