@@ -16,6 +16,6 @@ def test_an_empty_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     opencv.cache_clear()
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "cv2", ModuleType("cv2"))
-        with pytest.raises(LabelerError, match="its package is empty.*pip uninstall -y opencv-python "):
+        with pytest.raises(LabelerError, match=r"its package is empty.*pip uninstall -y opencv-python "):
             opencv()
     assert opencv().findContours
