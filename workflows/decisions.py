@@ -90,7 +90,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
         return [_decision(line, f"{path}, {where}: ") for where, line in lines]
     try:
         rows = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid JSON ({error})") from None
     return [_from_row(row, f"{path}, entry {number}: ") for number, row in enumerate(rows, start=1)]
 
@@ -98,7 +98,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
 def _decision(line: bytes, where: str = "") -> Decision:
     try:
         row = json.loads(line)
-    except ValueError as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
         raise FormatError(f"{where}not a decision ({error})") from None
     return _from_row(row, where)
 

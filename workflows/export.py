@@ -26,7 +26,7 @@ from labeler.images import read_image
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.classes import SavedClasses, classes_of_tags, numbered
+from workflows.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
 from workflows.datasets import SPLITS, Dataset, new_dataset
 from workflows.decisions import by_image, read_decisions
 from workflows.run_folder import RunFolder
@@ -127,7 +127,7 @@ def export(run: RunFolder, root: AnyPath, ontology: Ontology | None, config: Exp
             )
         ontology, records = classes, numbered(run.labeled(), classes)
     else:
-        records = run.labeled()
+        records = with_known_classes(run.labeled(), ontology)
     with new_dataset(run, root, config.link) as dataset:
         summary = _build(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.missing and not summary.images:

@@ -13,7 +13,7 @@ from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord, read_record
 from labeler.storage import info, locate
 from ontologies import Ontology
-from workflows.classes import classes_of_tags, numbered
+from workflows.classes import classes_of_tags, numbered, with_known_classes
 from workflows.config import saved_export
 from workflows.datasets import SPLITS
 from workflows.decisions import by_image, read_decisions
@@ -57,7 +57,8 @@ class Labeled:
         return next(self._numbered(iter([read_record(path, row)])))
 
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
-        return numbered(records, self.ontology) if self.settings["ontology"] is None else records
+        by_tag = self.settings["ontology"] is None
+        return numbered(records, self.ontology) if by_tag else with_known_classes(records, self.ontology)
 
     def image_path(self, image_id: str) -> AnyPath | None:
         """Where an image is: in the input, or else in the dataset; None if it is gone."""

@@ -69,7 +69,7 @@ class Owner:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:
+        except (OSError, OverflowError):  # OverflowError: a number that no process has
             return False
         return False
 
@@ -82,7 +82,7 @@ def read_owner(path: AnyPath) -> Owner | None:
         return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return Owner("an unknown host", 0, "an unknown time", "", 0.0)
 
 
