@@ -42,6 +42,7 @@ def check_image_ids(image_ids: pa.Array | pa.ChunkedArray) -> None:
     Raises:
         ValueError: an id is not a relative path inside its folder; the message shows the first such one.
     """
+    image_ids.validate(full=True)  # raises on what is not UTF-8
     if image_ids.null_count:
         raise ValueError("an image has no id")
     if os.name == "nt":

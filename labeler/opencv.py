@@ -30,5 +30,5 @@ def opencv() -> Any:
         cause = "its package is empty"  # uninstalling one of two builds removes files of the other
     raise LabelerError(
         f"OpenCV cannot be imported ({cause}); run `pip uninstall -y opencv-python opencv-python-headless && pip "
-        "install --force-reinstall opencv-python-headless`, or install libGL (Debian, Ubuntu: `apt-get install libgl1`)"
+        "install opencv-python-headless`, or install libGL (Debian, Ubuntu: `apt-get install libgl1`)"
     )

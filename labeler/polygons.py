@@ -86,11 +86,12 @@ def polygons_to_rle(polygons: Sequence[Sequence[float]], height: int, width: int
 def _checked_polygon(polygon: Sequence[float], width: int, height: int) -> npt.NDArray[np.float64]:
     """float64 (2n,): x, y in turn."""
     try:
-        if any(isinstance(value, (str, bytes, bool)) for value in polygon):
-            raise ValueError
-        values = np.array(polygon, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        values = np.array(polygon)
+    except (TypeError, ValueError, OverflowError):  # lists of several lengths
         raise ValueError("a polygon is not a list of numbers") from None
+    if values.dtype.kind not in "iuf":  # text, bools, None, integers of more than 64 bits
+        raise ValueError("a polygon is not a list of numbers")
+    values = values.astype(np.float64)
     if values.ndim != 1 or values.size < 6 or values.size % 2:
         raise ValueError("a polygon is not a list of three or more x, y")
     # Far outside or not finite, pycocotools would run out of memory or worse.

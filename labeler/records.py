@@ -205,8 +205,8 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
             ):
                 return ""
             return "it holds the records of other images"
-    except pa.ArrowInvalid as error:
-        return str(error).splitlines()[0]
+    except (pa.ArrowException, LookupError, TypeError, ValueError, AttributeError) as error:  # a made-up file
+        return (str(error).splitlines() or [type(error).__name__])[0]
     except OSError as error:
         if error.errno:
             raise

@@ -284,12 +284,14 @@ class RunFolder:
         try:
             manifest = pq.read_table(io.BytesIO(read_bytes(self._manifest)), schema=_MANIFEST)
             check_image_ids(manifest.column("image_id"))
+            if any(column.null_count for column in manifest.columns) or (pc.min(manifest["shard"]).as_py() or 0) < 0:
+                raise ValueError("a row has no shard, stamp or mark, or a negative shard")
             return manifest
         except FileNotFoundError:
             if not any(map(_RECORDS.fullmatch, self._names())):
                 return _MANIFEST.empty_table()
             cause = "is missing"
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, KeyError):
             cause = "is damaged"
         except ValueError as error:
             raise RunError(

@@ -136,6 +136,8 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
             instances = tuple(_instance(shape, width, height) for shape in element if shape.tag in ("mask", "polygon"))
         except KeyError as error:
             raise FormatError(f"image {name}: {error} is missing") from error
+        except MemoryError as error:
+            raise FormatError(f"image {name}: not enough memory for a mask of {width} x {height} pixels") from error
         except (ValueError, OverflowError) as error:
             raise FormatError(f"image {name}: {str(error).splitlines()[0]}") from error
         shapes = sum(shape.tag != "tag" for shape in element)

@@ -155,6 +155,8 @@ def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
                     images[name] = order, image
         except KeyError as error:
             raise FormatError(f"{where}: {error} is missing") from error
+        except MemoryError as error:
+            raise FormatError(f"{where}: not enough memory for a mask of that size") from error
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
     return [image for _, image in images.values()]

@@ -135,6 +135,25 @@ def test_without_a_manifest_the_records_are_checked(folder: Path, refused: Run) 
         assert "000000.parquet" in line
 
 
+def test_a_manifest_of_other_columns(folder: Path, refused: Run) -> None:
+    path = folder / "dataset" / "run" / "images.parquet"
+    table = pq.read_table(path)
+    count = len(table)
+    spoiled = [
+        table.drop_columns("shard"),
+        table.set_column(1, "shard", pa.array(["x"] * count)),
+        table.set_column(1, "shard", pa.array([None] * count, pa.int32())),
+        table.set_column(1, "shard", pa.array([-1] * count, pa.int32())),
+        table.set_column(3, "superseded", pa.array([None] * count, pa.bool_())),
+        table.set_column(0, "image_id", pa.array([None] * count, pa.string())),
+        table.set_column(0, "image_id", pa.array([b"\xff"] * count).view(pa.string())),
+        pa.table({"x": [1]}),
+    ]
+    for content in spoiled:
+        pq.write_table(content, path)
+        assert str(path) in refused("report", folder / "dataset")
+
+
 # ---------------------------------------------------------------- records
 
 
