@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
-from labeler.errors import FormatError
+from labeler.errors import FormatError, RunError
 from labeler.storage import read_bytes, write_bytes
 from workflows.run_folder import RunFolder
 
@@ -61,11 +61,14 @@ def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:
     Of a folder of this machine, several processes may do so at once.
 
     Raises:
+        RunError: the file is a link.
         OSError: they could not be written.
     """
     if not decisions:
         return
     path = decisions_path(run)
+    if isinstance(path, Path) and path.is_symlink():
+        raise RunError(f"{path} is a link, and decisions are not written elsewhere; put the file itself there")
     data = b"".join(json.dumps(d.to_row(), ensure_ascii=False).encode() + b"\n" for d in decisions)
     if isinstance(path, Path):
         _append(path, data)

@@ -98,9 +98,11 @@ def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
 
 @contextmanager
 def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
-    note = folder / "owner.json"
+    note, lock = folder / "owner.json", folder / "lock"
+    if lock.is_symlink():  # opening it would empty the file that it leads to
+        raise RunError(f"{lock} is a link, which no run makes; remove it")
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(lock, timeout=0):
             if died := read_owner(note):
                 _say_taken_over(folder, died)
             write_bytes(note, Owner().encode())

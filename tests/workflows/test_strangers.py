@@ -314,6 +314,19 @@ def test_review_sets_of_others(spoiled: dict[str, Any], folder: Path, refused: R
         assert f"{kept}: not what was kept of a review set" in refused("review", out, "--from", sent / "labels.json")
 
 
+@pytest.mark.parametrize("name", ["lock", "decisions.jsonl"])
+def test_nothing_is_written_through_a_link(name: str, folder: Path, refused: Run) -> None:
+    record = next(record for record in read_records([records_path(folder)]) if record.instances)
+    row = Decision(record.image_id, "accept", "ring", record.instances[0].rle).to_row()
+    (folder / "dataset" / "decisions.json").write_text(json.dumps([row]))
+    (folder / "private.txt").write_text("mine\n")
+    link = folder / "dataset" / "run" / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder / "private.txt")
+    line = refused("review", folder / "dataset", "--apply", folder / "dataset" / "decisions.json")
+    assert f"{link} is a link" in line
+
+
 # ---------------------------------------------------------------- notes, and models
 
 
