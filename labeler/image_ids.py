@@ -32,7 +32,7 @@ def check_image_id(image_id: object, windows: bool = os.name == "nt") -> str:
     if not isinstance(image_id, str):
         raise ValueError(f"an image id must be text, not {shown(image_id)}")
     if _unsafe.search(image_id) or (windows and _leaves_on_windows(image_id)):
-        raise ValueError(f"the image id {shown(image_id)} is not a relative path that stays inside its folder")
+        raise ValueError(f"the image id {shown(image_id, 200)} is not a relative path that stays inside its folder")
     return image_id
 
 

@@ -2,7 +2,7 @@
 
 A file may come from a stranger, or be damaged in a way that Parquet does not see. Everything behind ``read_records``
 takes for granted that ids are safe to join to a folder, that images have pixels, and that every mask fits its image.
-The checks are vectorised: a person's million masks take seconds.
+The checks are vectorised: a million masks take seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_images(rows: pa.RecordBatch | pa.Table) -> None:
         try:
             checked_size(int(width[row]), int(height[row]))
         except ValueError as error:
-            raise ValueError(f"image {shown(ids[row].as_py())}: {error}") from None
+            raise ValueError(f"image {shown(ids[row].as_py(), 200)}: {error}") from None
 
 
 def _sides(rows: pa.RecordBatch | pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -71,7 +71,7 @@ def check_records(rows: pa.RecordBatch) -> None:
 
     def refuse(unfit: npt.NDArray[np.bool_], why: str) -> None:
         for place in np.flatnonzero(unfit)[:1].tolist():
-            raise ValueError(f"image {shown(rows.column('image_id')[int(image_of[place])].as_py())}: {why}")
+            raise ValueError(f"image {shown(rows.column('image_id')[int(image_of[place])].as_py(), 200)}: {why}")
 
     refuse(np.asarray(columns["class_id"]) < 0, "an instance has a negative class id")
     boxes = np.asarray(columns["box_xyxy"].flatten()).reshape(len(instances), 4)

@@ -12,7 +12,6 @@ import math
 MAX_SIDE = 1_000_000
 # Five times what Pillow decodes by default. pycocotools counts pixels in 32 bits, and so does Label Studio, four each.
 MAX_PIXELS = 1_000_000_000
-_SHOWN = 40  # characters of a value in a message
 
 
 def checked_size(width: object, height: object) -> tuple[int, int]:
@@ -58,10 +57,10 @@ def finite_number(value: object, what: str) -> float:
     raise ValueError(f"{what} must be a finite number, not {shown(value)}")
 
 
-def shown(value: object) -> str:
-    """A value in a message, on one line and cut short."""
+def shown(value: object, limit: int = 40) -> str:
+    """A value in a message, on one line and cut to ``limit`` characters."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python writes
         return "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= limit else f"{text[:limit]}…"

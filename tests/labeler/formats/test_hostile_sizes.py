@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from labeler.errors import FormatError
+from labeler.formats.truth import read_truth
 from labeler.masks import mask_to_rle
 
 READER = """
@@ -173,13 +176,19 @@ def test_what_is_sound_is_read(tmp_path: Path) -> None:
 
 
 def test_a_mask_image_that_is_not_finite(tmp_path: Path) -> None:
-    from PIL import Image
-
-    from labeler.errors import FormatError
-    from labeler.formats.truth import read_truth
-
     values = np.zeros((4, 4), dtype=np.float32)
     values[1, 1] = np.nan
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(FormatError, match=r"a\.tiff: not a mask image .*not finite"):
         read_truth(tmp_path)
+
+
+def test_an_image_that_states_no_size_and_could_not_be_read(tmp_path: Path) -> None:
+    """The size of a labeled image that could not be read is 0 x 0, which no ground truth can have."""
+    text = coco().replace('"width": 30, "height": 20', '"license": 1')
+    (tmp_path / "truth.json").write_text(text)
+    with pytest.raises(
+        FormatError, match=r"a\.png states no width and height, and the labeled image could not be read"
+    ):
+        read_truth(tmp_path / "truth.json", lambda: {"a.png": (0, 0)})
+    assert read_truth(tmp_path / "truth.json", lambda: {"a.png": (30, 20)}).images[0].width == 30
