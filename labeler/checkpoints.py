@@ -48,6 +48,8 @@ def load_checkpoint(
     name, revision = _resolve(source, role)
 
     def read(**where: bool) -> tuple[Any, Any]:
+        # Without the last argument, transformers would ask whether to run the checkpoint's own code.
+        where = {**where, "trust_remote_code": False}
         model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **where).model_type
         if kinds is not None and model_type not in kinds:
             raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
@@ -69,8 +71,8 @@ def load_checkpoint(
             model, processor = retrying(lambda: read(local_files_only=True))
         except ModelError:
             raise
-        except Exception:
-            if reached:
+        except Exception as error:
+            if reached or _wants_own_code(error):
                 raise
             # One quick question; without a network, from_pretrained would retry for half a minute.
             retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), QUESTION_WAITS)
@@ -119,7 +121,17 @@ def embedded_models() -> list[str]:
     return [f"{EMBEDDED}{folder.name}" for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
 
 
+def _wants_own_code(error: Exception) -> bool:
+    """Whether a checkpoint was refused since it brings code that would have to run."""
+    return "trust_remote_code" in str(error)
+
+
 def _why_not_loaded(source: str, role: str, error: Exception, reached: bool) -> str:
+    if _wants_own_code(error):
+        return (
+            f"{role} {source!r} needs code of its own, which is never run; take a checkpoint of a type that "
+            "transformers knows"
+        )
     if reached:
         reason = " ".join(str(error).split()) or type(error).__name__
         return f"{role} {source!r} cannot be loaded: {reason:.300}"

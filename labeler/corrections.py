@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError
-from labeler.masks import Rle, mask_iou, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.image_ids import check_image_id
+from labeler.masks import Rle, checked_rle, mask_iou, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
+from labeler.sizes import checked_size, finite_number
 
 SAME_OBJECT_IOU = 0.5  # from which a mask without an id is taken for the one that was sent
 SAME_MASK_IOU = 0.98  # from which a mask counts as untouched
@@ -68,13 +70,23 @@ class SentImage:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> SentImage:
-        """The inverse of ``to_row``."""
-        size = [row["height"], row["width"]]
-        instances = (
-            SentInstance(each["id"], each["class"], {"size": size, "counts": each["counts"].encode()}, each["score"])
-            for each in row["instances"]
-        )
-        return cls(row["image_id"], row["name"], row["width"], row["height"], tuple(instances))
+        """The inverse of ``to_row``.
+
+        Raises:
+            FormatError: ``row`` is not what ``to_row`` makes.
+        """
+        try:
+            image_id = check_image_id(row["image_id"])
+            width, height = checked_size(row["width"], row["height"])
+            instances = []
+            for each in row["instances"]:
+                rle = checked_rle({"size": [height, width], "counts": each["counts"]})
+                score = finite_number(each["score"], "a score")
+                instances.append(SentInstance(str(each["id"]), str(each["class"]), rle, score))
+            return cls(image_id, str(row["name"]), width, height, tuple(instances))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            cause = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise FormatError(f"not an image of a review set ({cause})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +221,12 @@ def is_same_mask(sent: Rle, corrected: Rle, outlined: bool = False) -> bool:
 
 def _filled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Without holes."""
+    cv2 = opencv()
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, -1, 1, cv2.FILLED))
 
 
 def _depth(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Of each pixel of the mask, the distance to what is none."""
+    cv2 = opencv()
     return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

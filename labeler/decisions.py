@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from labeler.errors import FormatError
-from labeler.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_runs
+from labeler.image_ids import check_image_id
+from labeler.masks import Rle, checked_rle, mask_iou, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance
 
 Verdict = Literal["accept", "reject", "none"]
@@ -71,6 +72,7 @@ class Decision:
             texts = (row["image_id"], *(row.get(key) or "" for key in ("class", "new_class")))
             if not all(isinstance(text, str) for text in texts):
                 raise ValueError("image_id, class and new_class must be text")
+            check_image_id(row["image_id"])
             for text in texts:
                 text.encode()  # half a surrogate pair is no text
             decision = cls(
@@ -303,7 +305,4 @@ def _to_json(rle: Rle | None) -> dict[str, Any] | None:
 def _from_json(content: Any) -> Rle | None:
     if content is None:
         return None
-    height, width = content["size"]
-    rle: Rle = {"size": [int(height), int(width)], "counts": content["counts"].encode("ascii")}
-    rle_runs(rle)
-    return rle
+    return checked_rle(content)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
+
+from labeler.opencv import opencv
+from labeler.sizes import checked_size, shown
 
 
 class Rle(TypedDict):
@@ -59,9 +61,32 @@ def rle_runs(rle: Rle) -> npt.NDArray[np.int64]:
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     height, width = rle["size"]
-    if runs.min() < 0 or runs.sum() != height * width:
+    # A run longer than the mask is looked for too, so that no sum can overflow and come out right.
+    if runs.min() < 0 or runs.max() > height * width or runs.sum() != height * width:
         raise ValueError(f"RLE counts sum to {runs.sum()}, expected {height} x {width} = {height * width}")
     return runs
+
+
+def checked_rle(content: Any) -> Rle:
+    """An RLE as JSON holds it, ``{"size": [height, width], "counts": text}``, once its size and counts are checked.
+
+    Raises:
+        ValueError: it is none: the size is no list of two sides, or is absurd, or the counts do not fit it.
+    """
+    size, counts = (content.get("size"), content.get("counts")) if isinstance(content, dict) else (None, None)
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        raise ValueError(f"expected a mask with a size of [height, width], not {shown(size)}")
+    width, height = checked_size(size[1], size[0])
+    if isinstance(counts, str):
+        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII is refused below
+    if not isinstance(counts, bytes):
+        raise ValueError(f"RLE counts must be text, not {shown(counts)}")
+    # Seven characters are the longest run of so many pixels. A longer text would only cost memory.
+    if len(counts) > 7 * (width * height + 2):
+        raise ValueError(f"RLE counts are longer than any mask of {width} x {height} pixels needs")
+    rle: Rle = {"size": [height, width], "counts": counts}
+    rle_runs(rle)
+    return rle
 
 
 def rle_crop(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> npt.NDArray[np.bool_]:
@@ -119,6 +144,7 @@ def clean_mask(mask: npt.NDArray[np.bool_], share: float = 0.01) -> npt.NDArray[
     Returns:
         bool (H, W), a new array unless there was nothing to do.
     """
+    cv2 = opencv()
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     if share <= 0 or width == 0:
         return mask

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from labeler.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_crop
+from labeler.opencv import opencv
 from labeler.records import Instance
 from labeler.truth import TrueInstance
 
@@ -55,7 +55,7 @@ def tolerant_iou(found: Rle, true: Rle, band_width: int, band_weight: float) -> 
     x2, y2 = min(width, x2 + band_width), min(height, y2 + band_width)
     found_mask, true_mask = (rle_crop(rle, x1, y1, x2, y2) for rle in (found, true))
     intersection, union = found_mask & true_mask, found_mask | true_mask
-    kernel = np.ones((2 * band_width + 1, 2 * band_width + 1), dtype=np.uint8)
+    cv2, kernel = opencv(), np.ones((2 * band_width + 1, 2 * band_width + 1), dtype=np.uint8)
     pixels = true_mask.view(np.uint8)
     # OpenCV takes no part of what is outside for either, so where the crop ends with the image there is no contour.
     band = (cv2.dilate(pixels, kernel) != cv2.erode(pixels, kernel)) if pixels.size else true_mask
@@ -113,7 +113,7 @@ def _joint_box(found: Rle, true: Rle) -> tuple[int, int, int, int]:
 
 
 def _inner_boundary(mask: Mask, distance: int) -> Mask:
-    kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
+    cv2, kernel = opencv(), np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
     eroded = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(mask & (eroded == 0))
 

@@ -18,11 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import roboflow
-import supervision as sv
-from autodistill.detection import CaptionOntology, DetectionBaseModel
-from autodistill.detection.detection_base_model import NmsSetting
-from autodistill.helpers import load_image
 from PIL import Image, ImageOps
 from rich.progress import track
 
@@ -30,9 +25,20 @@ from labeler.errors import ImageError, UsageError
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
 from labeler.images import read_image, to_rgb
 from labeler.models import PRESETS, ModelConfig, load_labeler
+from labeler.opencv import opencv
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology, from_caption_ontology
+
+try:
+    import roboflow
+    import supervision as sv
+    from autodistill.detection import CaptionOntology, DetectionBaseModel
+    from autodistill.detection.detection_base_model import NmsSetting
+    from autodistill.helpers import load_image
+except ImportError:
+    opencv()  # if that cannot be imported, this says so in one line
+    raise
 
 logger = logging.getLogger(__name__)
 

@@ -13,15 +13,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from labeler.masks import Rle, rle_box_xyxy, rle_crop
+from labeler.opencv import opencv
+from labeler.sizes import checked_size
 
 Points = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+# Pixels along the polygons of one mask. pycocotools allocates a hundred bytes for each, and crashes if it gets none.
+MAX_OUTLINE = 2**24
 
 
 def mask_to_polygons(mask: Mask | Rle) -> list[list[int]]:
@@ -53,6 +56,7 @@ def mask_to_outlines(mask: Mask | Rle) -> list[Points]:
     crop, offset = _tight_crop(mask)
     if not crop.size:
         return []
+    cv2 = opencv()
     found, _ = cv2.findContours(_doubled(crop), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [_simplify((contour[:, 0] + 1) // 2 + offset) for contour in found]
 
@@ -63,9 +67,43 @@ def _doubled(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def polygons_to_rle(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
-    """The union of COCO polygons, as ``pycocotools`` rasterises them; the inverse of ``mask_to_polygons``."""
-    rle: Rle = coco_mask.merge(coco_mask.frPyObjects([list(polygon) for polygon in polygons], height, width))
+    """The union of COCO polygons, as ``pycocotools`` rasterises them; the inverse of ``mask_to_polygons``.
+
+    Raises:
+        ValueError: there is no polygon, or one is no list of three or more x, y, or has points far outside the image;
+            or size or outline are too large to be rasterised.
+    """
+    width, height = checked_size(width, height)
+    checked = [_checked_polygon(polygon, width, height) for polygon in polygons]
+    if not checked:
+        raise ValueError("the segmentation is empty")
+    if sum(_outline_length(polygon) for polygon in checked) > MAX_OUTLINE:
+        raise ValueError(f"the outline of its polygons is longer than {MAX_OUTLINE} pixels")
+    rle: Rle = coco_mask.merge(coco_mask.frPyObjects([polygon.tolist() for polygon in checked], height, width))
     return {"size": [height, width], "counts": rle["counts"]}
+
+
+def _checked_polygon(polygon: Sequence[float], width: int, height: int) -> npt.NDArray[np.float64]:
+    """float64 (2n,): x, y in turn."""
+    try:
+        values = np.array(polygon)
+    except (TypeError, ValueError, OverflowError):  # lists of several lengths
+        raise ValueError("a polygon is not a list of numbers") from None
+    if values.dtype.kind not in "iuf":  # text, bools, None, integers of more than 64 bits
+        raise ValueError("a polygon is not a list of numbers")
+    values = values.astype(np.float64)
+    if values.ndim != 1 or values.size < 6 or values.size % 2:
+        raise ValueError("a polygon is not a list of three or more x, y")
+    # Far outside or not finite, pycocotools would run out of memory or worse.
+    if not (np.abs(values) <= 2 * max(width, height)).all():
+        raise ValueError("a polygon has points far outside the image")
+    return values
+
+
+def _outline_length(polygon: npt.NDArray[np.float64]) -> float:
+    """Pixels along the closed outline, by which the memory that ``pycocotools`` needs grows."""
+    points = polygon.reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def mask_to_single_polygon(mask: Mask | Rle) -> Points:
@@ -93,7 +131,7 @@ def mask_to_single_polygon(mask: Mask | Rle) -> Points:
 def single_polygon_to_mask(polygon: npt.NDArray[np.float64], height: int, width: int) -> Mask:
     """Rasterise (n, 2) pixel coordinates as Ultralytics does: cut to whole numbers, ``cv2.fillPoly``."""
     mask = np.zeros((height, width), dtype=np.uint8)
-    cv2.fillPoly(mask, [polygon.astype(np.int32)], color=1)
+    opencv().fillPoly(mask, [polygon.astype(np.int32)], color=1)
     return mask.view(np.bool_)
 
 
@@ -107,7 +145,7 @@ def _tight_crop(mask: Mask | Rle) -> tuple[npt.NDArray[np.uint8], Points]:
         x1, y1, x2, y2 = map(int, rle_box_xyxy(mask))
         crop = rle_crop(mask, x1, y1, x2, y2).view(np.uint8)
     else:
-        x1, y1, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+        x1, y1, width, height = opencv().boundingRect(np.ascontiguousarray(mask).view(np.uint8))
         crop = mask[y1 : y1 + height, x1 : x1 + width].view(np.uint8)
     return np.ascontiguousarray(crop), np.array([x1, y1], dtype=np.int32)
 
@@ -116,6 +154,7 @@ def _outlines(crop: npt.NDArray[np.uint8]) -> tuple[list[Points], list[Bridge]]:
     """Contours through every border pixel, and the bridges that tie each hole to its part's outline."""
     if not crop.size:
         return [], []
+    cv2 = opencv()
     found, hierarchy = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours = [contour[:, 0] for contour in found]
     holes = np.flatnonzero(hierarchy[0, :, 3] >= 0).tolist()
@@ -140,6 +179,7 @@ def _part_bridges(crop: npt.NDArray[np.uint8], contours: list[Points]) -> list[B
     Parts whose Voronoi cells touch are candidates, at the border pixels whose cells touch; Kruskal's minimum
     spanning tree chooses.
     """
+    cv2 = opencv()
     count, part = cv2.connectedComponents(crop, connectivity=8)
     _, cell = cv2.distanceTransformWithLabels(1 - crop, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     pixel_of = np.zeros(cell.max() + 1, dtype=np.int64)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from labeler.errors import FormatError
 from labeler.masks import Rle
+from labeler.record_checks import check_records
 from labeler.storage import in_order, read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def read_records(paths: Iterable[AnyPath]) -> Iterator[ImageRecord]:
                         "label the images again into a new folder"
                     )
                 for group in file.iter_batches(batch_size=ROWS_A_GROUP):
-                    yield from map(_from_row, group.to_pylist())
+                    yield from _records(path, group)
         except (pa.ArrowInvalid, OSError) as error:
             raise FormatError(
                 f"{path}: cannot be read as a record file ({str(error).splitlines()[0]}); delete it and label again"
@@ -156,11 +157,24 @@ def read_record(path: AnyPath, row: int) -> ImageRecord:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if left < rows:
-                    return _from_row(file.read_row_group(group).slice(left, 1).to_pylist()[0])
+                    table = file.read_row_group(group).slice(left, 1).combine_chunks()
+                    return next(_records(path, table.to_batches()[0]))
                 left -= rows
     except pa.ArrowInvalid as error:
         raise FormatError(f"{path}: cannot be read as a record file ({str(error).splitlines()[0]})") from error
     raise FormatError(f"{path}: holds no record {row}")
+
+
+def _records(path: AnyPath, rows: pa.RecordBatch) -> Iterator[ImageRecord]:
+    """Checked ``rows`` of the file at ``path``, as records."""
+    try:
+        check_records(rows)
+        contents = rows.to_pylist()
+        records = [_from_row(row) for row in contents]
+    except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        cause = f"no column {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise FormatError(f"{path}: not what a record file may hold: {cause}") from error
+    yield from records
 
 
 def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
@@ -191,8 +205,8 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
             ):
                 return ""
             return "it holds the records of other images"
-    except pa.ArrowInvalid as error:
-        return str(error).splitlines()[0]
+    except (pa.ArrowException, LookupError, TypeError, ValueError, AttributeError) as error:  # a made-up file
+        return (str(error).splitlines() or [type(error).__name__])[0]
     except OSError as error:
         if error.errno:
             raise

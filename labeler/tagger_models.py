@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -276,7 +277,7 @@ def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPa
 
     of_what = "\n".join((model_identity(source), TEMPLATE, *tagging.vocabulary))
     name = f"{hashlib.sha256(of_what.encode()).hexdigest()[:32]}.npy"
-    embeddings = _kept(cache / name, embed) if cache else embed()
+    embeddings = _kept(cache / name, embed, len(tagging.vocabulary)) if cache else embed()
     return VocabularyTagger(
         model,
         processor,
@@ -289,13 +290,13 @@ def _vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPa
     )
 
 
-def _kept(path: AnyPath, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The array in a file; computed and put there first if it is missing or damaged."""
-    try:
-        found: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(path)))
-        return found
-    except (FileNotFoundError, ValueError, EOFError):
-        buffer = io.BytesIO()
-        np.save(buffer, computed := compute())
-        write_bytes(path, buffer.getvalue())
-        return computed
+def _kept(path: AnyPath, compute: Callable[[], NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """The array of ``rows`` rows in a file; computed and put there first if it is missing or damaged."""
+    with suppress(FileNotFoundError, ValueError, EOFError, MemoryError):  # MemoryError: a header that lies
+        found: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        if found.dtype == np.float32 and found.ndim == 2 and len(found) == rows and np.isfinite(found).all():
+            return found
+    buffer = io.BytesIO()
+    np.save(buffer, computed := compute())
+    write_bytes(path, buffer.getvalue())
+    return computed

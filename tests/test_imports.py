@@ -34,12 +34,13 @@ OWNERS = {
     "transformers": MODEL_MODULES,
     "huggingface_hub": {"labeler/checkpoints.py"},
     "ram": {"ontologies/taggers/ram.py"},
+    "cv2": {"labeler/opencv.py"},
     "ray": {"workflows/engines.py", "workflows/submit.py"},
     "fsspec": {"labeler/storage.py"},
     "upath": {"labeler/storage.py"},
     "autodistill": {"labeler/plugin.py", "labeler/labelers.py", "labeler/formats/autodistill.py"},
 }
-HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath")
+HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath", "cv2")
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -36,10 +36,11 @@ class Attempts:
         self._images: Counter[str] = Counter()
         try:
             content = json.loads(read_bytes(path))
-            self.unfinished, self._images = content["unfinished"], Counter(content["images"])
+            unfinished, images = int(content["unfinished"]), {str(k): int(v) for k, v in content["images"].items()}
+            self.unfinished, self._images = unfinished, Counter(images)
         except FileNotFoundError:
             pass
-        except ValueError:  # torn
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or not ours
             self.unfinished = 1
 
     def begin(self) -> None:

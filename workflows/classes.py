@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from labeler.errors import RunError
 from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology
 from ontologies.synonyms import grouped
@@ -104,10 +105,35 @@ def _groups(spellings: dict[str, str], old: Sequence[str]) -> list[tuple[list[st
     return sorted(groups, key=lambda item: place[item[0][0]])
 
 
+def with_known_classes(records: Iterable[ImageRecord], ontology: Ontology) -> Iterator[ImageRecord]:
+    """``records`` as they are.
+
+    Raises:
+        RunError: an instance has a class id that ``ontology`` does not have.
+    """
+    for record in records:
+        _check_class_ids(record, len(ontology.classes), "classes")
+        yield record
+
+
+def _check_class_ids(record: ImageRecord, count: int, what: str) -> None:
+    greatest = max((instance.class_id for instance in record.instances), default=-1)
+    if greatest >= count:
+        raise RunError(
+            f"the record of image {record.image_id!r} has class id {greatest}, but there are {count} {what}; label the "
+            "images again into a new folder"
+        )
+
+
 def numbered(records: Iterable[ImageRecord], ontology: Ontology) -> Iterator[ImageRecord]:
-    """``records`` of tagged images with the class ids of ``ontology``; instances of other tags are left out."""
+    """``records`` of tagged images with the class ids of ``ontology``; instances of other tags are left out.
+
+    Raises:
+        RunError: an instance has a class id that its image has no tag for.
+    """
     ids = {prompt.casefold(): class_id for class_id, spec in enumerate(ontology.classes) for prompt in spec.prompts}
     for record in records:
+        _check_class_ids(record, len(record.tags), "tags")
         of_tag = [ids.get(" ".join(tag.split()).casefold()) for tag, _ in record.tags]
         kept = ((instance, of_tag[instance.class_id]) for instance in record.instances)
         yield replace(record, instances=tuple(replace(i, class_id=n) for i, n in kept if n is not None))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
-from labeler.errors import FormatError
+from labeler.errors import FormatError, RunError
 from labeler.storage import read_bytes, write_bytes
 from workflows.run_folder import RunFolder
 
@@ -66,11 +66,14 @@ def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:
     Of a folder of this machine, several processes may do so at once.
 
     Raises:
+        RunError: the file is a link.
         OSError: they could not be written.
     """
     if not decisions:
         return
     path = decisions_path(run)
+    if isinstance(path, Path) and path.is_symlink():
+        raise RunError(f"{path} is a link, and decisions are not written elsewhere; put the file itself there")
     data = b"".join(json.dumps(d.to_row(), ensure_ascii=False).encode() + b"\n" for d in decisions)
     if isinstance(path, Path):
         _append(path, data)
@@ -95,7 +98,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
         return [_decision(line, f"{path}, {where}: ") for where, line in lines]
     try:
         rows = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid JSON ({error})") from None
     return [_from_row(row, f"{path}, entry {number}: ") for number, row in enumerate(rows, start=1)]
 
@@ -103,7 +106,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
 def _decision(line: bytes, where: str = "") -> Decision:
     try:
         row = json.loads(line)
-    except ValueError as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
         raise FormatError(f"{where}not a decision ({error})") from None
     return _from_row(row, where)
 

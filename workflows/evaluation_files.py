@@ -10,7 +10,6 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from labeler.errors import ImageError
 from labeler.images import DecodedImage
 from labeler.masks import Rle, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
 from labeler.storage import remove, write_bytes
 from workflows.evaluate import WORST, Evaluation, WorstImage
 from workflows.evaluation_tables import (
@@ -179,6 +179,7 @@ def _histogram(evaluation: Evaluation) -> bytes:
 
 def _picture(evaluation: Evaluation, worst: WorstImage, read: Callable[[str, str], DecodedImage]) -> bytes | None:
     """A JPEG of an image with both outlines; None if the image cannot be read."""
+    cv2 = opencv()
     with suppress(ImageError, OSError):
         pixels = read(worst.image_id, worst.digest).pixels
         height, width = pixels.shape[:2]
@@ -208,5 +209,6 @@ def _picture(evaluation: Evaluation, worst: WorstImage, read: Callable[[str, str
 
 def _contours(rle: Rle, scale: float) -> list[Any]:
     mask = np.ascontiguousarray(rle_to_mask(rle)).view(np.uint8)
+    cv2 = opencv()
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return [np.round((contour + 0.5) * scale - 0.5).astype(np.int32) for contour in contours]

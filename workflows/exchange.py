@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from labeler.corrections import CorrectedImage, SentImage, SentInstance, compare
@@ -231,13 +231,37 @@ def _sent_set(labeled: Labeled, path: AnyPath, corrected: Sequence[CorrectedImag
     if len(named) > 1:
         raise FormatError(f"{path}: holds objects of {len(named)} review sets; export them one by one")
     for number in sorted(_set_numbers(labeled), reverse=True):
-        content = json.loads(read_bytes(_sent_path(labeled, number)))
+        sent_path = _sent_path(labeled, number)
+        content = _sent_content(sent_path)
         if named and content["set"] not in named:
             continue
-        images = [SentImage.from_row(row) for row in content["images"]]
+        try:
+            images = [SentImage.from_row(row) for row in content["images"]]
+        except FormatError as error:
+            raise FormatError(f"{sent_path}: {error}") from error
         if pair_images((image.name for image in images), (image.name for image in corrected)):
             return images
     raise UsageError(f"{path}: none of its images is of a review set that was sent from {labeled.run.output}")
+
+
+def _sent_content(path: AnyPath) -> dict[str, Any]:
+    """What was kept of a set.
+
+    Raises:
+        FormatError: it is damaged, or of another version.
+    """
+    try:
+        content = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not what was kept of a review set ({error}); send one again") from None
+    if (
+        not isinstance(content, dict)
+        or content.get("version") != _VERSION
+        or not isinstance(content.get("set"), str)
+        or not isinstance(content.get("images"), list)
+    ):
+        raise FormatError(f"{path}: not what was kept of a review set of version {_VERSION}; send one again")
+    return content
 
 
 def _sent_path(labeled: Labeled, number: int) -> AnyPath:

@@ -22,7 +22,7 @@ from labeler.storage import in_order
 from ontologies import Ontology
 from workflows.adoption import entries_of_last_export
 from workflows.changes import own_links_noted
-from workflows.classes import SavedClasses, classes_of_tags, numbered
+from workflows.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
 from workflows.dataset_files import DatasetFiles
 from workflows.dataset_images import SPLITS, Originals, PlacedImage, may_be_asked
 from workflows.datasets import Dataset, open_dataset, recover
@@ -167,7 +167,7 @@ def export(
     else:
         tagged = False
 
-    records = numbered(run.labeled(), ontology) if tagged else run.labeled()
+    records = numbered(run.labeled(), ontology) if tagged else with_known_classes(run.labeled(), ontology)
 
     def last_export() -> Iterable[Entry]:
         return entries_of_last_export(run, root, ontology, previous or config, tagged)

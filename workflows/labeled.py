@@ -16,7 +16,7 @@ from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord, read_record
 from labeler.storage import absolute, locate, read_bytes
 from ontologies import Ontology
-from workflows.classes import classes_of_tags, numbered
+from workflows.classes import classes_of_tags, numbered, with_known_classes
 from workflows.dataset_images import SPLITS, may_be_asked
 from workflows.dataset_settings import remembered_export, saved_ontology
 from workflows.datasets import file_names
@@ -62,7 +62,8 @@ class Labeled:
         return next(self._numbered(iter([read_record(path, row)])))
 
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
-        return numbered(records, self.ontology) if self.settings["ontology"] is None else records
+        by_tag = self.settings["ontology"] is None
+        return numbered(records, self.ontology) if by_tag else with_known_classes(records, self.ontology)
 
     @cached_property
     def _file_names(self) -> dict[str, str]:

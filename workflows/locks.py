@@ -69,7 +69,7 @@ class Owner:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:
+        except (OSError, OverflowError):  # OverflowError: a number that no process has
             return False
         return False
 
@@ -82,7 +82,7 @@ def read_owner(path: AnyPath) -> Owner | None:
         return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return Owner("an unknown host", 0, "an unknown time", "", 0.0)
 
 
@@ -98,9 +98,11 @@ def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
 
 @contextmanager
 def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
-    note = folder / "owner.json"
+    note, lock = folder / "owner.json", folder / "lock"
+    if lock.is_symlink():  # opening it would empty the file that it leads to
+        raise RunError(f"{lock} is a link, which no run makes; remove it")
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(lock, timeout=0):
             if died := read_owner(note):
                 _say_taken_over(folder, died)
             write_bytes(note, Owner().encode())

@@ -22,17 +22,17 @@ from labeler.decisions import distinct
 from labeler.errors import RunError, UsageError
 from labeler.quality import EffectiveThresholds, Score, effective_thresholds
 from labeler.records import ImageRecord
-from labeler.storage import info, locate, read_bytes, write_bytes
+from labeler.storage import locate, write_bytes
 from workflows.config import add_images_flag
 from workflows.figures import histogram_svg
 from workflows.labeled import Labeled, open_labeled
+from workflows.saved_evaluation import read_evaluation
 from workflows.tallies import VERDICTS, Histogram, Reservoir, Sample, Sampler, Tally, key_of
 from workflows.thumbnails import Picture, pictures
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-EVALUATION_VERSION = 1  # of evaluation.json
 SAMPLES_EACH = 24
 SAMPLES_TOTAL = 1000
 EMPTY_SHOWN = 24
@@ -279,22 +279,10 @@ def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> di
 
 def _truth(labeled: Labeled) -> dict[str, Any] | None:
     """What ``labeler evaluate`` left, if it was run, with its pictures of the worst images as data URIs."""
-    folder = labeled.run.output / "evaluation"
-    path = folder / "evaluation.json"
-    if info(path) is None:
+    content = read_evaluation(labeled.run.output)
+    if content is None:
         return None
-    try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); evaluate again, or remove it") from None
-    if not isinstance(content, dict) or content.get("version") != EVALUATION_VERSION:
-        raise RunError(f"{path} is not of version {EVALUATION_VERSION}; evaluate again, or remove it")
-    with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
-    pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
     settings = content["settings"]
     now = json.loads(json.dumps(labeled.export.quality.to_dict()))
-    return {
-        **content,
-        "is_stale": (settings["quality"], settings["include_review"]) != (now, labeled.export.include_review),
-        "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
-    }
+    is_stale = (settings["quality"], settings["include_review"]) != (now, labeled.export.include_review)
+    return {**content, "is_stale": is_stale}

@@ -31,7 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labeler.errors import RunError
+from labeler.errors import FormatError, RunError
+from labeler.image_ids import check_image_ids
+from labeler.record_checks import check_images
 from labeler.records import ImageRecord, fault_of_records, read_records
 from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
 from ontologies import ClassSpec, Ontology, OntologyError
@@ -132,7 +134,7 @@ class RunFolder:
             return SavedClasses(Ontology(specs), content["min_tag_count"], content["max_classes"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OntologyError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OntologyError):
             logger.warning("%s is damaged; the dataset's classes may get other ids", self._classes)
             return None
 
@@ -281,7 +283,12 @@ class RunFolder:
         found: dict[str, tuple[int, int]] = {}
         for index, path in sorted(self._labeled().items()):
             source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            columns = pq.read_table(source, columns=["image_id", "width", "height"])
+            columns = pq.read_table(source, columns=["image_id", "width", "height", "status"])
+            try:
+                check_images(columns)
+            except ValueError as error:
+                raise FormatError(f"{path}: not what a record file may hold: {error}") from error
+            columns = columns.drop_columns("status")
             for image_id, width, height in zip(*(column.to_pylist() for column in columns.columns), strict=True):
                 if (index, image_id) not in superseded:
                     found[image_id] = width, height
@@ -294,13 +301,21 @@ class RunFolder:
 
     def _read_manifest(self) -> pa.Table:
         try:
-            return pq.read_table(io.BytesIO(read_bytes(self._manifest)), schema=_MANIFEST)
+            manifest = pq.read_table(io.BytesIO(read_bytes(self._manifest)), schema=_MANIFEST)
+            check_image_ids(manifest.column("image_id"))
+            if any(column.null_count for column in manifest.columns) or (pc.min(manifest["shard"]).as_py() or 0) < 0:
+                raise ValueError("a row has no shard, stamp or mark, or a negative shard")
+            return manifest
         except FileNotFoundError:
             if not any(map(_RECORDS.fullmatch, self._names())):
                 return _MANIFEST.empty_table()
             cause = "is missing"
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, KeyError):
             cause = "is damaged"
+        except ValueError as error:
+            raise RunError(
+                f"{self._manifest}: {error}; do not use this run folder unless you know who made it"
+            ) from None
         raise RunError(f"{self._manifest} {cause}, so records cannot be told apart; label all again with --restart")
 
     def _image_ids(self) -> dict[int, pa.Array]:

@@ -6,18 +6,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import supervision as sv
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
 from labeler.images import read_image
 from labeler.masks import rle_to_mask
+from labeler.opencv import opencv
 from labeler.quality import Judgement
 from labeler.records import ImageRecord, Instance
 from workflows.tallies import VERDICTS
+
+try:
+    import supervision as sv
+except ImportError:
+    opencv()  # if that cannot be imported, this says so in one line
+    raise
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -62,7 +67,7 @@ def _cell(record: ImageRecord, judgements: list[Judgement], root: AnyPath, class
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")
         counts = "failed"
     else:
-        scale = CELL / max(pixels.shape[:2])
+        cv2, scale = opencv(), CELL / max(pixels.shape[:2])
         size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         small = np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
@@ -99,6 +104,7 @@ def overlay(
 
 def _detections(instances: Sequence[Instance], pixels: NDArray[np.uint8]) -> sv.Detections:
     """Instances of an image at the size of ``pixels``."""
+    cv2 = opencv()
     height, width = pixels.shape[:2]
     masks = [
         cv2.resize(rle_to_mask(i.rle).astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA) >= 128

@@ -99,8 +99,8 @@ def _keeping_all(job: LabelJob) -> tuple[LabelJob, float]:
 def _write(path: Path, digest_path: AnyPath, proposals: list[Proposal], images: int) -> Path:
     """Write the proposal, beside what the user has made of an earlier one if that was edited."""
     with suppress(FileNotFoundError):
-        ours = read_bytes(digest_path).decode() if info(digest_path) else ""
-        if hashlib.blake2b(path.read_bytes()).hexdigest() != ours:
+        ours = read_bytes(digest_path) if info(digest_path) else b""
+        if hashlib.blake2b(path.read_bytes()).hexdigest().encode() != ours:
             path = path.with_suffix(".new.toml")
             write_proposal(path, proposals, images)
             return path

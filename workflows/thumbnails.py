@@ -7,7 +7,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from labeler.errors import ImageError
 from labeler.images import DecodedImage
 from labeler.masks import Rle, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
 from labeler.storage import in_order
 from workflows.tallies import Sample
 
@@ -78,6 +78,7 @@ def picture(pixels: NDArray[np.uint8], sample: Sample) -> Picture:
     scale = min(1.0, SIDE / max(crop.shape[:2]))
     if scale < 1:
         size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
+        cv2 = opencv()
         crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(crop).save(file, "WEBP", quality=QUALITY)
@@ -112,6 +113,7 @@ def crop_around(
 
 def _path(rle: Rle, crop: tuple[int, int, int, int], size: tuple[int, int]) -> str:
     """The outline along pixel edges, as SVG path data with even-odd filling, holes too."""
+    cv2 = opencv()
     left, top, right, bottom = crop
     mask = np.ascontiguousarray(rle_to_mask(rle)[top:bottom, left:right]).view(np.uint8)
     if (mask.shape[1], mask.shape[0]) != size:

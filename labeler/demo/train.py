@@ -84,7 +84,7 @@ def main() -> None:
         seen_pairs = scene_pool(args.pool / "seen", args.scenes, args.seed + 1, SEEN_PAIRS)
         tokenizer = demo_tokenizer()
         detector = (
-            MMGroundingDinoForObjectDetection.from_pretrained(args.output, dtype=torch.float32)
+            MMGroundingDinoForObjectDetection.from_pretrained(args.output, dtype=torch.float32, trust_remote_code=False)
             if args.resume
             else new_detector(tokenizer)
         ).to(device)
@@ -94,7 +94,9 @@ def main() -> None:
         )
         return
     segmenter = (
-        Sam2Model.from_pretrained(args.output, config=segmenter_config(args.side), dtype=torch.float32)
+        Sam2Model.from_pretrained(
+            args.output, config=segmenter_config(args.side), dtype=torch.float32, trust_remote_code=False
+        )
         if args.resume
         else new_segmenter(args.side)
     )

@@ -13,14 +13,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import supervision as sv
 import yaml
-from supervision.detection.compact_mask import CompactMask
 
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_yolo_labels
 from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
 from labeler.records import ImageRecord, Instance
+
+try:
+    import supervision as sv
+    from supervision.detection.compact_mask import CompactMask
+except ImportError:
+    opencv()  # if that cannot be imported, this says so in one line
+    raise
 
 SPLITS = ("train", "valid")
 VALID_SHARE = 0.2

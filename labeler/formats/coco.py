@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError, UsageError
-from labeler.masks import Rle, rle_area, rle_box_xyxy, rle_runs
+from labeler.masks import Rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_polygons, polygons_to_rle
 from labeler.records import ImageRecord, Instance
+from labeler.sizes import checked_size, finite_number, shown
 from labeler.storage import naming, read_bytes
 from labeler.truth import pair_images
 
@@ -174,7 +174,7 @@ class CocoFile:
                 yield annotation, _instance(annotation, class_id, name, image["width"], image["height"])
             except KeyError as error:
                 raise FormatError(f"{where}: {error} is missing") from error
-            except (TypeError, ValueError, IndexError, AttributeError) as error:
+            except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
                 raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
@@ -189,7 +189,7 @@ def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
     """
     try:
         content = json.loads(read_bytes(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not a COCO file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
@@ -201,12 +201,17 @@ def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
         if isinstance(image, dict) and "file_name" not in image and isinstance(image.get("coco_url"), str):
             image["file_name"] = urlsplit(image["coco_url"]).path.strip("/")
     if sizes is not None:
-        _add_sizes(content["images"], sizes)
+        _add_sizes(path, content["images"], sizes)
     images = _by_id(path, "image", content["images"], {"file_name": str, "width": int, "height": int})
+    for image in images.values():
+        try:
+            checked_size(image["width"], image["height"])
+        except ValueError as error:
+            raise FormatError(f"{path}: image {shown(image['id'])}: {error}") from error
     return CocoFile(path, [categories[category] for category in sorted(categories)], images, content["annotations"])
 
 
-def _add_sizes(images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+def _add_sizes(path: AnyPath, images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
     lacking = {
         image["file_name"]: image
         for image in images
@@ -216,6 +221,11 @@ def _add_sizes(images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, in
     }
     known = sizes() if lacking else {}
     for name, file_name in pair_images(known, lacking).items():
+        if known[name] == (0, 0):
+            raise FormatError(
+                f"{path}: image {file_name} states no width and height, and the labeled image could not be read; "
+                "add them"
+            )
         lacking[file_name]["width"], lacking[file_name]["height"] = known[name]
 
 
@@ -250,7 +260,7 @@ def _by_id(path: AnyPath, what: str, entries: list[Any], fields: dict[str, type]
     found: dict[int, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
         for key, kind in {"id": int, **fields}.items():
-            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+            if not isinstance(entry, dict) or type(entry.get(key)) is not kind:  # a bool is no int here
                 raise FormatError(f"{path}: {what} at position {position}: expected '{key}' ({kind.__name__})")
             if not entry[key] and kind is str:
                 raise FormatError(f"{path}: {what} at position {position}: '{key}' is empty")
@@ -264,14 +274,14 @@ def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, 
     rle = segmentation_to_rle(annotation["segmentation"], width, height)
     box = rle_box_xyxy(rle)
     if annotation.get("bbox") is not None:
-        x, y, box_width, box_height = map(float, annotation["bbox"])
+        x, y, box_width, box_height = (finite_number(side, "a side of 'bbox'") for side in annotation["bbox"])
         box = (x, y, x + box_width, y + box_height)
     return Instance(
         class_id=class_id,
         prompt=name,
         box_xyxy=box,
-        score=float(annotation.get("detector_score", annotation.get("score", 1.0))),
-        mask_score=float(annotation.get("mask_score", 1.0)),
+        score=finite_number(annotation.get("detector_score", annotation.get("score", 1.0)), "a score"),
+        mask_score=finite_number(annotation.get("mask_score", 1.0), "'mask_score'"),
         stability=1.0,
         area=rle_area(rle),
         rle=rle,
@@ -284,23 +294,16 @@ def segmentation_to_rle(segmentation: Any, width: int, height: int) -> Rle:
     Raises:
         ValueError, KeyError, TypeError: it is none for an image of that size.
     """
+    width, height = checked_size(width, height)
     if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-                raise ValueError("a polygon is not a list of three or more x, y")
-            # Far outside or not finite, pycocotools would run out of memory or worse.
-            if not (np.abs(np.array(polygon, dtype=np.float64)) <= 2 * max(width, height)).all():
-                raise ValueError("a polygon has points far outside the image")
-        if not segmentation:
-            raise ValueError("the segmentation is empty")
+        if not all(isinstance(polygon, list) for polygon in segmentation):
+            raise ValueError("a polygon is not a list of three or more x, y")
         return polygons_to_rle(segmentation, height, width)
     if segmentation["size"] != [height, width]:
-        raise ValueError(f"RLE of size {segmentation['size']} on an image of size {[height, width]}")
+        raise ValueError(f"RLE of size {shown(segmentation['size'])} on an image of size {[height, width]}")
     counts = segmentation["counts"]
     if isinstance(counts, list):
-        if any(not isinstance(run, int) or run < 0 for run in counts) or sum(counts) != height * width:
+        if any(type(run) is not int or run < 0 for run in counts) or sum(counts) != height * width:
             raise ValueError(f"RLE counts do not sum to {height} x {width}")
         counts = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
-    rle: Rle = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else bytes(counts)}
-    rle_runs(rle)
-    return rle
+    return checked_rle({"size": [height, width], "counts": counts})

@@ -40,7 +40,7 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
             return read_corrected_coco(content)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         pass  # neither XML nor JSON
     raise FormatError(
         f'{path}: not an export that can be read; give Label Studio\'s JSON, "CVAT for images 1.1", or COCO'

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -16,6 +15,7 @@ from PIL import Image
 from labeler.errors import UsageError
 from labeler.formats.names import safe_part
 from labeler.masks import rle_area, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
 from labeler.records import Instance
 from labeler.storage import naming
 
@@ -73,6 +73,7 @@ def smooth_alpha(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.u
 
 def _distance(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """From each pixel centre to the nearest one outside the mask; very large if there is none."""
+    cv2 = opencv()
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(distance, np.float32)
 
@@ -101,7 +102,7 @@ def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutCon
     pixels = pixels.copy()
     pixels[window(reach + 1)] = _spread(pixels[window(reach + 1)], mask)
     if config.frame == "crop":
-        x, y, shown_width, shown_height = cv2.boundingRect(alpha)
+        x, y, shown_width, shown_height = opencv().boundingRect(alpha)
         box = [x, y, x + shown_width, y + shown_height]
         alpha, pixels = alpha[window(config.margin)], pixels[window(config.margin)]
     if config.background == "transparent":
@@ -116,6 +117,7 @@ def _spread(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.N
 
     The ramp shows what lies just outside: without this, a rim of the old background.
     """
+    cv2 = opencv()
     kind = {"distanceType": cv2.DIST_L2, "maskSize": 5, "labelType": cv2.DIST_LABEL_PIXEL}
     _, nearest = cv2.distanceTransformWithLabels((~mask).astype(np.uint8), **kind)
     colours = np.zeros((int(nearest.max()) + 1, 3), np.uint8)

@@ -18,6 +18,7 @@ from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
 from labeler.masks import Rle, mask_to_rle, rle_box_xyxy, rle_to_mask
 from labeler.polygons import polygons_to_rle
+from labeler.sizes import checked_size
 
 ATTRIBUTES = ("sent_id", "score")  # of every label; CVAT keeps those that a task's labels have
 SCORE_DIGITS = 6
@@ -39,10 +40,13 @@ def cvat_to_rle(attributes: dict[str, str], width: int, height: int) -> Rle:
     Raises:
         ValueError, KeyError: the attributes do not hold together.
     """
+    width, height = checked_size(width, height)
     left, top, box_width, box_height = (int(attributes[key]) for key in ("left", "top", "width", "height"))
     runs = np.array(attributes["rle"].split(","), dtype=np.int64)
-    inside = min(left, top) >= 0 and left + box_width <= width and top + box_height <= height
-    if not inside or runs.min() < 0 or runs.sum() != box_width * box_height:
+    inside = min(left, top, box_width - 1, box_height - 1) >= 0
+    inside = inside and left + box_width <= width and top + box_height <= height
+    # A run longer than the box is looked for too, so that no sum can overflow and come out right.
+    if not inside or runs.min() < 0 or runs.max() > box_width * box_height or runs.sum() != box_width * box_height:
         raise ValueError(f"a mask does not fit its box, or its box the image of {width} x {height} pixels")
     mask = np.zeros((height, width), dtype=bool, order="F")  # as COCO's runs go
     values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
@@ -120,7 +124,7 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
     """
     try:
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
         raise FormatError(f"not XML ({error})") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise FormatError('not "CVAT for images 1.1"; export the task in that format')
@@ -128,10 +132,12 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
     for element in root.iter("image"):
         name = element.get("name", "")
         try:
-            width, height = int(element.attrib["width"]), int(element.attrib["height"])
+            width, height = checked_size(int(element.attrib["width"]), int(element.attrib["height"]))
             instances = tuple(_instance(shape, width, height) for shape in element if shape.tag in ("mask", "polygon"))
         except KeyError as error:
             raise FormatError(f"image {name}: {error} is missing") from error
+        except MemoryError as error:
+            raise FormatError(f"image {name}: not enough memory for a mask of {width} x {height} pixels") from error
         except (ValueError, OverflowError) as error:
             raise FormatError(f"image {name}: {str(error).splitlines()[0]}") from error
         shapes = sum(shape.tag != "tag" for shape in element)

@@ -20,6 +20,7 @@ from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
 from labeler.formats.coco import segmentation_to_rle
 from labeler.masks import rle_area, rle_box_xyxy
+from labeler.sizes import checked_size
 
 SCORE_DIGITS = 6
 # FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
@@ -95,11 +96,11 @@ def _instances(
                 if not segmentation:
                     yield annotation, None
                     continue
-            rle = segmentation_to_rle(segmentation, int(image["width"]), int(image["height"]))
+            rle = segmentation_to_rle(segmentation, *checked_size(image["width"], image["height"]))
             attributes = {**annotation, **annotation.get("attributes", {})}  # as CVAT has them
             sent_id = str(attributes.get("sent_id") or "")
             yield annotation, CorrectedInstance(categories[annotation["category_id"]], rle, sent_id, outlined)
         except KeyError as error:
             raise FormatError(f"{where}: {error} is missing, or names what the file does not hold") from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error

@@ -20,6 +20,7 @@ from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
 from labeler.masks import Rle, mask_to_rle, rle_to_mask
 from labeler.polygons import polygons_to_rle
+from labeler.sizes import checked_size
 
 BRUSH, IMAGE = "mask", "image"  # names of the configuration's tags
 SCORE_DIGITS = 6
@@ -56,6 +57,9 @@ def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
     Raises:
         ValueError: it is torn, or not of an image of that size.
     """
+    width, height = checked_size(width, height)
+    if not isinstance(encoded, (list, tuple)):  # bytes(number) would be so many zeros
+        raise ValueError("the RLE of a brush region is not a list of bytes")
     data = bytes(encoded)
     bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
     place = 0
@@ -151,6 +155,8 @@ def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
                     images[name] = order, image
         except KeyError as error:
             raise FormatError(f"{where}: {error} is missing") from error
+        except MemoryError as error:
+            raise FormatError(f"{where}: not enough memory for a mask of that size") from error
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
     return [image for _, image in images.values()]
@@ -186,7 +192,7 @@ def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
     kind = next((kind for kind in ("brushlabels", "polygonlabels") if kind in value), None)  # JSON-MIN has no type
     if kind is None:
         return None
-    width, height = int(region["original_width"]), int(region["original_height"])
+    width, height = checked_size(region["original_width"], region["original_height"])
     if not value[kind]:
         raise ValueError("a shape has no label; give it one")
     name, sent_id = str(value[kind][0]), str(region.get("id", ""))

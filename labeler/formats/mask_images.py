@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +17,7 @@ from PIL import Image
 from labeler.errors import FormatError
 from labeler.listing import find_images
 from labeler.masks import mask_to_rle
+from labeler.opencv import opencv
 from labeler.storage import info, read_bytes
 from labeler.truth import TrueImage, TrueInstance, Truth
 
@@ -102,7 +102,10 @@ def _read(path: AnyPath) -> NDArray[Any]:
         with Image.open(io.BytesIO(read_bytes(path))) as image:
             if image.mode not in ("L", "I", "I;16", "F"):
                 return np.asarray(image.convert("RGB"))
-            return np.asarray(image)
+            values = np.asarray(image)
+            if not np.isfinite(values).all():
+                raise ValueError("it has values that are not finite")
+            return values
     except Exception as error:  # decoders raise whatever comes
         raise FormatError(f"{path}: not a mask image ({' '.join(str(error).split())})") from error
 
@@ -122,6 +125,7 @@ def _foreground(path: AnyPath, pixels: NDArray[Any]) -> int:
     top = float(values.max(initial=0))
     between = (values > 0.1 * top) & (values < 0.9 * top)
     # An edge has a slope; where nine pixels are equal, somebody drew with that value.
+    cv2 = opencv()
     level = cv2.dilate(values, _NINE) == cv2.erode(values, _NINE)
     if np.count_nonzero(between & level) > 0.01 * np.count_nonzero(values) or (top < 128 and between.any()):
         shown = np.unique(values[between])[:4].astype(int).tolist()

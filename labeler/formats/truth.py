@@ -10,6 +10,7 @@ from labeler.errors import FormatError
 from labeler.formats.coco import parse_coco
 from labeler.formats.mask_images import is_mask_folder, read_mask_images
 from labeler.formats.yolo import read_yolo
+from labeler.sizes import finite_number, shown
 from labeler.storage import info, locate, scan
 from labeler.truth import TrueImage, TrueInstance, Truth
 
@@ -58,9 +59,10 @@ def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
     instances: dict[int, list[TrueInstance]] = {image_id: [] for image_id in file.images}
     for annotation, instance in file.instances():
         try:
-            area, crowd = float(annotation.get("area", instance.area)), bool(annotation.get("iscrowd", 0))
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{path}: annotation {annotation.get('id')}: area: {error}") from error
+            area = finite_number(annotation.get("area", instance.area), "it")
+        except ValueError as error:
+            raise FormatError(f"{path}: annotation {shown(annotation.get('id'))}: area: {error}") from error
+        crowd = bool(annotation.get("iscrowd", 0))
         instances[annotation["image_id"]].append(
             TrueInstance(instance.class_id, instance.rle, crowd, instance.box_xyxy, area)
         )

@@ -79,7 +79,7 @@ def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
     """
     try:
         content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FormatError(f"{data_yaml}: not a data.yaml ({' '.join(str(error).split())})") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):
@@ -91,7 +91,9 @@ def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
     records: list[ImageRecord] = []
     for split in SPLITS:
         folders = content.get(split) or []
-        for folder in [folders] if isinstance(folders, str) else folders:
+        for folder in folders if isinstance(folders, list) else [folders]:
+            if not isinstance(folder, str) or not isinstance(content.get("path") or "", str):
+                raise FormatError(f"{data_yaml}: expected 'path' and '{split}' to name folders")
             root = data_yaml.parent / (content.get("path") or "") / folder
             if not root.is_dir():
                 raise FormatError(f"{data_yaml}: {split} is {folder}, but there is no folder {root}")

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pickle import UnpicklingError
 from typing import Any
 
 import PIL.Image
@@ -123,11 +124,33 @@ def load_ram(checkpoint: str, kind: str = "ram_plus", device: str = "cpu", batch
         except ImportError as error:
             raise OntologyError(_unfit(error)) from error
         try:
+            _check_is_data(path)
             model = getattr(models, kind)(pretrained=path, image_size=IMAGE_SIDE, vit=KINDS[kind])
             transform = ram.get_transform(image_size=IMAGE_SIDE)
+        except UnpicklingError as error:
+            raise OntologyError(
+                f"{checkpoint}: cannot be loaded as {kind}: it is no checkpoint, or it holds more than weights, which "
+                "could run code"
+            ) from error
         except Exception as error:  # a file that is no checkpoint raises what its readers happen to raise
             raise OntologyError(f"{checkpoint}: cannot be loaded as {kind}: {_line(error)}") from error
     return RamTagger(model.to(device), transform, batch_size)
+
+
+def _check_is_data(path: str) -> None:
+    """Refuse a checkpoint whose pickle holds more than tensors and plain containers.
+
+    The package reads it by a bare ``torch.load``, which runs whatever code a pickle names: by default before torch 2.6,
+    and with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD set ever since.
+
+    Raises:
+        pickle.UnpicklingError: it does.
+        Exception: what torch raises on a file that is no checkpoint.
+    """
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # tensors stay on disk
+    except RuntimeError:  # of a format before torch 1.6, which cannot be mapped
+        torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _unfit(error: ImportError) -> str:

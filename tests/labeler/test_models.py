@@ -24,6 +24,7 @@ from labeler.errors import LabelerError, ModelError, UsageError
 from labeler.labelers import GroundedSamLabeler
 from labeler.models import PRESETS, ModelConfig, load_detector, load_labeler, load_segmenter
 from labeler.segmenters import SamSegmenter
+from labeler.tagger_models import TaggingConfig, load_tagger
 
 Checkpoint = Callable[[str], Path]
 KINDS = {
@@ -454,3 +455,44 @@ def test_embedded_models() -> None:
 
 def test_a_folder_is_on_this_machine(checkpoint: Checkpoint) -> None:
     assert is_on_this_machine(str(checkpoint("sam")))
+
+
+OWN_CODE = """
+from pathlib import Path
+Path({marker!r}).write_text("ran")
+from transformers import PretrainedConfig
+class EvilConfig(PretrainedConfig):
+    model_type = "grounding-dino"
+"""
+
+
+@pytest.mark.parametrize("role", ["detector", "segmenter", "tagger-model"])
+def test_code_that_a_checkpoint_brings_is_never_run(role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the user answers what ``transformers`` would ask; without a terminal there is nothing to wait for."""
+    folder, marker = tmp_path / "checkpoint", tmp_path / "ran.txt"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig", "AutoModel": "evil.Evil"}})
+    )
+    (folder / "evil.py").write_text(OWN_CODE.format(marker=str(marker)))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    loaders: dict[str, Callable[[], object]] = {
+        "detector": lambda: load_detector(config_for(folder)),
+        "segmenter": lambda: load_segmenter(config_for(folder)),
+        "tagger-model": lambda: load_tagger(TaggingConfig("vlm", str(folder)), config_for("embedded:detector"), None),
+    }
+    with pytest.raises(ModelError) as raised:
+        loaders[role]()
+    assert_one_line(raised.value, role, str(folder), "needs code of its own, which is never run")
+    assert not marker.exists()
+
+
+def test_a_known_type_with_code_beside_it_is_loaded_without_that(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder, marker = tmp_path / "checkpoint", tmp_path / "ran.txt"
+    shutil.copytree(checkpoint(DETECTORS[0]), folder)
+    content = json.loads((folder / "config.json").read_text())
+    content["auto_map"] = {"AutoConfig": "evil.EvilConfig", "AutoModelForZeroShotObjectDetection": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "evil.py").write_text(OWN_CODE.format(marker=str(marker)))
+    load_detector(config_for(folder))
+    assert not marker.exists()

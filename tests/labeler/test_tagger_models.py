@@ -56,6 +56,10 @@ def test_texts_are_embedded_once(checkpoint: Path, tmp_path: Path) -> None:
     path.write_bytes(kept[:50])
     assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
     assert path.read_bytes() == kept
+    for wrong in (embeddings[:2], embeddings[0], embeddings.astype(object), embeddings * np.nan):
+        np.save(path, wrong)
+        assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
+        assert path.read_bytes() == kept
     load_tagger(TaggingConfig("vocabulary", str(checkpoint), WORDS[:2]), MODEL, None, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
 

@@ -165,3 +165,29 @@ def test_bad_checkpoints_are_said_in_one_line(package: None, tmp_path: Path) -> 
     assert "other.pth: cannot be loaded" in say(tmp_path / "other.pth")
     assert "cannot be loaded as ram_plus: " in say(write_ram_weights("ram", tmp_path / "ram.pth"))
     assert "known: ram_plus, ram, tag2text" in say(tmp_path / "ram.pth", "rem")
+
+
+class Evil:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, "ran")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_runs_no_code(
+    kind: str, zipped: bool, package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where ``torch.load`` would by default, as it does before torch 2.6."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path, marker = write_ram_weights(kind, tmp_path / "weights.pth"), tmp_path / "ran.txt"
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"more": Evil(marker)}, path, _use_new_zipfile_serialization=zipped)
+    assert f"cannot be loaded as {kind}: it is no checkpoint, or it holds more than weights" in say(path, kind)
+    assert not marker.exists()
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    assert load_ram(str(path), kind).tag(IMAGES[:1])

@@ -57,7 +57,7 @@ def test_planning_again_changes_nothing(run: RunFolder) -> None:
 def with_a_record(run: RunFolder, status: str = "ok") -> Path:
     plan(run, ["a"], shard_size=1)
     path = run.shards()[0].records_path
-    write_records(path, [ImageRecord("a", 0, 0, "", "error" if status == "error" else "ok")])
+    write_records(path, [ImageRecord("a", 1, 1, "", "error" if status == "error" else "ok")])
     return path
 
 

@@ -1,0 +1,144 @@
+"""What a record file must hold before its records are used, checked a row group at a time.
+
+A file may come from a stranger, or be damaged in a way that Parquet does not see. Everything behind ``read_records``
+takes for granted that ids are safe to join to a folder, that images have pixels, and that every mask fits its image.
+The checks are vectorised: a million masks take seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labeler.image_ids import check_image_ids
+from labeler.sizes import MAX_PIXELS, MAX_SIDE, checked_size, shown
+
+CHECKED_AT_ONCE = 2**15  # bytes of RLE counts
+
+
+def check_images(rows: pa.RecordBatch | pa.Table) -> None:
+    """Check the columns ``image_id``, ``width``, ``height``, and ``status`` where it is there.
+
+    Raises:
+        ValueError: an id leads out of its folder, or a size is impossible. Only an image that could not be read has
+            the size 0 x 0.
+    """
+    ids = rows.column("image_id")
+    check_image_ids(ids)
+    width, height = _sides(rows)
+    sound = (width > 0) & (height > 0) & (np.maximum(width, height) <= MAX_SIDE) & (width * height <= MAX_PIXELS)
+    unread = (width == 0) & (height == 0)
+    if "status" in rows.schema.names:
+        unread &= np.asarray(pc.equal(rows.column("status"), "error").fill_null(False))
+    for row in np.flatnonzero(~(sound | unread))[:1].tolist():
+        try:
+            checked_size(int(width[row]), int(height[row]))
+        except ValueError as error:
+            raise ValueError(f"image {shown(ids[row].as_py(), 200)}: {error}") from None
+
+
+def _sides(rows: pa.RecordBatch | pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Widths and heights; null, which is no size, as -1."""
+    width, height = (pc.fill_null(rows.column(name), -1) for name in ("width", "height"))
+    return np.asarray(width).astype(np.int64), np.asarray(height).astype(np.int64)
+
+
+def check_records(rows: pa.RecordBatch) -> None:
+    """``check_images``, and that every instance has a possible class id, a finite box, and a mask of its image's size.
+
+    Raises:
+        ValueError: one has not; the message names the image.
+    """
+    check_images(rows)
+    lists = rows.column("instances")
+    if lists.null_count:
+        raise ValueError("an image has no list of instances")
+    per_image = np.asarray(pc.list_value_length(lists)).astype(np.int64)
+    instances = lists.flatten()
+    if not len(instances):
+        return
+    if instances.null_count:
+        raise ValueError("an instance is empty")
+    # struct.field() would forget where a slice begins; flatten() does not.
+    columns = dict(zip((field.name for field in instances.type), instances.flatten(), strict=True))
+    if empty := [name for name, column in columns.items() if column.null_count]:
+        raise ValueError(f"an instance has no {empty[0]}")
+    image_of = np.repeat(np.arange(len(per_image)), per_image)
+
+    def refuse(unfit: npt.NDArray[np.bool_], why: str) -> None:
+        for place in np.flatnonzero(unfit)[:1].tolist():
+            raise ValueError(f"image {shown(rows.column('image_id')[int(image_of[place])].as_py(), 200)}: {why}")
+
+    refuse(np.asarray(columns["class_id"]) < 0, "an instance has a negative class id")
+    boxes = np.asarray(columns["box_xyxy"].flatten()).reshape(len(instances), 4)
+    refuse(~np.isfinite(boxes).all(axis=1), "an instance has a box that is not finite")
+    pixels = np.multiply(*_sides(rows))
+    areas = np.asarray(columns["area"])
+    refuse((areas < 0) | (areas > pixels[image_of]), "an instance has an impossible area")
+    unfit = np.zeros(len(instances), dtype=np.bool_)
+    if (place := first_unfit(columns["rle_counts"].to_pylist(), pixels[image_of])) is not None:
+        unfit[place] = True
+    refuse(unfit, "the RLE counts of an instance do not fit the image")
+
+
+def first_unfit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> int | None:
+    """The place of the first compressed RLE that is torn or whose runs do not sum to ``pixels``; None if all fit.
+
+    Args:
+        pixels: int64 (n,), width x height of each mask's image.
+    """
+    ends = np.cumsum([len(each) for each in counts])
+    start = 0
+    while start < len(counts):
+        # What fits the processor's cache is checked several times as fast.
+        stop = max(start + 1, int(np.searchsorted(ends, (ends[start - 1] if start else 0) + CHECKED_AT_ONCE)))
+        if not _all_fit(counts[start:stop], pixels[start:stop]):
+            for place in range(start, stop):
+                if not _all_fit(counts[place : place + 1], pixels[place : place + 1]):
+                    return place
+        start = stop
+    return None
+
+
+def _all_fit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> bool:
+    """What ``labeler.masks.rle_runs`` checks, of many masks at once; see there for the encoding."""
+    codes = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
+    lengths = np.array([len(each) for each in counts])
+    if not lengths.all() or codes.max() > 63:  # below 48, a character has wrapped around
+        return False
+    last = np.flatnonzero(codes < 32)  # of the characters of a run
+    ends = np.cumsum(lengths)
+    if (codes[ends - 1] >= 32).any():  # else the next mask's first run would begin in this one
+        return False
+    digits = np.diff(last, prepend=-1)
+    if digits.max() > 8:
+        return False
+    values = ((codes[last] & 31).astype(np.int64) ^ 16) - 16  # the sign is in the last character
+    longer = np.arange(last.size)
+    for place in range(1, int(digits.max())):
+        longer = longer[digits[longer] > place]
+        values[longer] = (values[longer] << 5) + (codes[last[longer] - place] & 31)
+
+    # Runs as rows of two, each mask from a row of its own on. From its fourth run on, a run is stored as its difference
+    # to the one above it.
+    run_ends = np.searchsorted(last, ends)
+    run_counts = np.diff(run_ends, prepend=0)
+    row_counts = (run_counts + 1) // 2
+    rows = np.cumsum(row_counts)
+    begins = rows - row_counts
+    runs = np.zeros((int(rows[-1]), 2), dtype=np.int64)
+    runs.reshape(-1)[np.arange(last.size) + np.repeat(2 * begins - (run_ends - run_counts), run_counts)] = values
+    firsts = runs[begins, 0]
+    runs[begins, 0] = 0  # the third is no difference to the first
+    sums = np.cumsum(runs, axis=0)
+    sums -= np.repeat(np.where(begins[:, None] > 0, sums[begins - 1], 0), row_counts, axis=0)
+    sums[begins, 0] = firsts
+    sums[rows[run_counts % 2 == 1] - 1, 1] = 0  # of an odd number of runs, the last row has one
+    # A step is below 2**40, so a sum that would overflow passes through what is too long for a run.
+    if sums.min() < 0 or sums.max() > MAX_PIXELS:
+        return False
+    return bool((np.add.reduceat(sums.sum(axis=1), begins) == pixels).all())
