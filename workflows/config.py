@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 
 from labeler.errors import UsageError
 from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
+from labeler.migrations import migrate
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
@@ -176,6 +177,8 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
+    content = migrate("config", content, path)
+    content.pop("version", None)
     known = {option: action for action in parser._actions for option in action.option_strings}
     if "--class-accept-score" in known:
         content = _classes_flattened(content, path)
@@ -326,7 +329,14 @@ def override(settings: Settings, options: dict[str, Any]) -> Settings:
 
 
 def saved_export(content: dict[str, Any]) -> ExportConfig:
-    """The export settings as ``run.json`` keeps them."""
-    quality = QualityConfig.from_dict(content["quality"])
-    cutouts = CutoutConfig(**content.get("cutouts", {}))
-    return ExportConfig(**{**content, "quality": quality, "cutouts": cutouts, "formats": tuple(content["formats"])})
+    """The export settings as ``run.json`` keeps them.
+
+    Raises:
+        UsageError: a setting is unknown or has a value that it cannot have.
+    """
+    try:
+        quality = QualityConfig.from_dict(content["quality"])
+        cutouts = CutoutConfig(**content.get("cutouts", {}))
+        return ExportConfig(**{**content, "quality": quality, "cutouts": cutouts, "formats": tuple(content["formats"])})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"run/run.json: its export settings are damaged ({error})") from error

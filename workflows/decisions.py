@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
-from labeler.errors import FormatError
+from labeler.errors import FormatError, RunError
 from labeler.storage import read_bytes, write_bytes
 from workflows.run_folder import RunFolder
 
@@ -39,6 +39,9 @@ def read_decisions(run: RunFolder) -> list[Decision]:
     """The last decision on each object, in the order in which they were made.
 
     A line that a killed process left torn is named in a warning and left out.
+
+    Raises:
+        RunError: a line was written by a newer labeler: what a person decided is not left out.
     """
     path = decisions_path(run)
     try:
@@ -52,6 +55,8 @@ def read_decisions(run: RunFolder) -> list[Decision]:
                 decisions.append(_decision(line))
             except FormatError as error:
                 logger.warning("%s, line %d: %s; left out", path, number, error)
+            except RunError as error:
+                raise RunError(f"{path}, line {number}: {error}") from None
     return latest(decisions)
 
 
@@ -90,7 +95,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
         return [_decision(line, f"{path}, {where}: ") for where, line in lines]
     try:
         rows = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid JSON ({error})") from None
     return [_from_row(row, f"{path}, entry {number}: ") for number, row in enumerate(rows, start=1)]
 
@@ -98,7 +103,7 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
 def _decision(line: bytes, where: str = "") -> Decision:
     try:
         row = json.loads(line)
-    except ValueError as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
         raise FormatError(f"{where}not a decision ({error})") from None
     return _from_row(row, where)
 
@@ -106,8 +111,8 @@ def _decision(line: bytes, where: str = "") -> Decision:
 def _from_row(row: object, where: str) -> Decision:
     try:
         return Decision.from_row(row)
-    except FormatError as error:
-        raise FormatError(f"{where}{error}") from error
+    except (FormatError, RunError) as error:
+        raise type(error)(f"{where}{error}") from error
 
 
 def _append(path: Path, data: bytes) -> None:

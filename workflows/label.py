@@ -173,7 +173,7 @@ def recorded(job: LabelJob, progress: Progress) -> Iterator[Recorded]:
             progress.say(f"{len(changed)} images changed since they were labeled")
         if forgotten := run.plan(images, now, job.shard_size, changed, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
-        run.drop_unfit()
+        run.set_unusable_aside()
         todo = run.waiting()
         remaining = sum(len(shard.image_ids) for shard in todo)
         progress.begin(len(images), max(len(images) - remaining, 0))

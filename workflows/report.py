@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +19,8 @@ from markupsafe import Markup
 from rich.console import Console
 
 from labeler.decisions import distinct
-from labeler.errors import RunError, UsageError
+from labeler.errors import FormatError, RunError, UsageError
+from labeler.migrations import read_json
 from labeler.quality import EffectiveThresholds, Score, effective_thresholds
 from labeler.records import ImageRecord
 from labeler.storage import info, locate, read_bytes, write_bytes
@@ -31,7 +32,6 @@ from workflows.thumbnails import Picture, image_places, pictures
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-EVALUATION_VERSION = 1  # of evaluation.json
 SAMPLES_EACH = 24
 SAMPLES_TOTAL = 1000
 EMPTY_SHOWN = 24
@@ -120,7 +120,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         unfound=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
-        settings=labeled.settings,
+        settings={**labeled.settings, "export": asdict(labeled.export)},
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "of_classes"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
@@ -149,7 +149,10 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return templates.get_template("report.html.j2").render(**values)
+    try:
+        return templates.get_template("report.html.j2").render(**values)
+    except jinja2.UndefinedError as error:
+        raise RunError(f"run/run.json or evaluation/evaluation.json is damaged ({error})") from None
 
 
 def _asset(name: str) -> Markup:
@@ -283,17 +286,19 @@ def _truth(labeled: Labeled) -> dict[str, Any] | None:
     if info(path) is None:
         return None
     try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}); evaluate again, or remove it") from None
-    if not isinstance(content, dict) or content.get("version") != EVALUATION_VERSION:
-        raise RunError(f"{path} is not of version {EVALUATION_VERSION}; evaluate again, or remove it")
-    with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
-    pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
-    settings = content["settings"]
-    now = json.loads(json.dumps(labeled.export.quality.to_dict()))
-    return {
-        **content,
-        "is_stale": (settings["quality"], settings["include_review"]) != (now, labeled.export.include_review),
-        "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
-    }
+        content = read_json("evaluation.json", path)
+    except FormatError as error:
+        cause = str(error).removeprefix(f"{path}: ")
+        raise RunError(f"{path} is damaged ({cause}); evaluate again, or remove it") from None
+    try:
+        with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
+        pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
+        settings = content["settings"]
+        now = json.loads(json.dumps(labeled.export.quality.to_dict()))
+        return {
+            **content,
+            "is_stale": (settings["quality"], settings["include_review"]) != (now, labeled.export.include_review),
+            "pictures": [(e, f"data:image/jpeg;base64,{p}") for e, p in zip(with_picture, pictures, strict=True)],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} is damaged ({error!r}); evaluate again, or remove it") from None

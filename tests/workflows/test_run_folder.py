@@ -18,7 +18,14 @@ from labeler.records import ImageRecord, read_records, write_records
 from labeler.storage import info, locate, read_bytes, write_bytes
 from workflows.run_folder import RunFolder
 
-LABELING = {"version": 1, "input": "/", "labeling": {"ontology": "a", "detector": "b"}}
+LABELING: dict[str, Any] = {
+    "version": 1,
+    "input": "/",
+    "labeling": {"ontology": "a", "detector": "b"},
+    "ontology": None,
+    "model": {"floor": 0.1},
+    "export": {"quality": {}, "formats": []},
+}
 OTHER = {**LABELING, "labeling": {"ontology": "x", "detector": "b"}}
 
 
@@ -151,7 +158,7 @@ def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is damaged"):
         run.read_settings()
     (run.path / "run.json").write_text('{"version": 99}')
-    with pytest.raises(RunError, match="is not of version 1"):
+    with pytest.raises(RunError, match=r"newer labeler.*update labeler"):
         run.read_settings()
 
 
@@ -215,7 +222,7 @@ def test_records_that_are_not_whole_or_of_other_images_are_named_and_redone(
     assert line.endswith("its 2 images count as not labeled")
     assert "\n" not in line
     assert info(path) is not None
-    anywhere.drop_unfit()
+    anywhere.set_unusable_aside()
     assert info(path) is None
     assert (waiting(anywhere), labeled(anywhere)) == ([("c", "d"), ("e",)], "ab")
     label(path, "c", "d")
