@@ -97,8 +97,9 @@ def read_json(kind: str, path: AnyPath) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_bytes(path))
+        json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair could not be written anywhere
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not valid JSON ({str(error).splitlines()[0]})") from None
+        raise FormatError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise FormatError(f"{path}: not a JSON object")
     return migrate(kind, content, path)

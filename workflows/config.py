@@ -338,5 +338,5 @@ def saved_export(content: dict[str, Any]) -> ExportConfig:
         quality = QualityConfig.from_dict(content["quality"])
         cutouts = CutoutConfig(**content.get("cutouts", {}))
         return ExportConfig(**{**content, "quality": quality, "cutouts": cutouts, "formats": tuple(content["formats"])})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"run/run.json: its export settings are damaged ({error})") from error

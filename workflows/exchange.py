@@ -253,7 +253,12 @@ def _read_sent(path: AnyPath) -> tuple[str, list[SentImage]]:
     """
     content = read_json("review set", path)
     try:
-        return content["set"], [SentImage.from_row(row) for row in content["images"]]
+        images = [SentImage.from_row(row) for row in content["images"]]
+        texts = [content["set"], *(text for image in images for text in (image.image_id, image.name))]
+        texts += [text for image in images for each in image.instances for text in (each.sent_id, each.class_name)]
+        if not all(type(text) is str for text in texts):
+            raise TypeError("ids and names must be text")
+        return content["set"], images
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path}: damaged ({error!r}); move it away to go by the other sets") from error
 

@@ -151,7 +151,7 @@ def _render(**values: Any) -> str:
     )
     try:
         return templates.get_template("report.html.j2").render(**values)
-    except jinja2.UndefinedError as error:
+    except (jinja2.UndefinedError, TypeError) as error:  # of what is not there, or is no number
         raise RunError(f"run/run.json or evaluation/evaluation.json is damaged ({error})") from None
 
 
@@ -294,6 +294,9 @@ def _truth(labeled: Labeled) -> dict[str, Any] | None:
         with_picture = [each for each in content["worst"] if each["picture"] and info(folder / each["picture"])]
         pictures = [base64.b64encode(read_bytes(folder / each["picture"])).decode("ascii") for each in with_picture]
         settings = content["settings"]
+        histogram = content["image_score"]["histogram"]
+        if len([float(edge) for edge in histogram["edges"]]) != len([int(n) for n in histogram["counts"]]) + 1:
+            raise ValueError("the histogram's counts do not fit its edges")
         now = json.loads(json.dumps(labeled.export.quality.to_dict()))
         return {
             **content,

@@ -322,12 +322,47 @@ def test_a_damaged_review_set_gets_one_line(frozen: Frozen, text: str, capsys: p
     assert content(frozen.out) == before
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 1}', '{"version": 1, "worst": [], "settings": 5}', DEEP])
-def test_a_damaged_evaluation_gets_one_line(frozen: Frozen, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (frozen.out / "evaluation" / "evaluation.json").write_text(text, "utf-8")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda whole: whole.update(set=["x"]),
+        lambda whole: whole["images"][0].update(name=5),
+        lambda whole: whole["images"][0]["instances"][0].update({"class": {}}),
+        lambda whole: whole["images"][0]["instances"][0].pop("counts"),
+    ],
+    ids=["set", "name", "class", "counts"],
+)
+def test_a_review_set_with_other_values_gets_one_line(
+    frozen: Frozen, change: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(frozen.out / "run" / "sent" / "000002.json", change)
+    assert command(frozen, "review --from") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "000002.json: damaged" in line
+
+
+EVALUATIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "not JSON": lambda _: "{",
+    "a list": lambda _: "[]",
+    "nested too deep": lambda _: DEEP,
+    "nothing but a version": lambda whole: json.dumps({"version": 1}),
+    "settings is a number": set_to("settings", value=5),
+    "half a character": set_to("truth", value="\ud800"),
+    "edges is a number": set_to("image_score", "histogram", "edges", value=5),
+    "counts are too few": set_to("image_score", "histogram", "counts", value=[1]),
+    "classes is missing": without("classes"),
+}
+
+
+@pytest.mark.parametrize("damage", EVALUATIONS)
+def test_a_damaged_evaluation_gets_one_line(frozen: Frozen, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = frozen.out / "evaluation" / "evaluation.json"
+    damaged = EVALUATIONS[damage](json.loads(path.read_bytes()))
+    path.write_text(damaged if isinstance(damaged, str) else json.dumps(damaged), "utf-8")
     assert command(frozen, "report") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "evaluation.json is damaged" in line
+    assert "evaluation.json" in line
+    assert "is damaged (" in line
 
 
 def test_every_step_leads_to_the_next_version() -> None:
