@@ -11,6 +11,7 @@ import numpy as np
 from labeler.errors import FormatError
 from labeler.image_ids import check_image_id
 from labeler.masks import Rle, checked_rle, mask_iou, rle_area, rle_box_xyxy
+from labeler.migrations import migrate
 from labeler.records import ImageRecord, Instance
 
 Verdict = Literal["accept", "reject", "none"]
@@ -65,7 +66,14 @@ class Decision:
 
     @classmethod
     def from_row(cls, row: Any) -> Decision:
-        """Raises: FormatError: ``row`` is not what ``to_row`` makes."""
+        """The inverse of ``to_row``, for rows of earlier versions too.
+
+        Raises:
+            FormatError: ``row`` is not what ``to_row`` makes.
+            RunError: it is of a newer version.
+        """
+        if isinstance(row, dict):
+            row = migrate("decisions", row, "a decision")
         try:
             if row["verdict"] not in ("accept", "reject", "none"):
                 raise ValueError(f"verdict {row['verdict']!r} is none of accept, reject, none")

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from labeler.errors import FormatError
 from labeler.masks import Rle
+from labeler.migrations import VERSIONS, check_version, footer_version, migrate
 from labeler.record_checks import check_records
 from labeler.storage import in_order, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-SCHEMA_VERSION = "1"
 Status = Literal["ok", "error"]
 
 
@@ -105,7 +105,7 @@ SCHEMA = pa.schema(
         pa.field("tags", pa.list_(pa.struct([("tag", pa.string()), ("score", pa.float32())])), nullable=False),
         pa.field("instances", pa.list_(_INSTANCE), nullable=False),
     ],
-    metadata={"labeler.schema_version": SCHEMA_VERSION},
+    metadata={"labeler.schema_version": str(VERSIONS["records"])},
 )
 ROWS_A_GROUP = 256  # bounds what a reader holds at once
 FILES_AHEAD = 4  # read at once from a store
@@ -124,23 +124,20 @@ def read_records(paths: Iterable[AnyPath]) -> Iterator[ImageRecord]:
     """The records of ``paths`` in order, a row group at a time.
 
     Raises:
-        FormatError: a file is torn, or is not a record file of this version.
+        FormatError: a file is torn, or is no record file.
+        RunError: a file was written by a newer labeler.
         OSError: a store cannot be reached.
     """
     paths = list(paths)
     for path, source in zip(paths, in_order(_source, paths, ahead=FILES_AHEAD), strict=True):
         try:
             with pq.ParquetFile(source) as file:
-                if found := _other_version(file.metadata):
-                    raise FormatError(
-                        f"{path}: not a record file of version {SCHEMA_VERSION} ({found}); "
-                        "label the images again into a new folder"
-                    )
+                version = _version(file, path)
                 for group in file.iter_batches(batch_size=ROWS_A_GROUP):
-                    yield from _records(path, group)
+                    yield from _records(path, group, version)
         except (pa.ArrowInvalid, OSError) as error:
             raise FormatError(
-                f"{path}: cannot be read as a record file ({str(error).splitlines()[0]}); delete it and label again"
+                f"{path}: cannot be read as a record file ({str(error).splitlines()[0]}); run the label command again"
             ) from error
 
 
@@ -149,25 +146,29 @@ def read_record(path: AnyPath, row: int) -> ImageRecord:
 
     Raises:
         FormatError: the file is torn, or not so long.
+        RunError: it was written by a newer labeler.
         OSError: it cannot be read.
     """
     left = row
     try:
         with pq.ParquetFile(_source(path)) as file:
+            version = _version(file, path)
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 if left < rows:
                     table = file.read_row_group(group).slice(left, 1).combine_chunks()
-                    return next(_records(path, table.to_batches()[0]))
+                    return next(_records(path, table.to_batches()[0], version))
                 left -= rows
     except pa.ArrowInvalid as error:
         raise FormatError(f"{path}: cannot be read as a record file ({str(error).splitlines()[0]})") from error
     raise FormatError(f"{path}: holds no record {row}")
 
 
-def _records(path: AnyPath, rows: pa.RecordBatch) -> Iterator[ImageRecord]:
+def _records(path: AnyPath, rows: pa.RecordBatch, version: int) -> Iterator[ImageRecord]:
     """Checked ``rows`` of the file at ``path``, as records."""
     try:
+        if version < VERSIONS["records"]:
+            rows = pa.RecordBatch.from_pylist([_migrated(row, path, version) for row in rows.to_pylist()], SCHEMA)
         check_records(rows)
         contents = rows.to_pylist()
         records = [_from_row(row) for row in contents]
@@ -177,13 +178,34 @@ def _records(path: AnyPath, rows: pa.RecordBatch) -> Iterator[ImageRecord]:
     yield from records
 
 
-def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
-    """Why the file at ``path`` does not hold the records of just these images, in order; empty if it does.
-
-    Instances are not read. Of a file in a store that is larger than ``TAIL_BYTES`` nothing is read but the footer:
-    there, another's file is told by the number of its images and the least and greatest of their ids.
+def read_columns(path: AnyPath, names: list[str]) -> pa.Table:
+    """The columns ``names`` of a record file, in that order. A file of an older version is read whole for it.
 
     Raises:
+        FormatError: it is no record file.
+        RunError: it was written by a newer labeler.
+        OSError: it cannot be read.
+    """
+    with pq.ParquetFile(_source(path)) as file:
+        version = _version(file, path)
+        if version == VERSIONS["records"]:
+            return file.read(columns=names).select(names)
+        rows = [_migrated(row, path, version) for row in file.read().to_pylist()]
+        return pa.Table.from_pylist(rows, schema=SCHEMA).select(names)
+
+
+def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
+    """Why the file at ``path`` does not hold the records of just these images, in order; empty if it does.
+
+    Instances are not read, except those of an older version. Of a file in a store that is larger than ``TAIL_BYTES``
+    nothing is read but the footer: there, another's file is told by the number of its images and the least and
+    greatest of their ids.
+
+    Args:
+        image_ids: None for those of any images.
+
+    Raises:
+        RunError: it was written by a newer labeler.
         OSError: it cannot be read at all.
     """
     source: Any = path
@@ -196,15 +218,18 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array) -> str:
         source = io.BytesIO(data)
     try:
         with pq.ParquetFile(source) as file:
-            if found := _other_version(file.metadata):
-                return f"not a record file of version {SCHEMA_VERSION} ({found})"
+            version = _version(file, path)
+            if image_ids is None:
+                return ""
             if file.metadata.num_rows == len(image_ids) and (
-                file.read(columns=["image_id"]).column(0).combine_chunks().equals(image_ids)
-                if whole
+                read_columns(path, ["image_id"]).column(0).combine_chunks().equals(image_ids)
+                if whole or version < VERSIONS["records"]
                 else _least_and_greatest(file.metadata) == tuple(pc.min_max(image_ids).as_py().values())
             ):
                 return ""
             return "it holds the records of other images"
+    except FormatError as error:
+        return str(error).removeprefix(f"{path}: ")
     except (pa.ArrowException, LookupError, TypeError, ValueError, AttributeError) as error:  # a made-up file
         return (str(error).splitlines() or [type(error).__name__])[0]
     except OSError as error:
@@ -217,10 +242,23 @@ def _source(path: AnyPath) -> Any:
     return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
 
 
-def _other_version(footer: pq.FileMetaData) -> str:
-    """What a footer says instead of this version; empty if it says that."""
-    version = (footer.metadata or {}).get(b"labeler.schema_version", b"").decode(errors="replace")
-    return "" if version == SCHEMA_VERSION else f"found {version or 'none'}"
+def _version(file: pq.ParquetFile, path: AnyPath) -> int:
+    """The version that a record file states.
+
+    Raises:
+        FormatError: it is no record file, or lacks a column of its version.
+        RunError: it was written by a newer labeler.
+    """
+    stated = footer_version(file.metadata.metadata)
+    if stated is None:
+        raise FormatError(f"{path}: not a record file")
+    version = check_version("records", stated, path)
+    if version == VERSIONS["records"]:
+        found = file.schema_arrow
+        for field_ in SCHEMA:
+            if field_.name not in found.names or found.field(field_.name).type != field_.type:
+                raise FormatError(f"{path}: damaged, the column {field_.name!r} is missing or of another type")
+    return version
 
 
 def _least_and_greatest(footer: pq.FileMetaData) -> tuple[str, str]:
@@ -254,6 +292,13 @@ def _to_row(record: ImageRecord) -> dict[str, Any]:
     }
 
 
+def _migrated(row: dict[str, Any], path: AnyPath, version: int) -> dict[str, Any]:
+    row = migrate("records", row, path, version)
+    if missing := [name for name in SCHEMA.names if name not in row]:
+        raise FormatError(f"{path}: damaged, the column {missing[0]!r} is missing")
+    return row
+
+
 def _from_row(row: dict[str, Any]) -> ImageRecord:
     size = [row["height"], row["width"]]
     instances = tuple(
@@ -270,4 +315,5 @@ def _from_row(row: dict[str, Any]) -> ImageRecord:
         for item in row["instances"]
     )
     tags = tuple((item["tag"], item["score"]) for item in row["tags"])
-    return ImageRecord(**{**row, "tags": tags, "instances": instances})
+    values = {name: row[name] for name in SCHEMA.names}
+    return ImageRecord(**{**values, "tags": tags, "instances": instances})

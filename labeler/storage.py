@@ -353,6 +353,19 @@ def copy(source: AnyPath, target: AnyPath) -> None:
             copy(Path(scratch, "file"), target)
 
 
+def move(source: AnyPath, target: AnyPath) -> None:
+    """Move a file to a folder that may not be there yet; in a store it is copied, then removed."""
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, Path):
+            os.replace(source, target)
+            return
+    elif target.protocol not in _WITHOUT_FOLDERS:
+        _ask(target, "makedirs", target.parent.path, exist_ok=True)
+    copy(source, target)
+    remove(source)
+
+
 def md5_of(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from labeler.errors import UsageError
 from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
+from labeler.migrations import migrate
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
@@ -217,6 +218,8 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})") from None
+    content = migrate("config", content, path)
+    content.pop("version", None)
     known = {option: action for action in parser._actions for option in action.option_strings}
     if "--class-accept-score" in known:
         content = _classes_flattened(content, path)

@@ -44,6 +44,9 @@ def read_log(run: RunFolder) -> list[Decision]:
     """Every decision, in the order in which they were made.
 
     A line that a killed process left torn is named in a warning and left out.
+
+    Raises:
+        RunError: a line was written by a newer labeler: what a person decided is not left out.
     """
     path = decisions_path(run)
     try:
@@ -57,6 +60,8 @@ def read_log(run: RunFolder) -> list[Decision]:
                 decisions.append(_decision(line))
             except FormatError as error:
                 logger.warning("%s, line %d: %s; left out", path, number, error)
+            except RunError as error:
+                raise RunError(f"{path}, line {number}: {error}") from None
     return decisions
 
 
@@ -114,8 +119,8 @@ def _decision(line: bytes, where: str = "") -> Decision:
 def _from_row(row: object, where: str) -> Decision:
     try:
         return Decision.from_row(row)
-    except FormatError as error:
-        raise FormatError(f"{where}{error}") from error
+    except (FormatError, RunError) as error:
+        raise type(error)(f"{where}{error}") from error
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from labeler.errors import ImageError
 from labeler.images import DecodedImage
 from labeler.masks import Rle, rle_box_xyxy, rle_to_mask
+from labeler.migrations import VERSIONS
 from labeler.opencv import opencv
 from labeler.storage import remove, write_bytes
 from workflows.evaluate import WORST, Evaluation, WorstImage
@@ -38,7 +39,6 @@ from workflows.evaluation_tables import (
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-VERSION = 1  # of evaluation.json
 BINS = 20
 PICTURE_SIDE, PICTURE_QUALITY = 640, 80  # twelve stay far below 5 MB
 TRUE_COLOUR, FOUND_COLOUR = (0, 220, 255), (255, 60, 200)
@@ -83,7 +83,7 @@ def to_json(
     scores = np.asarray(evaluation.image_scores)
     counts, edges = np.histogram(scores, bins=BINS, range=(0, 1))
     return {
-        "version": VERSION,
+        "version": VERSIONS["evaluation.json"],
         "truth": truth,
         "protocol": protocol,
         "settings": {

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from labeler.corrections import CorrectedImage, SentImage, SentInstance, compare
@@ -30,9 +30,10 @@ from labeler.formats.cvat import write_cvat
 from labeler.formats.fiftyone import write_fiftyone
 from labeler.formats.label_studio import write_label_studio
 from labeler.formats.names import FlatNames, safe_part
+from labeler.migrations import VERSIONS, read_json
 from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
-from labeler.storage import copy, read_bytes, scan, write_bytes
+from labeler.storage import copy, scan, write_bytes
 from labeler.truth import pair_images
 from workflows.links import link_file
 
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 TOOLS = ("label-studio", "cvat", "fiftyone")
 VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept")}
-_VERSION = 1  # of what OUT keeps of a set
 _SET_NAME = re.compile(r"([0-9]{6,})\.json")
 _SENT_ID = re.compile(r"sent-([0-9a-f]{8})-[0-9]+")
 
@@ -136,7 +136,12 @@ def export_review_set(
     else:
         write_fiftyone(folder, sent, class_names)
     number = 1 + max(_set_numbers(labeled), default=0)
-    content = {"version": _VERSION, "set": set_id, "tool": tool, "images": [image.to_row() for image in sent]}
+    content = {
+        "version": VERSIONS["review set"],
+        "set": set_id,
+        "tool": tool,
+        "images": [image.to_row() for image in sent],
+    }
     write_bytes(_sent_path(labeled, number), json.dumps(content, ensure_ascii=False).encode())
     return ReviewSet(tool, folder, len(sent), count, tuple(missing))
 
@@ -231,37 +236,31 @@ def _sent_set(labeled: Labeled, path: AnyPath, corrected: Sequence[CorrectedImag
     if len(named) > 1:
         raise FormatError(f"{path}: holds objects of {len(named)} review sets; export them one by one")
     for number in sorted(_set_numbers(labeled), reverse=True):
-        sent_path = _sent_path(labeled, number)
-        content = _sent_content(sent_path)
-        if named and content["set"] not in named:
+        set_id, images = _read_sent(_sent_path(labeled, number))
+        if named and set_id not in named:
             continue
-        try:
-            images = [SentImage.from_row(row) for row in content["images"]]
-        except FormatError as error:
-            raise FormatError(f"{sent_path}: {error}") from error
         if pair_images((image.name for image in images), (image.name for image in corrected)):
             return images
     raise UsageError(f"{path}: none of its images is of a review set that was sent from {labeled.run.output}")
 
 
-def _sent_content(path: AnyPath) -> dict[str, Any]:
-    """What was kept of a set.
+def _read_sent(path: AnyPath) -> tuple[str, list[SentImage]]:
+    """A set's id and images, as ``export_review_set`` keeps them.
 
     Raises:
-        FormatError: it is damaged, or of another version.
+        FormatError: the file is damaged.
+        RunError: it was written by a newer labeler.
     """
+    content = read_json("review set", path)
     try:
-        content = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not what was kept of a review set ({error}); send one again") from None
-    if (
-        not isinstance(content, dict)
-        or content.get("version") != _VERSION
-        or not isinstance(content.get("set"), str)
-        or not isinstance(content.get("images"), list)
-    ):
-        raise FormatError(f"{path}: not what was kept of a review set of version {_VERSION}; send one again")
-    return content
+        images = [SentImage.from_row(row) for row in content["images"]]
+        texts = [content["set"], *(text for image in images for text in (image.image_id, image.name))]
+        texts += [text for image in images for each in image.instances for text in (each.sent_id, each.class_name)]
+        if not all(type(text) is str for text in texts):
+            raise TypeError("ids and names must be text")
+        return content["set"], images
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"{path}: damaged ({error!r}); move it away to go by the other sets") from error
 
 
 def _sent_path(labeled: Labeled, number: int) -> AnyPath:

@@ -241,7 +241,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         changed = {*changes.images, *again}
         if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
-        run.drop_unfit()
+        run.set_unusable_aside()
         todo = run.waiting()
         ledger.begin(todo)
         failed = dict(ledger.unreported())

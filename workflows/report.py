@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -121,7 +121,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         unfound=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
-        settings=labeled.settings,
+        settings={**labeled.settings, "export": asdict(labeled.export)},
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "of_classes"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
@@ -150,7 +150,10 @@ def _render(**values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return templates.get_template("report.html.j2").render(**values)
+    try:
+        return templates.get_template("report.html.j2").render(**values)
+    except (jinja2.UndefinedError, TypeError) as error:  # of what is not there, or is no number
+        raise RunError(f"run/run.json or evaluation/evaluation.json is damaged ({error})") from None
 
 
 def _asset(name: str) -> Markup:

@@ -145,6 +145,7 @@ def apply_decisions(
             name = decision.new_class
             if name is not None and name not in known:
                 raise UsageError(f"{decision.image_id}: class {name!r} is none of this dataset ({', '.join(known)})")
+        run.record_paths()  # what cannot be exported is refused before a decision is kept
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)

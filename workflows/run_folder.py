@@ -8,6 +8,7 @@
     OUT/run/attempts/…            what is being worked on, see attempts.py
     OUT/run/reported.json         which failures were reported, see failures.py
     OUT/run/summary.json          what the last run did, see summary.py
+    OUT/run/unusable/000003.parquet …   record files that could not be used, moved aside
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
 files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
@@ -33,13 +34,15 @@ import pyarrow.parquet as pq
 
 from labeler.errors import FormatError, RunError
 from labeler.image_ids import check_image_ids
+from labeler.migrations import VERSIONS, check_version, footer_version, migrate, read_json
 from labeler.record_checks import check_images
-from labeler.records import ImageRecord, fault_of_records, read_records
-from labeler.storage import in_order, info, locate, read_bytes, remove, scan, write_bytes
+from labeler.records import ImageRecord, fault_of_records, read_columns, read_records
+from labeler.storage import in_order, info, locate, move, read_bytes, remove, scan, write_bytes
 from ontologies import ClassSpec, Ontology, OntologyError
 from workflows.classes import SavedClasses
 from workflows.ledger import DATASET_ENTRIES
 from workflows.locks import hold
+from workflows.run_settings import check_settings, encode_settings
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -54,7 +57,7 @@ _MANIFEST = pa.schema(
         pa.field("superseded", pa.bool_(), nullable=False),
     ]
 )
-VERSION = 1  # of run.json
+VERSION = VERSIONS["run.json"]
 NAMES_SHOWN = 5
 _RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
@@ -83,7 +86,7 @@ class RunFolder:
         self._manifest = self.path / "images.parquet"
         self._classes = self.path / "classes.json"
         self._whole: set[int] = set()  # shards whose records were looked at and found whole
-        self._unfit: list[AnyPath] = []  # what was found in their place instead
+        self._unfit: list[tuple[AnyPath, str]] = []  # what was found in their place instead, and why it is not these
         self._named: set[str] = set()  # files that a warning was given for
 
     @contextmanager
@@ -106,35 +109,41 @@ class RunFolder:
             yield still_held
 
     def read_settings(self) -> dict[str, Any]:
-        """What ``run.json`` says.
+        """What ``run.json`` says, of the shape that ``check_settings`` describes.
 
         Raises:
-            RunError: this is no run folder.
+            RunError: this is no run folder, or the file is damaged or was written by a newer labeler.
         """
         try:
-            settings: dict[str, Any] = json.loads(read_bytes(self._settings).decode("utf-8"))
+            settings = read_json("run.json", self._settings)
+            check_settings(settings)
         except FileNotFoundError:
             raise RunError(
                 f"{self.output} holds no run (there is no {self._settings}); label images into it first"
             ) from None
-        except ValueError as error:
-            raise RunError(f"{self._settings} is damaged ({error}); label again with --restart") from None
-        if not isinstance(settings, dict) or settings.get("version") != VERSION:
-            raise RunError(f"{self._settings} is not of version {VERSION}; label again with --restart")
+        except (FormatError, ValueError) as error:
+            cause = str(error).removeprefix(f"{self._settings}: ")
+            raise RunError(
+                f"{self._settings} is damaged ({cause}); put back a copy of it, or label all again with --restart"
+            ) from None
         return settings
 
     def write_settings(self, settings: dict[str, Any]) -> None:
-        write_bytes(self._settings, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+        write_bytes(self._settings, encode_settings(settings))
 
     def classes(self) -> SavedClasses | None:
-        """The classes of the dataset, by id, as an export left them; None before the first."""
+        """The classes of the dataset, by id, as an export left them; None before the first.
+
+        Raises:
+            RunError: they were written by a newer labeler.
+        """
         try:
-            content = json.loads(read_bytes(self._classes))
+            content = read_json("classes.json", self._classes)
             specs = tuple(ClassSpec(each["name"], tuple(each["prompts"])) for each in content["classes"])
             return SavedClasses(Ontology(specs), content["min_tag_count"], content["max_classes"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OntologyError):
+        except (FormatError, KeyError, TypeError, AttributeError, OntologyError):
             logger.warning("%s is damaged; the dataset's classes may get other ids", self._classes)
             return None
 
@@ -153,17 +162,46 @@ class RunFolder:
     def begin(self, settings: dict[str, Any], restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
 
+        Args:
+            restart: delete the records that are here. Files in their place that are no record files are moved aside.
+
         Raises:
-            RunError: they are not, or the records are of another input folder.
+            RunError: they are not, or the records are of another input folder, or something here is damaged or was
+                written by a newer labeler.
         """
         records = [self.records / name for name in filter(_RECORDS.fullmatch, self._names())]
+        if not restart and info(self._settings) is not None:
+            old = self.read_settings()
+            if records:
+                self._refuse_other(old, settings)
+                self._labeled()  # before anything is written: record files of a newer version are refused
         if restart or not records:
-            for path in (*records, self._manifest, self._classes):
+            for path in records:
+                self._delete_or_set_aside(path)
+            for path in (self._manifest, self._classes):
                 remove(path)
             self._whole.clear()
-        else:
-            self._refuse_other(self.read_settings(), settings)
         self.write_settings(settings)
+
+    def _delete_or_set_aside(self, path: AnyPath) -> None:
+        try:
+            fault = fault_of_records(path)
+        except RunError as error:  # newer
+            fault = str(error).removeprefix(f"{path} ")
+        if fault:
+            self._set_aside(path, fault)
+        else:
+            remove(path)
+
+    def _set_aside(self, path: AnyPath, fault: str) -> None:
+        """Move a file that cannot be used to ``run/unusable``, under a name that is free there."""
+        folder, (stem, _, suffix) = self.path / "unusable", path.name.rpartition(".")
+        target, number = folder / path.name, 1
+        while info(target) is not None:
+            number += 1
+            target = folder / f"{stem}_{number}.{suffix}"
+        move(path, target)
+        logger.warning("%s: cannot be used (%s); moved to %s", path, fault, target)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         if old["input"] != new["input"] and info(locate(old["input"])) is not None:  # if it is gone, it was moved
@@ -243,8 +281,7 @@ class RunFolder:
         manifest, labeled = self._read_manifest(), self._labeled()
 
         def read(path: AnyPath) -> pa.Table:
-            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            return pq.read_table(source, columns=["digest"])
+            return read_columns(path, ["digest"])
 
         done = pa.array(sorted(labeled), pa.int32())
         rows = manifest.filter(pc.is_in(manifest.column("shard"), done)).select(["image_id", "stamp", "superseded"])
@@ -271,8 +308,7 @@ class RunFolder:
         """The tags of every image that is labeled, as ``labeled`` gives them; the rest of a record is not read."""
         superseded = self._superseded()
         for index, path in sorted(self._labeled().items()):
-            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            columns = pq.read_table(source, columns=["image_id", "tags"])
+            columns = read_columns(path, ["image_id", "tags"])
             for image_id, tags in zip(*(column.to_pylist() for column in columns.columns), strict=True):
                 if (index, image_id) not in superseded:
                     yield [found["tag"] for found in tags]
@@ -282,8 +318,7 @@ class RunFolder:
         superseded = self._superseded()
         found: dict[str, tuple[int, int]] = {}
         for index, path in sorted(self._labeled().items()):
-            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            columns = pq.read_table(source, columns=["image_id", "width", "height", "status"])
+            columns = read_columns(path, ["image_id", "width", "height", "status"])
             try:
                 check_images(columns)
             except ValueError as error:
@@ -301,22 +336,21 @@ class RunFolder:
 
     def _read_manifest(self) -> pa.Table:
         try:
-            manifest = pq.read_table(io.BytesIO(read_bytes(self._manifest)), schema=_MANIFEST)
-            check_image_ids(manifest.column("image_id"))
-            if any(column.null_count for column in manifest.columns) or (pc.min(manifest["shard"]).as_py() or 0) < 0:
-                raise ValueError("a row has no shard, stamp or mark, or a negative shard")
-            return manifest
+            return _manifest_table(read_bytes(self._manifest), self._manifest)
         except FileNotFoundError:
             if not any(map(_RECORDS.fullmatch, self._names())):
                 return _MANIFEST.empty_table()
             cause = "is missing"
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, KeyError):
-            cause = "is damaged"
+        except FormatError as error:
+            cause = f"is damaged ({str(error).removeprefix(f'{self._manifest}: ')})"
         except ValueError as error:
             raise RunError(
                 f"{self._manifest}: {error}; do not use this run folder unless you know who made it"
             ) from None
-        raise RunError(f"{self._manifest} {cause}, so records cannot be told apart; label all again with --restart")
+        raise RunError(
+            f"{self._manifest} {cause}, so records cannot be told apart; put back a copy of it, or label all again "
+            "with --restart"
+        )
 
     def _image_ids(self) -> dict[int, pa.Array]:
         """The image ids of every shard, in order."""
@@ -349,14 +383,19 @@ class RunFolder:
         """The numbers of the shards that are labeled."""
         return set(self._labeled())
 
-    def drop_unfit(self) -> None:
-        """Remove what is in the place of a shard's records and is not these, so that a file there means done again."""
+    def set_unusable_aside(self) -> None:
+        """Move away what is in the place of a shard's records and is not these: a file there means done again."""
         self._labeled()
-        for path in self._unfit:
-            remove(path)
+        for path, fault in self._unfit:
+            self._set_aside(path, fault)
+        self._unfit = []
 
     def _labeled(self) -> dict[int, AnyPath]:
-        """``record_paths`` by shard. What else lies among the records is named in a warning, once."""
+        """``record_paths`` by shard. What else lies among the records is named in a warning, once.
+
+        Raises:
+            RunError: a record file was written by a newer labeler, or the manifest cannot be read.
+        """
         names = self._names()
         if info(self._manifest) is None:  # nothing to tell them by
             return {int(name.partition(".")[0]): self.records / name for name in filter(_RECORDS.fullmatch, names)}
@@ -373,7 +412,7 @@ class RunFolder:
             if not fault:
                 self._whole.add(index)
                 continue
-            self._unfit.append(files[index])
+            self._unfit.append((files[index], fault))
             if files[index].name not in self._named:
                 self._named.add(files[index].name)
                 logger.warning("%s: %s; its %d images count as not labeled", files[index], fault, len(ids[index]))
@@ -413,8 +452,7 @@ class RunFolder:
         """Forget the shards in which an image or its tagging failed, so that they are labeled again."""
 
         def has_failed(path: AnyPath) -> bool:
-            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            found = pq.read_table(source, columns=["status", "error"])
+            found = read_columns(path, ["status", "error"])
             return any(pc.unique(found.column("error")).to_pylist()) or "error" in found.column("status").to_pylist()
 
         labeled = self._labeled()
@@ -429,6 +467,35 @@ class RunFolder:
             return {found.name for found in scan(self.records) if not found.name.startswith(".")}
         except FileNotFoundError:
             return set()
+
+
+def _manifest_table(data: bytes, where: AnyPath) -> pa.Table:
+    """The manifest in ``data``, with the columns of this version and no others.
+
+    Raises:
+        RunError: it was written by a newer labeler.
+        FormatError: it is no manifest.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        stated = footer_version(table.schema.metadata)
+        version = check_version("images.parquet", 1 if stated is None else stated, where)
+        if version < VERSIONS["images.parquet"]:
+            rows = [migrate("images.parquet", row, where, version) for row in table.to_pylist()]
+            table = pa.Table.from_pylist(rows)
+        if missing := [name for name in _MANIFEST.names if name not in table.column_names]:
+            raise FormatError(f"{where}: the column {missing[0]!r} is missing")
+        table = table.select(_MANIFEST.names)
+        if gaps := [name for name in _MANIFEST.names if table.column(name).null_count]:
+            raise FormatError(f"{where}: the column {gaps[0]!r} has gaps")
+        table = table.cast(_MANIFEST)
+        check_image_ids(table.column("image_id"))
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
+    shards = table.column("shard").to_numpy()
+    if len(shards) and (shards[0] < 0 or (np.diff(shards) < 0).any()):
+        raise FormatError(f"{where}: its shards are out of order")
+    return table
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:

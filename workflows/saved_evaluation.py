@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import stat
 from collections.abc import Iterable
@@ -17,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from labeler.errors import RunError
+from labeler.errors import FormatError, RunError
+from labeler.migrations import read_json
 from labeler.sizes import finite_number, shown
 from labeler.storage import info, read_bytes
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
-EVALUATION_VERSION = 1  # of evaluation.json
 REMEDY = "evaluate again, or remove it"
 _PICTURE = re.compile(r"worst_[0-9]{2}\.jpg")
 _COUNTS = ("objects", "accepted", "misses", "extras")
@@ -46,11 +45,9 @@ def read_evaluation(output: AnyPath) -> dict[str, Any] | None:
     if info(path) is None:
         return None
     try:
-        content = json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error}); {REMEDY}") from None
-    if not isinstance(content, dict) or content.get("version") != EVALUATION_VERSION:
-        raise RunError(f"{path} is not of version {EVALUATION_VERSION}; {REMEDY}")
+        content = read_json("evaluation.json", path)
+    except FormatError as error:
+        raise RunError(f"{path} is damaged ({str(error).removeprefix(f'{path}: ')}); {REMEDY}") from None
     try:
         _check(content)
         pictures = list(_pictures(folder, content["worst"]))

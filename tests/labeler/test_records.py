@@ -13,7 +13,7 @@ import pytest
 from object_store import Bucket
 from pycocotools import mask as coco_mask
 
-from labeler.errors import FormatError
+from labeler.errors import FormatError, RunError
 from labeler.masks import mask_to_rle
 from labeler.records import (
     ROWS_A_GROUP,
@@ -75,7 +75,7 @@ def test_many_row_groups_keep_their_order(tmp_path: Path) -> None:
     assert list(read_records([tmp_path / "a.parquet"])) == records
 
 
-@pytest.mark.parametrize("kind", ["torn", "foreign", "other version", "missing"])
+@pytest.mark.parametrize("kind", ["torn", "foreign", "newer", "missing"])
 def test_what_is_no_record_file_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     write_records(path, RECORDS)
@@ -83,11 +83,12 @@ def test_what_is_no_record_file_is_named(kind: str, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-20])
     elif kind == "foreign":
         pandas.DataFrame({"a": [1]}).to_parquet(path)
-    elif kind == "other version":
+    elif kind == "newer":
         pq.write_table(pq.read_table(path).replace_schema_metadata({"labeler.schema_version": "99"}), path)
     else:
         path.unlink()
-    with pytest.raises(FormatError, match=r"a\.parquet"):
+    error = RunError if kind == "newer" else FormatError
+    with pytest.raises(error, match=r"a\.parquet.*update labeler" if kind == "newer" else r"a\.parquet"):
         list(read_records([path]))
 
 
@@ -176,10 +177,21 @@ def test_foreign_files_are_told_and_missing_ones_raise(place: Any) -> None:
         assert fault_of_records(place, ids)
     write_records(place, [ImageRecord("a", 2, 2, "")])
     table = pq.read_table(place.open("rb"))
-    for other in (table.replace_schema_metadata({"labeler.schema_version": "99"}), table.replace_schema_metadata()):
+    stated = {"labeler.schema_version": "1"}
+    for other, fault in (
+        (table.replace_schema_metadata(), "not a record file"),
+        (table.replace_schema_metadata({"labeler.schema_version": "one"}), "not a version number"),
+        (table.replace_schema_metadata({"labeler.schema_version": "0"}), "version 0 cannot be read"),
+        (table.drop_columns("tags").replace_schema_metadata(stated), "'tags' is missing"),
+        (table.set_column(1, "width", pa.array(["wide"])).replace_schema_metadata(stated), "'width' is missing or of"),
+    ):
         with place.open("wb") as file:
             pq.write_table(other, file)
-        assert "version 1" in fault_of_records(place, ids)
+        assert fault in fault_of_records(place, ids)
+    with place.open("wb") as file:
+        pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), file)
+    with pytest.raises(RunError, match=r"a\.parquet was written by a newer labeler \(version 2, .*; update labeler$"):
+        fault_of_records(place, ids)
     place.unlink()
     with pytest.raises(FileNotFoundError):
         fault_of_records(place, ids)

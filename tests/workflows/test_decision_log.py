@@ -162,7 +162,7 @@ def test_decisions_outlive_labeling_with_other_models(tmp_path: Path) -> None:
 
 def test_an_opened_folder_shows_what_a_person_made_of_it(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], (SURE, UNSURE))
-    settings = {"version": 1, "input": str(root), "labeling": {}}
+    settings = {"version": 1, "input": str(root), "labeling": {}, "model": {"floor": 0.05}}
     run.write_settings({**settings, "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())})
     append_decisions(run, [on(SURE, "reject"), on(UNSURE, new_class="cat")])
     ((record, judgements),) = open_labeled(run.output).judged()

@@ -63,6 +63,7 @@ def labeled_folder(root: Any, output: Any, images: dict[str, list[Instance]], go
         "version": 1,
         "input": str(root),
         "labeling": {},
+        "model": {"floor": 0.05},
         "ontology": asdict(ONTOLOGY),
         "export": asdict(config),
     }

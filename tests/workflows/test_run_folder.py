@@ -11,14 +11,22 @@ from typing import Any
 
 import pandas
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from labeler.errors import RunError
 from labeler.records import ImageRecord, read_records, write_records
-from labeler.storage import info, locate, read_bytes, write_bytes
+from labeler.storage import info, locate, read_bytes, scan, write_bytes
 from workflows.run_folder import RunFolder
 
-LABELING = {"version": 1, "input": "/", "labeling": {"ontology": "a", "detector": "b"}}
+LABELING: dict[str, Any] = {
+    "version": 1,
+    "input": "/",
+    "labeling": {"ontology": "a", "detector": "b"},
+    "ontology": None,
+    "model": {"floor": 0.1},
+    "export": {"quality": {}, "formats": []},
+}
 OTHER = {**LABELING, "labeling": {"ontology": "x", "detector": "b"}}
 
 
@@ -151,7 +159,7 @@ def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is damaged"):
         run.read_settings()
     (run.path / "run.json").write_text('{"version": 99}')
-    with pytest.raises(RunError, match="is not of version 1"):
+    with pytest.raises(RunError, match=r"newer labeler.*update labeler"):
         run.read_settings()
 
 
@@ -215,11 +223,67 @@ def test_records_that_are_not_whole_or_of_other_images_are_named_and_redone(
     assert line.endswith("its 2 images count as not labeled")
     assert "\n" not in line
     assert info(path) is not None
-    anywhere.drop_unfit()
+    unusable, aside = read_bytes(path), anywhere.path / "unusable"
+    with caplog.at_level(logging.WARNING):
+        anywhere.set_unusable_aside()
+    assert caplog.messages[1:] == [f"{path}: cannot be used ({fault_in(line)}); moved to {aside / path.name}"]
     assert info(path) is None
+    assert read_bytes(aside / path.name) == unusable
     assert (waiting(anywhere), labeled(anywhere)) == ([("c", "d"), ("e",)], "ab")
     label(path, "c", "d")
     assert labeled(anywhere) == "abcd"
+
+
+def fault_in(warning: str) -> str:
+    """What the warning says is wrong with the file."""
+    return warning.partition(": ")[2].rpartition("; ")[0]
+
+
+def test_files_that_are_moved_aside_never_replace_each_other(anywhere: RunFolder) -> None:
+    path = anywhere.records / "000001.parquet"
+    for number in range(3):
+        write_bytes(path, b"torn %d" % number)
+        again = RunFolder(anywhere.output)
+        again.set_unusable_aside()
+        assert waiting(again) == [("c", "d"), ("e",)]
+    aside = {
+        found.name: read_bytes(anywhere.path / "unusable" / found.name) for found in scan(anywhere.path / "unusable")
+    }
+    assert aside == {"000001.parquet": b"torn 0", "000001_2.parquet": b"torn 1", "000001_3.parquet": b"torn 2"}
+
+
+def test_restart_deletes_records_and_moves_aside_what_is_none(anywhere: RunFolder) -> None:
+    """The labels that were asked to go go; what nobody has read yet, or a newer labeler wrote, does not."""
+    torn, newer = anywhere.records / "000001.parquet", anywhere.records / "000002.parquet"
+    table = pq.read_table(io.BytesIO(read_bytes(anywhere.records / "000000.parquet")))
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), buffer)
+    write_bytes(torn, b"torn")
+    write_bytes(newer, buffer.getvalue())
+    anywhere.begin(OTHER, restart=True)
+    assert not any(info(anywhere.records / f"00000{number}.parquet") for number in range(3))
+    assert {found.name for found in scan(anywhere.path / "unusable")} == {torn.name, newer.name}
+    assert read_bytes(anywhere.path / "unusable" / newer.name) == buffer.getvalue()
+
+
+def test_records_of_a_newer_version_are_refused_and_kept(anywhere: RunFolder) -> None:
+    path = anywhere.records / "000001.parquet"
+    table = pq.read_table(io.BytesIO(read_bytes(path)))
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), buffer)
+    write_bytes(path, buffer.getvalue())
+    settings = read_bytes(anywhere.path / "run.json")
+    run = RunFolder(anywhere.output)
+    for attempt in (
+        run.waiting,
+        run.set_unusable_aside,
+        run.drop_failed,
+        lambda: run.begin({**LABELING, "x": 1}, False),
+    ):
+        with pytest.raises(RunError, match=r"000001\.parquet was written by a newer labeler .*; update labeler$"):
+            attempt()
+    assert read_bytes(path) == buffer.getvalue()
+    assert read_bytes(anywhere.path / "run.json") == settings
 
 
 def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytest.LogCaptureFixture) -> None:

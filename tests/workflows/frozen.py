@@ -1,0 +1,90 @@
+"""A copy of the run folder that the first version wrote (see ``tests/data/README.md``), and the commands on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from workflows.cli import main
+
+FROZEN = Path(__file__).parents[1] / "data" / "first_version"
+WRITTEN_AT = "/data/first_version"
+MODELS = "--model demo --tagger auto"
+LABEL = f"{MODELS} --gate-below 0.05 --floor 0.05 --shard-size 4 --ontology"
+DATASET = ("images", "labels", "annotations", "data.yaml", "run/verdicts.parquet")
+BROKEN = "broken.png"
+DONE = (0, 1)  # 1: the image that is cut short failed, once more or long ago
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The copy in ``folder``."""
+
+    folder: Path
+
+    @classmethod
+    def copied(cls, to: Path) -> Frozen:
+        """A copy whose files are as old as the copy, like those of a checkout, and whose input is where they are.
+
+        The image that could not be read keeps the time that it was seen with: it has no digest that would tell that it
+        is still the same.
+        """
+        folder = to / "first"
+        shutil.copytree(FROZEN, folder, copy_function=shutil.copyfile)
+        for path in folder.glob("*/run/run.json"):
+            content = path.read_text("utf-8").replace(WRITTEN_AT, folder.as_posix())
+            path.write_text(content, "utf-8")
+        seen = pq.read_table(folder / "dataset" / "run" / "images.parquet").to_pylist()
+        (stamp,) = (row["stamp"] for row in seen if row["image_id"] == BROKEN)
+        os.utime(folder / "images" / BROKEN, ns=(0, int(stamp.split("-")[1])))
+        return cls(folder)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def out(self) -> Path:
+        return self / "dataset"
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self / "expected.json").read_bytes())
+        return content
+
+    def run(self, *arguments: object) -> int:
+        return main([str(argument) for argument in arguments])
+
+    def label(self, *more: object, out: object = None) -> int:
+        """Label as the last of the frozen commands left it."""
+        flags = [*LABEL.split(), self / "shapes.toml", "--config", self / "tuned.toml", "--val-share", 0.4]
+        return self.run("label", self / "images", "-o", out or self.out, *flags, *more)
+
+    def made_older(self) -> None:
+        """Give every image that could be read the same time, long before any of the records."""
+        for path in (self / "images").rglob("*.*"):
+            if path.name != BROKEN:
+                os.utime(path, (1e9, 1e9))
+
+
+def digests(out: Path) -> dict[str, str]:
+    """SHA-256 of each file of a dataset, by POSIX path."""
+    found = (path for entry in DATASET for path in (out / entry, *(out / entry).rglob("*")) if path.is_file())
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def kept(out: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Content, inode and time of every record file: what must not change when nothing is labeled."""
+    files = sorted((out / "run" / "records").iterdir())
+    return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def manifest(out: Path) -> list[tuple[str, int, bool]]:
+    table = pq.read_table(out / "run" / "images.parquet", columns=["image_id", "shard", "superseded"])
+    return [(row["image_id"], row["shard"], row["superseded"]) for row in table.to_pylist()]

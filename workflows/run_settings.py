@@ -1,0 +1,87 @@
+"""The shape of ``run.json``: what every command may rely on when it has read the file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_NUMBER = (int, float)
+_NONE = type(None)
+# Of the settings under "export"; those that are missing have their defaults.
+_EXPORT: dict[str, tuple[type, ...]] = {
+    "include_review": (bool,),
+    "val_share": _NUMBER,
+    "seed": (int,),
+    "link": (str,),
+    "segmentation": (str,),
+    "min_tag_count": (int,),
+    "max_classes": (int, _NONE),
+    "cutouts": (dict,),
+}
+
+
+def encode_settings(content: dict[str, Any]) -> bytes:
+    """``content`` as ``run.json`` holds it.
+
+    Raises:
+        ValueError: it holds text that is no Unicode, or is nested too deep.
+    """
+    try:
+        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def check_settings(content: dict[str, Any]) -> None:
+    """Check that ``content`` has what labeling writes into ``run.json``; unknown keys are left alone.
+
+    Raises:
+        ValueError: something is missing or of another type; the message names it.
+    """
+    encode_settings(content)  # commands write it back
+    _check(content, "input", str)
+    _check(content, "labeling", dict)
+    _check(content, "model", dict)
+    _check(content["model"], "floor", *_NUMBER, of="model")
+    _check(content, "ontology", dict, _NONE)
+    if (ontology := content["ontology"]) is not None:
+        _check_texts(ontology, "distractors", of="ontology")
+        _check(ontology, "classes", list, of="ontology")
+        for number, spec in enumerate(ontology["classes"], start=1):
+            of = f"class {number} of ontology"
+            if type(spec) is not dict:
+                raise ValueError(f"{of} is {_kind(spec)}")
+            _check(spec, "name", str, of=of)
+            _check_texts(spec, "prompts", of=of)
+            _check(spec, "min_score", *_NUMBER, _NONE, of=of)
+    _check(content, "export", dict)
+    export = content["export"]
+    _check_texts(export, "formats", of="export")
+    _check(export, "quality", dict, of="export")
+    for name, types in _EXPORT.items():
+        if name in export:
+            _check(export, name, *types, of="export")
+    of_classes = export["quality"].get("of_classes", {})
+    if type(of_classes) is not dict or not all(type(own) is dict for own in of_classes.values()):
+        raise ValueError("of_classes of export must hold a table for each class")
+
+
+def _check(content: dict[str, Any], name: str, *types: type, of: str = "") -> None:
+    what = f"{name} of {of}" if of else name
+    if name not in content:
+        raise ValueError(f"{what} is missing")
+    if type(content[name]) not in types:
+        raise ValueError(f"{what} is {_kind(content[name])}")
+
+
+def _check_texts(content: dict[str, Any], name: str, of: str) -> None:
+    _check(content, name, list, of=of)
+    if not all(type(text) is str for text in content[name]):
+        raise ValueError(f"{name} of {of} must be text")
+
+
+def _kind(value: object) -> str:
+    """What a JSON value of the wrong type is, shortly."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else "a list"
+    return f"{value!r:.40}"
