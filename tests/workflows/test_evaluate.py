@@ -25,6 +25,7 @@ from rich.console import Console
 from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.formats.truth import read_truth
+from labeler.images import content_digest
 from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.measures import MeasureConfig
 from labeler.quality import QualityConfig
@@ -73,8 +74,14 @@ def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRe
     with run.locked():
         run.begin({**settings, "ontology": asdict(ontology), "export": asdict(ExportConfig())}, restart=False)
         run.plan(pa.array([each.image_id for each in records]), pa.array(["s"] * len(records)), len(records))
-    write_records(run.shards()[0].records_path, records)
+    write_seen(run, images, records)
     return output
+
+
+def write_seen(run: RunFolder, images: Path, records: Sequence[ImageRecord]) -> None:
+    """The records of images as they are now."""
+    seen = [replace(each, digest=content_digest((images / each.image_id).read_bytes())) for each in records]
+    write_records(run.shards()[0].records_path, seen)
 
 
 def truth_of(names: Sequence[str], images: dict[str, Sequence[Object]], **more: Any) -> Truth:
@@ -327,6 +334,7 @@ def test_pictures_stay_small(tmp_path: Path, command: Callable[..., tuple[int, s
     for each in records:
         noise = rng.integers(0, 256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "images" / each.image_id)
+    write_seen(RunFolder(output), tmp_path / "images", records)
     assert command(output, "--truth", write_truth(tmp_path / "truth.json", truth))[0] == 0
     pictures = list((output / "evaluation").glob("worst_*.jpg"))
     assert len(pictures) == 12

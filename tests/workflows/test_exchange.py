@@ -24,6 +24,7 @@ from labeler.decisions import Decision
 from labeler.errors import FormatError, UsageError
 from labeler.formats.cvat import rle_to_cvat
 from labeler.formats.label_studio import rle_to_brush
+from labeler.images import content_digest
 from labeler.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
@@ -69,7 +70,9 @@ def labeled_folder(root: Any, output: Any, images: dict[str, list[Instance]], go
     }
     with run.locked():
         run.begin(settings, restart=False)
-    records = [ImageRecord(i, WIDTH, HEIGHT, "d", instances=tuple(found)) for i, found in images.items()]
+    records = [
+        ImageRecord(i, WIDTH, HEIGHT, content_digest(png()), instances=tuple(found)) for i, found in images.items()
+    ]
     write_records(run.records / "000000.parquet", records)
     return open_labeled(output)
 
