@@ -76,14 +76,17 @@ class SentImage:
             FormatError: ``row`` is not what ``to_row`` makes.
         """
         try:
+            texts = [row["name"], *(each[key] for each in row["instances"] for key in ("id", "class"))]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("names, classes and ids must be text")
             image_id = check_image_id(row["image_id"])
             width, height = checked_size(row["width"], row["height"])
             instances = []
             for each in row["instances"]:
                 rle = checked_rle({"size": [height, width], "counts": each["counts"]})
                 score = finite_number(each["score"], "a score")
-                instances.append(SentInstance(str(each["id"]), str(each["class"]), rle, score))
-            return cls(image_id, str(row["name"]), width, height, tuple(instances))
+                instances.append(SentInstance(each["id"], each["class"], rle, score))
+            return cls(image_id, row["name"], width, height, tuple(instances))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             cause = f"{error} is missing" if isinstance(error, KeyError) else error
             raise FormatError(f"not an image of a review set ({cause})") from error

@@ -297,10 +297,9 @@ def move_file(source: Path, target: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed writes left right in ``folder``; nobody may be writing there."""
+    """Remove what killed writes left right in ``folder``, which is this tool's own; nobody may be writing there."""
     for path in folder.glob(f".*{PARTIAL}"):
-        if re.fullmatch(rf"\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", path.name):
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

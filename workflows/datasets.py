@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.images import file_digest
-from labeler.storage import info, remove, remove_partial
+from labeler.storage import info, remove
 from workflows.dataset_images import ImagePlanner, Originals
 from workflows.file_names import FileNames
 from workflows.journal import JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
@@ -213,8 +213,6 @@ def recover(output: AnyPath) -> None:
         write_ledger(output / LEDGER, after(ledger.table if ledger else to_table(()), operations, added))
         remove(output / JOURNAL)
     place.clean_up()
-    for folder in ("run", "run/records", "run/attempts"):
-        remove_partial(output / folder)
 
 
 def file_names(output: AnyPath) -> dict[str, str]:

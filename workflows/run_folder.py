@@ -37,7 +37,7 @@ from labeler.image_ids import check_image_ids
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate, read_json
 from labeler.record_checks import check_images
 from labeler.records import ImageRecord, fault_of_records, read_columns, read_records
-from labeler.storage import in_order, info, locate, move, read_bytes, remove, scan, write_bytes
+from labeler.storage import in_order, info, locate, move, read_bytes, remove, remove_partial, scan, write_bytes
 from ontologies import ClassSpec, Ontology, OntologyError
 from workflows.classes import SavedClasses
 from workflows.ledger import DATASET_ENTRIES
@@ -106,6 +106,9 @@ class RunFolder:
         if isinstance(self.records, Path):
             self.records.mkdir(parents=True, exist_ok=True)
         with hold(self.path) as still_held:
+            if isinstance(self.path, Path):
+                for name in ("", "records", "attempts"):
+                    remove_partial(self.path / name)
             yield still_held
 
     def read_settings(self) -> dict[str, Any]:
@@ -432,8 +435,7 @@ class RunFolder:
             return []
 
         def read(path: AnyPath) -> pa.Table:
-            source = path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
-            found = pq.read_table(source, columns=["image_id", "status", "error"])
+            found = read_columns(path, ["image_id", "status", "error"])
             return found.filter(pc.equal(found.column("status"), "error"))
 
         superseded, labeled = self._superseded(), self._labeled()

@@ -7,17 +7,6 @@ from typing import Any
 
 _NUMBER = (int, float)
 _NONE = type(None)
-# Of the settings under "export"; those that are missing have their defaults.
-_EXPORT: dict[str, tuple[type, ...]] = {
-    "include_review": (bool,),
-    "val_share": _NUMBER,
-    "seed": (int,),
-    "link": (str,),
-    "segmentation": (str,),
-    "min_tag_count": (int,),
-    "max_classes": (int, _NONE),
-    "cutouts": (dict,),
-}
 
 
 def encode_settings(content: dict[str, Any]) -> bytes:
@@ -54,16 +43,8 @@ def check_settings(content: dict[str, Any]) -> None:
             _check(spec, "name", str, of=of)
             _check_texts(spec, "prompts", of=of)
             _check(spec, "min_score", *_NUMBER, _NONE, of=of)
-    _check(content, "export", dict)
-    export = content["export"]
-    _check_texts(export, "formats", of="export")
-    _check(export, "quality", dict, of="export")
-    for name, types in _EXPORT.items():
-        if name in export:
-            _check(export, name, *types, of="export")
-    of_classes = export["quality"].get("of_classes", {})
-    if type(of_classes) is not dict or not all(type(own) is dict for own in of_classes.values()):
-        raise ValueError("of_classes of export must hold a table for each class")
+    if "export" not in content:  # what it holds is checked by workflows.dataset_settings, which can reset it
+        raise ValueError("export is missing")
 
 
 def _check(content: dict[str, Any], name: str, *types: type, of: str = "") -> None:

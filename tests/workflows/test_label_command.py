@@ -22,7 +22,7 @@ OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of the dataset and the records, by path; run.json names the folder itself."""
-    left_out = ("run.json", "lock", "images.parquet", "summary.json")  # the latter two hold times
+    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")  # the latter three hold times
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

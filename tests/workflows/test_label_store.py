@@ -22,7 +22,7 @@ from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 # What names places, the times of files and those of the run, and what holds nothing.
-OF_A_RUN = {"run/run.json", "run/images.parquet", "run/summary.json", "run/lock"}
+OF_A_RUN = {"run/run.json", "run/images.parquet", "run/ledger.parquet", "run/summary.json", "run/lock"}
 
 
 def upload(folder: Path, bucket: Bucket) -> None:
@@ -146,9 +146,12 @@ def test_torn_and_foreign_records_are_mended_by_the_next_run(
         write_bytes(records / name, data)
     mended = bright_labeler.run(str(few), output, shard_size=3)
     assert (mended.labeled.images, mended.dataset) == (9, whole.dataset)
-    assert len(caplog.messages) == 4
+    assert len(caplog.messages) == 7  # two foreign files; three that cannot be used, and where each was moved
     remove(records / "notes.txt")
-    assert (on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)) == dataset
+    left = on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)
+    unusable = {name for name in left if name.startswith("run/unusable/")}
+    assert len(unusable) == 3
+    assert {name: data for name, data in left.items() if name not in unusable} == dataset
 
 
 def test_images_out_of_reach_are_error_records(

@@ -297,7 +297,8 @@ def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytes
             assert waiting(anywhere) == [("e",)]
     (line,) = caplog.messages
     assert line.endswith("left out: 0000001.parquet, 000007.parquet, notes.parquet")
-    anywhere.begin(LABELING, restart=False)
+    with anywhere.locked():
+        anywhere.begin(LABELING, restart=False)
     if isinstance(anywhere.records, Path):  # in a store, a killed write leaves nothing
         assert info(anywhere.records / ".000002.parquet.partial") is None
     plan(anywhere, [*"abcdefghijklmnop"], shard_size=2)  # its number's turn has come

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.formats.truth import read_truth
+from labeler.images import read_image
 from labeler.quality import (
     ClassThresholds,
     QualityConfig,
@@ -77,7 +78,8 @@ def write_run(folder: Path, pairs: list[Pair], quality: QualityConfig = POOR, fl
         )
         image_ids = pa.array([record.image_id for record, _ in pairs])
         run.plan(image_ids, pa.array([""] * len(pairs)), shard_size=len(pairs))
-    write_records(run.records / "000000.parquet", [record for record, _ in pairs])
+    seen = [replace(each, digest=read_image(folder / "images" / each.image_id).digest) for each, _ in pairs]
+    write_records(run.records / "000000.parquet", seen)
     write_truth(folder / "truth.json", [truth for _, truth in pairs])
     return open_labeled(folder / "out")
 

@@ -42,8 +42,9 @@ def command(frozen: Frozen, name: str) -> int:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock's."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("lock", "owner.json"))
+    """Every file but the lock's, and what a run that was refused says of itself."""
+    left_out = ("lock", "owner.json", "run.json", "summary.json")
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
