@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sized
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -153,6 +154,10 @@ def _print_tagging(console: Console, report: ShardReport) -> None:
         console.print(f"{report.unparsed} answers of the tagger held no tag", highlight=False)
 
 
+def _s(names: Sized) -> str:
+    return "" if len(names) == 1 else "s"
+
+
 def _print_names(console: Console, what: str, names: list[str]) -> None:
     if not names:
         return
@@ -214,9 +219,9 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
         ("gone, and left out", dataset.missing),
-        ("files of the dataset were edited, and kept; --overwrite-edits replaces them", dataset.edited),
-        ("files of the dataset were missing, and were written again", dataset.restored),
-        (f"images are no longer in the dataset; they were moved to {output / SET_ASIDE}", dataset.set_aside),
+        (f"edited file{_s(dataset.edited)} kept (replace with --overwrite-edits)", dataset.edited),
+        (f"missing file{_s(dataset.restored)} of the dataset written again", dataset.restored),
+        (f"image{_s(dataset.set_aside)} without a record, moved to {output / SET_ASIDE}", dataset.set_aside),
         ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),
     ):
         _print_names(console, what, names)
