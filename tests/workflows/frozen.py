@@ -63,7 +63,7 @@ class Frozen:
 
     def label(self, *more: object, out: object = None) -> int:
         """Label as the last of the frozen commands left it."""
-        flags = [*LABEL.split(), self / "shapes.toml", "--config", self / "tuned.toml", "--val-share", 0.4]
+        flags = [*LABEL.split(), self / "shapes.toml"]  # what export set since is remembered
         return self.run("label", self / "images", "-o", out or self.out, *flags, *more)
 
     def made_older(self) -> None:
