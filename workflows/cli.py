@@ -23,10 +23,18 @@ from ontologies import OntologyError, OntologyWarning
 from workflows.exit_codes import INTERRUPTED, OK, TOO_MANY_FAILURES, USAGE, of_error, of_result
 
 
+class _Console(Console):
+    """A console that a run outlives: nobody has to read what it prints."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(soft_wrap=True)  # paths stay whole when output goes to a file
+    console = _Console(soft_wrap=True)  # paths stay whole when output goes to a file
     warnings.showwarning = _say_warning
     logging.basicConfig(level=logging.WARNING, format="labeler: %(message)s")
     signal.signal(signal.SIGTERM, _stop)
@@ -47,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         cause = (error.strerror or str(error)).splitlines()[0]
-        print(f"labeler: {where}{cause}; mend that, then {_way_on(arguments)}", file=sys.stderr)
+        print(f"labeler: {where}{cause}; fix that, then {_way_on(arguments)}", file=sys.stderr)
         return USAGE
 
 
 def _way_on(arguments: Sequence[str]) -> str:
     without = " without --restart" if "--restart" in arguments else ""
-    return f"the same command{without} goes on where it was"
+    return f"re-run the same command{without} to resume"
 
 
 def _stop(*_: object) -> NoReturn:

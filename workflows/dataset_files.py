@@ -64,7 +64,7 @@ class DatasetFiles:
         if "yolo" in config.formats:
             name = label_name(split, file_name)
             plans.append(self._dataset.files.plan_file(name, yolo_labels(kept).encode("ascii"), record.image_id))
-        if "cutouts" in config.formats:
+        if "cutouts" in config.formats and not (placed.plan and placed.plan.edited):
             plans += self._cutouts.write(record, chosen, placed.path)
         self._dataset.commit(plans)
         self._verdicts.add(record, judgements)

@@ -33,10 +33,12 @@ class PlacedImage:
     Attributes:
         path: where its content is now.
         plan: of its file; None where images stay where they are.
+        split: where the dataset has it, if it must stay there.
     """
 
     path: AnyPath
     plan: Plan | None
+    split: str = ""
 
 
 class Originals:
@@ -111,10 +113,12 @@ class ImagePlanner:
         self._place, self._ledger = planner.place, planner.ledger
         self._link = link
 
-    def split_of(self, file_name: str, split: str) -> str:
-        """The split that an image belongs to: the one where the user edited its label or image, else ``split``."""
+    def split_of(self, record: ImageRecord, file_name: str, split: str) -> str:
+        """The split that an image belongs to: where the user edited its label or image, or moved it, else ``split``."""
         for other in SPLITS:
             names = (f"images/{other}/{file_name}", label_name(other, file_name))
+            if self._moved_from(names[0], record, file_name) is not None:
+                return other
             if other != split and not self._planner.overwrite and any(map(self._planner.is_edited, names)):
                 return other
         return split
@@ -129,6 +133,8 @@ class ImagePlanner:
             path = self.originals.find(record.image_id)
             return PlacedImage(path, None) if path is not None else self._last_copy(record, file_name)
         name = f"images/{split}/{file_name}"
+        if (row := self._moved_from(name, record, file_name)) is not None:  # the entry stays, and tells it next time
+            return PlacedImage(self._place.path(name), Plan(self._ledger.at(row).name, row=row))
         if (there := self._in_dataset(name, record)) and self._is_linked_well(name, record, there):
             return there
         if there is None and (moved := self._moved(name, record, file_name)):
@@ -145,7 +151,8 @@ class ImagePlanner:
         if there is not None:  # the right content, but linked in another way than asked for
             with one_file():
                 make()
-                put = Operation("put", name, "", self._place.stamp(name), record.digest, record.image_id)
+                stamp = self._place.stamp(name)
+                put = Operation("put", name, "", stamp, record.digest, record.digest, record.image_id)
             return PlacedImage(path, Plan(name, operation=put))
         plan = self._planner.plan(name, record.digest, record.image_id, make)
         if plan.edited and plan.row is None:
@@ -203,11 +210,13 @@ class ImagePlanner:
             source = f"images/{split}/{file_name}"
             if source == name or (there := self._in_dataset(source, record)) is None or there.plan is None:
                 continue
+            if not self._is_linked_well(source, record, there):
+                continue
             with one_file():
                 self._place.check(name)
                 if there.plan.edited or self._place.stamp(name):
                     continue
-            move = Operation("move", name, source, "", record.digest, record.image_id)
+            move = Operation("move", name, source, digest=record.digest, image_id=record.image_id)
             return PlacedImage(there.path, Plan(name, operation=move))
         return None
 
@@ -220,10 +229,20 @@ class ImagePlanner:
                 continue
             path = self._place.path(name)
             if seen.row is not None and not seen.is_ours:
-                return PlacedImage(path, Plan(name, row=seen.row, edited=True))
+                return PlacedImage(path, Plan(name, row=seen.row, edited=True), split)
             if (seen.digest or self._place.digest(name)) == record.digest:
                 entry = Entry(name, seen.stamp, record.digest, record.image_id)
-                return PlacedImage(path, Plan(name, entry=entry))
+                return PlacedImage(path, Plan(name, entry=entry), split)
+        return None
+
+    def _moved_from(self, name: str, record: ImageRecord, file_name: str) -> int | None:
+        """The entry of the image where this tool had put it, if the user moved it from there to ``name``."""
+        if self._ledger.row(name) is not None or not self._place.stamp(name):
+            return None
+        for split in SPLITS:
+            row = self._ledger.row(before := f"images/{split}/{file_name}")
+            if row is not None and not self._place.stamp(before) and self._place.digest(name) == record.digest:
+                return row
         return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,7 @@ class Dataset:
         self.set_aside: list[str] = []
         self._prune = prune
         self._kept = np.zeros(len(self._ledger), dtype=np.bool_)
+        self._edited_rows: set[int] = set()
         self._entries: list[Entry] = []
         self._operations: list[Operation] = []
 
@@ -67,6 +68,7 @@ class Dataset:
         for plan in plans:
             if plan.row is not None:
                 self._kept[plan.row] = True
+                self._edited_rows.update([plan.row] if plan.edited else [])
             if plan.entry is not None:
                 self._entries.append(plan.entry)
             if plan.operation is not None:
@@ -82,7 +84,7 @@ class Dataset:
         if (digest := file_digest(made)) == self.place.digest(VERDICTS):
             made.unlink()
         else:
-            self._operations.append(Operation("put", VERDICTS, "", self.place.stamp(VERDICTS), digest))
+            self._operations.append(Operation("put", VERDICTS, expected=self.place.stamp(VERDICTS), digest=digest))
 
     # ------------------------------------------------------------ publishing
 
@@ -92,7 +94,7 @@ class Dataset:
 
     def finish(self) -> None:
         """Carry out all plans, and remove what no plan keeps."""
-        removed = self._removals()
+        removed, replaced = self._removals(), self._replaced_by_another_input()
         kept = self._ledger.table.filter(pa.array(self._kept))
         if self.files.stamps:
             rows = np.flatnonzero(self._kept).tolist()
@@ -102,23 +104,23 @@ class Dataset:
         kept = pa.concat_tables([kept, to_table(self._entries)])
         first = [each for each in self._operations if _rank(each) == 0]
         last = [[each for each in self._operations if _rank(each) == rank] for rank in (1, 2)]
-        phases = [phase for phase in (first, removed, *last) if phase]
+        phases = [phase for phase in (replaced, first, removed, *last) if phase]
         operations = [operation for phase in phases for operation in phase]
-        ledger, journal = self.place.path(LEDGER), self.place.path(JOURNAL)
+        ledger, journal, root = self.place.path(LEDGER), self.place.path(JOURNAL), str(self.originals.root)
         if not operations:
-            if not kept.equals(self._ledger.table) or info(ledger) is None:
-                write_ledger(ledger, kept)
+            if not kept.equals(self._ledger.table) or info(ledger) is None or self._ledger.root != root:
+                write_ledger(ledger, kept, root)
             remove(journal)
             return
         # Should this run die, the next one knows what is this tool's by the ledger and the journal together.
         entries = pa.array([entry.name for entry in self._entries], pa.string())
         others = self._ledger.table.filter(pa.array(~self._kept))
         others = others.filter(pc.invert(pc.is_in(others.column("name"), entries)))
-        write_ledger(ledger, pa.concat_tables([kept, others]))
+        write_ledger(ledger, pa.concat_tables([kept, others]), self._ledger.root)
         self.place.settle()
         write_journal(journal, operations)
         added = self.place.carry_out(phases)
-        write_ledger(ledger, after(kept, operations, added))
+        write_ledger(ledger, after(kept, operations, added), root)
         remove(journal)
 
     def _removals(self) -> list[Operation]:
@@ -133,23 +135,47 @@ class Dataset:
             seen = self.files.look(entry.name)
             if seen.stamp and not seen.is_ours and not self.files.overwrite:
                 self._kept[row] = True
+                self._edited_rows.add(row)
                 self.edited.append(entry.name)
                 continue
             is_last = entry.name.startswith("images/") and seen.stamp != "" and self._may_be_last(entry)
             if is_last:
                 self.set_aside.append(entry.name)
-            removals.append(Operation("set aside" if is_last else "delete", entry.name, expected=seen.stamp))
+            old = seen.digest if seen.is_ours else ""
+            do: Literal["set aside", "delete"] = "set aside" if is_last else "delete"
+            removals.append(Operation(do, entry.name, expected=seen.stamp, old=old))
         return removals
+
+    def _replaced_by_another_input(self) -> list[Operation]:
+        """Images of an earlier input that the images of this one take the place of are set aside first.
+
+        An image that changed within one input was replaced by the user.
+        """
+        if self._ledger.root in ("", str(self.originals.root)):
+            return []
+        aside = []
+        for number, put in enumerate(self._operations):
+            row = self._ledger.row(put.name) if put.do == "put" and put.name.startswith("images/") else None
+            if row is None or not put.old or put.old == put.digest or not self._may_be_last(self._ledger.at(row)):
+                continue
+            aside.append(Operation("set aside", put.name, expected=put.expected, old=put.old))
+            self._operations[number] = replace(put, expected="", old="")
+            self.set_aside.append(put.name)
+        return aside
 
     @cached_property
     def _contents(self) -> set[str]:
         """Digests of all that the dataset keeps or gets; asked for once everything is planned."""
-        kept = set(self._ledger.table.filter(pa.array(self._kept)).column("digest").to_pylist())
+        as_written = self._kept.copy()
+        as_written[list(self._edited_rows)] = False
+        kept = set(self._ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
         return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
 
     def _may_be_last(self, entry: Entry) -> bool:
         """Whether no other copy of an image is known, and it was not asked for that it goes."""
-        if self._prune or entry.digest in self._contents:
+        if entry.digest in self._contents:
+            return False
+        if self._prune and not self.originals.may_hold(entry.image_id):
             return False
         path = self.place.path(entry.name)
         if isinstance(path, Path) and (path.is_symlink() or path.stat().st_nlink > 1):
@@ -192,7 +218,8 @@ def open_dataset(
     # In a store, what an export had begun that died may be there or not. A folder of this machine was recovered.
     if there := [each for each in begun if each.adds and place.digest(each.name) == each.digest]:
         replaced = [replace(each, source="") for each in there]  # what was copied may still be where it was, too
-        ledger = Ledger(after(ledger.table, replaced, (each.entry(place.stamp(each.name)) for each in there)))
+        table = after(ledger.table, replaced, (each.entry(place.stamp(each.name)) for each in there))
+        ledger = Ledger(table, ledger.root)
     return Dataset(Planner(place, ledger, overwrite), originals, link, prune)
 
 
@@ -210,7 +237,8 @@ def recover(output: AnyPath) -> None:
     if operations := read_journal(output / JOURNAL):
         ledger = read_ledger(output / LEDGER)
         added = place.carry_out([operations])
-        write_ledger(output / LEDGER, after(ledger.table if ledger else to_table(()), operations, added))
+        table = after(ledger.table if ledger else to_table(()), operations, added)
+        write_ledger(output / LEDGER, table, ledger.root if ledger else "")
         remove(output / JOURNAL)
     place.clean_up()
 

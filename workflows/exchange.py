@@ -135,6 +135,7 @@ def export_review_set(
         write_cvat(folder, sent, class_names)
     else:
         write_fiftyone(folder, sent, class_names)
+    labeled.run.refuse_links()
     number = 1 + max(_set_numbers(labeled), default=0)
     content = {
         "version": VERSIONS["review set"],

@@ -28,6 +28,7 @@ from workflows.dataset_images import SPLITS, Originals, PlacedImage, may_be_aske
 from workflows.datasets import Dataset, open_dataset, recover
 from workflows.decisions import by_image, read_decisions
 from workflows.ledger import Entry
+from workflows.planning import one_file
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -183,6 +184,12 @@ def export(
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
             )
+        if summary.found_failed and not summary.images:
+            image_id, cause = next(failure for failure in summary.failures if failure[0] in summary.found_failed)
+            raise RunError(
+                f"none of {len(summary.found_failed)} images can be in the dataset ({image_id}: {cause}); fix that and "
+                "export again (the dataset is as it was)"
+            )
         dataset.finish()
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
@@ -258,8 +265,10 @@ def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConf
             if record.status == "error":
                 fault = record.error if dataset.originals.may_hold(record.image_id) else ""
                 return _Image(record, file_name, split, None, fault)
-            split = dataset.images.split_of(file_name, split)
-            return _Image(record, file_name, split, dataset.images.place_image(record, file_name, split))
+            with one_file():
+                split = dataset.images.split_of(record, file_name, split)
+            placed = dataset.images.place_image(record, file_name, split)
+            return _Image(record, file_name, (placed and placed.split) or split, placed)
         except ImageError as error:
             return _Image(record, file_name, split, None, str(error))
 

@@ -37,6 +37,7 @@ class Operation:
         name: POSIX path below the dataset's folder.
         source: for ``move``, the name that the file has now.
         expected: the stamp of what is at ``name`` now; if something else is there later, it is left alone.
+        old: digest of what is at ``name`` now, if this tool wrote it.
         digest, image_id: of the file that is put or moved, as in ``Entry``.
     """
 
@@ -44,6 +45,7 @@ class Operation:
     name: str
     source: str = ""
     expected: str = ""
+    old: str = ""
     digest: str = ""
     image_id: str = ""
 

@@ -231,14 +231,13 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             ledger.clear()
         if job.retry_failed or job.restart:
             run.clear_attempts()
-        if job.retry_failed:
-            run.drop_failed()
         changes = changed_images(run, root, images, now, job.verify_content)
         if changes.images:
             progress.say(f"{len(changes.images)} images changed since they were labeled")
         if again := ledger.to_retry():
             progress.say(f"trying the {len(again)} images again that failed in a run with too many failures")
-        changed = {*changes.images, *again}
+        failed_before = set(run.failed()).intersection(images.to_pylist()) if job.retry_failed else set()
+        changed = {*changes.images, *again, *failed_before}
         if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.set_unusable_aside()

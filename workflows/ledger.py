@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 VERSION = b"1"
 # What an export makes below the output folder.
-DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
+_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # parts of a file's path, at least
+DATASET_ENTRIES = tuple(_DEPTHS)
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -57,10 +58,15 @@ class Entry:
 
 
 class Ledger:
-    """Entries by name, in about a hundred bytes each."""
+    """Entries by name, in about a hundred bytes each.
 
-    def __init__(self, table: pa.Table) -> None:
+    Attributes:
+        root: the input that the images came from; empty if not known.
+    """
+
+    def __init__(self, table: pa.Table, root: str = "") -> None:
         self.table = table.combine_chunks()
+        self.root = root
         names = self.table.column("name").to_pylist()
         keys = np.fromiter((hash(name) for name in names), np.int64, len(names))
         self._order = np.argsort(keys, kind="stable")
@@ -107,12 +113,14 @@ def read_ledger(path: AnyPath) -> Ledger | None:
         raise RunError(f"{path} was written by another version of labeler; update labeler")
     for name in table.column("name").to_pylist():
         check_name(name, path)
-    return Ledger(table)
+    root = (table.schema.metadata or {}).get(b"labeler.root", b"").decode(errors="replace")
+    return Ledger(table.replace_schema_metadata(SCHEMA.metadata), root)
 
 
-def write_ledger(path: AnyPath, table: pa.Table) -> None:
+def write_ledger(path: AnyPath, table: pa.Table, root: str = "") -> None:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    metadata = {**SCHEMA.metadata, b"labeler.root": root.encode(errors="replace")}
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
     write_bytes(path, buffer.getvalue())
 
 
@@ -123,7 +131,9 @@ def check_name(name: str, source: AnyPath) -> str:
         RunError: it does not; ``source`` names the file that holds it.
     """
     parts = name.split("/")
-    if parts[0] not in DATASET_ENTRIES or "\0" in name or any(part in ("", ".", "..") for part in parts):
+    depth = _DEPTHS.get(parts[0], 0)
+    is_deep_enough = len(parts) == 1 if depth == 1 else len(parts) >= depth > 0
+    if not is_deep_enough or "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise RunError(f"{source} names {name!r}, which is no file inside the dataset; do not use this run folder")
     return name
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 from labeler.errors import ImageError
 from labeler.images import content_digest, file_digest
 from labeler.listing import stamp_of, stamps
-from labeler.storage import FileInfo, copy, in_order, move_file, read_bytes, remove, scan
+from labeler.storage import FileInfo, copy, in_order, info, move_file, read_bytes, remove, scan
+from workflows.file_names import MAX_BYTES, cut
 from workflows.journal import JOURNAL, Operation
 from workflows.ledger import Entry
 from workflows.links import link_file
@@ -86,9 +88,10 @@ class LocalPlace:
         return _stamp(self.output / name)
 
     def digest(self, name: str) -> str:
+        path = self.output / name
         try:
-            return file_digest(self.output / name)
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            return file_digest(path) if stat.S_ISREG(path.stat().st_mode) else ""  # reading a pipe would never end
+        except OSError:
             return ""
 
     def check(self, name: str) -> None:
@@ -133,7 +136,10 @@ class LocalPlace:
         for each in (operation for phase in phases for operation in phase):
             path = self.output / each.name
             source = self.output / each.source if each.do == "move" else self.building / each.name
-            expected = _stamp(path) == each.expected and not self._fault(each.name.rpartition("/")[0])
+            stamp = _stamp(path)
+            # After a copy of the folder, times are others and the content is not.
+            expected = stamp == each.expected or (bool(stamp and each.old) and self.digest(each.name) == each.old)
+            expected = expected and not self._fault(each.name.rpartition("/")[0])
             if each.adds:
                 if is_new := expected and os.path.lexists(source):
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +167,9 @@ class LocalPlace:
                 folder = folder.parent
 
     def clean_up(self) -> None:
-        if not (self.output / JOURNAL).exists():
+        if self.building.is_symlink():  # else files would be made, and removed, where it leads
+            self.building.unlink()
+        elif not (self.output / JOURNAL).exists():
             shutil.rmtree(self.building, ignore_errors=True)
 
 
@@ -171,7 +179,11 @@ def _stamp(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     if os.path.islink(path):
-        return f"link:{os.readlink(path)}"
+        try:
+            target = os.stat(path)
+        except OSError:  # it leads nowhere
+            return ""
+        return f"link:{os.readlink(path)}:{target.st_size}-{target.st_mtime_ns}"
     return FOLDER if os.path.isdir(path) else f"{status.st_size}-{status.st_mtime_ns}"
 
 
@@ -181,7 +193,8 @@ def _free(path: Path) -> Path:
     free, count = path, 1
     while os.path.lexists(free):
         count += 1
-        free = path.with_name(f"{path.stem}_{count}{path.suffix}")
+        ending = f"_{count}{path.suffix}"
+        free = path.with_name(cut(path.stem, MAX_BYTES - len(ending.encode())) + ending)
     return free
 
 
@@ -242,8 +255,15 @@ class StorePlace:
         elif operation.do == "delete":
             remove(path)
         else:
-            copy(path, self.output / SET_ASIDE / operation.name)
+            copy(path, self._free(self.output / SET_ASIDE / operation.name))
             remove(path)
+
+    def _free(self, path: StorePath) -> StorePath:
+        free, count = path, 1
+        while info(free) is not None:
+            count += 1
+            free = path.with_name(f"{path.stem}_{count}{path.suffix}")
+        return free
 
     def clean_up(self) -> None:
         shutil.rmtree(self.building, ignore_errors=True)

@@ -103,7 +103,8 @@ class Planner:
         with one_file():
             self.place.check(name)
             seen = self.look(name)
-            put = Operation("put", name, "", seen.stamp, digest, image_id)
+            old = seen.digest if seen.is_ours else ""
+            put = Operation("put", name, "", seen.stamp, old, digest, image_id)
             if not seen.stamp:
                 make()
                 was_there = seen.row is not None and self.ledger.at(seen.row).stamp != ""
@@ -112,7 +113,8 @@ class Planner:
                 if seen.row is not None and self.ledger.at(seen.row).digest == digest:
                     return Plan(name, row=seen.row)
                 return Plan(name, entry=Entry(name, seen.stamp, digest, image_id))
-            if not seen.is_ours and not (seen.row is not None and self.overwrite):
+            may_overwrite = self.overwrite and (seen.row is not None or not name.startswith("images/"))
+            if not seen.is_ours and not may_overwrite:
                 return Plan(name, row=seen.row, edited=True)
             make()
             return Plan(name, operation=put)
@@ -128,6 +130,8 @@ class Planner:
         if row is None or not stamp:
             return Seen(stamp, row, "", False)
         entry = self.ledger.at(row)
+        if stamp.startswith("link:") and not name.startswith("images/"):  # only images are ever linked
+            return Seen(stamp, row, self.place.digest(name), False)
         if entry.stamp == stamp:
             return Seen(stamp, row, entry.digest, True)
         digest = self.place.digest(name)

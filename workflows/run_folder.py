@@ -37,7 +37,18 @@ from labeler.image_ids import check_image_ids
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate, read_json
 from labeler.record_checks import check_images
 from labeler.records import ImageRecord, fault_of_records, read_columns, read_records
-from labeler.storage import in_order, info, locate, move, read_bytes, remove, remove_partial, scan, write_bytes
+from labeler.storage import (
+    in_order,
+    info,
+    locate,
+    move,
+    read_bytes,
+    remove,
+    remove_partial,
+    scan,
+    store_of,
+    write_bytes,
+)
 from ontologies import ClassSpec, Ontology, OntologyError
 from workflows.classes import SavedClasses
 from workflows.ledger import DATASET_ENTRIES
@@ -59,6 +70,8 @@ _MANIFEST = pa.schema(
 )
 VERSION = VERSIONS["run.json"]
 NAMES_SHOWN = 5
+_FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings")
+_ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # as of attempts.py
 _RECORDS = re.compile(r"[0-9]{6,}\.parquet")  # the name of a shard's record file
 
 
@@ -105,6 +118,7 @@ class RunFolder:
                 )
         if isinstance(self.records, Path):
             self.records.mkdir(parents=True, exist_ok=True)
+        self.refuse_links()
         with hold(self.path) as still_held:
             if isinstance(self.path, Path):
                 for name in ("", "records", "attempts"):
@@ -207,7 +221,7 @@ class RunFolder:
         logger.warning("%s: cannot be used (%s); moved to %s", path, fault, target)
 
     def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        if old["input"] != new["input"] and info(locate(old["input"])) is not None:  # if it is gone, it was moved
+        if old["input"] != new["input"] and _is_there(old["input"], new["input"]):  # if it is gone, it was moved
             raise RunError(f"{self.output} holds labels of {old['input']}, not of {new['input']}; take a new -o")
         if changed := list(_differing(old["labeling"], new["labeling"])):
             tags_only = new["labeling"].get("tags_only")
@@ -444,24 +458,37 @@ class RunFolder:
         rows = ((index, row["image_id"], row["error"]) for index, found in failed for row in found.to_pylist())
         return [(image_id, error) for index, image_id, error in rows if (index, image_id) not in superseded]
 
+    def refuse_links(self) -> None:
+        """Refuse links in place of the folders of the run: what is written there would land somewhere else.
+
+        Raises:
+            RunError: there is a link, or a file in place of a folder.
+        """
+        if not isinstance(self.path, Path):
+            return
+        for path in (self.path, *(self.path / name for name in _FOLDERS)):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                what = "a link" if path.is_symlink() else "no folder"
+                raise RunError(f"{path} is {what}; put a folder in its place")
+
     def clear_attempts(self) -> None:
         """Forget what was begun and not finished; for a stop that was no crash, and before trying anew."""
         with suppress(FileNotFoundError):
             for found in list(scan(self.path / "attempts")):
-                remove(self.path / "attempts" / found.name)
+                if _ATTEMPT.fullmatch(found.name):
+                    remove(self.path / "attempts" / found.name)
 
-    def drop_failed(self) -> None:
-        """Forget the shards in which an image or its tagging failed, so that they are labeled again."""
+    def failed(self) -> list[str]:
+        """Ids of the images that failed, or whose tagging failed."""
 
-        def has_failed(path: AnyPath) -> bool:
-            found = read_columns(path, ["status", "error"])
-            return any(pc.unique(found.column("error")).to_pylist()) or "error" in found.column("status").to_pylist()
+        def read(path: AnyPath) -> list[str]:
+            found = read_columns(path, ["image_id", "status", "error"])
+            failed = pc.or_(pc.equal(found.column("status"), "error"), pc.not_equal(found.column("error"), ""))
+            return list(found.filter(failed).column("image_id").to_pylist())
 
-        labeled = self._labeled()
-        for index, failed in zip(labeled, in_order(has_failed, labeled.values()), strict=True):
-            if failed:
-                remove(labeled[index])
-                self._whole.discard(index)
+        superseded, labeled = self._superseded(), sorted(self._labeled().items())
+        read_all = zip(labeled, in_order(read, [path for _, path in labeled]), strict=True)
+        return [each for (index, _), found in read_all for each in found if (index, each) not in superseded]
 
     def _names(self) -> set[str]:
         """Of what lies among the records; hidden files are what killed writes left."""
@@ -469,6 +496,14 @@ class RunFolder:
             return {found.name for found in scan(self.records) if not found.name.startswith(".")}
         except FileNotFoundError:
             return set()
+
+
+def _is_there(old: str, new: str) -> bool:
+    """Whether the input ``old`` is there; a store that only the run folder names is not asked, and counts as there."""
+    before, now = locate(old), locate(new)
+    if not isinstance(before, Path) and (isinstance(now, Path) or store_of(before) != store_of(now)):
+        return True
+    return info(before) is not None
 
 
 def _manifest_table(data: bytes, where: AnyPath) -> pa.Table:

@@ -18,9 +18,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from labeler.errors import LabelerError
 from labeler.storage import write_bytes
-from ontologies import Ontology, OntologyError
+from ontologies import Ontology
 from workflows import exit_codes
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class RunSummary:
         """Write the summary if the block ends early."""
         try:
             yield
-        except (LabelerError, OntologyError, OSError, KeyboardInterrupt) as error:
+        except BaseException as error:
             self.exit_code, self.new = exit_codes.of_error(error), list(self.failed_so_far.items())
             stopped = isinstance(error, KeyboardInterrupt)
             self.error = "stopped" if stopped else (" ".join(str(error).split()) or type(error).__name__)

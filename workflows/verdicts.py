@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 
+logger = logging.getLogger(__name__)
+
+
 class SavedVerdict(NamedTuple):
     """One row, in the order of the record's instances; ``joint_score`` is a float32."""
 
@@ -31,6 +35,11 @@ def read_verdicts(path: AnyPath) -> dict[str, list[SavedVerdict]]:
     try:
         table = pq.read_table(io.BytesIO(read_bytes(path)), columns=["image_id", *SavedVerdict._fields])
     except FileNotFoundError:
+        return {}
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        logger.warning("%s is damaged (%s); files of the dataset may count as edited", path, str(error).splitlines()[0])
         return {}
     found: dict[str, list[SavedVerdict]] = {}
     for image_id, *row in zip(*(column.to_pylist() for column in table.columns), strict=True):

@@ -20,7 +20,7 @@ from labeler.errors import ImageError, RunError
 from labeler.images import content_digest
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, write_records
-from labeler.storage import locate
+from labeler.storage import locate, walk
 from workflows.cli import main
 from workflows.datasets import recover
 from workflows.export import ExportConfig, export
@@ -243,6 +243,188 @@ def test_pruned_images_are_deleted(tmp_path: Path) -> None:
     write_labels(run, root, ["b.png"], DOG)
     assert export(run, root, ONTOLOGY, ALL_TRAIN, prune=True).set_aside == []
     assert not list(tmp_path.rglob("a.png"))
+
+
+def distinct(root: Path, names: list[str], first: int = 0) -> None:
+    """Images of which no two are alike."""
+    root.mkdir(parents=True, exist_ok=True)
+    for shade, name in enumerate(names, start=first):
+        (root / name).unlink(missing_ok=True)
+        Image.new("RGB", (60, 40), (0, shade, 9)).save(root / name)
+
+
+def test_an_image_of_another_input_does_not_replace_the_last_copy(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], DOG)
+    distinct(root, ["a.png"])
+    write_labels(run, root, ["a.png"], DOG)
+    export(run, root, ONTOLOGY, ExportConfig(link="copy", val_share=0))
+    last = (root / "a.png").read_bytes()
+    shutil.rmtree(root)
+    distinct(tmp_path / "other", ["a.png"], first=50)
+    write_labels(run, tmp_path / "other", ["a.png"], DOG)
+    assert export(run, tmp_path / "other", ONTOLOGY, ALL_TRAIN).set_aside == ["images/train/a.png"]
+    assert (run.path / "set-aside" / "images" / "train" / "a.png").read_bytes() == last
+    now = (tmp_path / "other" / "a.png").read_bytes()
+    assert (run.output / "images" / "train" / "a.png").read_bytes() == now
+
+
+def test_pruning_spares_an_image_that_the_input_still_has_in_ruins(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "b.png"], DOG)
+    distinct(root, ["a.png", "b.png"])
+    write_labels(run, root, ["a.png", "b.png"], DOG)
+    export(run, root, ONTOLOGY, ExportConfig(link="copy", val_share=0))
+    good = (root / "a.png").read_bytes()
+    (root / "a.png").write_bytes(good[:40])
+    write_labels(run, root, ["b.png"], DOG)
+    assert export(run, root, ONTOLOGY, ALL_TRAIN, prune=True).set_aside == ["images/train/a.png"]
+    assert (run.path / "set-aside" / "images" / "train" / "a.png").read_bytes() == good
+
+
+def test_an_edited_twin_is_no_copy(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "b.png"], DOG)  # of one content
+    export(run, root, ONTOLOGY, ExportConfig(link="copy", val_share=0))
+    image = (root / "b.png").read_bytes()
+    (run.output / "images" / "train" / "a.png").write_bytes(b"edited")
+    shutil.rmtree(root)
+    Image.new("RGB", (60, 40), "blue").save(tmp_path / "c.png")
+    write_labels(run, tmp_path, ["c.png"], DOG)
+    summary = export(run, tmp_path, ONTOLOGY, ALL_TRAIN)
+    assert (summary.edited, summary.set_aside) == (["images/train/a.png"], ["images/train/b.png"])
+    assert (run.path / "set-aside" / "images" / "train" / "b.png").read_bytes() == image
+
+
+def test_two_images_of_one_name_are_both_kept(bucket: Bucket, tmp_path: Path) -> None:
+    for output in (tmp_path / "out", locate(f"{bucket.uri}/out")):
+        long = "n" * 251 + ".png"
+        for shade in (1, 2):
+            root = tmp_path / f"in{shade}"
+            distinct(root, [long], first=shade)
+            run = RunFolder(output)
+            write_records(run.records / "000000.parquet", kill_points.records(root, (long,)))
+            export(run, root, kill_points.ONTOLOGY, ExportConfig(link="copy", val_share=0))
+            digest = content_digest((root / long).read_bytes())
+            write_records(run.records / "000000.parquet", [ImageRecord(long, 0, 0, "", "error", "cut short")])
+            shutil.copytree(root, tmp_path / f"kept{shade}", dirs_exist_ok=True)
+            (root / long).unlink()
+            write_records(run.records / "000000.parquet", [])
+            distinct(root, ["x.png"])
+            write_records(run.records / "000000.parquet", kill_points.records(root, ("x.png",)))
+            export(run, root, kill_points.ONTOLOGY, ExportConfig(link="copy", val_share=0))
+            assert digest
+        names = list(walk(output / "run" / "set-aside")) if not isinstance(output, Path) else [
+            str(path) for path in (output / "run" / "set-aside").rglob("*.png")
+        ]  # fmt: skip
+        assert len([name for name in names if "nnn" in name]) == 2
+
+
+def test_an_image_that_the_user_moved_to_another_split_stays_there(tmp_path: Path) -> None:
+    for has_input in (True, False):
+        folder = tmp_path / str(has_input)
+        folder.mkdir()
+        run, root = make_run(folder, ["a.png", "b.png"], DOG)
+        export(run, root, ONTOLOGY, ALL_TRAIN)
+        for kind, name in (("images", "a.png"), ("labels", "a.txt")):
+            (run.output / kind / "val").mkdir()
+            os.rename(run.output / kind / "train" / name, run.output / kind / "val" / name)
+        if not has_input:
+            shutil.rmtree(root)
+        for _ in range(2):
+            summary = export(run, root, ONTOLOGY, ALL_TRAIN)
+            assert (summary.edited, summary.restored, summary.missing) == ([], [], [])
+            assert sorted(name for name in files(run.output) if name.startswith(("images", "labels"))) == [
+                "images/train/b.png", "images/val/a.png", "labels/train/b.txt", "labels/val/a.txt",
+            ]  # fmt: skip
+            content = json.loads((run.output / "annotations" / "instances_val.json").read_text())
+            assert [image["file_name"] for image in content["images"]] == ["a.png"]
+
+
+def test_a_label_that_the_user_linked_elsewhere_counts_as_edited(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], DOG)
+    export(run, root, ONTOLOGY, ALL_TRAIN)
+    label = run.output / "labels" / "train" / "a.txt"
+    os.rename(label, tmp_path / "fixed.txt")
+    label.symlink_to(tmp_path / "fixed.txt")
+    export(run, root, ONTOLOGY, ALL_TRAIN)
+    (tmp_path / "fixed.txt").write_text("0 0.1 0.1 0.2 0.1 0.2 0.2\n")
+    assert export(run, root, ONTOLOGY, STRICT).edited == ["labels/train/a.txt"]
+    assert label.is_symlink()
+
+
+def test_a_link_that_leads_nowhere_is_no_image(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "b.png"], DOG)
+    export(run, root, ONTOLOGY, ExportConfig(link="symlink", val_share=0))
+    (root / "a.png").unlink()
+    assert export(run, root, ONTOLOGY, ExportConfig(link="symlink", val_share=0)).missing == ["a.png"]
+    assert [entry["file_name"] for entry in coco(run)["images"]] == ["b.png"]
+    os.rename(root, tmp_path / "moved")
+    assert export(run, tmp_path / "moved", ONTOLOGY, ALL_TRAIN).missing == ["a.png"]
+
+
+@pytest.mark.parametrize("before", ["hard", "symlink", "copy"])
+@pytest.mark.parametrize("after", ["hard", "symlink", "copy"])
+def test_another_link_and_another_split_at_once(before: str, after: str, tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], DOG)
+    export(run, root, ONTOLOGY, ExportConfig(link=before, val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(link=after, val_share=1))
+    (image,) = (run.output / "images").rglob("*.png")
+    assert image.parent.name == "val"
+    assert image.is_symlink() == (after == "symlink")
+    assert after != "copy" or not image.samefile(root / "a.png")
+
+
+def test_what_is_in_the_way_of_every_image_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "b.png"], DOG)
+    export(run, root, ONTOLOGY, ALL_TRAIN)
+    shutil.rmtree(run.output / "labels")
+    (run.output / "labels").write_text("no folder")
+    before = files(run.output)
+    with pytest.raises(RunError, match="labels is a file where a folder belongs"):
+        export(run, root, ONTOLOGY, STRICT)
+    assert files(run.output) == before
+
+
+def test_a_copy_of_a_folder_whose_export_broke_off_is_completed(tmp_path: Path) -> None:
+    """The copy's files have other times than the journal says."""
+    run, root = make_run(tmp_path, ["a.png", "b.png"], DOG)
+    export(run, root, ONTOLOGY, ALL_TRAIN)
+    whole = tmp_path / "whole"
+    shutil.copytree(run.output, whole)
+    export(RunFolder(whole), root, ONTOLOGY, STRICT)
+    is_armed = True
+
+    def stop(event: str, arguments: tuple[object, ...]) -> None:
+        if is_armed and event == "os.rename" and "labels/train/b.txt" in str(arguments[1]):
+            raise KeyboardInterrupt
+
+    sys.addaudithook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(run, root, ONTOLOGY, STRICT)
+    is_armed = False
+    shutil.copytree(run.output, tmp_path / "copy", copy_function=shutil.copyfile)
+    summary = export(RunFolder(tmp_path / "copy"), root, ONTOLOGY, STRICT)
+    assert summary.edited == []
+    assert files(tmp_path / "copy") == files(whole)
+
+
+@pytest.mark.parametrize("name", ["building", "records", "attempts", "sent", "unusable", "set-aside"])
+def test_a_link_in_place_of_a_folder_of_the_run_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_labeled(tmp_path, ["a.png", "b.png"], ["dog", "cat"])
+    victim = tmp_path / "victim"
+    shutil.copytree(out / "run" / "records", victim)
+    for path in ("labels/train/a.txt", "images/train/a.png", "data.yaml", "000001.json", "notes.txt"):
+        (victim / path).parent.mkdir(parents=True, exist_ok=True)
+        (victim / path).write_text("mine")
+    before = everything(victim)
+    shutil.rmtree(out / "run" / name, ignore_errors=True)
+    (out / "run" / name).symlink_to(victim)
+    images = str(tmp_path / "images")
+    label = ("label", images, "-o", str(out), "--classes", "dog, cat", "--model", "demo")
+    for command in (("export", str(out)), label, (*label, "--restart"), (*label, "--retry-failed")):
+        assert main([*command]) == 2
+        assert f"{out / 'run' / name} is a link; put a folder in its place" in capsys.readouterr().err
+    assert everything(victim) == before
 
 
 # ---------------------------------------------------------------- names and places
