@@ -70,7 +70,7 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
         if failures and not counts.images:
             image_id, error = failures[0]
             raise RunError(
-                f"{job.images}: none of {len(failures)} images could be tagged ({image_id}: {error}); mend that, then "
+                f"{job.images}: none of {len(failures)} images could be tagged ({image_id}: {error}); fix that, then "
                 "--retry-failed"
             )
         limits = records.settled.export

@@ -57,6 +57,29 @@ def dataset_of(tmp_path: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in found}
 
 
+def test_another_try_costs_no_image_its_labels(tmp_path: Path) -> None:
+    """Labels of images that are gone, or never failed, stay as they are."""
+    write_images(tmp_path / "images", [GOOD, RAISES, GOOD, GOOD])
+    night(tmp_path, export=ExportConfig(link="copy"))
+    before = {record.image_id: record for record in RunFolder(tmp_path / "out").labeled()}
+    (tmp_path / "images" / "0000.png").unlink()
+    again = night(tmp_path, retry_failed=True)
+    assert again.labeled.images == 1
+    assert {record.image_id: record for record in RunFolder(tmp_path / "out").labeled()} == before
+    assert sum(again.dataset.images.values()) == 3
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", [GOOD, GOOD])
+    night(tmp_path)
+    (tmp_path / "out" / "run" / "summary.json").unlink()
+    export = f"{shlex.quote(sys.executable)} -m workflows.cli export {shlex.quote(str(tmp_path / 'out'))}"
+    command = f"({export} --accept-score 0.1; echo $? >&2) | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100)
+    assert done.stderr == "0\n"
+    assert counts(tmp_path) == (0, 0, 0)
+
+
 def test_a_failure_is_new_once(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD, RAISES, GOOD, GOOD, GOOD])
     first = night(tmp_path)

@@ -107,7 +107,7 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error == "labeler: stopped; the same command goes on where it was\n"
+    assert error == "labeler: stopped; re-run the same command to resume\n"
 
 
 def test_changed_classes_on_an_old_folder(scenes: Path, tmp_path: Path, labeler: Run) -> None:

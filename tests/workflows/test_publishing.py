@@ -630,6 +630,13 @@ def test_a_url_that_only_a_run_folder_names_is_not_contacted(
             assert "the images were labeled from" in capsys.readouterr().err
         assert main([command, str(out), "--images", web]) == (1 if command == "export" else 0)
         assert asked != []
+    label = ("label", str(tmp_path / "images"), "-o", str(out), "--classes", "dog, cat", "--model", "demo")
+    asked.clear()
+    with web_server(tmp_path, asked) as web:
+        (out / "run" / "run.json").write_text(json.dumps({**settings, "input": web}))
+        assert main([*label]) == 2
+        assert asked == []
+        (out / "run" / "run.json").write_text(json.dumps({**settings, "input": web}))
     if command == "export":  # with all images in the dataset, none is needed from there
         assert main([command, str(out), "--accept-score", "0.5"]) == 0
 

@@ -364,7 +364,7 @@ def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, num
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error == "labeler: stopped; the same command goes on where it was\n"
+    assert error == "labeler: stopped; re-run the same command to resume\n"
     assert not list((tmp_path / "ray" / "run" / "attempts").glob("*"))
 
 
