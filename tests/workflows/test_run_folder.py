@@ -98,18 +98,17 @@ def test_restart_drops_the_records(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("status", ["ok", "error"])
-def test_only_failed_shards_are_dropped_to_be_tried_again(run: RunFolder, status: str) -> None:
+def test_failed_images_are_known(run: RunFolder, status: str) -> None:
     path = with_a_record(run, status)
-    run.drop_failed()
-    assert path.exists() == (status == "ok")
+    (record,) = read_records([path])
+    assert run.failed() == ([record.image_id] if status == "error" else [])
 
 
 def test_so_is_what_was_labeled_in_spite_of_its_tagger(run: RunFolder) -> None:
     path = with_a_record(run)
     (record,) = read_records([path])
     write_records(path, [replace(record, error="tagging failed: no luck")])
-    run.drop_failed()
-    assert not path.exists()
+    assert run.failed() == [record.image_id]
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
@@ -277,7 +276,7 @@ def test_records_of_a_newer_version_are_refused_and_kept(anywhere: RunFolder) ->
     for attempt in (
         run.waiting,
         run.set_unusable_aside,
-        run.drop_failed,
+        run.failed,
         lambda: run.begin({**LABELING, "x": 1}, False),
     ):
         with pytest.raises(RunError, match=r"000001\.parquet was written by a newer labeler .*; update labeler$"):
@@ -309,11 +308,11 @@ def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytes
     assert info(anywhere.records / "000007.parquet") is None
 
 
-def test_failed_shards_are_dropped_anywhere(anywhere: RunFolder) -> None:
+def test_failed_images_are_known_anywhere(anywhere: RunFolder) -> None:
     write_records(anywhere.records / "000001.parquet", [ImageRecord(i, 0, 0, "", "error", "torn") for i in "cd"])
     write_bytes(anywhere.records / "000002.parquet", b"torn")
-    anywhere.drop_failed()
-    assert waiting(anywhere) == [("c", "d"), ("e",)]
+    assert anywhere.failed() == ["c", "d"]
+    assert waiting(anywhere) == [("e",)]
 
 
 def test_a_damaged_run_in_a_store(anywhere: RunFolder) -> None:
