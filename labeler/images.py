@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labeler.errors import ImageError
 from labeler.retries import retrying
-from labeler.storage import locate, read_bytes
+from labeler.storage import locate, read_bytes, refuse_special
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -122,6 +122,7 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
+    refuse_special(path)
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(2**20):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import FormatError, RunError
+from labeler.sizes import shown
 from labeler.storage import read_bytes
 
 if TYPE_CHECKING:
@@ -48,15 +49,15 @@ def check_version(kind: str, version: object, where: object) -> int:
         FormatError: it is no version, or so old that no step leads on from it.
     """
     if type(version) is not int:
-        raise FormatError(f"{where}: {version!r} is not a version number")
+        raise FormatError(f"{where}: {shown(version)} is not a version number")
     if version > VERSIONS[kind]:
         raise RunError(
-            f"{where} was written by a newer labeler (version {version}, this one reads up to {VERSIONS[kind]}); "
-            "update labeler"
+            f"{where} was written by a newer labeler (version {shown(version)}, this one reads up to "
+            f"{VERSIONS[kind]}); update labeler"
         )
     for number in range(version, VERSIONS[kind]):
         if (kind, number) not in STEPS:
-            raise FormatError(f"{where}: files of version {version} cannot be read")
+            raise FormatError(f"{where}: files of version {shown(version)} cannot be read")
     return version
 
 
@@ -95,6 +96,16 @@ def read_json(kind: str, path: AnyPath) -> dict[str, Any]:
         FormatError: it is not such a file.
         OSError: it cannot be read.
     """
+    return migrate(kind, read_object(path), path)
+
+
+def read_object(path: AnyPath) -> dict[str, Any]:
+    """The JSON object in the file at ``path``, as it is there; all its text is Unicode.
+
+    Raises:
+        FormatError: it is no such file.
+        OSError: it cannot be read.
+    """
     try:
         content = json.loads(read_bytes(path))
         json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair could not be written anywhere
@@ -102,4 +113,4 @@ def read_json(kind: str, path: AnyPath) -> dict[str, Any]:
         raise FormatError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise FormatError(f"{path}: not a JSON object")
-    return migrate(kind, content, path)
+    return content

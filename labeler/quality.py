@@ -6,7 +6,6 @@ reason. Filters run one after the other, cheap ones first. A new filter is one f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -16,6 +15,7 @@ import numpy as np
 from labeler.errors import UsageError
 from labeler.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance
+from labeler.sizes import finite_number, shown
 from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
@@ -108,12 +108,15 @@ class QualityConfig:
             of_class = {f"{name} of {class_name!r}": value for name, value in asdict(own).items()}
             values |= {name: value for name, value in of_class.items() if value is not None}
         for name, value in values.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            try:
+                number = finite_number(value, name)
+            except ValueError:
+                number = -1.0
             if name == "min_area":
-                if not number or value < 0 or value != int(value):
-                    raise UsageError(f"quality: {name} must be a whole number of pixels, 0 or more, not {value!r}")
-            elif not number or not 0 <= value <= 1:
-                raise UsageError(f"quality: {name} must be a number from 0 to 1, not {value!r}")
+                if number < 0 or not number.is_integer():
+                    raise UsageError(f"quality: {name} must be a whole number of pixels, 0 or more, not {shown(value)}")
+            elif not 0 <= number <= 1:
+                raise UsageError(f"quality: {name} must be a number from 0 to 1, not {shown(value)}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> QualityConfig:

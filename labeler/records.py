@@ -20,7 +20,7 @@ from labeler.errors import FormatError
 from labeler.masks import Rle
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
 from labeler.record_checks import check_records
-from labeler.storage import in_order, read_bytes, write_bytes
+from labeler.storage import in_order, read_bytes, refuse_special, write_bytes
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
@@ -210,7 +210,9 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
     """
     source: Any = path
     whole = True
-    if not isinstance(path, Path):
+    if isinstance(path, Path):
+        refuse_special(path)
+    else:
         data = read_bytes(path, -TAIL_BYTES)
         whole = len(data) < TAIL_BYTES
         if not whole and data.endswith(b"PAR1") and int.from_bytes(data[-8:-4], "little") + 8 > len(data):
@@ -239,7 +241,10 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
 
 
 def _source(path: AnyPath) -> Any:
-    return path if isinstance(path, Path) else io.BytesIO(read_bytes(path))
+    if isinstance(path, Path):
+        refuse_special(path)
+        return path
+    return io.BytesIO(read_bytes(path))
 
 
 def _version(file: pq.ParquetFile, path: AnyPath) -> int:

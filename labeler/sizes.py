@@ -57,10 +57,28 @@ def finite_number(value: object, what: str) -> float:
     raise ValueError(f"{what} must be a finite number, not {shown(value)}")
 
 
+def unicode_text(value: str, what: str) -> str:
+    """``value``, which JSON may have made of half of a surrogate pair: nothing could write it anywhere.
+
+    Args:
+        what: the value's name, for the message.
+
+    Raises:
+        ValueError: it is not Unicode.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} is not valid Unicode, but {shown(value)}") from None
+    return value
+
+
 def shown(value: object, limit: int = 40) -> str:
     """A value in a message, on one line and cut to ``limit`` characters."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python writes
         return "a number of thousands of digits"
+    except RecursionError:
+        return "what is nested too deep"
     return text if len(text) <= limit else f"{text[:limit]}…"

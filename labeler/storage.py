@@ -211,11 +211,27 @@ def walk(folder: StorePath) -> Iterator[str]:
 def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) -> bytes:
     """The file, or the part of it from ``start`` to before ``end``; a negative ``start`` counts from the file's end."""
     if isinstance(path, Path):
-        return retrying(path.read_bytes)[start:end]
+        return retrying(lambda: _file_bytes(path))[start:end]
     options: dict[str, Any] = {"start": start, "end": end} if (start, end) != (None, None) else {}
     if options and path.protocol == "hf":
         options["cache_type"] = "none"  # it would read megabytes ahead
     return bytes(_ask(path, "cat_file", path.path, **options))
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what is neither a file nor a folder: opening a named pipe would wait for ever.
+
+    Raises:
+        OSError: it is such, or it is not there.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _file_bytes(path: Path) -> bytes:
+    refuse_special(path)
+    return path.read_bytes()
 
 
 def _file_info(found: Mapping[str, Any]) -> FileInfo:

@@ -20,6 +20,8 @@ from labeler.formats.cutouts import BACKGROUNDS, FRAMES, CutoutConfig
 from labeler.migrations import migrate
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig, Score
+from labeler.sizes import shown
+from labeler.storage import read_bytes
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
@@ -196,9 +198,11 @@ def _names(text: str) -> tuple[str, ...]:
 def _class_value(text: str) -> tuple[str, float]:
     name, _, value = text.rpartition("=")
     try:
-        return name.strip(), float(value)
+        if name.strip():
+            return name.strip(), float(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=X with a number X, not {text!r}") from None
+        pass
+    raise argparse.ArgumentTypeError(f"expected NAME=X with a number X, not {shown(text)}")
 
 
 def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
@@ -213,10 +217,12 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
     if path is None:
         return list(arguments)
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(read_bytes(Path(path)).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UsageError(f"{path}: not valid TOML (nested too deep)") from None
+    except ValueError as error:  # TOML's own, what is no UTF-8, and integers of more digits than Python reads
         raise UsageError(f"{path}: not valid TOML ({error})") from None
     content = migrate("config", content, path)
     content.pop("version", None)
@@ -229,24 +235,40 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
         option = f"--{key.replace('_', '-')}"
         if option not in known or option in ("--config", "--help"):
             names = sorted(o[2:] for o in known if o.startswith("--") and not o.startswith("--no-"))
-            raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(names)}")
+            raise UsageError(f"{path}: unknown key {shown(key)}; known keys: {', '.join(names)}")
         if {key, *arguments} >= {"classes", "--ontology"} or {key, *arguments} >= {"ontology", "--classes"}:
             continue  # the command line says it the other way
         if isinstance(value, dict) and option.removeprefix("--class-") in anew:
             continue  # given anew for all classes
         if isinstance(value, bool) != (known[option].nargs == 0):
             raise UsageError(f"{path}: key {key!r} must {'not ' if isinstance(value, bool) else ''}be true or false")
+        of_classes = known[option].type is _class_value
+        if of_classes and not isinstance(value, (dict, str)):
+            raise UsageError(f"{path}: key {key!r} must be NAME=X, or a table of NAME = X, not {shown(value)}")
+        items = value if isinstance(value, list) else value.values() if of_classes and isinstance(value, dict) else ()
+        for item in items or [value]:
+            _check_plain(item, key, path)
         if isinstance(value, bool):
             given += [option] if value else [no] if (no := f"--no-{option[2:]}") in known else []
-        elif isinstance(value, dict) and known[option].type is _class_value:
+        elif isinstance(value, dict):
             given += [f"{option}={name}={score}" for name, score in value.items()]
         elif isinstance(value, list):
             given.append(f"{option}={','.join(map(str, value))}")
-        elif isinstance(value, (str, int, float)):
-            given.append(f"{option}={value}")
         else:
-            raise UsageError(f"{path}: key {key!r} must be a word, a number, true or false, or a list")
+            given.append(f"{option}={value}")
     return [arguments[0], *given, *arguments[1:]]
+
+
+def _check_plain(value: object, key: str, path: str) -> None:
+    """Check that ``value`` can stand behind a flag.
+
+    Raises:
+        UsageError: it is no word and no number, or a number larger than TOML knows.
+    """
+    if not isinstance(value, (str, int, float)):
+        raise UsageError(f"{path}: key {key!r} must be a word, a number, true or false, or a list")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"{path}: key {key!r} cannot be {shown(value)}, which is no integer of 64 bits")
 
 
 def _classes_flattened(content: dict[str, Any], path: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from labeler.formats.cutouts import CutoutConfig
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord
+from labeler.sizes import shown
 from labeler.storage import in_order
 from ontologies import Ontology
 from workflows.adoption import entries_of_last_export
@@ -70,7 +71,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share <= 1:
-            raise UsageError(f"val_share must be from 0 to 1, not {self.val_share!r}")
+            raise UsageError(f"val_share must be from 0 to 1, not {shown(self.val_share)}")
         for name, count in (
             ("min_tag_count", self.min_tag_count),
             ("max_classes", 1 if self.max_classes is None else self.max_classes),

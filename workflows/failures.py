@@ -15,15 +15,19 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from labeler.errors import RunError, UsageError
-from labeler.storage import read_bytes, remove, write_bytes
+from labeler.errors import FormatError, RunError, UsageError
+from labeler.migrations import read_object
+from labeler.storage import remove, write_bytes
 from workflows.exit_codes import TOO_MANY_FAILURES
 from workflows.run_folder import RunFolder, Shard
 
 logger = logging.getLogger(__name__)
 
 Failure = tuple[str, str]  # image id, error
+Item = TypeVar("Item")
+LAST_SHARD = 2**31 - 1  # the manifest keeps their numbers in 32 bits
 
 
 class TooManyFailuresError(RunError):
@@ -102,14 +106,16 @@ class FailureLedger:
         self.assumed: frozenset[int] = frozenset()  # pending for want of knowledge: no reason to fail this run
         self._written: dict[str, object] = {}
         try:
-            content = json.loads(read_bytes(self._path))
-            self.pending = set(map(int, content["pending"]))
-            self.failed, self.retry = set(map(str, content["failed"])), content["retry"] is True
+            content = read_object(self._path)
+            self.pending = set(_each(content, "pending", int))
+            if not all(0 <= shard <= LAST_SHARD for shard in self.pending):
+                raise ValueError("no shard has such a number")
+            self.failed, self.retry = set(_each(content, "failed", str)), content["retry"] is True
             self._written = self._content()
             return
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError):
+        except (FormatError, ValueError, KeyError):
             logger.warning("%s is damaged; failures may be reported once more", self._path)
         self.pending = run.labeled_shards()
         self.assumed = frozenset(self.pending)
@@ -157,3 +163,15 @@ class FailureLedger:
         if (content := self._content()) != self._written:
             write_bytes(self._path, json.dumps(content, ensure_ascii=False).encode())
             self._written = content
+
+
+def _each(content: dict[str, Any], name: str, kind: type[Item]) -> list[Item]:
+    """The list under ``name``.
+
+    Raises:
+        KeyError, ValueError: there is none, or what it holds is not all of that type.
+    """
+    items = content[name]
+    if not isinstance(items, list) or not all(type(item) is kind for item in items):
+        raise ValueError(f"{name} is no list of {kind.__name__}")
+    return items

@@ -20,6 +20,7 @@ from labeler.checkpoints import model_identity
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.listing import find_images, stamps
 from labeler.models import ModelConfig
+from labeler.sizes import shown
 from labeler.storage import absolute, is_within
 from labeler.tagger_models import TaggingConfig
 from ontologies import Ontology
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
 SHARD_SIZE = 64
+MAX_SHARD_SIZE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class LabelJob:
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
         if self.sample is not None and self.sample < 1:
             raise UsageError(f"--sample must be 1 or more, not {self.sample}")
-        if self.shard_size < 1:
-            raise UsageError(f"--shard-size must be 1 or more, not {self.shard_size}")
+        if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
+            raise UsageError(f"--shard-size must be from 1 to {MAX_SHARD_SIZE}, not {shown(self.shard_size)}")
         if self.max_failures is not None:
             FailureLimit.parse(self.max_failures)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from labeler.sizes import finite_number
+
 _NUMBER = (int, float)
 _NONE = type(None)
 
@@ -30,8 +32,11 @@ def check_settings(content: dict[str, Any]) -> None:
     encode_settings(content)  # commands write it back
     _check(content, "input", str)
     _check(content, "labeling", dict)
+    if "tagging" in content["labeling"]:
+        _check(content["labeling"], "tagging", dict, _NONE, of="labeling")
     _check(content, "model", dict)
     _check(content["model"], "floor", *_NUMBER, of="model")
+    finite_number(content["model"]["floor"], "floor of model")
     _check(content, "ontology", dict, _NONE)
     if (ontology := content["ontology"]) is not None:
         _check_texts(ontology, "distractors", of="ontology")

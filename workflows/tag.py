@@ -100,7 +100,7 @@ def _write(path: Path, digest_path: AnyPath, proposals: list[Proposal], images: 
     """Write the proposal, beside what the user has made of an earlier one if that was edited."""
     with suppress(FileNotFoundError):
         ours = read_bytes(digest_path) if info(digest_path) else b""
-        if hashlib.blake2b(path.read_bytes()).hexdigest().encode() != ours:
+        if hashlib.blake2b(read_bytes(path)).hexdigest().encode() != ours:
             path = path.with_suffix(".new.toml")
             write_proposal(path, proposals, images)
             return path

@@ -18,7 +18,7 @@ from labeler.errors import FormatError, UsageError
 from labeler.masks import Rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.polygons import mask_to_polygons, polygons_to_rle
 from labeler.records import ImageRecord, Instance
-from labeler.sizes import checked_size, finite_number, shown
+from labeler.sizes import checked_size, finite_number, shown, unicode_text
 from labeler.storage import naming, read_bytes
 from labeler.truth import pair_images
 
@@ -160,15 +160,22 @@ class CocoFile:
         for position, annotation in enumerate(self.annotations):
             self.annotations[position] = None
             identity = annotation.get("id", f"at position {position}") if isinstance(annotation, dict) else position
-            where = f"{self.path}: annotation {identity}"
+            where = f"{self.path}: annotation {identity if isinstance(identity, str) else shown(identity)}"
+            if not isinstance(annotation, dict):
+                raise FormatError(f"{where}: {shown(annotation)} is no annotation")
             try:
+                for key in ("image_id", "category_id"):
+                    if isinstance(annotation[key], (dict, list)):
+                        raise ValueError(f"'{key}' is {shown(annotation[key])} and no number")
                 image = self.images.get(annotation["image_id"])
                 class_id = class_ids.get(annotation["category_id"])
                 if image is None:
-                    raise FormatError(f"{where}: names image {annotation['image_id']}, which the file does not hold")
+                    raise FormatError(
+                        f"{where}: names image {shown(annotation['image_id'])}, which the file does not hold"
+                    )
                 if class_id is None:
                     raise FormatError(
-                        f"{where}: names category {annotation['category_id']}, which the file does not hold"
+                        f"{where}: names category {shown(annotation['category_id'])}, which the file does not hold"
                     )
                 name = self.categories[class_id]["name"]
                 yield annotation, _instance(annotation, class_id, name, image["width"], image["height"])
@@ -262,10 +269,16 @@ def _by_id(path: AnyPath, what: str, entries: list[Any], fields: dict[str, type]
         for key, kind in {"id": int, **fields}.items():
             if not isinstance(entry, dict) or type(entry.get(key)) is not kind:  # a bool is no int here
                 raise FormatError(f"{path}: {what} at position {position}: expected '{key}' ({kind.__name__})")
-            if not entry[key] and kind is str:
+            if kind is not str:
+                continue
+            if not entry[key]:
                 raise FormatError(f"{path}: {what} at position {position}: '{key}' is empty")
+            try:
+                unicode_text(entry[key], f"'{key}'")
+            except ValueError as error:
+                raise FormatError(f"{path}: {what} at position {position}: {error}") from None
         if entry["id"] in found:
-            raise FormatError(f"{path}: {what} {entry['id']} is there twice")
+            raise FormatError(f"{path}: {what} {shown(entry['id'])} is there twice")
         found[entry["id"]] = entry
     return found
 
@@ -299,6 +312,8 @@ def segmentation_to_rle(segmentation: Any, width: int, height: int) -> Rle:
         if not all(isinstance(polygon, list) for polygon in segmentation):
             raise ValueError("a polygon is not a list of three or more x, y")
         return polygons_to_rle(segmentation, height, width)
+    if not isinstance(segmentation, dict):
+        raise ValueError(f"'segmentation' is {shown(segmentation)}, neither polygons nor RLE")
     if segmentation["size"] != [height, width]:
         raise ValueError(f"RLE of size {shown(segmentation['size'])} on an image of size {[height, width]}")
     counts = segmentation["counts"]

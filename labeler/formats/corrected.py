@@ -22,6 +22,8 @@ from labeler.storage import info, read_bytes
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
 
+MAX_UNPACKED = 2**30  # bytes of the file in a zip archive: one of a few kilobytes may unpack to as many gigabytes
+
 
 def read_corrected(path: AnyPath) -> list[CorrectedImage]:
     """The images that a tool's export holds, whichever tool it is.
@@ -40,6 +42,8 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
             return read_corrected_coco(content)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
+    except MemoryError:
+        raise FormatError(f"{path}: not enough memory to read it") from None
     except (ValueError, RecursionError):
         pass  # neither XML nor JSON
     raise FormatError(
@@ -60,6 +64,8 @@ def _exported(path: AnyPath) -> bytes:
             names = [name for name in archive.namelist() if name.lower().endswith((".xml", ".json"))]
             if len(names) != 1:
                 raise FormatError(f"{len(names) or 'no'} XML or JSON files in it; unpack it and name one")
+            if archive.getinfo(names[0]).file_size > MAX_UNPACKED:
+                raise FormatError(f"{names[0]} in it is larger than {MAX_UNPACKED >> 20} MiB; unpack it and name that")
             return archive.read(names[0])
-    except (zipfile.BadZipFile, RuntimeError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
         raise FormatError(f"not a sound zip archive ({error})") from error

@@ -17,6 +17,7 @@ from labeler.formats.names import safe_part
 from labeler.masks import rle_area, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv
 from labeler.records import Instance
+from labeler.sizes import finite_number, shown
 from labeler.storage import naming
 
 BACKGROUNDS = ("white", "transparent")
@@ -44,8 +45,12 @@ class CutoutConfig:
         for name, value, known in (("background", self.background, BACKGROUNDS), ("frame", self.frame, FRAMES)):
             if value not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        if not 0 <= self.smooth_radius < math.inf:
-            raise UsageError(f"smooth_radius must be 0 or more, not {self.smooth_radius!r}")
+        try:
+            radius = finite_number(self.smooth_radius, "smooth_radius")
+        except ValueError:
+            radius = -1.0
+        if radius < 0:
+            raise UsageError(f"smooth_radius must be 0 or more and finite, not {shown(self.smooth_radius)}")
         if self.margin < 0:
             raise UsageError(f"margin must be 0 or more, not {self.margin!r}")
 

@@ -20,7 +20,7 @@ from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
 from labeler.formats.coco import segmentation_to_rle
 from labeler.masks import rle_area, rle_box_xyxy
-from labeler.sizes import checked_size
+from labeler.sizes import checked_size, shown, unicode_text
 
 SCORE_DIGITS = 6
 # FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
@@ -61,8 +61,14 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
         FormatError: it does not hold together.
     """
     try:
-        categories = {each["id"]: str(each["name"]) for each in content["categories"]}
+        for key in ("categories", "images", "annotations"):
+            for each in content[key]:
+                if not isinstance(each, dict):
+                    raise ValueError(f"an entry of '{key}' is {shown(each)} and no object")
+        categories = {each["id"]: unicode_text(str(each["name"]), "'name'") for each in content["categories"]}
         images = {each["id"]: each for each in content["images"]}
+        for image in images.values():
+            unicode_text(str(image["file_name"]), "'file_name'")
         found: dict[Any, list[CorrectedInstance]] = {identity: [] for identity in images}
         shapes = dict.fromkeys(images, 0)
         for annotation, instance in _instances(content["annotations"], images, categories):
@@ -76,6 +82,8 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"not a COCO file that holds together ({error!r})") from error
+    except ValueError as error:
+        raise FormatError(str(error)) from error
 
 
 def _instances(
@@ -83,7 +91,8 @@ def _instances(
 ) -> Iterator[tuple[dict[str, Any], CorrectedInstance | None]]:
     """Each annotation with its object; None for one without a mask."""
     for position, annotation in enumerate(annotations):
-        where = f"annotation {annotation.get('id', f'at position {position}')}"
+        identity = annotation.get("id", f"at position {position}")
+        where = f"annotation {identity if isinstance(identity, str) else shown(identity)}"
         try:
             image, segmentation = images[annotation["image_id"]], annotation.get("segmentation")
             if not segmentation:

@@ -20,7 +20,7 @@ from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
 from labeler.masks import Rle, mask_to_rle, rle_to_mask
 from labeler.polygons import polygons_to_rle
-from labeler.sizes import checked_size
+from labeler.sizes import checked_size, shown, unicode_text
 
 BRUSH, IMAGE = "mask", "image"  # names of the configuration's tags
 SCORE_DIGITS = 6
@@ -145,8 +145,10 @@ def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
     """
     images: dict[str, tuple[tuple[bool, str], CorrectedImage]] = {}
     for position, task in enumerate(tasks):
-        where = f"task {task.get('id', position) if isinstance(task, dict) else position}"
+        identity = task.get("id", position) if isinstance(task, dict) else position
+        where = f"task {identity if isinstance(identity, str) else shown(identity)}"
         try:
+            _check_object(task, "a task")
             for order, name, regions in _annotations(task):
                 read = [_instance(region) for region in regions]
                 instances = tuple(each for each in read if each is not None)
@@ -165,7 +167,9 @@ def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
 def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, list[dict[str, Any]]]]:
     """What tells which annotation counts, the image's name, and the regions, each as JSON has them."""
     if "data" in task:
+        _check_object(task["data"], "'data'")
         for annotation in task.get("annotations", []):
+            _check_object(annotation, "an annotation")
             if not annotation.get("was_cancelled"):
                 order = bool(annotation.get("ground_truth")), str(annotation.get("updated_at") or "")
                 yield order, _name(task["data"]["image"]), annotation["result"]
@@ -180,22 +184,32 @@ def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, 
         yield (False, str(task.get("updated_at") or "")), _name(task["image"]), regions
 
 
-def _name(url: str) -> str:
+def _check_object(value: object, what: str) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is {shown(value)} and no object")
+
+
+def _name(url: object) -> str:
     """The path of an image in its address."""
+    if not isinstance(url, str):
+        raise ValueError(f"the image's address is {shown(url)} and no text")
+    unicode_text(url, "the image's address")
     parts = urlsplit(url)
     return parse_qs(parts.query).get("d", [unquote(parts.path)])[-1].replace("\\", "/").lstrip("/")
 
 
 def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
     """None for a region without a mask."""
+    _check_object(region, "a region")
     value = region.get("value", {})
+    _check_object(value, "'value'")
     kind = next((kind for kind in ("brushlabels", "polygonlabels") if kind in value), None)  # JSON-MIN has no type
     if kind is None:
         return None
     width, height = checked_size(region["original_width"], region["original_height"])
     if not value[kind]:
         raise ValueError("a shape has no label; give it one")
-    name, sent_id = str(value[kind][0]), str(region.get("id", ""))
+    name, sent_id = unicode_text(str(value[kind][0]), "a label"), str(region.get("id", ""))
     if kind == "brushlabels":
         return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), sent_id)
     points = np.array(value["points"], dtype=np.float64).reshape(-1, 2)

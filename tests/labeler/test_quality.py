@@ -325,6 +325,9 @@ def test_config_round_trip() -> None:
     ("values", "message"),
     [
         ({"min_score": 1.5}, "min_score must be a number from 0 to 1, not 1.5"),
+        ({"accept_score": 10**400}, "accept_score must be a number from 0 to 1, not 1000"),
+        ({"min_area": 10**400}, "min_area must be a whole number of pixels, 0 or more, not 1000"),
+        ({"of_classes": {"dog": {"accept_score": -(10**400)}}}, "accept_score of 'dog' must be a number from 0 to 1"),
         ({"accept_score": -0.1}, "accept_score must be a number from 0 to 1, not -0.1"),
         ({"min_stability": float("nan")}, "min_stability must be a number from 0 to 1, not nan"),
         ({"duplicate_iou": "0.5"}, "duplicate_iou must be a number from 0 to 1, not '0.5'"),

@@ -21,6 +21,7 @@ from object_store import Bucket
 
 from labeler import storage
 from labeler.errors import UsageError
+from labeler.images import file_digest
 from labeler.storage import (
     FileInfo,
     copy,
@@ -49,6 +50,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "memory":
         return locate(f"memory://{uuid.uuid4().hex}")
     return locate(f"{request.getfixturevalue('bucket').uri}/below")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_bytes, file_digest):
+        with pytest.raises(OSError, match=r"not a regular file: '.*pipe'"):
+            read(tmp_path / "pipe")
+        with pytest.raises(IsADirectoryError):
+            read(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none")
 
 
 # ---------------------------------------------------------------- places

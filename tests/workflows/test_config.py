@@ -9,10 +9,12 @@ from labeler.errors import UsageError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.models import ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig
+from ontologies import Ontology
 from workflows.cli import _parser
 from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
 from workflows.dataset_settings import saved_export
 from workflows.export import ExportConfig
+from workflows.label import LabelJob
 
 LABEL = ["label", "images", "-o", "out"]
 
@@ -116,6 +118,18 @@ def test_a_threshold_on_the_line_wins_over_those_of_classes_in_the_file(given: l
         ('config = "other.toml"', "unknown key 'config'"),
         ("seed = true", "key 'seed' must not be true or false"),
         ("restart = 3", "key 'restart' must be true or false"),
+        (f"min-area = {'9' * 400}", r"key 'min-area' cannot be 9{40}…, which is no integer of 64 bits"),
+        (f"min-area = {'9' * 5000}", "not valid TOML"),
+        (f"min-area = 0x{'f' * 5000}", "key 'min-area' cannot be a number of thousands of digits"),
+        (f"shard-size = {'9' * 30}", "key 'shard-size' cannot be 9{30}, which is no integer of 64 bits"),
+        (f"version = {'9' * 400}", r"written by a newer labeler \(version 9{40}…, this"),
+        (f"version = 0x{'f' * 5000}", r"written by a newer labeler \(version a number of"),
+        (f"formats = [0x{'f' * 5000}]", "key 'formats' cannot be a number of thousands of digits"),
+        ("formats = " + "[" * 100_000, "not valid TOML"),
+        ("formats = [['coco']]", "key 'formats' must be a word"),
+        ("min-area" + ".a" * 2000 + " = 1", "key 'min-area' must be a word"),
+        ("class-accept-score.dog" + ".a" * 2000 + " = 1", "key 'class-accept-score' must be a word"),
+        ("class-accept-score = 0.5", "key 'class-accept-score' must be NAME=X, or a table of NAME = X, not 0.5"),
     ],
 )
 def test_wrong_files(content: str, said: str, tmp_path: Path) -> None:
@@ -123,6 +137,20 @@ def test_wrong_files(content: str, said: str, tmp_path: Path) -> None:
     path.write_text(content)
     with pytest.raises(UsageError, match=said):
         parse([*LABEL, "--config", str(path)])
+
+
+@pytest.mark.parametrize("value", ["0.5", "=0.5", " =0.5", "dog=high", "dog"])
+def test_a_class_value_names_its_class(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([*LABEL, "--class-accept-score", value])
+    assert f"expected NAME=X with a number X, not {value!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, -1, 1_000_001, 10**30, 10**400])
+def test_sizes_of_shards(size: int) -> None:
+    with pytest.raises(UsageError, match="--shard-size must be from 1 to 1000000, not ") as caught:
+        LabelJob("images", Path("out"), Ontology.from_text("dog"), model_from({}), shard_size=size)
+    assert len(str(caught.value)) < 120
 
 
 def test_flags_without_a_value(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from labeler.quality import QualityConfig
 from labeler.storage import locate
 from workflows.cli import main
 from workflows.export import ExportConfig
-from workflows.failures import FailureLimit, TooManyFailuresError
+from workflows.failures import FailureLedger, FailureLimit, TooManyFailuresError
 from workflows.label import LabelJob, LabelSummary, label
 from workflows.pools import EngineConfig
 from workflows.run_folder import RunFolder
@@ -267,6 +267,30 @@ def test_without_knowledge_of_earlier_runs_failures_are_new_once(tmp_path: Path,
     path.unlink()
     assert [main(["export", str(tmp_path / "out")]) for _ in range(2)] == [1, 0]
     assert night(tmp_path).run.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "null", "[" * 100_000, '{"pending": [0], "retry": false}', '{"pending": [' + "9" * 5000 + "]}"),
+        *(
+            f'{{"failed": [], "pending": {pending}, "retry": false}}'
+            for pending in ("[1e400]", "[99999999999999999999]", "[-1]", "[NaN]", "[true]", '["0"]', "[[0]]", "0")
+        ),
+        *(f'{{"failed": {failed}, "pending": [], "retry": false}}' for failed in ('["\\ud800"]', "[1]", '"ab"')),
+    ],
+)
+def test_a_damaged_note_of_reported_failures_is_named_and_replaced(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "run" / "reported.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    ledger = FailureLedger(RunFolder(tmp_path))
+    assert (ledger.failed, ledger.pending, ledger.retry) == (set(), set(), False)
+    assert [each.getMessage() for each in caplog.records] == [f"{path} is damaged; failures may be reported once more"]
+    ledger.close(["a.png"])
+    assert json.loads(path.read_text()) == {"failed": ["a.png"], "pending": [], "retry": False}
 
 
 def test_what_the_summary_says(tmp_path: Path) -> None:

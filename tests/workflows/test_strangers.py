@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,117 @@ def test_nothing_is_written_through_a_link(name: str, folder: Path, refused: Run
     link.symlink_to(folder / "private.txt")
     line = refused("review", folder / "dataset", "--apply", folder / "dataset" / "decisions.json")
     assert f"{link} is a link" in line
+
+
+# ---------------------------------------------------------------- named pipes
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """What waits for a pipe fails the test, and not the test run."""
+
+    def rings(*_: object) -> None:
+        raise AssertionError("still waiting")
+
+    before = signal.signal(signal.SIGALRM, rings)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("reported.json", "ledger.parquet", "verdicts.parquet", "images.parquet", "classes.json", "decisions.jsonl"),
+        *("run.json", "records/000000.parquet", "owner.json"),
+    ],
+)
+def test_a_named_pipe_is_no_file_of_a_run(name: str, folder: Path, refused: Run) -> None:
+    path = folder / "dataset" / "run" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    line = refused("export", folder / "dataset")
+    assert f"{path}: not a regular file" in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.usefixtures("alarm")
+def test_a_named_pipe_is_no_configuration(folder: Path, refused: Run) -> None:
+    os.mkfifo(folder / "job.toml")
+    line = refused("export", folder / "dataset", "--config", folder / "job.toml")
+    assert f"{folder / 'job.toml'}: cannot be read (not a regular file)" in line
+
+
+# ---------------------------------------------------------------- settings, and ground truth
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "says"),
+    [
+        (("export", "quality", "accept_score"), HUGE, "accept_score must be a number from 0 to 1, not 1000"),
+        (("export", "quality", "min_area"), HUGE, "min_area must be a whole number of pixels, 0 or more, not 1000"),
+        (("export", "val_share"), HUGE, "val_share must be from 0 to 1, not 1000"),
+        (("export", "cutouts", "smooth_radius"), HUGE, "smooth_radius must be 0 or more and finite, not 1000"),
+    ],
+)
+def test_dataset_settings_that_no_flag_could_give(
+    keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
+) -> None:
+    path = folder / "dataset" / "run" / "run.json"
+    content = json.loads(path.read_text())
+    put(content, keys, value)
+    put(content["published"], keys, value)
+    path.write_text(json.dumps(content))
+    for command in commands(folder):
+        line = refused(*command)
+        assert says in line, command
+        assert "reset them with" in line, command
+        assert len(line) < len(str(path)) * 2 + 300
+    assert main(["export", str(folder / "dataset"), "--defaults"]) in (0, 1)
+    assert main(["export", str(folder / "dataset")]) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "says"),
+    [
+        (("model", "floor"), HUGE, "floor of model must be a finite number, not 1000"),
+        (("labeling", "tagging"), [1], "tagging of labeling is a list"),
+        (("labeling", "tagging"), "x", "tagging of labeling is 'x'"),
+    ],
+)
+def test_settings_of_labeling_that_it_does_not_write(
+    keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
+) -> None:
+    path = folder / "dataset" / "run" / "run.json"
+    content = json.loads(path.read_text())
+    put(content, keys, value)
+    path.write_text(json.dumps(content))
+    for command in (*commands(folder), ("export", folder / "dataset", "--defaults")):
+        line = refused(*command)
+        assert f"{path} is damaged ({says}" in line, command
+
+
+def put(content: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+    content[keys[-1]] = value
+
+
+@pytest.mark.parametrize("place", ["images", "categories"])
+def test_ground_truth_with_half_of_a_surrogate_pair(place: str, folder: Path, refused: Run) -> None:
+    path = folder / "truth.json"
+    content = json.loads(path.read_text())
+    key = "file_name" if place == "images" else "name"
+    content[place][0][key] = "\ud800"
+    path.write_text(json.dumps(content))
+    line = refused("evaluate", folder / "dataset", "--truth", path)
+    assert f"at position 0: '{key}' is not valid Unicode, but '\\ud800'" in line
 
 
 # ---------------------------------------------------------------- notes, and models
