@@ -64,7 +64,7 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
         for key in ("categories", "images", "annotations"):
             for each in content[key]:
                 if not isinstance(each, dict):
-                    raise ValueError(f"an entry of '{key}' is {shown(each)} and no object")
+                    raise FormatError(f"not a COCO file (an entry of '{key}' is {shown(each)} and no object)")
         categories = {each["id"]: unicode_text(str(each["name"]), "'name'") for each in content["categories"]}
         images = {each["id"]: each for each in content["images"]}
         for image in images.values():
