@@ -21,7 +21,6 @@ from labeler.migrations import migrate
 from labeler.models import DEVICES, PRECISIONS, PRESETS, ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.sizes import shown
-from labeler.storage import read_bytes
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
@@ -217,7 +216,7 @@ def with_config_file(parser: argparse.ArgumentParser, arguments: Sequence[str]) 
     if path is None:
         return list(arguments)
     try:
-        content = tomllib.loads(read_bytes(Path(path)).decode("utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except RecursionError:

@@ -352,7 +352,7 @@ def alarm() -> Iterator[None]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("reported.json", "ledger.parquet", "verdicts.parquet", "images.parquet", "classes.json", "decisions.jsonl"),
+        *("reported.json", "ledger.parquet", "images.parquet", "classes.json", "decisions.jsonl"),
         *("run.json", "records/000000.parquet", "owner.json"),
     ],
 )
@@ -362,14 +362,6 @@ def test_a_named_pipe_is_no_file_of_a_run(name: str, folder: Path, refused: Run)
     os.mkfifo(path)
     line = refused("export", folder / "dataset")
     assert f"{path}: not a regular file" in line
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-@pytest.mark.usefixtures("alarm")
-def test_a_named_pipe_is_no_configuration(folder: Path, refused: Run) -> None:
-    os.mkfifo(folder / "job.toml")
-    line = refused("export", folder / "dataset", "--config", folder / "job.toml")
-    assert f"{folder / 'job.toml'}: cannot be read (not a regular file)" in line
 
 
 # ---------------------------------------------------------------- settings, and ground truth
