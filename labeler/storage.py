@@ -219,12 +219,15 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse what is neither a file nor a folder: opening a named pipe would wait for ever.
+    """Refuse what is there and neither a file nor a folder: opening a named pipe would wait for ever.
 
     Raises:
-        OSError: it is such, or it is not there.
+        OSError: it is such.
     """
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return  # opening it says so
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
