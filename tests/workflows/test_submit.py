@@ -120,7 +120,7 @@ def scene_folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    left_out = ("run.json", "lock", "images.parquet", "summary.json")  # the latter two hold times
+    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")  # the latter three hold times
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

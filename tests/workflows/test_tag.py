@@ -34,7 +34,7 @@ def records(out: Path) -> dict[str, ImageRecord]:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    left_out = ("run.json", "lock", "images.parquet", "summary.json")
+    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in out.rglob("*")
