@@ -31,7 +31,8 @@ from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models import ModelConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import Ontology
-from workflows.export import ExportConfig, export
+from workflows.export import export
+from workflows.export_config import ExportConfig
 from workflows.label import LabelJob, settings
 from workflows.run_folder import RunFolder
 

@@ -130,6 +130,14 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def digest_at(path: AnyPath) -> str:
+    """``content_digest`` of the file at ``path``; empty if it cannot be read."""
+    try:
+        return retrying(lambda: file_digest(path)) if isinstance(path, Path) else content_digest(read_bytes(path))
+    except OSError:
+        return ""
+
+
 def image_size(place: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:
     """(width, height) of the image at a path or URI, as ``ImageFile.size``."""
     return ImageFile(locate(place)).size()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0  # what one file may take to come or go in one piece
 TRANSFER_SECONDS = 1800.0  # what a listing or a transfer in parts may take; each request has the library's own limit
 REQUESTS = 16  # at once
+NAME_BYTES = 255  # of one part of a path, on common file systems
 PARTIAL = ".partial"  # ends the name of a file that is being written
 
 Item = TypeVar("Item")
@@ -371,34 +371,27 @@ def copy(source: AnyPath, target: AnyPath) -> None:
             copy(Path(scratch, "file"), target)
 
 
+def free_path(path: AnyPath) -> AnyPath:
+    """``path``, or one beside it with a number, where nothing is yet."""
+    free, count = path, 1
+    while os.path.lexists(free) if isinstance(free, Path) else info(free) is not None:
+        count += 1
+        ending = f"_{count}{path.suffix}".encode()
+        free = path.with_name((path.stem.encode()[: NAME_BYTES - len(ending)] + ending).decode(errors="ignore"))
+    return free
+
+
 def move(source: AnyPath, target: AnyPath) -> None:
     """Move a file to a folder that may not be there yet; in a store it is copied, then removed."""
     if isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Path):
-            os.replace(source, target)
+            move_file(source, target)
             return
     elif target.protocol not in _WITHOUT_FOLDERS:
         _ask(target, "makedirs", target.parent.path, exist_ok=True)
     copy(source, target)
     remove(source)
-
-
-def md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def is_unchanged(source: FileInfo, copied: FileInfo) -> bool:
-    """Whether a copy still is one: of the same size and MD5, or where that is not at hand, no older than its source."""
-    if source.size != copied.size:
-        return False
-    if source.md5 and copied.md5:
-        return source.md5 == copied.md5
-    return 0 < source.modified <= copied.modified
 
 
 def in_order(call: Callable[[Item], Result], items: Iterable[Item], ahead: int = REQUESTS) -> Iterator[Result]:

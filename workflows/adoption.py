@@ -32,7 +32,7 @@ from workflows.verdicts import SavedVerdict, read_verdicts
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
-    from workflows.export import ExportConfig
+    from workflows.export_config import ExportConfig
 
 
 def entries_of_last_export(

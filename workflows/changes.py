@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.images import content_digest
+from labeler.images import digest_at
 from labeler.listing import NO_TIME, OF_CONTENT
 from labeler.listing import stamps as stamps_of
-from labeler.storage import in_order, read_bytes
+from labeler.storage import in_order
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: p
     changed: list[str] = known.filter(pc.and_(is_there, pc.and_not(differs, was_read))).column("image_id").to_pylist()
     unsure = known.filter(pc.and_(pc.and_(is_there, was_read), pc.or_(differs, says_little)))
     ids, labeled = unsure.column("image_id").to_pylist(), unsure.column("digest").to_pylist()
-    digests = list(in_order(lambda image_id: _digest(root / image_id), ids))
+    digests = list(in_order(lambda image_id: digest_at(root / image_id), ids))
     changed += [i for i, old, new in zip(ids, labeled, digests, strict=True) if new not in ("", old)]
     unread = pa.array([i for i, new in zip(ids, digests, strict=True) if not new], pa.string())
     labeled_before = known.filter(was_read)
@@ -76,14 +76,6 @@ def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: p
 
 def _without_ctime(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(stamps, _LOCAL_STAMP, r"\1")
-
-
-def _digest(path: AnyPath) -> str:
-    """Empty if the file cannot be read; the labels it has are then all there is."""
-    try:
-        return content_digest(read_bytes(path))
-    except OSError:
-        return ""
 
 
 @contextmanager

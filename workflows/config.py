@@ -24,7 +24,7 @@ from labeler.sizes import shown
 from labeler.tagger_models import FLAGS, TAGGERS, TaggingConfig, vocabulary_for
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
-from workflows.export import LINKS, SEGMENTATIONS, ExportConfig
+from workflows.export_config import LINKS, SEGMENTATIONS, ExportConfig
 from workflows.label import LabelJob
 from workflows.pools import EngineConfig
 from workflows.resolved_settings import check_class_names, check_floor

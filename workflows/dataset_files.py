@@ -24,7 +24,7 @@ from workflows.verdicts import VerdictWriter
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
-    from workflows.export import ExportConfig
+    from workflows.export_config import ExportConfig
 
 
 class DatasetFiles:

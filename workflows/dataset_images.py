@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, RunError
 from labeler.formats.yolo import label_path
-from labeler.images import content_digest, file_digest
-from labeler.storage import FileInfo, info, read_bytes, scan, store_of
+from labeler.images import digest_at
+from labeler.storage import FileInfo, info, scan, store_of
 from workflows.journal import Operation
 from workflows.ledger import Entry
 from workflows.links import is_rewritten_by_trainers
@@ -72,12 +72,7 @@ class Originals:
 
     def has(self, name: str, digest: str) -> bool:
         """Whether it is known to hold the image with that content."""
-        if self._refusal or (path := self.find(name)) is None:
-            return False
-        try:
-            return (file_digest(path) if isinstance(path, Path) else content_digest(read_bytes(path))) == digest
-        except OSError:
-            return False
+        return not self._refusal and (path := self.find(name)) is not None and digest_at(path) == digest
 
     def may_hold(self, name: str) -> bool:
         """Whether the image is there, as far as ``root`` may be asked."""
@@ -145,7 +140,7 @@ class ImagePlanner:
 
         def make() -> None:
             self._place.bring(path, name, self._link)
-            if self.originals.verify and content_digest(read_bytes(path)) != record.digest:
+            if self.originals.verify and digest_at(path) != record.digest:
                 raise ImageError("it is another image than was labeled; label it again")
 
         if there is not None:  # the right content, but linked in another way than asked for

@@ -19,7 +19,7 @@ from labeler.formats.cutouts import CutoutConfig
 from labeler.quality import QualityConfig
 from labeler.storage import info
 from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 
 if TYPE_CHECKING:
     from workflows.run_folder import RunFolder

@@ -20,7 +20,7 @@ from ontologies import ClassSpec, Ontology
 from workflows.console import ConsoleProgress, print_label_summary
 from workflows.evaluate import EvaluationConfig, evaluate
 from workflows.evaluation_tables import number
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.label import LabelJob, label
 from workflows.labeled import open_labeled
 from workflows.pools import EngineConfig

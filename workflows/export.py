@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, decide
-from labeler.errors import ImageError, RunError, UsageError
-from labeler.formats.cutouts import CutoutConfig
+from labeler.errors import ImageError, RunError
 from labeler.formats.splits import in_validation
-from labeler.quality import Judgement, QualityConfig, judge
+from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
-from labeler.sizes import shown
 from labeler.storage import in_order
 from ontologies import Ontology
 from workflows.adoption import entries_of_last_export
@@ -28,63 +26,13 @@ from workflows.dataset_files import DatasetFiles
 from workflows.dataset_images import SPLITS, Originals, PlacedImage, may_be_asked
 from workflows.datasets import Dataset, open_dataset, recover
 from workflows.decisions import by_image, read_decisions
+from workflows.export_config import ExportConfig
 from workflows.ledger import Entry
 from workflows.planning import one_file
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from labeler.storage import AnyPath
-
-LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo", "cutouts")
-SEGMENTATIONS = ("rle", "polygon")
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What is made of the records.
-
-    Attributes:
-        quality: thresholds of the gate.
-        include_review: write instances under review too, not only accepted ones.
-        val_share: share of the images that goes to ``val``.
-        seed: of the split.
-        link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
-            or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
-        formats: ``coco``, ``yolo``, ``cutouts``.
-        min_tag_count, max_classes: where images proposed their classes: images that a tag must be found in to become
-            one, and how many there may be, the most frequent ones.
-        segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
-        cutouts: what these look like.
-    """
-
-    quality: QualityConfig = field(default_factory=QualityConfig)
-    include_review: bool = False
-    val_share: float = 0.2
-    seed: int = 0
-    link: str = "hard"
-    formats: tuple[str, ...] = ("coco", "yolo")
-    segmentation: Literal["rle", "polygon"] = "rle"
-    min_tag_count: int = 1
-    max_classes: int | None = None
-    cutouts: CutoutConfig = field(default_factory=CutoutConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.val_share <= 1:
-            raise UsageError(f"val_share must be from 0 to 1, not {shown(self.val_share)}")
-        for name, count in (
-            ("min_tag_count", self.min_tag_count),
-            ("max_classes", 1 if self.max_classes is None else self.max_classes),
-        ):
-            if count < 1:
-                raise UsageError(f"{name} must be 1 or more, not {count}")
-        for name, value, known in (
-            ("link", self.link, LINKS),
-            ("segmentation", self.segmentation, SEGMENTATIONS),
-            *(("formats", name, FORMATS) for name in self.formats),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 @dataclass

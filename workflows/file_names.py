@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
 from labeler.listing import image_extensions
+from labeler.storage import NAME_BYTES
 
-MAX_BYTES = 255  # of one part of a path, on common file systems
 LABEL_SUFFIX = ".txt"
 
 
@@ -47,9 +47,9 @@ class FileNames:
         for part in path.parent.parts:
             folder = self._folder(folder, "images_" if part == "images" else part)
         suffix, count, number = path.suffix, 1, ""
-        longest = MAX_BYTES - max(len(suffix.encode()), len(LABEL_SUFFIX))
+        longest = NAME_BYTES - max(len(suffix.encode()), len(LABEL_SUFFIX))
         while True:
-            name = f"{folder}{cut(path.stem, longest - len(number))}{number}{suffix}"
+            name = f"{folder}{_cut(path.stem, longest - len(number))}{number}{suffix}"
             if self._is_free(name):
                 self._take(name)
                 return name
@@ -58,9 +58,9 @@ class FileNames:
 
     def _folder(self, parent: str, part: str) -> str:
         """``parent`` and the folder ``part`` in it, under another name where a file has that."""
-        part = cut(part, MAX_BYTES)
+        part = _cut(part, NAME_BYTES)
         while self._is_file(f"{parent}{part}"):
-            part = f"{cut(part, MAX_BYTES - 1)}_"
+            part = f"{_cut(part, NAME_BYTES - 1)}_"
         return f"{parent}{part}/"
 
     def _is_file(self, folder: str) -> bool:
@@ -87,6 +87,6 @@ def _label_of(name: str) -> str:
     return str(path.with_name(path.stem + LABEL_SUFFIX)).casefold()
 
 
-def cut(text: str, most: int) -> str:
+def _cut(text: str, most: int) -> str:
     """``text`` in at most so many bytes of UTF-8."""
     return text.encode()[:most].decode(errors="ignore")

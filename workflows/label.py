@@ -29,7 +29,8 @@ from workflows.dataset_settings import as_published, last_published, read_saved
 from workflows.datasets import recover
 from workflows.engines import ray_engine, run_local
 from workflows.exit_codes import NOTHING_LABELED, TOO_MANY_FAILURES
-from workflows.export import ExportConfig, ExportSummary, export
+from workflows.export import ExportSummary, export
+from workflows.export_config import ExportConfig
 from workflows.failures import FailureLedger, FailureLimit, RunLimit
 from workflows.pools import EngineConfig, takes_ray
 from workflows.resolved_settings import ExportChange, Settled, publishing, resolved, settle

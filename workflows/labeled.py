@@ -6,22 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import tee
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeler.decisions import decide
 from labeler.errors import ImageError, RunError, UsageError
-from labeler.images import DecodedImage, content_digest, file_digest, read_image
+from labeler.images import DecodedImage, digest_at, read_image
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord, read_record
-from labeler.storage import absolute, locate, read_bytes
+from labeler.storage import absolute, locate
 from ontologies import Ontology
 from workflows.classes import classes_of_tags, numbered, with_known_classes
 from workflows.dataset_images import SPLITS, may_be_asked
 from workflows.dataset_settings import remembered_export, saved_ontology
 from workflows.datasets import file_names
 from workflows.decisions import by_image, read_decisions
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Labeled:
 
     def image_path(self, record: ImageRecord) -> AnyPath | None:
         """Where the image of ``record`` is as it was labeled; None if it is nowhere."""
-        return next((path for path in self._image_paths(record.image_id) if _digest(path) == record.digest), None)
+        return next((path for path in self._image_paths(record.image_id) if digest_at(path) == record.digest), None)
 
     def _image_paths(self, image_id: str) -> Iterator[AnyPath]:
         name = self._file_names.get(image_id, image_id)
@@ -120,13 +119,6 @@ def named_root(saved: str, named: str | None) -> tuple[AnyPath, bool]:
     if str(absolute(locate(named))).rstrip("/") != str(root).rstrip("/"):
         raise UsageError(f"--images {named}: the images were labeled from {saved}; name that, or leave --images out")
     return root, True
-
-
-def _digest(path: AnyPath) -> str:
-    try:
-        return file_digest(path) if isinstance(path, Path) else content_digest(read_bytes(path))
-    except OSError:
-        return ""
 
 
 def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:

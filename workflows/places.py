@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from labeler.errors import ImageError
-from labeler.images import content_digest, file_digest
+from labeler.images import content_digest, digest_at
 from labeler.listing import stamp_of, stamps
-from labeler.storage import FileInfo, copy, in_order, info, move_file, read_bytes, remove, scan
-from workflows.file_names import MAX_BYTES, cut
+from labeler.storage import FileInfo, copy, free_path, in_order, move, move_file, read_bytes, remove, scan
 from workflows.journal import JOURNAL, Operation
 from workflows.ledger import Entry
 from workflows.links import link_file
@@ -88,11 +86,7 @@ class LocalPlace:
         return _stamp(self.output / name)
 
     def digest(self, name: str) -> str:
-        path = self.output / name
-        try:
-            return file_digest(path) if stat.S_ISREG(path.stat().st_mode) else ""  # reading a pipe would never end
-        except OSError:
-            return ""
+        return digest_at(self.output / name)
 
     def check(self, name: str) -> None:
         if fault := self._fault(name.rpartition("/")[0]):
@@ -151,7 +145,7 @@ class LocalPlace:
                 if each.do == "delete":
                     path.unlink()
                 else:
-                    move_file(path, _free(self.output / SET_ASIDE / each.name))
+                    move(path, free_path(self.output / SET_ASIDE / each.name))
                 emptied.add(path.parent)
         self._remove_empty(emptied)
         return entries
@@ -185,17 +179,6 @@ def _stamp(path: Path) -> str:
             return ""
         return f"link:{os.readlink(path)}:{target.st_size}-{target.st_mtime_ns}"
     return FOLDER if os.path.isdir(path) else f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _free(path: Path) -> Path:
-    """``path``, or one beside it that nothing has; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free, count = path, 1
-    while os.path.lexists(free):
-        count += 1
-        ending = f"_{count}{path.suffix}"
-        free = path.with_name(cut(path.stem, MAX_BYTES - len(ending.encode())) + ending)
-    return free
 
 
 class StorePlace:
@@ -250,20 +233,11 @@ class StorePlace:
         if operation.do == "put":
             copy(self._sources.get(operation.name, self.building / operation.name), path)
         elif operation.do == "move":
-            copy(self.output / operation.source, path)
-            remove(self.output / operation.source)
+            move(self.output / operation.source, path)
         elif operation.do == "delete":
             remove(path)
         else:
-            copy(path, self._free(self.output / SET_ASIDE / operation.name))
-            remove(path)
-
-    def _free(self, path: StorePath) -> StorePath:
-        free, count = path, 1
-        while info(free) is not None:
-            count += 1
-            free = path.with_name(f"{path.stem}_{count}{path.suffix}")
-        return free
+            move(path, free_path(self.output / SET_ASIDE / operation.name))
 
     def clean_up(self) -> None:
         shutil.rmtree(self.building, ignore_errors=True)

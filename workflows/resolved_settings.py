@@ -19,7 +19,7 @@ from workflows.dataset_settings import (
     saved_ontology,
     with_min_scores,
 )
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 
 if TYPE_CHECKING:
     from workflows.run_folder import RunFolder

@@ -38,6 +38,7 @@ from labeler.migrations import VERSIONS, check_version, footer_version, migrate,
 from labeler.record_checks import check_images
 from labeler.records import ImageRecord, fault_of_records, read_columns, read_records
 from labeler.storage import (
+    free_path,
     in_order,
     info,
     locate,
@@ -212,11 +213,7 @@ class RunFolder:
 
     def _set_aside(self, path: AnyPath, fault: str) -> None:
         """Move a file that cannot be used to ``run/unusable``, under a name that is free there."""
-        folder, (stem, _, suffix) = self.path / "unusable", path.name.rpartition(".")
-        target, number = folder / path.name, 1
-        while info(target) is not None:
-            number += 1
-            target = folder / f"{stem}_{number}.{suffix}"
+        target = free_path(self.path / "unusable" / path.name)
         move(path, target)
         logger.warning("%s: cannot be used (%s); moved to %s", path, fault, target)
 

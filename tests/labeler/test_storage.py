@@ -28,12 +28,10 @@ from labeler.storage import (
     create,
     in_order,
     info,
-    is_unchanged,
     is_uri,
     is_within,
     local_path,
     locate,
-    md5_of,
     read_bytes,
     remove,
     scan,
@@ -271,7 +269,7 @@ def test_md5_is_that_of_the_content(bucket: Bucket, tmp_path: Path) -> None:
     copy(path, locate(f"{bucket.uri}/a"))
     found = info(locate(f"{bucket.uri}/a"))
     assert found is not None
-    assert found.md5 == md5_of(path) == hashlib.md5(path.read_bytes()).hexdigest()
+    assert found.md5 == hashlib.md5(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -290,23 +288,6 @@ def test_how_stores_state_a_checksum(entry: dict[str, Any], md5: str) -> None:
 
 def at(size: int, modified: float, md5: str = "") -> FileInfo:
     return FileInfo("x", False, size, modified, md5)
-
-
-@pytest.mark.parametrize(
-    ("source", "copied", "unchanged"),
-    [
-        (at(3, 100), at(3, 200), True),
-        (at(3, 100), at(4, 200), False),
-        (at(3, 300), at(3, 200), False),
-        (at(3, 0), at(3, 200), False),  # the store does not tell when
-        (at(3, 100), at(3, 0), False),
-        (at(3, 300, "a"), at(3, 200, "a"), True),
-        (at(3, 100, "a"), at(3, 200, "b"), False),
-        (at(3, 100, "a"), at(3, 200, ""), True),
-    ],
-)
-def test_unchanged(source: FileInfo, copied: FileInfo, unchanged: bool) -> None:
-    assert is_unchanged(source, copied) is unchanged
 
 
 def test_results_keep_their_order_and_the_first_failure_is_raised() -> None:

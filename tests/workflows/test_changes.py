@@ -17,7 +17,7 @@ import pytest
 from stand_in import GOOD, Silent, StandIn, stand_in_job, write_images
 
 from workflows.cli import main
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.label import label
 from workflows.run_folder import RunFolder
 

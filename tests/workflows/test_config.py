@@ -13,7 +13,7 @@ from ontologies import Ontology
 from workflows.cli import _parser
 from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
 from workflows.dataset_settings import saved_export
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.label import LabelJob
 
 LABEL = ["label", "images", "-o", "out"]

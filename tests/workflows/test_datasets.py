@@ -20,7 +20,8 @@ from labeler.errors import RunError
 from labeler.images import content_digest
 from labeler.records import ImageRecord, read_records, write_records
 from labeler.storage import locate, read_bytes, walk, write_bytes
-from workflows.export import ExportConfig, ExportSummary, export
+from workflows.export import ExportSummary, export
+from workflows.export_config import ExportConfig
 from workflows.run_folder import RunFolder
 
 IDS = ("a.png", "b/c d.png", "b/ü.png", "e.png", "f.png", "g.png")

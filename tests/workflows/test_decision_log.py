@@ -20,7 +20,8 @@ from labeler.errors import FormatError
 from labeler.records import ImageRecord, Instance, write_records
 from labeler.storage import locate, read_bytes
 from workflows.decisions import append_decisions, by_image, decisions_path, read_decision_file, read_decisions
-from workflows.export import ExportConfig, export
+from workflows.export import export
+from workflows.export_config import ExportConfig
 from workflows.labeled import open_labeled
 from workflows.run_folder import RunFolder
 

@@ -38,7 +38,7 @@ from workflows.decisions import append_decisions
 from workflows.evaluate import EvaluationConfig, evaluate, pair_classes
 from workflows.evaluate_command import class_map_from
 from workflows.evaluation_tables import markdown, print_rows
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.labeled import Labeled, open_labeled
 from workflows.protocols import config_for
 from workflows.run_folder import RunFolder

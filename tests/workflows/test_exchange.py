@@ -33,7 +33,8 @@ from workflows.cli import main
 from workflows.decisions import append_decisions, read_decisions
 from workflows.exchange import TOOLS, corrections, export_review_set
 from workflows.exchange_command import print_decisions, send
-from workflows.export import ExportConfig, export
+from workflows.export import export
+from workflows.export_config import ExportConfig
 from workflows.labeled import Labeled, open_labeled
 from workflows.run_folder import RunFolder
 

@@ -20,7 +20,8 @@ from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
 from workflows.decisions import append_decisions
-from workflows.export import ExportConfig, export
+from workflows.export import export
+from workflows.export_config import ExportConfig
 from workflows.run_folder import RunFolder
 
 ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.6)))

@@ -23,7 +23,7 @@ from labeler.errors import RunError, UsageError
 from labeler.quality import QualityConfig
 from labeler.storage import locate
 from workflows.cli import main
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.failures import FailureLedger, FailureLimit, TooManyFailuresError
 from workflows.label import LabelJob, LabelSummary, label
 from workflows.pools import EngineConfig

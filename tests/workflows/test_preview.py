@@ -21,7 +21,7 @@ from labeler.models import ModelConfig
 from labeler.quality import Judgement, QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.label import LabelJob, chosen
 from workflows.preview import preview
 from workflows.sheets import CAPTION, CELL, COLUMNS, write_sheet

@@ -11,7 +11,7 @@ from made_folder import write_labeled
 from test_review import FAR, NEAR, labeled, places, queue_of
 
 from labeler.quality import ClassThresholds, QualityConfig
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.labeled import open_labeled
 from workflows.report import report
 

@@ -25,7 +25,7 @@ from ontologies import ClassSpec, Ontology
 from workflows.cli import _parser, main
 from workflows.config import with_config_file
 from workflows.dataset_settings import DatasetSettings, saved_export
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.label import LabelJob, label
 from workflows.settings_text import changes, thresholds_in_force
 from workflows.submission import absolute, submission_from

@@ -29,7 +29,8 @@ from labeler.images import read_image
 from labeler.masks import mask_to_rle, rle_area
 from labeler.records import ImageRecord, Instance, read_records, write_records
 from workflows.decisions import append_decisions, decisions_path, read_decisions
-from workflows.export import ExportConfig, export
+from workflows.export import export
+from workflows.export_config import ExportConfig
 from workflows.labeled import open_labeled
 from workflows.review import VERDICTS, apply_decisions
 from workflows.review_queue import ReviewQueue

@@ -39,7 +39,7 @@ from ontologies import ClassSpec, Ontology
 from workflows.cli import main
 from workflows.decisions import append_decisions
 from workflows.evaluate import EvaluationConfig, evaluate
-from workflows.export import ExportConfig
+from workflows.export_config import ExportConfig
 from workflows.labeled import Labeled, open_labeled
 from workflows.review_band import review_band
 from workflows.run_folder import VERSION, RunFolder
