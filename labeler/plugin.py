@@ -94,7 +94,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             precision=precision,
             batch_size=batch_size,
             prompts_per_caption=prompts_per_caption,
-            floor=0.01,  # box_threshold goes before it
+            floor=0.01,  # box_threshold overrides it
         )
         self.ontology = ontology
         self.box_threshold = box_threshold

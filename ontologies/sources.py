@@ -186,9 +186,9 @@ def _from_coco(categories: object) -> Ontology:
     names: dict[int, Any] = {}
     for category in categories:
         if not isinstance(category, dict) or type(category.get("id")) is not int or "name" not in category:
-            raise OntologyError("a COCO category must have a whole number as id, and a name; mend 'categories'")
+            raise OntologyError("a COCO category must have a whole number as id, and a name; fix 'categories'")
         if category["id"] in names:
-            raise OntologyError(f"two COCO categories have the id {category['id']}; mend 'categories'")
+            raise OntologyError(f"two COCO categories have the id {category['id']}; fix 'categories'")
         names[category["id"]] = category["name"]
     return Ontology(tuple(_named(names[category_id]) for category_id in sorted(names)))
 
@@ -198,7 +198,7 @@ def _from_ultralytics(names: object) -> Ontology:
         by_id = {str(class_id): name for class_id, name in names.items()}
         ids = [str(class_id) for class_id in range(len(names))]
         if by_id.keys() != set(ids):
-            raise OntologyError(f"the ids of 'names' must run from 0 to {len(names) - 1} without a gap; mend them")
+            raise OntologyError(f"the ids of 'names' must run from 0 to {len(names) - 1} without a gap; fix them")
         names = [by_id[class_id] for class_id in ids]
     if not isinstance(names, list):
         raise OntologyError("'names' must be a list of class names, or a table of id: name")

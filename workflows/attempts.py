@@ -1,6 +1,6 @@
 """What is being worked on, noted in the run folder, so that a later process knows what an earlier one died of.
 
-    OUT/run/attempts/000012.json    one shard: how often it was begun and not finished; the same of images begun alone
+    OUT/run/attempts/000012.json    one shard: unfinished attempts of the shard, and of images tried alone
 
 A note is written before the work and goes when that is done. Whether a process crashed or was killed by somebody cannot
 be told from its note, so nothing is concluded from one alone: only what was begun ``CRASHES`` times and never finished

@@ -35,7 +35,7 @@ else:
     import tomli as tomllib
 
 QUALITY_FLAGS = {
-    "min_score": "reject below this detector score; a class's own min_score goes before it",
+    "min_score": "reject below this detector score; overridden by the class's min_score",
     "min_joint_score": "reject below this joint score, or other --score",
     "accept_score": "accept from this joint score, or other --score, on; between the two an instance goes to review",
     "min_mask_score": "reject below this IoU estimate of the segmenter",
@@ -44,14 +44,14 @@ QUALITY_FLAGS = {
     "max_area_share": "reject masks over this share of the image",
     "min_box_iou": "reject if the detector's box and the mask's agree less",
     "duplicate_iou": "reject the lesser of two masks of one class that overlap this much",
-    "cross_class_iou": "the same across classes",
+    "cross_class_iou": "reject the lesser of two masks of different classes that overlap this much",
     "contained_share": "reject a mask that lies this much inside a better one of its class",
 }
 CLASS_FLAGS = {
-    "accept_score": "a class's own accept-score; goes before its min_score. Again for each class",
-    "min_mask_score": "the same of min-mask-score",
-    "min_stability": "the same of min-stability",
-    "duplicate_iou": "the same of duplicate-iou",
+    "accept_score": "per-class --accept-score, which also overrides the class's min_score; repeat for each class",
+    "min_mask_score": "per-class --min-mask-score",
+    "min_stability": "per-class --min-stability",
+    "duplicate_iou": "per-class --duplicate-iou",
 }
 JOB_FLAGS = (
     "shard_size",

@@ -90,7 +90,7 @@ def export(
 ) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
-    An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` goes before
+    An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` overrides
     scores and thresholds. The run is locked.
 
     Args:

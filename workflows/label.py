@@ -156,7 +156,7 @@ class Recorded:
 
 
 def label(job: LabelJob, progress: Progress) -> LabelSummary:
-    """Run ``job``; the same call after an interruption goes on where it stopped.
+    """Run ``job``; the same call resumes it after an interruption.
 
     Raises:
         UsageError: nothing is at ``job.images``.

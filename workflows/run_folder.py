@@ -11,7 +11,7 @@
     OUT/run/unusable/000003.parquet …   record files that could not be used, moved aside
 
 ``OUT`` is a folder of this machine or a URI. A shard is done when its record file is there, whole and of its images;
-files appear whole or not at all. So a killed run goes on where it was, and new images get shards of their own behind
+files appear whole or not at all. So a killed run can be resumed, and new images get shards of their own behind
 the old ones. So do changed ones: their old rows and records stay where they are, and count as superseded.
 """
 

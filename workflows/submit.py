@@ -108,7 +108,7 @@ def _address(given: str | None) -> str:
         return os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or DEFAULT_ADDRESS
     if not is_uri(given):
         raise UsageError(f"--address {given}: write it as a URL, such as {DEFAULT_ADDRESS}")
-    os.environ["RAY_API_SERVER_ADDRESS"] = given  # the variable goes before what Ray's client is told
+    os.environ["RAY_API_SERVER_ADDRESS"] = given  # Ray's client prefers the variable to its argument
     return given
 
 

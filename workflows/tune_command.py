@@ -28,7 +28,7 @@ def add_tune_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="tuned", type=local_path, required=True, metavar="FILE.toml", help="thresholds, for export --config"
     )
-    parser.add_argument("--truth", metavar="T", help="of some of the images, as of evaluate")
+    parser.add_argument("--truth", metavar="T", help="ground truth of some of the images; see evaluate")
     parser.add_argument(
         "--target",
         metavar="TARGET",

@@ -105,7 +105,7 @@ def write_label_studio(folder: Path, images: Iterable[SentImage], class_names: S
     """Write ``tasks.json`` and ``labeling_config.xml`` into ``folder``.
 
     Args:
-        url: what stands before an image's name in its address, such as ``/data/local-files/?d=set/images/``.
+        url: prefix of every image URL, such as ``/data/local-files/?d=set/images/``.
     """
     (folder / "labeling_config.xml").write_text(labeling_config(class_names), encoding="utf-8", newline="\n")
     with open(folder / "tasks.json", "w", encoding="ascii") as file:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -367,6 +367,14 @@ def test_a_named_pipe_is_no_file_of_a_run(name: str, folder: Path, refused: Run)
 # ---------------------------------------------------------------- settings, and ground truth
 
 
+def spoil(path: Path, places: Sequence[tuple[str, ...]], value: Any) -> None:
+    """Put ``value`` at ``places`` of a JSON file."""
+    content = json.loads(path.read_text())
+    for keys in places:
+        put(content, keys, value)
+    path.write_text(json.dumps(content))
+
+
 HUGE = 10**400
 
 
@@ -383,10 +391,7 @@ def test_dataset_settings_that_no_flag_could_give(
     keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
 ) -> None:
     path = folder / "dataset" / "run" / "run.json"
-    content = json.loads(path.read_text())
-    put(content, keys, value)
-    put(content["published"], keys, value)
-    path.write_text(json.dumps(content))
+    spoil(path, (keys, ("published", *keys)), value)
     for command in commands(folder):
         line = refused(*command)
         assert says in line, command
@@ -407,10 +412,7 @@ def test_dataset_settings_that_no_flag_could_give(
 def test_settings_of_labeling_that_it_does_not_write(
     keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
 ) -> None:
-    path = folder / "dataset" / "run" / "run.json"
-    content = json.loads(path.read_text())
-    put(content, keys, value)
-    path.write_text(json.dumps(content))
+    spoil(folder / "dataset" / "run" / "run.json", (keys,), value)
     for command in (*commands(folder), ("export", folder / "dataset", "--defaults")):
         line = refused(*command)
         assert f"{path} is damaged ({says}" in line, command
