@@ -367,7 +367,7 @@ def test_a_named_pipe_is_no_file_of_a_run(name: str, folder: Path, refused: Run)
 # ---------------------------------------------------------------- settings, and ground truth
 
 
-def spoil(path: Path, places: Sequence[tuple[str, ...]], value: Any) -> None:
+def put_in(path: Path, places: Sequence[tuple[str, ...]], value: Any) -> None:
     """Put ``value`` at ``places`` of a JSON file."""
     content = json.loads(path.read_text())
     for keys in places:
@@ -391,7 +391,7 @@ def test_dataset_settings_that_no_flag_could_give(
     keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
 ) -> None:
     path = folder / "dataset" / "run" / "run.json"
-    spoil(path, (keys, ("published", *keys)), value)
+    put_in(path, (keys, ("published", *keys)), value)
     for command in commands(folder):
         line = refused(*command)
         assert says in line, command
@@ -412,7 +412,8 @@ def test_dataset_settings_that_no_flag_could_give(
 def test_settings_of_labeling_that_it_does_not_write(
     keys: tuple[str, ...], value: Any, says: str, folder: Path, refused: Run
 ) -> None:
-    spoil(folder / "dataset" / "run" / "run.json", (keys,), value)
+    path = folder / "dataset" / "run" / "run.json"
+    put_in(path, (keys,), value)
     for command in (*commands(folder), ("export", folder / "dataset", "--defaults")):
         line = refused(*command)
         assert f"{path} is damaged ({says}" in line, command
