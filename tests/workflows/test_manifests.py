@@ -290,7 +290,7 @@ def test_mistakes_are_one_line(
         (("in", "-o", "out", "--classes", "dog", "--address", "head:8265"), "write it as a URL"),
         (("in", "-o", "out", "--classes", "dog", "--accept-score", "7"), "accept_score must be"),
         (("in", "-o", "out", "--classes", "dog", "--workers", "0"), "--workers must be 1 or more"),
-        (("in", "-o", "out", "--classes", "dog", "--shard-size", "0"), "--shard-size must be 1 or more"),
+        (("in", "-o", "out", "--classes", "dog", "--shard-size", "0"), "--shard-size must be from 1 to 1000000"),
     ],
 )
 def test_mistakes_are_found_without_a_cluster(
