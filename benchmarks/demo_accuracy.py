@@ -26,8 +26,9 @@ from labeler.demo.scenes import (
     scene_rng,
     scene_truth,
 )
-from labeler.measures import Measures
-from labeler.models import PRESETS, ModelConfig, load_labeler
+from labeler.metrics.measures import Measures
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.loading import load_labeler
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 

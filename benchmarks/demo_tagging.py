@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from labeler.demo.scenes import PAIRS, Scene, class_name, make_scene, scene_rng, scene_truth
-from labeler.labelers import GroundedSamLabeler
-from labeler.measures import ClassMeasures, Measures
-from labeler.models import PRESETS, ModelConfig, for_batches, load_labeler
+from labeler.ground_truth import Truth
+from labeler.metrics.measures import ClassMeasures, Measures
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.loading import for_batches, load_labeler
+from labeler.models.taggers import load_prompter
+from labeler.models.tagging import TaggingConfig, vocabulary_for
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
-from labeler.tagger_models import TaggingConfig, load_prompter, vocabulary_for
-from labeler.truth import Truth
 from ontologies import ClassSpec, Ontology
 
 FRESH_SEED = 20_000  # as of demo_accuracy.py

@@ -37,12 +37,14 @@ from transformers import (
 )
 
 from labeler.demo.tiny_detector import demo_tokenizer
-from labeler.images import read_image
-from labeler.models import ModelConfig, load_detector
+from labeler.files.images import read_image
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_detector
 from ontologies import Ontology
-from workflows.label import LabelJob, label
-from workflows.pools import EngineConfig
-from workflows.shards import ShardReport
+from workflows.label import label
+from workflows.run.shards import ShardReport
+from workflows.settings.engine import EngineConfig
+from workflows.settings.job import LabelJob
 
 BOXES = 10
 CLASSES = "red circle, blue square, green star, yellow ring, red heart, blue cross, green triangle, yellow crescent"

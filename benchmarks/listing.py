@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from labeler.listing import find_images, stamps
-from workflows.run_folder import RunFolder
+from labeler.files.listing import find_images, stamps
+from workflows.run.folder import RunFolder
 
 
 def make_files(root: Path, images: int, folders: int) -> None:

@@ -24,17 +24,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from labeler.files.images import read_image
+from labeler.files.listing import find_images, stamps
 from labeler.formats.coco import write_coco
-from labeler.images import read_image
-from labeler.listing import find_images, stamps
-from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
-from labeler.models import ModelConfig
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
+from labeler.models.config import ModelConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import Ontology
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.label import LabelJob, settings
-from workflows.run_folder import RunFolder
+from workflows.dataset.export import export
+from workflows.recording import settings
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
 
 WIDTH, HEIGHT, OBJECTS, CLASSES = 640, 480, 10, 20
 NAMES = [f"kind {index}" for index in range(CLASSES)]
@@ -158,7 +159,7 @@ def main() -> None:
             make_labeled(folder, args.images)
         output, truth = folder / "labeled", folder / "truth.json"
         alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "found.json")
-        command = ("-m", "workflows.cli")
+        command = ("-m", "workflows.commands.cli")
         evaluate = measure("labeler evaluate", *command, "evaluate", output, "--truth", truth)
         measure("labeler tune", *command, "tune", output, "--truth", truth, "-o", folder / "tuned.toml")
         measure("labeler report", *command, "report", output)

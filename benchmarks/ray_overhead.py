@@ -19,7 +19,7 @@ from pathlib import Path
 from ray_parts import MIB, NoModel, Reports, Tree, job, link_images
 
 from workflows.label import label
-from workflows.pools import EngineConfig
+from workflows.settings.engine import EngineConfig
 
 ENGINES = {"local": EngineConfig("local"), "ray": EngineConfig("ray", workers=2, cpus_per_worker=1)}
 

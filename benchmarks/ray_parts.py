@@ -16,12 +16,12 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from labeler.models import ModelConfig
+from labeler.models.config import ModelConfig
 from labeler.records import Instance
 from ontologies import Ontology
-from workflows.label import LabelJob
-from workflows.pools import EngineConfig
-from workflows.shards import ShardReport
+from workflows.run.shards import ShardReport
+from workflows.settings.engine import EngineConfig
+from workflows.settings.job import LabelJob
 
 MIB = 2**20
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # what Ray says of dead workers; read when Ray is imported

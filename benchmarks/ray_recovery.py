@@ -26,7 +26,7 @@ import psutil
 from ray_parts import NoModel, Reports, job, link_images
 
 from workflows.label import label
-from workflows.pools import EngineConfig
+from workflows.settings.engine import EngineConfig
 
 SHARD = 64
 NODE = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 10**8}

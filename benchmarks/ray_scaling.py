@@ -18,7 +18,7 @@ from pathlib import Path
 from ray_parts import NoModel, Reports, job, link_images
 
 from workflows.label import label
-from workflows.pools import EngineConfig
+from workflows.settings.engine import EngineConfig
 
 SHARD = 128
 GPUS_A_NODE = 8

@@ -19,13 +19,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from label_throughput import write_scenes
 
-from labeler.models import ModelConfig
+from labeler.models.config import ModelConfig
 from ontologies import Ontology
-from workflows.label import LabelJob, label
-from workflows.pools import EngineConfig
-from workflows.run_folder import Shard
-from workflows.shards import label_shards
-from workflows.workers import WorkerConfig
+from workflows.engines.workers import WorkerConfig
+from workflows.label import label
+from workflows.run.folder import Shard
+from workflows.run.shards import label_shards
+from workflows.settings.engine import EngineConfig
+from workflows.settings.job import LabelJob
 
 SHARD = 16
 DEMO = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")

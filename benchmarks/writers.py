@@ -14,7 +14,7 @@ from pathlib import Path
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
 from labeler.formats.coco import write_coco
 from labeler.formats.yolo import write_yolo_labels
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance, write_records
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from labeler.errors import FormatError
-from labeler.image_ids import check_image_id
-from labeler.masks import Rle, checked_rle, mask_iou, rle_area, rle_box_xyxy
+from labeler.files.image_ids import check_image_id
+from labeler.geometry.masks import Rle, checked_rle, mask_iou, rle_area, rle_box_xyxy
 from labeler.migrations import migrate
 from labeler.records import ImageRecord, Instance
 

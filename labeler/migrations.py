@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import FormatError, RunError
+from labeler.files.storage import read_bytes
 from labeler.sizes import shown
-from labeler.storage import read_bytes
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath
+    from labeler.files.storage import AnyPath
 
 VERSIONS = {
     "run.json": 1,

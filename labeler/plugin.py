@@ -22,9 +22,10 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from labeler.errors import ImageError, UsageError
+from labeler.files.images import read_image, to_rgb
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
-from labeler.images import read_image, to_rgb
-from labeler.models import PRESETS, ModelConfig, load_labeler
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.loading import load_labeler
 from labeler.opencv import opencv
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord
@@ -55,7 +56,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             before ``quality.min_score``; where it is lower, the gate's joint thresholds are lowered in proportion.
         text_threshold: without effect, as in the original: there it picks the tokens that spell a box's label, which
             is then overwritten; here no label is spelled from tokens.
-        model: a preset of ``labeler.models``.
+        model: a preset of ``labeler.models.loading``.
         detector, segmenter: hub id or folder, instead of the preset's.
         device, precision, batch_size, prompts_per_caption: as in ``ModelConfig``.
         quality: the gate's other thresholds. What it sends to review or rejects is not returned.

@@ -13,12 +13,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
+from labeler.geometry.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
 from labeler.records import ImageRecord, Instance
 from labeler.sizes import finite_number, shown
 from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
+VERDICTS: tuple[Verdict, ...] = ("accept", "review", "reject")
 Score = Literal["joint", "detector", "mask"]
 BY_HAND = "by hand"  # the reason of what a person rejected
 Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]

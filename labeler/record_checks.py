@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.image_ids import check_image_ids
+from labeler.files.image_ids import check_image_ids
 from labeler.sizes import MAX_PIXELS, MAX_SIDE, checked_size, shown
 
 CHECKED_AT_ONCE = 2**15  # bytes of RLE counts
@@ -105,7 +105,7 @@ def first_unfit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> int |
 
 
 def _all_fit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> bool:
-    """What ``labeler.masks.rle_runs`` checks, of many masks at once; see there for the encoding."""
+    """What ``labeler.geometry.masks.rle_runs`` checks, of many masks at once; see there for the encoding."""
     codes = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
     lengths = np.array([len(each) for each in counts])
     if not lengths.all() or codes.max() > 63:  # below 48, a character has wrapped around

@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labeler.errors import FormatError
-from labeler.masks import Rle
+from labeler.files.storage import in_order, read_bytes, refuse_special, write_bytes
+from labeler.geometry.masks import Rle
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
 from labeler.record_checks import check_records
-from labeler.storage import in_order, read_bytes, refuse_special, write_bytes
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath
+    from labeler.files.storage import AnyPath
 
 Status = Literal["ok", "error"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from labeler.masks import mask_to_rle, rle_area
+from labeler.geometry.masks import mask_to_rle, rle_area
+from labeler.ground_truth import IGNORED, UNMATCHED, TrueImage, TrueInstance, match_masks
+from labeler.metrics.thresholds import Counts
 from labeler.quality import QualityConfig, judge, ranking_score
 from labeler.records import ImageRecord, Instance
-from labeler.thresholds import Counts
-from labeler.truth import IGNORED, UNMATCHED, TrueImage, TrueInstance, match_masks
 from ontologies import ClassSpec
 
 HEIGHT, WIDTH = 48, 64

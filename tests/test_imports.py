@@ -75,7 +75,7 @@ def test_directions(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "modules"),
     [
-        ("import labeler.masks as m, ray", ["labeler.masks", "ray"]),
+        ("import labeler.geometry.masks as m, ray", ["labeler.geometry.masks", "ray"]),
         ("from labeler import models", ["labeler"]),
         ("from . import records", ["workflows"]),
         ("from ..labeler import masks", ["labeler"]),
@@ -97,9 +97,9 @@ def test_imports_are_seen(text: str, modules: list[str], tmp_path: Path, monkeyp
     [
         "import labeler",
         "import ontologies",
-        "import labeler.models, labeler.records, labeler.quality, labeler.images, labeler.masks",
+        "import labeler.models.loading, labeler.records, labeler.quality, labeler.files.images, labeler.geometry.masks",
         "import labeler.formats.coco, labeler.formats.yolo",
-        "import workflows.cli",
+        "import workflows.commands.cli",
     ],
 )
 def test_imports_stay_light(statement: str) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import RunError, UsageError
-from labeler.storage import info, read_bytes, write_bytes
-from labeler.tagger_models import TAG_FLOORS
+from labeler.files.storage import info, read_bytes, write_bytes
+from labeler.models.tagging import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
-from workflows.label import LabelJob, Progress, recorded
-from workflows.shards import ShardReport
-from workflows.summary import RunSummary
+from workflows.recording import Progress, recorded
+from workflows.run.shards import ShardReport
+from workflows.run.summary import RunSummary
+from workflows.settings.job import LabelJob
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath
+    from labeler.files.storage import AnyPath
 
 
 @dataclass

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.truth import TrueImage, TrueInstance, Truth
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.ground_truth import TrueImage, TrueInstance, Truth
 
 Pair = tuple[str, str]  # (colour, shape)
 

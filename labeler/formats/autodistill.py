@@ -17,7 +17,7 @@ import yaml
 
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_yolo_labels
-from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv
 from labeler.records import ImageRecord, Instance
 
@@ -85,7 +85,7 @@ def _to_compact(rles: Sequence[Rle], size: tuple[int, int]) -> CompactMask:
 def write_image(output: Path, source: Path, detections: sv.Detections) -> Path:
     """Copy an image as it is and write its labels, a line an object; the path of the label file.
 
-    The split is a hash of the name, the same as ``workflows.export`` gives by default.
+    The split is a hash of the name, the same as ``workflows.dataset.export`` gives by default.
     """
     split = SPLITS[in_validation(source.name, VALID_SHARE, seed=0)]
     image = output / split / "images" / source.name

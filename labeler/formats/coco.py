@@ -15,15 +15,15 @@ from urllib.parse import urlsplit
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError, UsageError
-from labeler.masks import Rle, checked_rle, rle_area, rle_box_xyxy
-from labeler.polygons import mask_to_polygons, polygons_to_rle
+from labeler.files.storage import naming, read_bytes
+from labeler.geometry.masks import Rle, checked_rle, rle_area, rle_box_xyxy
+from labeler.geometry.polygons import mask_to_polygons, polygons_to_rle
+from labeler.ground_truth import pair_images
 from labeler.records import ImageRecord, Instance
 from labeler.sizes import checked_size, finite_number, shown, unicode_text
-from labeler.storage import naming, read_bytes
-from labeler.truth import pair_images
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath
+    from labeler.files.storage import AnyPath
 
 SCORE_DIGITS = 6
 

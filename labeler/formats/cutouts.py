@@ -13,12 +13,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from labeler.errors import UsageError
+from labeler.files.storage import naming
 from labeler.formats.names import safe_part
-from labeler.masks import rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import rle_area, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv
 from labeler.records import Instance
 from labeler.sizes import finite_number, shown
-from labeler.storage import naming
 
 BACKGROUNDS = ("white", "transparent")
 FRAMES = ("crop", "full")

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.errors import FormatError
-from labeler.listing import find_images
-from labeler.masks import mask_to_rle
+from labeler.files.listing import find_images
+from labeler.files.storage import info, read_bytes
+from labeler.geometry.masks import mask_to_rle
+from labeler.ground_truth import TrueImage, TrueInstance, Truth
 from labeler.opencv import opencv
-from labeler.storage import info, read_bytes
-from labeler.truth import TrueImage, TrueInstance, Truth
 
 if TYPE_CHECKING:
-    from labeler.storage import AnyPath
+    from labeler.files.storage import AnyPath
 
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import yaml
 
 from labeler.errors import FormatError, ImageError
-from labeler.images import image_size
-from labeler.listing import find_images
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.polygons import mask_to_single_polygon, single_polygon_to_mask
+from labeler.files.images import image_size
+from labeler.files.listing import find_images
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
 from labeler.records import ImageRecord, Instance
 
 # Cut or rounded, x + 0.45 is x again; 0.5, the pixel's centre, would be rounded up. Six digits keep that true to

@@ -1,6 +1,6 @@
 """Taggers: images in, tags with scores out; one file a kind.
 
-A tagger is anything with ``tag``. Models are given to it, see ``labeler.tagging``.
+A tagger is anything with ``tag``. Models are given to it, see ``labeler.models.prompters``.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
+from labeler.ground_truth import TrueImage, TrueInstance
 from labeler.records import Instance
-from labeler.truth import TrueImage, TrueInstance
 
 WIDTH, HEIGHT, CLASSES = 320, 240, 4
 Found = list[list[Instance]]  # by image

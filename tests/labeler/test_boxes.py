@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torchvision import ops
 
-from labeler.boxes import box_area, box_iou
+from labeler.geometry.boxes import box_area, box_iou
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from made_up import CLASSES, Found, as_coco, as_results, by_pycocotools, ellipse, made_up
 
-from labeler.coco_metrics import LVIS_LIMIT, CocoAccumulator, CocoMetrics
-from labeler.masks import rle_area, rle_box_xyxy
+from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.metrics.coco import LVIS_LIMIT, CocoAccumulator, CocoMetrics
 from labeler.records import Instance
-from labeler.truth import TrueImage, TrueInstance
 
 KINDS: tuple[Literal["segm", "bbox"], ...] = ("segm", "bbox")
 

@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 from hard_masks import HARD_MASKS, Mask
 
-from labeler.corrections import CorrectedImage, CorrectedInstance, SentImage, SentInstance, compare, is_same_mask
+from labeler.annotation_tools.corrections import (
+    CorrectedImage,
+    CorrectedInstance,
+    SentImage,
+    SentInstance,
+    compare,
+    is_same_mask,
+)
 from labeler.decisions import Decision
 from labeler.errors import FormatError
-from labeler.masks import mask_to_rle
-from labeler.polygons import polygons_to_rle
+from labeler.geometry.masks import mask_to_rle
+from labeler.geometry.polygons import polygons_to_rle
 
 HEIGHT, WIDTH = 60, 90
 

@@ -10,7 +10,7 @@ import pytest
 
 from labeler.decisions import Decision, decide, distinct, latest
 from labeler.errors import FormatError
-from labeler.masks import Rle, mask_to_rle
+from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.quality import Judgement, QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec

@@ -15,9 +15,10 @@ from PIL import Image
 from tiny_models import CAPTION_BUDGET, DETECTORS, WORDS, make_image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from labeler.detectors import Detections, Detector
 from labeler.errors import UsageError
-from labeler.models import ModelConfig, load_detector
+from labeler.models.config import ModelConfig
+from labeler.models.detectors.detector import Detections, Detector
+from labeler.models.loading import load_detector
 
 Checkpoint = Callable[[str], Path]
 FLOOR = 1e-12  # keeps every query

@@ -7,7 +7,7 @@ import os.path
 import pyarrow as pa
 import pytest
 
-from labeler.image_ids import check_image_id, check_image_ids
+from labeler.files.image_ids import check_image_id, check_image_ids
 
 INSIDE = [
     "a.png",

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from labeler.errors import ImageError
-from labeler.images import image_size, read_image
+from labeler.files.images import image_size, read_image
 
 # 2 rows, 3 columns, six colours with all channels different
 SCENE = np.array(
@@ -343,7 +343,7 @@ def test_whatever_a_decoder_raises(
 
     path = tmp_path / "image.png"
     path.write_bytes(scene("PNG"))
-    monkeypatch.setattr("labeler.images._pillow_open", fail)
+    monkeypatch.setattr("labeler.files.images._pillow_open", fail)
     for read in (read_image, image_size):
         with pytest.raises(ImageError) as caught:
             read(path)

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from tiny_models import make_image
 
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
-from labeler.detectors import Detections, Detector, Image, Prompts
 from labeler.errors import DeviceError
-from labeler.labelers import DeviceCheckedLabeler, DeviceCheckedTagger, GroundedSamLabeler
-from labeler.masks import mask_to_rle, rle_area
-from labeler.models import ModelConfig, for_batches, load_labeler
+from labeler.geometry.masks import mask_to_rle, rle_area
+from labeler.models.config import ModelConfig
+from labeler.models.detectors.detector import Detections, Detector, Image, Prompts
+from labeler.models.labelers.devices import DeviceCheckedLabeler, DeviceCheckedTagger
+from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.loading import for_batches, load_labeler
+from labeler.models.prompters import tag_each
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
 from labeler.records import Instance
-from labeler.segmenters import SegmentedMask, Segmenter
-from labeler.tagging import tag_each
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
 

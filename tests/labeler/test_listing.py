@@ -12,9 +12,9 @@ import pytest
 from object_store import Bucket, Proxy, web_server
 
 from labeler.errors import ImageError, UsageError
-from labeler.images import read_image
-from labeler.listing import find_images, image_extensions
-from labeler.storage import locate, write_bytes
+from labeler.files.images import read_image
+from labeler.files.listing import find_images, image_extensions
+from labeler.files.storage import locate, write_bytes
 
 
 def make(root: Path, *names: str) -> None:

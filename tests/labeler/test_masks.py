@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hard_masks import HARD_MASKS, random_masks
 
-from labeler.masks import (
+from labeler.geometry.masks import (
     clean_mask,
     mask_containment,
     mask_iou,

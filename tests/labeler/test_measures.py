@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from made_up import by_pycocotools, made_up
 
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.measures import MeasureConfig, Measured, Measures
-from labeler.metrics import boundary_iou, tolerant_iou
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.metrics.measures import MeasureConfig, Measured, Measures
+from labeler.metrics.overlap import boundary_iou, tolerant_iou
 from labeler.records import Instance
-from labeler.truth import TrueImage, TrueInstance
 
 Strip = tuple[int, float]  # left edge, score
 

@@ -10,10 +10,10 @@ import pytest
 from hard_masks import HARD_MASKS, random_masks
 from numpy.typing import NDArray
 
-from labeler.masks import mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, rle_to_mask
-from labeler.metrics import RULES, boundary_iou, pick, semantic_overlap, tolerant_iou
+from labeler.geometry.masks import mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, rle_to_mask
+from labeler.ground_truth import TrueInstance
+from labeler.metrics.overlap import RULES, boundary_iou, pick, semantic_overlap, tolerant_iou
 from labeler.records import Instance
-from labeler.truth import TrueInstance
 
 Mask = NDArray[np.bool_]
 

@@ -18,13 +18,15 @@ from object_store import Proxy
 from safetensors.torch import load_file, save_file
 from tiny_models import DETECTORS, SEGMENTERS
 
-from labeler import detectors
-from labeler.checkpoints import embedded_models, is_on_this_machine, model_identity
 from labeler.errors import LabelerError, ModelError, UsageError
-from labeler.labelers import GroundedSamLabeler
-from labeler.models import PRESETS, ModelConfig, load_detector, load_labeler, load_segmenter
-from labeler.segmenters import SamSegmenter
-from labeler.tagger_models import TaggingConfig, load_tagger
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.detectors import grounding_dino as detectors
+from labeler.models.identity import embedded_models, is_on_this_machine, model_identity
+from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.loading import load_detector, load_labeler, load_segmenter
+from labeler.models.segmenters.sam import SamSegmenter
+from labeler.models.taggers import load_tagger
+from labeler.models.tagging import TaggingConfig
 
 Checkpoint = Callable[[str], Path]
 KINDS = {
@@ -391,7 +393,7 @@ def test_a_hub_that_stumbles(checkpoint: Checkpoint, tmp_path: Path) -> None:
 def test_a_disk_that_stumbles(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
-    monkeypatch.setattr("labeler.retries.WAITS", (0.01, 0.01))
+    monkeypatch.setattr("labeler.files.retries.WAITS", (0.01, 0.01))
     read, failures = transformers.AutoConfig.from_pretrained, [errno.ESTALE, errno.EIO]
 
     def stumble(*arguments: Any, **options: Any) -> Any:

@@ -30,7 +30,7 @@ from labeler import GroundedSAM
 from labeler.demo.scenes import class_name, make_scene, scene_rng
 from labeler.errors import ImageError, ModelError, UsageError
 from labeler.formats.splits import in_validation
-from labeler.masks import rle_to_mask
+from labeler.geometry.masks import rle_to_mask
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology, OntologyError

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hard_masks import HARD_MASKS, random_masks
 
-from labeler.masks import mask_to_rle, rle_to_mask
-from labeler.polygons import mask_to_polygons, mask_to_single_polygon, polygons_to_rle, single_polygon_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_to_mask
+from labeler.geometry.polygons import mask_to_polygons, mask_to_single_polygon, polygons_to_rle, single_polygon_to_mask
 
 
 def parts(mask: np.ndarray) -> int:

@@ -4,7 +4,7 @@ import pytest
 from tiny_models import BERT_SEPARATORS, WORDS, bert_tokenizer
 
 from labeler.errors import UsageError
-from labeler.prompts import SEPARATOR_IDS, Caption, pack_prompts
+from labeler.models.prompts import SEPARATOR_IDS, Caption, pack_prompts
 
 
 @pytest.fixture(scope="module")

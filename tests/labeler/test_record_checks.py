@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labeler.errors import FormatError
-from labeler.masks import Rle, mask_to_rle, rle_area, rle_runs
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_runs
 from labeler.record_checks import first_unfit
 from labeler.records import SCHEMA, ImageRecord, Instance, read_record, read_records, write_records
 

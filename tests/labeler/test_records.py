@@ -14,7 +14,8 @@ from object_store import Bucket
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError, RunError
-from labeler.masks import mask_to_rle
+from labeler.files.storage import locate
+from labeler.geometry.masks import mask_to_rle
 from labeler.records import (
     ROWS_A_GROUP,
     SCHEMA,
@@ -26,7 +27,6 @@ from labeler.records import (
     read_records,
     write_records,
 )
-from labeler.storage import locate
 
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
 RECORDS = [

@@ -22,10 +22,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from object_store import Bucket, Proxy, web_server
 from PIL import Image
 
-from labeler import retries, storage
 from labeler.errors import ImageError
-from labeler.images import HEAD_BYTES, ImageFile, image_size, read_image
-from labeler.retries import may_pass, retrying
+from labeler.files import retries, storage
+from labeler.files.images import HEAD_BYTES, ImageFile, image_size, read_image
+from labeler.files.retries import may_pass, retrying
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from labeler.demo.scenes import (
     make_scene,
     scene_rng,
 )
+from labeler.models.identity import EMBEDDED_CLASSES
 
 SCENES = [make_scene(scene_rng(5, index)) for index in range(60)]
 
@@ -84,3 +85,7 @@ def test_truth_counts_pixels() -> None:
     assert [a["area"] for a in first[::2]] == [SCENES[0].mask(i).sum() for i in range(len(SCENES[0].pairs))]
     assert names[first[0]["category_id"] - 1] == class_name(SCENES[0].pairs[0])
     assert names[first[1]["category_id"] - 1] == SCENES[0].pairs[0][1]
+
+
+def test_the_embedded_detector_knows_every_pair() -> None:
+    assert tuple(map(class_name, PAIRS)) == EMBEDDED_CLASSES

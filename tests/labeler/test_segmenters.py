@@ -20,10 +20,11 @@ from PIL import Image
 from tiny_models import SEGMENTERS, make_boxes, make_image
 from transformers import AutoModelForMaskGeneration, AutoProcessor
 
-from labeler import segmenters
-from labeler.masks import clean_mask, mask_to_rle, rle_to_mask
-from labeler.models import ModelConfig, load_segmenter
-from labeler.segmenters import SegmentedMask, Segmenter
+from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_segmenter
+from labeler.models.segmenters import sam as segmenters
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
 
 Checkpoint = Callable[[str], Path]
 Boxes = NDArray[np.float32]

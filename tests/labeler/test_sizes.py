@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labeler.masks import checked_rle, mask_to_rle
-from labeler.polygons import polygons_to_rle
+from labeler.geometry.masks import checked_rle, mask_to_rle
+from labeler.geometry.polygons import polygons_to_rle
 from labeler.sizes import MAX_PIXELS, MAX_SIDE, checked_size, finite_number
 
 IMPOSSIBLE = [

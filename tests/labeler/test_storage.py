@@ -19,10 +19,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from object_store import Bucket
 
-from labeler import storage
 from labeler.errors import UsageError
-from labeler.images import file_digest
-from labeler.storage import (
+from labeler.files import storage
+from labeler.files.images import file_digest
+from labeler.files.storage import (
     FileInfo,
     copy,
     create,
@@ -102,7 +102,7 @@ def test_a_missing_package_is_named(uri: str, package: str) -> None:
 def test_a_missing_package_at_the_command_line() -> None:
     code = (
         "import sys; sys.modules.update(s3fs=None, huggingface_hub=None)\n"
-        "from workflows.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from workflows.commands.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     for uri, package in (("s3://b/x", "s3fs"), ("hf://datasets/a/b", "huggingface_hub")):
         command = [sys.executable, "-c", code, "label", uri, "-o", "out", "--classes", "dog", "--model", "demo"]
@@ -115,7 +115,7 @@ def test_credentials_from_fsspecs_own_settings(bucket: Bucket) -> None:
     bucket.put("a", b"data")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"FSSPEC_S3_ENDPOINT_URL": bucket.endpoint, "FSSPEC_S3_KEY": "test", "FSSPEC_S3_SECRET": "test"}
-    code = "import sys; from labeler.storage import locate, read_bytes; print(read_bytes(locate(sys.argv[1])))"
+    code = "import sys; from labeler.files.storage import locate, read_bytes; print(read_bytes(locate(sys.argv[1])))"
     command = [sys.executable, "-c", code, f"{bucket.uri}/a"]
     assert subprocess.run(command, capture_output=True, text=True, env=environment).stdout == "b'data'\n"
 

@@ -14,9 +14,11 @@ from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 from transformers import AutoProcessor
 
 from labeler.errors import ModelError, UsageError
-from labeler.models import PRESETS, ModelConfig, load_detector
-from labeler.tagger_models import TaggingConfig, load_prompter, load_tagger, ram_kind, vocabulary_for
-from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.loading import load_detector
+from labeler.models.prompters import FixedPrompts, GatedPrompts, TagPrompts
+from labeler.models.taggers import load_prompter, load_tagger, ram_kind
+from labeler.models.tagging import TaggingConfig, vocabulary_for
 from ontologies import Ontology, OntologyError
 from ontologies.taggers.language import LanguageTagger
 from ontologies.taggers.vocabulary import VocabularyTagger

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labeler.errors import UsageError
-from labeler.tagging import TAGS_A_IMAGE, FixedPrompts, GatedPrompts, ImagePrompts, TagPrompts, tag_each
+from labeler.models.prompters import TAGS_A_IMAGE, FixedPrompts, GatedPrompts, ImagePrompts, TagPrompts, tag_each
 from ontologies import ClassSpec, Ontology
 from ontologies.synonyms import same_words
 from ontologies.taggers import Tags

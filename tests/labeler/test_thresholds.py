@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle, two_kinds
 
-from labeler.candidates import Candidates, collect
+from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.metrics.candidates import Candidates, collect
+from labeler.metrics.thresholds import Counts, Limits, Own, Target, Thresholds, fit
+from labeler.metrics.validation import bootstrap_gains, cross_validated
 from labeler.quality import ClassThresholds, QualityConfig, Score
 from labeler.records import ImageRecord, Instance
-from labeler.thresholds import Counts, Limits, Own, Target, Thresholds, fit
-from labeler.truth import TrueImage, TrueInstance
-from labeler.validation import bootstrap_gains, cross_validated
 from ontologies import ClassSpec
 
 CLASSES = [ClassSpec("dog"), ClassSpec("cat", min_score=0.5), ClassSpec("bird", min_score=0.1)]

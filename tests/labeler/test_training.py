@@ -14,7 +14,8 @@ from labeler.demo import tiny_detector, tiny_segmenter, train
 from labeler.demo.losses import mask_loss, set_loss
 from labeler.demo.scene_pool import ScenePool, scene_pool
 from labeler.demo.scenes import HELD_OUT_PAIRS, PAIRS, SEEN_PAIRS, class_name
-from labeler.models import ModelConfig, load_detector, load_segmenter
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_detector, load_segmenter
 
 
 @pytest.fixture(scope="module")

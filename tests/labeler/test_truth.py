@@ -10,8 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from labeler.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
-from labeler.truth import IGNORED, UNMATCHED, TrueInstance, match_masks, pair_images
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
+from labeler.ground_truth import IGNORED, UNMATCHED, TrueInstance, match_masks, pair_images
 
 
 # (image ids, names in the truth, pairs)

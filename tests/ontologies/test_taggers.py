@@ -11,7 +11,8 @@ import torch
 from tiny_models import make_image, write_checkpoint
 from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 
-from labeler.models import ModelConfig, load_detector
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_detector
 from ontologies import OntologyError
 from ontologies.taggers.detector import DetectorTagger
 from ontologies.taggers.vocabulary import NEUTRAL, TEMPLATE, VocabularyTagger, embed_texts

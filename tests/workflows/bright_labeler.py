@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.models import ModelConfig
+from labeler.files.storage import locate
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.models.config import ModelConfig
 from labeler.records import Instance
-from labeler.storage import locate
 from ontologies import Ontology
-from workflows.label import LabelJob, LabelSummary, label
-from workflows.shards import ShardReport
+from workflows.label import LabelSummary, label
+from workflows.run.shards import ShardReport
+from workflows.settings.job import LabelJob
 
 SECONDS_AN_IMAGE = 0.004
 

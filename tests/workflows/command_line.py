@@ -22,4 +22,4 @@ def write_scenes(folder: Path, indices: Iterable[int]) -> None:
 
 
 def labeler_command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "workflows.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "workflows.commands.cli", *map(str, arguments)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from workflows.cli import main
+from workflows.commands.cli import main
 
 FROZEN = Path(__file__).parents[1] / "data" / "first_version"
 WRITTEN_AT = "/data/first_version"

@@ -20,15 +20,15 @@ import pyarrow.dataset  # noqa: F401
 from PIL import Image
 
 from labeler.decisions import Decision
-from labeler.images import content_digest
-from labeler.masks import mask_to_rle, rle_area
+from labeler.files.images import content_digest
+from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
-from workflows.decisions import append_decisions, read_log
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.run_folder import RunFolder
+from workflows.dataset.decision_log import append_decisions, read_log
+from workflows.dataset.export import export
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat")))
 NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
@@ -57,7 +57,7 @@ def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
         Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path)
     run = RunFolder(folder / "out")
     run.records.mkdir(parents=True)
-    run.write_settings({"version": 1, "labeling": {}})
+    run.settings.write({"version": 1, "labeling": {}})
     write_records(run.records / "000000.parquet", records(folder / "input", names[:-1]))
     export(run, folder / "input", ONTOLOGY, BEFORE)
     write_records(run.records / "000001.parquet", records(folder / "input", names[-1:]))

@@ -10,14 +10,15 @@ import pyarrow as pa
 from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
-from labeler.images import content_digest
-from labeler.listing import stamps
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.models import ModelConfig
+from labeler.files.images import content_digest
+from labeler.files.listing import stamps
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.models.config import ModelConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import Ontology
-from workflows.label import LabelJob, settings
-from workflows.run_folder import RunFolder
+from workflows.recording import settings
+from workflows.run.folder import RunFolder
+from workflows.settings.job import LabelJob
 
 SHARD_SIZE = 64
 FAILURE = "the file is cut short"

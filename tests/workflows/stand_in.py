@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.errors import DeviceError
-from labeler.masks import mask_to_rle
-from labeler.models import ModelConfig
+from labeler.geometry.masks import mask_to_rle
+from labeler.models.config import ModelConfig
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
-from workflows.label import LabelJob, label
-from workflows.pools import EngineConfig
-from workflows.shards import ShardReport
+from workflows.label import label
+from workflows.run.shards import ShardReport
+from workflows.settings.engine import EngineConfig
+from workflows.settings.job import LabelJob
 
 GOOD, RAISES, KILLS, LOSES_DEVICE = 30, 31, 32, 33
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from stand_in import GOOD, Silent, StandIn, stand_in_job, write_images
 
-from workflows.cli import main
-from workflows.export_config import ExportConfig
+from workflows.commands.cli import main
 from workflows.label import label
-from workflows.run_folder import RunFolder
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 IMAGES = 5
 _watched: list[tuple[Path, list[str]]] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labeler.masks import mask_to_rle
+from labeler.geometry.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
-from workflows.classes import SavedClasses, classes_of_tags, numbered
+from workflows.run.classes import SavedClasses, classes_of_tags, numbered
 
 RLE = mask_to_rle(np.ones((2, 2), dtype=bool))
 

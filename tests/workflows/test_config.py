@@ -7,14 +7,14 @@ import pytest
 
 from labeler.errors import UsageError
 from labeler.formats.cutouts import CutoutConfig
-from labeler.models import ModelConfig
+from labeler.models.config import ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig
 from ontologies import Ontology
-from workflows.cli import _parser
-from workflows.config import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
-from workflows.dataset_settings import saved_export
-from workflows.export_config import ExportConfig
-from workflows.label import LabelJob
+from workflows.commands.cli import _parser
+from workflows.commands.flags import QUALITY_FLAGS, export_from, model_from, ontology_from, with_config_file
+from workflows.settings.dataset import saved_export
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
 
 LABEL = ["label", "images", "-o", "out"]
 

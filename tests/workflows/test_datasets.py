@@ -17,12 +17,12 @@ from PIL import Image
 from test_export import ONTOLOGY, instance
 
 from labeler.errors import RunError
-from labeler.images import content_digest
+from labeler.files.images import content_digest
+from labeler.files.storage import locate, read_bytes, walk, write_bytes
 from labeler.records import ImageRecord, read_records, write_records
-from labeler.storage import locate, read_bytes, walk, write_bytes
-from workflows.export import ExportSummary, export
-from workflows.export_config import ExportConfig
-from workflows.run_folder import RunFolder
+from workflows.dataset.export import ExportSummary, export
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 IDS = ("a.png", "b/c d.png", "b/ü.png", "e.png", "f.png", "g.png")
 NEVER = ("run/run.json", "run/lock", "run/ledger.parquet")  # the ledger holds what each place says of its files
@@ -197,7 +197,7 @@ def test_unchanged_images_are_not_fetched_again(bucket: Bucket, proxy: Proxy, tm
 def test_a_store_that_fails_in_the_middle_leaves_the_old_data_yaml_and_the_next_export_mends_it(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labeler.retries.WAITS", (0.01,))
+    monkeypatch.setattr("labeler.files.retries.WAITS", (0.01,))
     run = make_run(tmp_path / "in", locate(f"{bucket.uri}/out"))
     proxy.fail = lambda method, path, before: "busy" if method == "PUT" and "instances_val" in path else ""
     with pytest.raises(OSError, match=r"instances_val\.json") as caught:

@@ -17,13 +17,19 @@ from test_export import ONTOLOGY, coco, instance, make_run
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError
+from labeler.files.storage import locate, read_bytes
 from labeler.records import ImageRecord, Instance, write_records
-from labeler.storage import locate, read_bytes
-from workflows.decisions import append_decisions, by_image, decisions_path, read_decision_file, read_decisions
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.labeled import open_labeled
-from workflows.run_folder import RunFolder
+from workflows.dataset.decision_log import (
+    append_decisions,
+    by_image,
+    decisions_path,
+    read_decision_file,
+    read_decisions,
+)
+from workflows.dataset.export import export
+from workflows.dataset.labeled import open_labeled
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 SURE, UNSURE, POOR = instance(0, 0.8, 0), instance(0, 0.31, 20), instance(0, 0.1, 40)
 
@@ -164,7 +170,7 @@ def test_decisions_outlive_labeling_with_other_models(tmp_path: Path) -> None:
 def test_an_opened_folder_shows_what_a_person_made_of_it(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], (SURE, UNSURE))
     settings = {"version": 1, "input": str(root), "labeling": {}, "model": {"floor": 0.05}}
-    run.write_settings({**settings, "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())})
+    run.settings.write({**settings, "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())})
     append_decisions(run, [on(SURE, "reject"), on(UNSURE, new_class="cat")])
     ((record, judgements),) = open_labeled(run.output).judged()
     assert [item.class_id for item in record.instances] == [0, 1]

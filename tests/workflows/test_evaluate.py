@@ -24,24 +24,24 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
-from labeler.formats.truth import read_truth
-from labeler.images import content_digest
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.measures import MeasureConfig
+from labeler.files.images import content_digest
+from labeler.files.storage import locate
+from labeler.formats.ground_truth import read_truth
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.metrics.measures import MeasureConfig
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
-from labeler.storage import locate
-from labeler.truth import TrueImage, TrueInstance, Truth
 from ontologies import ClassSpec, Ontology
-from workflows.cli import main
-from workflows.decisions import append_decisions
-from workflows.evaluate import EvaluationConfig, evaluate, pair_classes
-from workflows.evaluate_command import class_map_from
-from workflows.evaluation_tables import markdown, print_rows
-from workflows.export_config import ExportConfig
-from workflows.labeled import Labeled, open_labeled
-from workflows.protocols import config_for
-from workflows.run_folder import RunFolder
+from workflows.commands.cli import main
+from workflows.commands.evaluate import class_map_from
+from workflows.dataset.decision_log import append_decisions
+from workflows.dataset.labeled import Labeled, open_labeled
+from workflows.evaluation.evaluate import EvaluationConfig, evaluate, pair_classes
+from workflows.evaluation.protocols import config_for
+from workflows.evaluation.tables import markdown, print_rows
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 WIDTH, HEIGHT = 100, 40
 Object = tuple[int, int]  # class id, left edge

@@ -20,23 +20,23 @@ from PIL import Image
 from rich.console import Console
 from test_export import ONTOLOGY, coco
 
+from labeler.annotation_tools.cvat import rle_to_cvat
+from labeler.annotation_tools.label_studio import rle_to_brush
 from labeler.decisions import Decision
 from labeler.errors import FormatError, UsageError
-from labeler.formats.cvat import rle_to_cvat
-from labeler.formats.label_studio import rle_to_brush
-from labeler.images import content_digest
-from labeler.masks import Rle, mask_to_rle, rle_area
+from labeler.files.images import content_digest
+from labeler.files.storage import locate, write_bytes
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
-from labeler.storage import locate, write_bytes
-from workflows.cli import main
-from workflows.decisions import append_decisions, read_decisions
-from workflows.exchange import TOOLS, corrections, export_review_set
-from workflows.exchange_command import print_decisions, send
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.labeled import Labeled, open_labeled
-from workflows.run_folder import RunFolder
+from workflows.commands.cli import main
+from workflows.commands.exchange import print_decisions, send
+from workflows.dataset.decision_log import append_decisions, read_decisions
+from workflows.dataset.export import export
+from workflows.dataset.labeled import Labeled, open_labeled
+from workflows.review.exchange import TOOLS, corrections, export_review_set
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 WIDTH, HEIGHT = 100, 60
 Edit = Callable[[Path, str], Path]
@@ -312,9 +312,9 @@ def test_what_was_relabeled_and_then_deleted_is_gone(cats_first: bool, tmp_path:
 
 def test_of_two_on_one_mask_one_is_relabeled_and_the_other_deleted(tmp_path: Path) -> None:
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", TWINS)
-    settings = labeled.run.read_settings()
+    settings = labeled.run.settings.read()
     both = ExportConfig(quality=replace(LENIENT, cross_class_iou=0), include_review=True)
-    labeled.run.write_settings({**settings, "export": asdict(both)})
+    labeled.run.settings.write({**settings, "export": asdict(both)})
     labeled = open_labeled(labeled.run.output)
     assert export_review_set(labeled, "cvat", tmp_path / "set", "all").instances == 1
     append_decisions(labeled.run, [Decision("a.png", "accept", "cat", KEPT)])

@@ -13,16 +13,16 @@ from PIL import Image
 
 from labeler.decisions import Decision
 from labeler.errors import RunError
+from labeler.files.images import read_image
 from labeler.formats.cutouts import CutoutConfig
-from labeler.images import read_image
-from labeler.masks import mask_to_rle, rle_area
+from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
-from workflows.decisions import append_decisions
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.run_folder import RunFolder
+from workflows.dataset.decision_log import append_decisions
+from workflows.dataset.export import export
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.6)))
 

@@ -20,15 +20,17 @@ from object_store import Bucket
 from stand_in import GOOD, KILLS, RAISES, Silent, StandIn, stand_in_job, write_images
 
 from labeler.errors import RunError, UsageError
+from labeler.files.storage import locate
 from labeler.quality import QualityConfig
-from labeler.storage import locate
-from workflows.cli import main
-from workflows.export_config import ExportConfig
-from workflows.failures import FailureLedger, FailureLimit, TooManyFailuresError
-from workflows.label import LabelJob, LabelSummary, label
-from workflows.pools import EngineConfig
-from workflows.run_folder import RunFolder
-from workflows.shards import ShardReport
+from workflows.commands.cli import main
+from workflows.label import LabelSummary, label
+from workflows.run.failures import FailureLedger, TooManyFailuresError
+from workflows.run.folder import RunFolder
+from workflows.run.shards import ShardReport
+from workflows.settings.engine import EngineConfig
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
+from workflows.settings.limits import FailureLimit
 
 DEMO = ("--model", "demo", "--device", "cpu", "--shard-size", "1", "--classes", "circle, star")
 
@@ -73,7 +75,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD, GOOD])
     night(tmp_path)
     (tmp_path / "out" / "run" / "summary.json").unlink()
-    export = f"{shlex.quote(sys.executable)} -m workflows.cli export {shlex.quote(str(tmp_path / 'out'))}"
+    export = f"{shlex.quote(sys.executable)} -m workflows.commands.cli export {shlex.quote(str(tmp_path / 'out'))}"
     command = f"({export} --accept-score 0.1; echo $? >&2) | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100)
     assert done.stderr == "0\n"

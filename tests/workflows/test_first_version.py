@@ -15,10 +15,10 @@ import pandas
 import pytest
 from frozen import DONE, FROZEN, MODELS, Frozen, digests, kept, manifest
 
-from labeler.storage import locate, scan, write_bytes
-from workflows.labeled import open_labeled
-from workflows.review_queue import ReviewQueue
-from workflows.review_server import ReviewServer
+from labeler.files.storage import locate, scan, write_bytes
+from workflows.dataset.labeled import open_labeled
+from workflows.review.queue import ReviewQueue
+from workflows.review.server import ReviewServer
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from command_line import CLASSES, Run, write_scenes
 
-from labeler.images import read_image
-from labeler.listing import stamps
+from labeler.files.images import read_image
+from labeler.files.listing import stamps
 from labeler.records import ImageRecord
-from workflows.run_folder import RunFolder
+from workflows.run.folder import RunFolder
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 

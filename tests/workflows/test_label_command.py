@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(scenes: Path, tmp_path: Pat
 def test_mistakes_are_one_line(
     arguments: tuple[str, ...], code: int, said: str, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from workflows.cli import main
+    from workflows.commands.cli import main
 
     (tmp_path / "empty").mkdir()
     assert main([argument.replace("{tmp}", str(tmp_path)) for argument in arguments]) == code

@@ -17,8 +17,8 @@ from object_store import Bucket, Proxy
 from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
+from labeler.files.storage import locate, read_bytes, remove, write_bytes
 from labeler.records import read_records
-from labeler.storage import locate, read_bytes, remove, write_bytes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 # What names places, the times of files and those of the run, and what holds nothing.
@@ -111,7 +111,7 @@ def test_five_hundred_images_from_a_store_to_a_store(bucket: Bucket, images: Pat
 def test_a_store_that_stumbles_leaves_no_mark(
     bucket: Bucket, proxy: Proxy, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labeler.retries.WAITS", (0.01, 0.02, 0.04))
+    monkeypatch.setattr("labeler.files.retries.WAITS", (0.01, 0.02, 0.04))
     few = tmp_path / "few"
     few.mkdir()
     for path in sorted(images.glob("*.png"))[:12]:
@@ -157,7 +157,7 @@ def test_torn_and_foreign_records_are_mended_by_the_next_run(
 def test_images_out_of_reach_are_error_records(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labeler.retries.WAITS", (0.01,))
+    monkeypatch.setattr("labeler.files.retries.WAITS", (0.01,))
     for index in range(6):
         Image.new("RGB", (20, 20), (40 * index, 0, 0)).save(tmp_path / f"{index}.png")
     upload(tmp_path, bucket)
@@ -217,7 +217,7 @@ def test_the_next_night_reads_only_what_is_new_or_another(
 
 def test_a_second_run_on_an_output_in_a_store_is_refused(bucket: Bucket, images: Path, labeler: Run) -> None:
     holder = (
-        "import sys; from labeler.storage import locate; from workflows.run_folder import RunFolder\n"
+        "import sys; from labeler.files.storage import locate; from workflows.run.folder import RunFolder\n"
         "with RunFolder(locate(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     bucket.put("in/a.png", (images / "000.png").read_bytes())

@@ -18,12 +18,12 @@ import pytest
 from object_store import Bucket, Proxy
 
 from labeler.errors import RunError
-from labeler.storage import info, locate, read_bytes, write_bytes
-from workflows import locks
-from workflows.locks import Owner, hold, read_owner
+from labeler.files.storage import info, locate, read_bytes, write_bytes
+from workflows.run import locks
+from workflows.run.locks import Owner, hold, read_owner
 
 HOLDER = (
-    "import sys; from labeler.storage import locate; from workflows.locks import hold\n"
+    "import sys; from labeler.files.storage import locate; from workflows.run.locks import hold\n"
     "with hold(locate(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
 

@@ -14,8 +14,8 @@ import yaml
 from command_line import CLASSES, labeler_command, write_scenes
 from kubernetes import client
 
-from workflows.cli import _parser, main
-from workflows.config import with_config_file
+from workflows.commands.cli import _parser, main
+from workflows.commands.flags import with_config_file
 
 # Fields of ray.io/v1 and what they hold: V1… is a model of Kubernetes' client, [x] a list of x.
 # Source: github.com/ray-project/kuberay, release 1.7, ray-operator/apis/ray/v1/{rayjob,raycronjob,raycluster}_types.go.
@@ -303,7 +303,7 @@ def test_mistakes_are_found_without_a_cluster(
 
 
 def test_uris_stay_as_they_are_and_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from workflows.submission import absolute, name_for, submission_from
+    from workflows.cluster.submission import absolute, name_for, submission_from
 
     monkeypatch.chdir(tmp_path)
     job = submission_from(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from labeler.errors import UsageError
-from workflows.pools import EngineConfig, Node, Pool, fitting, plan_pool, takes_ray, visible_gpus
+from workflows.engines.resources import Node, Pool, fitting, plan_pool, takes_ray, visible_gpus
+from workflows.settings.engine import EngineConfig
 
 EIGHT_GPUS = [Node(96, 8)]
 CPUS_ONLY = [Node(16, 0), Node(16, 0)]

@@ -15,16 +15,17 @@ from command_line import CLASSES, labeler_command
 from PIL import Image
 
 from labeler.errors import ImageError, UsageError
-from labeler.images import image_size, read_image
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.models import ModelConfig
+from labeler.files.images import image_size, read_image
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.models.config import ModelConfig
 from labeler.quality import Judgement, QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.export_config import ExportConfig
-from workflows.label import LabelJob, chosen
-from workflows.preview import preview
-from workflows.sheets import CAPTION, CELL, COLUMNS, write_sheet
+from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, write_sheet
+from workflows.recording import chosen
+from workflows.reporting.preview import preview
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
 
 
 def a_job(images: Path, sample: int | None = 8, **quality: float) -> LabelJob:

@@ -17,18 +17,18 @@ from PIL import Image
 from test_export import ONTOLOGY, coco, instance, make_run, write_labels
 
 from labeler.errors import ImageError, RunError
-from labeler.images import content_digest
+from labeler.files.images import content_digest
+from labeler.files.storage import locate, walk
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, write_records
-from labeler.storage import locate, walk
-from workflows.cli import main
-from workflows.datasets import recover
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.labeled import Labeled
-from workflows.ledger import read_ledger
-from workflows.links import is_rewritten_by_trainers, link_file
-from workflows.run_folder import RunFolder
+from workflows.commands.cli import main
+from workflows.dataset.dataset import recover
+from workflows.dataset.export import export
+from workflows.dataset.labeled import Labeled
+from workflows.dataset.ledger import read_ledger
+from workflows.dataset.links import is_rewritten_by_trainers, link_file
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 DOG = (instance(0, 0.8, 0),)
 STRICT = ExportConfig(val_share=0, quality=QualityConfig(accept_score=0.9))
@@ -548,7 +548,7 @@ def test_a_full_disk_is_said_with_the_path_and_costs_nothing(tmp_path: Path) -> 
     program = (
         "import resource, sys; from pathlib import Path\n"
         "from test_export import ONTOLOGY; from test_publishing import STRICT\n"
-        "from workflows.export import export; from workflows.run_folder import RunFolder\n"
+        "from workflows.dataset.export import export; from workflows.run.folder import RunFolder\n"
         "run = RunFolder(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))\n"
         "try: export(run, Path(sys.argv[2]), ONTOLOGY, STRICT)\n"
@@ -645,7 +645,7 @@ def test_a_store_that_breaks_off_anywhere_loses_nothing(
     bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every change is refused from some one on, then a second run: the same dataset as an undisturbed one's."""
-    monkeypatch.setattr("labeler.retries.WAITS", ())
+    monkeypatch.setattr("labeler.files.retries.WAITS", ())
     kill_points.make(tmp_path, ("a.jpg", "a.png", "b/c.png"))
     images = {path.read_bytes() for path in (tmp_path / "out" / "images").rglob("*.*") if path.is_file()}
     for name, data in everything(tmp_path / "out").items():

@@ -11,9 +11,9 @@ from made_folder import write_labeled
 from test_review import FAR, NEAR, labeled, places, queue_of
 
 from labeler.quality import ClassThresholds, QualityConfig
-from workflows.export_config import ExportConfig
-from workflows.labeled import open_labeled
-from workflows.report import report
+from workflows.dataset.labeled import open_labeled
+from workflows.reporting.report import report
+from workflows.settings.export import ExportConfig
 
 CLASSES = ("ring", "star")
 
@@ -23,7 +23,7 @@ def test_uncertain_is_what_the_ranking_score_says(tmp_path: Path) -> None:
     run = labeled(tmp_path, (NEAR, FAR))
     for score, expected in (("joint", [15, 30]), ("detector", [30, 15])):
         quality = QualityConfig(score=score)  # type: ignore[arg-type]
-        run.write_settings({**run.read_settings(), "export": asdict(ExportConfig(quality=quality))})
+        run.settings.write({**run.settings.read(), "export": asdict(ExportConfig(quality=quality))})
         assert places(queue_of(run, "all")) == [("a.png", left) for left in expected]
 
 

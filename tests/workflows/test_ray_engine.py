@@ -39,9 +39,9 @@ from stand_in import (
 
 from labeler.errors import ModelError, RunError, UsageError
 from labeler.records import read_records
-from workflows import engines
+from workflows.engines import ray as engines
 from workflows.label import LabelSummary, label
-from workflows.pools import EngineConfig
+from workflows.settings.engine import EngineConfig
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

@@ -19,16 +19,17 @@ from PIL import Image
 from labeler.errors import RunError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.formats.splits import in_validation
-from labeler.models import ModelConfig
+from labeler.models.config import ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig
 from ontologies import ClassSpec, Ontology
-from workflows.cli import _parser, main
-from workflows.config import with_config_file
-from workflows.dataset_settings import DatasetSettings, saved_export
-from workflows.export_config import ExportConfig
-from workflows.label import LabelJob, label
-from workflows.settings_text import changes, thresholds_in_force
-from workflows.submission import absolute, submission_from
+from workflows.cluster.submission import absolute, submission_from
+from workflows.commands.cli import _parser, main
+from workflows.commands.flags import with_config_file
+from workflows.label import label
+from workflows.settings.dataset import DatasetSettings, saved_export
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
+from workflows.settings.text import changes, thresholds_in_force
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -437,7 +438,7 @@ def test_a_submission_does_not_judge_by_defaults(tmp_path: Path) -> None:
 
 
 def test_the_top_value_of_tuned_thresholds_can_be_edited(out: Path, run: Command, tmp_path: Path) -> None:
-    from workflows.tune_command import write_thresholds
+    from workflows.commands.tune import write_thresholds
 
     path = tmp_path / "tuned.toml"
     write_thresholds(path, QualityConfig(accept_score=0.4, of_classes={"cat": ClassThresholds(0.5)}), "made up")

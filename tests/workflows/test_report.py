@@ -18,17 +18,17 @@ from made_folder import FAILURE, write_labeled
 from object_store import Bucket
 from PIL import Image
 
-import workflows.report as module
+import workflows.reporting.report as module
 from labeler.decisions import Decision
 from labeler.errors import RunError
-from labeler.masks import mask_to_rle, rle_to_mask
+from labeler.files.storage import locate, read_bytes
+from labeler.geometry.masks import mask_to_rle, rle_to_mask
 from labeler.records import read_records, write_records
-from labeler.storage import locate, read_bytes
-from workflows.decisions import append_decisions
-from workflows.export import export
-from workflows.labeled import open_labeled
-from workflows.report import report
-from workflows.tallies import SCORE_EDGES, VERDICTS
+from workflows.dataset.decision_log import append_decisions
+from workflows.dataset.export import export
+from workflows.dataset.labeled import open_labeled
+from workflows.reporting.report import report
+from workflows.reporting.tallies import SCORE_EDGES, VERDICTS
 
 CLASSES = ("ring", "star", '<b>bold</b> & "quoted"', "</script><script>alert(1)</script>")
 NAMES = [f"cam {index % 3}/it's <i>{index:03d}.png" for index in range(120)]

@@ -25,17 +25,18 @@ from test_export import ONTOLOGY, coco, instance, make_run
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
-from labeler.images import read_image
-from labeler.masks import mask_to_rle, rle_area
+from labeler.files.images import read_image
+from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.records import ImageRecord, Instance, read_records, write_records
-from workflows.decisions import append_decisions, decisions_path, read_decisions
-from workflows.export import export
-from workflows.export_config import ExportConfig
-from workflows.labeled import open_labeled
-from workflows.review import VERDICTS, apply_decisions
-from workflows.review_queue import ReviewQueue
-from workflows.review_server import ITEMS_A_PAGE, MAX_BODY, ReviewServer
-from workflows.run_folder import RunFolder
+from workflows.commands.review import VERDICTS
+from workflows.dataset.decision_log import append_decisions, decisions_path, read_decisions
+from workflows.dataset.export import export
+from workflows.dataset.labeled import open_labeled
+from workflows.review.apply import apply_decisions
+from workflows.review.queue import ReviewQueue
+from workflows.review.server import ITEMS_A_PAGE, MAX_BODY, ReviewServer
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
 
 # Dogs are accepted from a joint score of 0.30 on and reviewed from a detector score of 0.30 on; mask scores are 0.9.
 SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), (0.33, 15), (0.31, 30), (0.1, 44)))
@@ -44,7 +45,7 @@ SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), 
 def labeled(folder: Path, instances: tuple[Instance, ...], *image_ids: str) -> RunFolder:
     run, root = make_run(folder, list(image_ids or ("a.png",)), instances)
     settings = {"version": 1, "input": str(root), "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())}
-    run.write_settings({**settings, "labeling": {}, "model": {"floor": 0.05}})
+    run.settings.write({**settings, "labeling": {}, "model": {"floor": 0.05}})
     return run
 
 
@@ -87,7 +88,7 @@ def test_the_order_runs_through_all_images_and_an_object_comes_once(tmp_path: Pa
 def test_classes_that_images_proposed(tmp_path: Path) -> None:
     """Records number instances by their own tags; decisions name the dataset's classes."""
     run = labeled(tmp_path, (), "a.png", "b.png")
-    run.write_settings({**run.read_settings(), "ontology": None})
+    run.settings.write({**run.settings.read(), "ontology": None})
     tagged = [("a.png", ("fox", "dog"), (NEAR,)), ("b.png", ("dog",), (NEAR, FAR))]
     write_records(
         run.records / "000000.parquet",

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from test_review import FAR, NEAR, SURE, labeled, on, queue_of, serving
 
-from labeler.images import read_image
-from labeler.masks import mask_to_rle
+from labeler.files.images import read_image
+from labeler.geometry.masks import mask_to_rle
 from labeler.records import ImageRecord, Instance, write_records
-from workflows.decisions import append_decisions, read_decisions
-from workflows.review_server import ReviewServer
-from workflows.run_folder import RunFolder
+from workflows.dataset.decision_log import append_decisions, read_decisions
+from workflows.review.server import ReviewServer
+from workflows.run.folder import RunFolder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"

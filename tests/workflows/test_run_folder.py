@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from labeler.errors import RunError
+from labeler.files.storage import info, locate, read_bytes, scan, write_bytes
 from labeler.records import ImageRecord, read_records, write_records
-from labeler.storage import info, locate, read_bytes, scan, write_bytes
-from workflows.run_folder import RunFolder
+from workflows.run.folder import RunFolder
 
 LABELING: dict[str, Any] = {
     "version": 1,
@@ -86,7 +86,7 @@ def test_another_input_is_refused_unless_the_old_one_is_gone(run: RunFolder, tmp
     with_a_record(run)
     with pytest.raises(RunError, match="holds labels of /, not of /elsewhere"):
         run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
-    run.write_settings({**LABELING, "input": str(tmp_path / "moved away")})
+    run.settings.write({**LABELING, "input": str(tmp_path / "moved away")})
     run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
 
 
@@ -124,7 +124,7 @@ def test_records_without_their_manifest_are_not_mixed_with_new_ones(run: RunFold
 
 def test_a_second_process_is_refused_while_the_first_lives(run: RunFolder) -> None:
     held = (
-        "import sys; from pathlib import Path; from workflows.run_folder import RunFolder\n"
+        "import sys; from pathlib import Path; from workflows.run.folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -152,14 +152,14 @@ def test_a_folder_with_somebodys_data_is_left_alone(tmp_path: Path) -> None:
 def test_no_run_and_a_damaged_one(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with pytest.raises(RunError, match="holds no run"):
-        run.read_settings()
+        run.settings.read()
     run.path.mkdir()
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunError, match="is damaged"):
-        run.read_settings()
+        run.settings.read()
     (run.path / "run.json").write_text('{"version": 99}')
     with pytest.raises(RunError, match=r"newer labeler.*update labeler"):
-        run.read_settings()
+        run.settings.read()
 
 
 # ---------------------------------------------------------------- what lies among the records, here and in a store
@@ -321,10 +321,10 @@ def test_a_damaged_run_in_a_store(anywhere: RunFolder) -> None:
         plan(anywhere, ["b"], shard_size=1)
     write_bytes(anywhere.path / "run.json", b"{")
     with pytest.raises(RunError, match="is damaged"):
-        anywhere.read_settings()
+        anywhere.settings.read()
     empty = RunFolder(anywhere.output / "empty")
     with pytest.raises(RunError, match="holds no run"):
-        empty.read_settings()
+        empty.settings.read()
 
 
 def test_somebodys_data_in_a_store_is_left_alone(anywhere: RunFolder) -> None:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.errors import UsageError
-from labeler.masks import mask_to_rle
+from labeler.geometry.masks import mask_to_rle
+from labeler.models.prompters import FixedPrompts, GatedPrompts, TagPrompts
 from labeler.records import ImageRecord, Instance, read_records
-from labeler.tagging import FixedPrompts, GatedPrompts, TagPrompts
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
-from workflows.attempts import Attempts
-from workflows.run_folder import Shard
-from workflows.shards import ShardReport, Stages, label_shards, report_of
+from workflows.run.attempts import Attempts
+from workflows.run.folder import Shard
+from workflows.run.shards import ShardReport, Stages, label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))
 

@@ -17,14 +17,14 @@ import pytest
 from made_folder import write_labeled
 from PIL import Image
 
-import labeler.checkpoints as checkpoints
+import labeler.models.checkpoints as checkpoints
 from labeler.decisions import Decision
 from labeler.records import ImageRecord, read_records, write_records
-from workflows.attempts import Attempts
-from workflows.cli import main
-from workflows.labeled import open_labeled
-from workflows.locks import read_owner
-from workflows.report import report
+from workflows.commands.cli import main
+from workflows.dataset.labeled import open_labeled
+from workflows.reporting.report import report
+from workflows.run.attempts import Attempts
+from workflows.run.locks import read_owner
 
 NAMES = [f"cam/{index}.png" for index in range(5)]
 CLASSES = ("ring", "star")

@@ -74,7 +74,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     labeler = folder / "labeler"
     labeler.write_text(
         f"#!/bin/sh\nwhile [ -e {folder}/hold ]; do sleep 0.1; done\n"
-        f'[ -e {folder}/die ] && kill -9 $$\nexec {sys.executable} -m workflows.cli "$@"\n'
+        f'[ -e {folder}/die ] && kill -9 $$\nexec {sys.executable} -m workflows.commands.cli "$@"\n'
     )
     labeler.chmod(0o755)
     token = "the-token-of-this-cluster-and-no-other"
@@ -178,7 +178,7 @@ def test_one_job_of_a_name_at_a_time(head: Head, scene_folder: Path) -> None:
 
 def test_of_two_starts_at_once_one_is_refused(head: Head, scene_folder: Path) -> None:
     blind = (  # as if each had looked before the other began
-        "import sys; from ray.job_submission import JobSubmissionClient; from workflows.cli import main\n"
+        "import sys; from ray.job_submission import JobSubmissionClient; from workflows.commands.cli import main\n"
         "JobSubmissionClient.list_jobs = lambda client: []\nsys.exit(main(sys.argv[1:]))"
     )
     job = (scene_folder / "none", "-o", scene_folder / "out", *DEMO, "--name", "twice", "--no-wait")
@@ -249,7 +249,7 @@ def test_a_cluster_without_labeler(head: Head, scene_folder: Path) -> None:
 
 def test_a_cut_connection_loses_and_repeats_nothing(head: Head, scene_folder: Path) -> None:
     impatient = (
-        "import sys; from workflows import submit; from workflows.cli import main\n"
+        "import sys; from workflows import submit; from workflows.commands.cli import main\n"
         "submit.QUIET_SECONDS = submit.RETRY_SECONDS = 0.5; sys.exit(main(sys.argv[1:]))"
     )
     job = (scene_folder / "scenes", "-o", scene_folder / "out", *DEMO, "--name", "cut")

@@ -15,14 +15,15 @@ from command_line import Run, write_scenes
 from tiny_taggers import RAM_PACKAGE, write_ram_weights
 
 from labeler.demo.scenes import PAIRS, class_name
-from labeler.detectors import Detector
-from labeler.images import read_image
-from labeler.models import PRESETS, ModelConfig, load_detector
+from labeler.files.images import read_image
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.detectors.detector import Detector
+from labeler.models.loading import load_detector
 from labeler.records import ImageRecord
 from ontologies import read_ontology
 from ontologies.taggers.ram import load_ram
-from workflows.label import chosen
-from workflows.run_folder import RunFolder
+from workflows.recording import chosen
+from workflows.run.folder import RunFolder
 
 AUTO = ("--model", "demo", "--tagger", "auto", "--shard-size", 2, "--device", "cpu")
 TAG = ("--model", "demo", "--shard-size", 2, "--device", "cpu")

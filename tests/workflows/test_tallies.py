@@ -13,11 +13,12 @@ import pytest
 from matplotlib.path import Path as Outline
 from PIL import Image
 
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.quality import Judgement
 from labeler.records import ImageRecord, Instance
-from workflows.tallies import Histogram, Sample, Sampler, key_of
-from workflows.thumbnails import SIDE, crop_around, picture
+from workflows.drawing.figures import Histogram
+from workflows.drawing.thumbnails import SIDE, Sample, crop_around, picture
+from workflows.reporting.tallies import Sampler, key_of
 
 RLE = mask_to_rle(np.ones((2, 2), np.bool_))
 

@@ -21,8 +21,10 @@ from random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, 
 from rich.console import Console
 
 from labeler.decisions import Decision
-from labeler.formats.truth import read_truth
-from labeler.images import read_image
+from labeler.files.images import read_image
+from labeler.formats.ground_truth import read_truth
+from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.metrics.thresholds import Counts
 from labeler.quality import (
     ClassThresholds,
     QualityConfig,
@@ -33,18 +35,16 @@ from labeler.quality import (
     without_repeats,
 )
 from labeler.records import ImageRecord, Instance, write_records
-from labeler.thresholds import Counts
-from labeler.truth import TrueImage, TrueInstance, Truth
 from ontologies import ClassSpec, Ontology
-from workflows.cli import main
-from workflows.decisions import append_decisions
-from workflows.evaluate import EvaluationConfig, evaluate
-from workflows.export_config import ExportConfig
-from workflows.labeled import Labeled, open_labeled
-from workflows.review_band import review_band
-from workflows.run_folder import VERSION, RunFolder
-from workflows.tune import TuneConfig, Tuned, TunedClass, tune
-from workflows.tune_command import print_tuned
+from workflows.commands.cli import main
+from workflows.commands.tune import print_tuned
+from workflows.dataset.decision_log import append_decisions
+from workflows.dataset.labeled import Labeled, open_labeled
+from workflows.evaluation.evaluate import EvaluationConfig, evaluate
+from workflows.evaluation.review_band import review_band
+from workflows.evaluation.tune import TuneConfig, Tuned, TunedClass, tune
+from workflows.run.folder import VERSION, RunFolder
+from workflows.settings.export import ExportConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from stand_in import GOOD, RAISES, StandIn, write_images
 
 from labeler.errors import UsageError
-from labeler.models import ModelConfig
+from labeler.models.config import ModelConfig
+from labeler.models.prompters import FixedPrompts
 from labeler.records import Instance
-from labeler.tagging import FixedPrompts
 from ontologies import ClassSpec, Ontology
-from workflows.run_folder import Shard
-from workflows.shards import Stages
-from workflows.workers import Worker, WorkerConfig
+from workflows.engines.workers import Worker, WorkerConfig
+from workflows.run.folder import Shard
+from workflows.run.shards import Stages
 
 
 @pytest.fixture

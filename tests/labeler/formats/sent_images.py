@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hard_masks import HARD_MASKS, Mask, random_masks
 
-from labeler.corrections import SentImage, SentInstance
-from labeler.masks import mask_to_rle
+from labeler.annotation_tools.corrections import SentImage, SentInstance
+from labeler.geometry.masks import mask_to_rle
 
 CLASSES = ["cat", 'großer "Hund" & <co>']
 

@@ -16,7 +16,7 @@ from torchvision.datasets import CocoDetection
 
 from labeler.errors import FormatError, UsageError
 from labeler.formats.coco import CocoWriter, read_coco, write_coco
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
 NAMES = ["cat", "großer Hund", 'a "quoted", name']

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from labeler.annotation_tools import corrected
+from labeler.annotation_tools.corrected import read_corrected
 from labeler.errors import FormatError
-from labeler.formats import corrected
 from labeler.formats.coco import read_coco
-from labeler.formats.corrected import read_corrected
 
 IMAGE = {"id": 1, "file_name": "a.png", "width": 30, "height": 20}
 OBJECT = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[2, 2, 9, 2, 9, 9]]}

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from labeler.errors import UsageError
 from labeler.formats.cutouts import CutoutConfig, cut_out, smooth_alpha, write_cutouts
 from labeler.formats.names import FlatNames, safe_part
-from labeler.masks import mask_to_rle, rle_area
+from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.records import Instance
 
 MASKS = {**HARD_MASKS, **{f"random {index}": mask for index, mask in enumerate(random_masks(30))}}

@@ -11,11 +11,11 @@ from hard_masks import HARD_MASKS, random_masks
 from PIL import Image
 from sent_images import CLASSES, hard_images, sent_image
 
-from labeler.corrections import SentImage, compare
+from labeler.annotation_tools.corrections import SentImage, compare
+from labeler.annotation_tools.cvat import cvat_to_rle, read_cvat, rle_to_cvat, write_cvat
+from labeler.annotation_tools.fiftyone import read_corrected_coco
 from labeler.errors import FormatError
-from labeler.formats.cvat import cvat_to_rle, read_cvat, rle_to_cvat, write_cvat
-from labeler.formats.fiftyone import read_corrected_coco
-from labeler.masks import mask_to_rle, rle_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_to_mask
 
 MASKS = {**HARD_MASKS, **{f"random {index}": mask for index, mask in enumerate(random_masks(20))}}
 NO_DATUMARO = "datumaro wants pandas below 3 and opencv below 5, which would hold this project's tests back"

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from sent_images import CLASSES, hard_images, sent_image
 
-from labeler.corrections import SentImage, compare
+from labeler.annotation_tools.corrections import SentImage, compare
+from labeler.annotation_tools.fiftyone import read_corrected_coco, write_fiftyone
 from labeler.errors import FormatError
-from labeler.formats.fiftyone import read_corrected_coco, write_fiftyone
-from labeler.masks import rle_area, rle_to_mask
+from labeler.geometry.masks import rle_area, rle_to_mask
 
 NO_FIFTYONE = "fiftyone wants opencv below 5, which would hold this project's tests back, and brings a database server"
 

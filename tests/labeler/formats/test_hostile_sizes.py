@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from labeler.errors import FormatError
-from labeler.formats.truth import read_truth
-from labeler.masks import mask_to_rle
+from labeler.formats.ground_truth import read_truth
+from labeler.geometry.masks import mask_to_rle
 
 READER = """
 import json, resource, sys

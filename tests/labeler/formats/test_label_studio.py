@@ -10,17 +10,17 @@ import pytest
 from hard_masks import HARD_MASKS, iou, random_masks
 from sent_images import CLASSES, hard_images, sent_image
 
-from labeler.corrections import CorrectedImage, compare
-from labeler.errors import FormatError
-from labeler.formats.fiftyone import read_corrected_coco
-from labeler.formats.label_studio import (
+from labeler.annotation_tools.corrections import CorrectedImage, compare
+from labeler.annotation_tools.fiftyone import read_corrected_coco
+from labeler.annotation_tools.label_studio import (
     brush_to_rle,
     labeling_config,
     read_label_studio,
     rle_to_brush,
     write_label_studio,
 )
-from labeler.masks import mask_to_rle, rle_to_mask
+from labeler.errors import FormatError
+from labeler.geometry.masks import mask_to_rle, rle_to_mask
 
 MASKS = {**HARD_MASKS, **{f"random {index}": mask for index, mask in enumerate(random_masks(20))}}
 NO_SDK = "label-studio-sdk wants numpy below 2.3 and opencv below 4.13, which would hold this project's tests back"

@@ -11,9 +11,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from labeler.errors import FormatError
-from labeler.formats.truth import read_truth
+from labeler.formats.ground_truth import read_truth
 from labeler.formats.yolo import data_yaml, write_yolo_labels
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from labeler.errors import FormatError
 from labeler.formats.yolo import data_yaml, label_path, read_yolo, write_yolo_labels
-from labeler.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 
 NAMES = ["cat", "yes", "on: # 1.0", "großer Hund", "  null "]

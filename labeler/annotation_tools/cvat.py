@@ -1,0 +1,161 @@
+"""Review sets to CVAT, and back: "CVAT for images 1.1" XML (https://docs.cvat.ai/docs/other/xml_format).
+
+A mask's ``rle`` counts runs in row order within its tight box, background first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import numpy as np
+
+from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
+from labeler.errors import FormatError
+from labeler.geometry.masks import Rle, mask_to_rle, rle_box_xyxy, rle_to_mask
+from labeler.geometry.polygons import polygons_to_rle
+from labeler.sizes import checked_size
+
+ATTRIBUTES = ("sent_id", "score")  # of every label; CVAT keeps those that a task's labels have
+SCORE_DIGITS = 6
+
+
+def rle_to_cvat(rle: Rle) -> dict[str, str]:
+    """``rle``, ``left``, ``top``, ``width`` and ``height`` of a ``<mask>``; the mask is not empty."""
+    x1, y1, x2, y2 = (int(side) for side in rle_box_xyxy(rle))
+    flat = rle_to_mask(rle)[y1:y2, x1:x2].ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    runs = np.diff(np.append(starts, flat.size)).tolist()
+    counts = ", ".join(map(str, [0, *runs] if flat[0] else runs))
+    return {"rle": counts, "left": str(x1), "top": str(y1), "width": str(x2 - x1), "height": str(y2 - y1)}
+
+
+def cvat_to_rle(attributes: dict[str, str], width: int, height: int) -> Rle:
+    """The mask of a ``<mask>`` in an image of that size.
+
+    Raises:
+        ValueError, KeyError: the attributes do not hold together.
+    """
+    width, height = checked_size(width, height)
+    left, top, box_width, box_height = (int(attributes[key]) for key in ("left", "top", "width", "height"))
+    runs = np.array(attributes["rle"].split(","), dtype=np.int64)
+    inside = min(left, top, box_width - 1, box_height - 1) >= 0
+    inside = inside and left + box_width <= width and top + box_height <= height
+    # A run longer than the box is looked for too, so that no sum can overflow and come out right.
+    if not inside or runs.min() < 0 or runs.max() > box_width * box_height or runs.sum() != box_width * box_height:
+        raise ValueError(f"a mask does not fit its box, or its box the image of {width} x {height} pixels")
+    mask = np.zeros((height, width), dtype=bool, order="F")  # as COCO's runs go
+    values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
+    mask[top : top + box_height, left : left + box_width] = values.reshape(box_height, box_width)
+    return mask_to_rle(mask)
+
+
+def label_specification(class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the raw view of CVAT's label constructor takes: the classes, with the attributes that masks come with."""
+    attributes = [
+        {"name": name, "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
+        for name in ATTRIBUTES
+    ]
+    return [{"name": name, "type": "any", "attributes": attributes} for name in class_names]
+
+
+def write_cvat(folder: Path, images: Sequence[SentImage], class_names: Sequence[str]) -> None:
+    """Write ``annotations.xml`` and ``labels.json`` into ``folder``."""
+    labels = json.dumps(label_specification(class_names), indent=2, ensure_ascii=False)
+    (folder / "labels.json").write_text(labels + "\n", encoding="utf-8", newline="\n")
+    with open(folder / "annotations.xml", "w", encoding="utf-8", newline="\n") as file:
+        file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')
+        file.write(_text(_meta(len(images), class_names)))
+        for number, image in enumerate(images):
+            file.write(_text(_image(number, image)))
+        file.write("</annotations>\n")
+
+
+def _text(element: Element) -> str:
+    ElementTree.indent(element)
+    return ElementTree.tostring(element, encoding="unicode") + "\n"
+
+
+def _add(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
+    element = SubElement(parent, tag, attributes)
+    element.text = text
+    return element
+
+
+def _meta(images: int, class_names: Iterable[str]) -> Element:
+    meta = Element("meta")
+    task = _add(meta, "task")
+    for name, text in (("name", "review"), ("size", str(images)), ("mode", "annotation"), ("z_order", "True")):
+        _add(task, name, text)
+    labels = _add(task, "labels")
+    for class_name in class_names:
+        label = _add(labels, "label")
+        _add(label, "name", class_name)
+        attributes = _add(label, "attributes")
+        for name in ATTRIBUTES:
+            attribute = _add(attributes, "attribute")
+            for tag, text in (("name", name), ("mutable", "False"), ("input_type", "text")):
+                _add(attribute, tag, text)
+            _add(attribute, "default_value")
+            _add(attribute, "values")
+    return meta
+
+
+def _image(number: int, image: SentImage) -> Element:
+    size = {"width": str(image.width), "height": str(image.height)}
+    element = Element("image", {"id": str(number), "name": image.name, **size})
+    for each in image.instances:
+        mask = {"label": each.class_name, "source": "file", "occluded": "0", **rle_to_cvat(each.rle), "z_order": "0"}
+        shape = _add(element, "mask", **mask)
+        _add(shape, "attribute", each.sent_id, name="sent_id")
+        _add(shape, "attribute", f"{each.score:.{SCORE_DIGITS}f}", name="score")
+    return element
+
+
+def read_cvat(data: bytes) -> list[CorrectedImage]:
+    """Every image of the file, with its masks and polygons; all of them count as looked at.
+
+    Raises:
+        FormatError: it is no such XML, or does not hold together.
+    """
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
+        raise FormatError(f"not XML ({error})") from error
+    if root.tag != "annotations" or root.find("track") is not None:
+        raise FormatError('not "CVAT for images 1.1"; export the task in that format')
+    images = []
+    for element in root.iter("image"):
+        name = element.get("name", "")
+        try:
+            width, height = checked_size(int(element.attrib["width"]), int(element.attrib["height"]))
+            instances = tuple(_instance(shape, width, height) for shape in element if shape.tag in ("mask", "polygon"))
+        except KeyError as error:
+            raise FormatError(f"image {name}: {error} is missing") from error
+        except MemoryError as error:
+            raise FormatError(f"image {name}: not enough memory for a mask of {width} x {height} pixels") from error
+        except (ValueError, OverflowError) as error:
+            raise FormatError(f"image {name}: {str(error).splitlines()[0]}") from error
+        shapes = sum(shape.tag != "tag" for shape in element)
+        images.append(CorrectedImage(name, instances, shapes - len(instances)))
+    return images
+
+
+def _instance(shape: Element, width: int, height: int) -> CorrectedInstance:
+    texts = {each.get("name"): each.text or "" for each in shape.iter("attribute")}
+    name, sent_id = shape.attrib["label"], texts.get("sent_id", "")
+    if shape.tag == "mask":
+        return CorrectedInstance(name, cvat_to_rle(shape.attrib, width, height), sent_id)
+    points = np.array([point.split(",") for point in shape.attrib["points"].split(";")], dtype=np.float64)
+    if (
+        points.ndim != 2
+        or points.shape[1] != 2
+        or len(points) < 3
+        or not (np.abs(points) <= 2 * max(width, height)).all()
+    ):
+        raise ValueError("a polygon is not a list of three or more points in or near the image")
+    return CorrectedInstance(name, polygons_to_rle([points.ravel().tolist()], height, width), sent_id, outlined=True)

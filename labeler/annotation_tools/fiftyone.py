@@ -1,0 +1,115 @@
+"""Review sets to FiftyOne, and back: a ``COCODetectionDataset``, ``data/`` and ``labels.json``.
+
+Of FiftyOne's own formats, the image detection dataset has no masks, and the ``FiftyOneDataset`` is a dump of its
+database, which differs between versions. COCO has masks, scores and attributes of any name, and FiftyOne gives all of
+them back: masks as polygons of a tolerance of two pixels, or exactly as RLE for objects that have the attribute which
+``export(…, iscrowd=…)`` names. That is ``exact_mask`` here; ``iscrowd`` itself is left out, since a label that has it
+too stops that export.
+
+The same reader takes the COCO that CVAT and Label Studio export.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
+from labeler.errors import FormatError
+from labeler.formats.coco import segmentation_to_rle
+from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.sizes import checked_size, shown, unicode_text
+
+SCORE_DIGITS = 6
+# FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
+# their boxes move. It rounds when it takes masks out of images, so a quarter of a pixel does no harm.
+INSIDE_PIXEL = 0.25
+
+
+def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Sequence[str]) -> None:
+    """Write ``labels.json`` into ``folder``; the images belong into ``data`` there."""
+    class_ids = {name: class_id for class_id, name in enumerate(class_names, start=1)}
+    entries, annotations = [], list[dict[str, Any]]()
+    for number, image in enumerate(images, start=1):
+        entries.append({"id": number, "file_name": image.name, "width": image.width, "height": image.height})
+        for each in image.instances:
+            x1, y1, x2, y2 = rle_box_xyxy(each.rle)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": class_ids[each.class_name],
+                    "bbox": [x1 + INSIDE_PIXEL, y1 + INSIDE_PIXEL, x2 - x1, y2 - y1],
+                    "area": rle_area(each.rle),
+                    "score": round(each.score, SCORE_DIGITS),
+                    "sent_id": each.sent_id,
+                    "exact_mask": 1,
+                    "segmentation": {"size": each.rle["size"], "counts": each.rle["counts"].decode("ascii")},
+                }
+            )
+    categories = [{"id": class_id, "name": name, "supercategory": ""} for name, class_id in class_ids.items()]
+    content = {"info": {}, "categories": categories, "images": entries, "annotations": annotations}
+    (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="ascii", newline="\n")
+
+
+def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
+    """Every image of a COCO instances file; all of them count as looked at, and crowds are objects as others.
+
+    Raises:
+        FormatError: it does not hold together.
+    """
+    try:
+        for key in ("categories", "images", "annotations"):
+            for each in content[key]:
+                if not isinstance(each, dict):
+                    raise FormatError(f"not a COCO file (an entry of '{key}' is {shown(each)} and no object)")
+        categories = {each["id"]: unicode_text(str(each["name"]), "'name'") for each in content["categories"]}
+        images = {each["id"]: each for each in content["images"]}
+        for image in images.values():
+            unicode_text(str(image["file_name"]), "'file_name'")
+        found: dict[Any, list[CorrectedInstance]] = {identity: [] for identity in images}
+        shapes = dict.fromkeys(images, 0)
+        for annotation, instance in _instances(content["annotations"], images, categories):
+            if instance is None:
+                shapes[annotation["image_id"]] += 1
+            else:
+                found[annotation["image_id"]].append(instance)
+        return [
+            CorrectedImage(str(image["file_name"]).replace("\\", "/"), tuple(found[identity]), shapes[identity])
+            for identity, image in images.items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"not a COCO file that holds together ({error!r})") from error
+    except ValueError as error:
+        raise FormatError(str(error)) from error
+
+
+def _instances(
+    annotations: Sequence[dict[str, Any]], images: dict[Any, dict[str, Any]], categories: dict[Any, str]
+) -> Iterator[tuple[dict[str, Any], CorrectedInstance | None]]:
+    """Each annotation with its object; None for one without a mask."""
+    for position, annotation in enumerate(annotations):
+        identity = annotation.get("id", f"at position {position}")
+        where = f"annotation {identity if isinstance(identity, str) else shown(identity)}"
+        try:
+            image, segmentation = images[annotation["image_id"]], annotation.get("segmentation")
+            if not segmentation:
+                yield annotation, None
+                continue
+            outlined = isinstance(segmentation, list)
+            if outlined:
+                # Tools write what is left of specks: one or two points.
+                segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
+                if not segmentation:
+                    yield annotation, None
+                    continue
+            rle = segmentation_to_rle(segmentation, *checked_size(image["width"], image["height"]))
+            attributes = {**annotation, **annotation.get("attributes", {})}  # as CVAT has them
+            sent_id = str(attributes.get("sent_id") or "")
+            yield annotation, CorrectedInstance(categories[annotation["category_id"]], rle, sent_id, outlined)
+        except KeyError as error:
+            raise FormatError(f"{where}: {error} is missing, or names what the file does not hold") from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error

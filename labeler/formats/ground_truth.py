@@ -1,0 +1,113 @@
+"""A labeled set in whatever form it comes, as a ``Truth`` to measure against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from labeler.errors import FormatError
+from labeler.files.storage import info, locate, scan
+from labeler.formats.coco import parse_coco
+from labeler.formats.mask_images import is_mask_folder, read_mask_images
+from labeler.formats.yolo import read_yolo
+from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.sizes import finite_number, shown
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from labeler.files.storage import AnyPath
+
+YAML = (".yaml", ".yml")
+
+
+def read_truth(path: str | AnyPath | Path, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None) -> Truth:
+    """The truth at ``path``, told by what is there.
+
+    - A ``.json`` file: COCO or LVIS instances; polygons, RLE compressed or not, crowds. Images in the order of their
+      ids and classes in that of the category ids, as pycocotools takes them.
+    - A ``data.yaml``, or a folder that holds one: YOLO-seg, all its splits.
+    - A folder of mask images, see ``labeler.formats.mask_images``.
+
+    Args:
+        path: a path or URI.
+        sizes: (width, height) of images by name, called only where a truth file does not say sizes.
+
+    Raises:
+        FormatError: nothing is there, or it is none of these, or does not hold together.
+    """
+    place = locate(path)
+    found = info(place)
+    if found is None:
+        raise FormatError(f"{place}: no such truth; give a COCO .json, a YOLO data.yaml or a folder of mask images")
+    if not found.is_folder:
+        if place.suffix.lower() in YAML:
+            return _read_yolo(place)
+        return _read_coco(place, sizes)
+    files = sorted(each.name for each in scan(place) if not each.is_folder)
+    if settings := [name for name in files if name.lower().endswith(YAML)]:
+        return _read_yolo(place / ("data.yaml" if "data.yaml" in settings else settings[0]))
+    if is_mask_folder(place):
+        return read_mask_images(place)
+    raise FormatError(f"{place}: no truth in it; give a COCO .json, a YOLO data.yaml or mask images")
+
+
+def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None) -> Truth:
+    file = parse_coco(path, sizes)
+    class_ids = {category["id"]: class_id for class_id, category in enumerate(file.categories)}
+    instances: dict[int, list[TrueInstance]] = {image_id: [] for image_id in file.images}
+    for annotation, instance in file.instances():
+        try:
+            area = finite_number(annotation.get("area", instance.area), "it")
+        except ValueError as error:
+            raise FormatError(f"{path}: annotation {shown(annotation.get('id'))}: area: {error}") from error
+        crowd = bool(annotation.get("iscrowd", 0))
+        instances[annotation["image_id"]].append(
+            TrueInstance(instance.class_id, instance.rle, crowd, instance.box_xyxy, area)
+        )
+    images = []
+    for image_id, image in sorted(file.images.items()):
+        # LVIS looks for a few classes in each image; COCO for all in every one.
+        absent = _class_ids(path, image, "neg_category_ids", class_ids) if "neg_category_ids" in image else None
+        not_exhaustive = _class_ids(path, image, "not_exhaustive_category_ids", class_ids)
+        name, true = image["file_name"], tuple(instances.pop(image_id))
+        images.append(TrueImage(name, image["width"], image["height"], true, absent, not_exhaustive))
+    _check_names(path, images)
+    frequencies = tuple(str(category.get("frequency", "")) for category in file.categories)
+    return Truth(
+        tuple(category["name"] for category in file.categories),
+        tuple(images),
+        frequencies if all(frequencies) else (),
+    )
+
+
+def _class_ids(path: AnyPath, image: dict[str, Any], key: str, class_ids: Mapping[int, int]) -> frozenset[int]:
+    listed = image.get(key, [])
+    if not isinstance(listed, list) or not all(isinstance(each, int) and each in class_ids for each in listed):
+        raise FormatError(f"{path}: image {image['id']}: expected '{key}' to list category ids of the file")
+    return frozenset(class_ids[each] for each in listed)
+
+
+def _read_yolo(path: AnyPath) -> Truth:
+    if not isinstance(path, Path):
+        raise FormatError(f"{path}: a YOLO dataset is read from a local folder; copy it there")
+    class_names, records = read_yolo(path)
+    images: dict[str, TrueImage] = {}
+    for record in records:
+        instances = tuple(TrueInstance(each.class_id, each.rle) for each in record.instances)
+        image = TrueImage(record.image_id, record.width, record.height, instances)
+        # Two splits may be one folder; what is in both is there once.
+        if images.setdefault(image.name, image) != image:
+            raise FormatError(f"{path}: {image.name} is in two splits, with other objects; leave one split in the file")
+    return Truth(tuple(class_names), tuple(images.values()))
+
+
+def _check_names(path: AnyPath, images: list[TrueImage]) -> None:
+    seen: set[str] = set()
+    for image in images:
+        if not PurePosixPath(image.name).stem:
+            raise FormatError(f"{path}: {image.name!r} is no name of an image")
+        if image.name in seen:
+            raise FormatError(f"{path}: the image {image.name} is there twice")
+        seen.add(image.name)

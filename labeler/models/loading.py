@@ -1,0 +1,72 @@
+"""Which models there are, how they are set, and what is made of their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from labeler.models.checkpoints import load_checkpoint
+from labeler.models.config import ModelConfig
+from labeler.models.devices import cpu_threads, limit_threads, resolved_device, synchronizer
+
+if TYPE_CHECKING:
+    from labeler.models.detectors.detector import Detector
+    from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+    from labeler.models.labelers.labeler import Labeler
+    from labeler.models.runtime import Runtime
+    from labeler.models.segmenters.segmenter import Segmenter
+
+
+def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
+    """Both models of ``config``, ready to label.
+
+    Raises:
+        ModelError: a model cannot be found or loaded, or is of no kind known here.
+    """
+    from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+
+    return GroundedSamLabeler(
+        load_detector(config), load_segmenter(config), floor=config.floor, max_instances=config.max_instances
+    )
+
+
+def for_batches(labeler: Labeler, config: ModelConfig) -> Labeler:
+    """A labeler for many images: CPU cores take images of their own, a lost GPU is told from a bad image."""
+    from labeler.models.labelers.devices import DeviceCheckedLabeler, SingleImageLabeler
+
+    device = resolved_device(config.device)
+    if device == "cpu":
+        return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
+    if device.startswith("cuda"):
+        return DeviceCheckedLabeler(labeler, synchronizer(device))
+    return labeler
+
+
+def load_detector(config: ModelConfig) -> Detector:
+    from labeler.models.detectors.grounding_dino import GroundingDinoDetector
+    from labeler.models.detectors.omdet_turbo import OmDetTurboDetector
+    from labeler.models.detectors.owlv2 import Owlv2Detector
+
+    def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
+        return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
+
+    kinds: dict[str, Callable[[Any, Any, Runtime], Detector]] = {
+        "grounding-dino": grounding,
+        "mm-grounding-dino": grounding,
+        "owlv2": Owlv2Detector,
+        "omdet-turbo": OmDetTurboDetector,
+    }
+    model, processor, runtime = load_checkpoint(
+        config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config
+    )
+    return kinds[model.config.model_type](model, processor, runtime)
+
+
+def load_segmenter(config: ModelConfig) -> Segmenter:
+    from labeler.models.segmenters.sam import SamSegmenter
+
+    kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+    model, processor, runtime = load_checkpoint(
+        config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config
+    )
+    return SamSegmenter(model, processor, runtime, config.clean_share)

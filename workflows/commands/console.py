@@ -1,0 +1,236 @@
+"""What the terminal shows: progress while a job runs, and the summary when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sized
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from labeler.decisions import Decision
+from labeler.files.storage import info
+from labeler.geometry.masks import rle_box_xyxy
+from labeler.quality import VERDICTS
+from workflows.dataset.export import ExportSummary
+from workflows.dataset.places import SET_ASIDE
+from workflows.label import LabelSummary
+from workflows.run.shards import ShardReport
+from workflows.tag import TagSummary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from labeler.files.storage import AnyPath
+
+SECONDS_BETWEEN_LINES = 15.0
+FAILURES_SHOWN = 10
+PROPOSALS_SHOWN = 40
+
+
+class ConsoleProgress:
+    """A bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, console: Console, doing: str = "labeling", done: str = "labeled") -> None:
+        self._console = console
+        self._doing, self._did = doing, done
+        self._bar: Progress | None = None
+        self._done = ShardReport()
+        self._total = 0
+        self._said = time.monotonic()
+
+    def begin(self, images: int, already_labeled: int) -> None:
+        if already_labeled:
+            self.say(f"{already_labeled} of {images} images are {self._did} already")
+        self._total = images - already_labeled
+        if not self._total:
+            return
+        self.say(f"{self._doing} {self._total} image{'s' if self._total != 1 else ''}")
+        self._said = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn(self._doing),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._doing, total=self._total, figures="")
+
+    def advance(self, report: ShardReport) -> None:
+        self._done.add(report)
+        now = time.monotonic()
+        elapsed = max(time.time() - self._done.first_image, 1e-3)
+        rate = self._done.images / elapsed
+        figures = f"{rate:.1f} images/s{_of_workers(self._done, elapsed)}"
+        figures += f", {self._done.objects} candidates" if self._doing == "labeling" else ""
+        figures += f", {len(self._done.failures)} failed"
+        if self._bar:
+            self._bar.update(self._task, completed=self._done.images, figures=figures)
+        elif now - self._said >= SECONDS_BETWEEN_LINES:
+            left = (self._total - self._done.images) / rate
+            self.say(f"{self._done.images}/{self._total} images, {figures}, {left:.0f} s left")
+            self._said = now
+
+    def say(self, message: str) -> None:
+        self._console.print(message, highlight=False, markup=False)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def _of_workers(done: ShardReport, seconds: float) -> str:
+    if len(done.workers) < 2:
+        return ""
+    rates = [images / seconds for images in done.workers.values()]
+    return f" by {len(rates)} workers ({min(rates):.1f} to {max(rates):.1f} each)"
+
+
+def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
+    print_dataset(console, summary.dataset, output)
+    stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
+    timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
+    if summary.labeled.images:
+        seconds = max(summary.seconds["label"], 1e-9)
+        rate = summary.labeled.images / seconds
+        busy = summary.labeled.seconds["model"] / seconds / max(len(summary.labeled.workers), 1)
+        console.print(
+            f"{summary.labeled.images} images labeled now, {rate:.1f} a second{_of_workers(summary.labeled, seconds)}, "
+            f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
+            highlight=False,
+        )
+    if summary.labeled.ungated:
+        taken, ungated = summary.labeled.forwards, summary.labeled.ungated
+        console.print(f"forwards of the detector: {taken} with the gate, {ungated} without it", highlight=False)
+    _print_tagging(console, summary.labeled)
+    if summary.labeled.splits:
+        console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
+    if timed:
+        console.print(f"seconds: {timed}", highlight=False)
+    console.print(summary.run.line(), highlight=False, markup=False)
+
+
+def print_tag_summary(console: Console, summary: TagSummary, asked: Path) -> None:
+    """The proposed classes, what failed, and how to go on."""
+    path = summary.written
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("class", "left"), ("images", "right"), ("mean score", "right"), ("prompts", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for found in summary.proposals[:PROPOSALS_SHOWN]:
+        table.add_row(
+            escape(found.name), str(found.images), f"{found.mean_score:.2f}", escape(", ".join(found.prompts))
+        )
+    console.print(table)
+    if (more := len(summary.proposals) - PROPOSALS_SHOWN) > 0:
+        console.print(f"… and {more} more classes, in the file", highlight=False)
+    console.print(f"{summary.images} images tagged, {summary.without_tags} of them without a tag", highlight=False)
+    _print_names(console, "could not be tagged", [f"{image_id}: {error}" for image_id, error in summary.run.new])
+    _print_old(console, len(summary.run.old))
+    _print_tagging(console, summary.tagged)
+    if summary.tagged.images:
+        rate = summary.tagged.images / max(summary.seconds["label"], 1e-9)
+        console.print(f"{summary.tagged.images} images tagged now, {rate:.1f} a second", highlight=False)
+    if path != asked:
+        console.print(f"{asked} was edited, so it stays as it is", highlight=False, markup=False)
+    console.print(f"proposed: {path}; edit it, then: labeler label IMAGES -o OUT --ontology {path}", highlight=False)
+
+
+def _print_tagging(console: Console, report: ShardReport) -> None:
+    if report.untagged:
+        console.print(
+            f"the tagger failed on {report.untagged} images, which were asked for every class; --retry-failed takes "
+            "them again",
+            highlight=False,
+        )
+    if report.unparsed:
+        console.print(f"{report.unparsed} answers of the tagger held no tag", highlight=False)
+
+
+def _s(names: Sized) -> str:
+    return "" if len(names) == 1 else "s"
+
+
+def _print_names(console: Console, what: str, names: list[str]) -> None:
+    if not names:
+        return
+    console.print(f"{len(names)} {what}:", highlight=False)
+    for name in names[:FAILURES_SHOWN]:
+        console.print(f"  {name}", highlight=False, markup=False)
+    if len(names) > FAILURES_SHOWN:
+        console.print(f"  … and {len(names) - FAILURES_SHOWN} more", highlight=False)
+
+
+def _print_old(console: Console, failures: int) -> None:
+    if failures:
+        images = "1 image" if failures == 1 else f"{failures} images"
+        console.print(
+            f"{images} failed in earlier runs (see run/summary.json); `labeler label --retry-failed` tries them again",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _said_of(decision: Decision) -> str:
+    """Image, verdict, class, and the box of the mask along pixel edges."""
+    rle = decision.rle or decision.new_rle
+    assert rle is not None
+    x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))
+    became = f" as {decision.new_class}" if decision.class_name and decision.new_class else ""
+    verdict = decision.verdict if decision.class_name else "add"
+    return (
+        f"{decision.image_id}: {verdict} {decision.class_name or decision.new_class}{became} at {x1},{y1} to {x2},{y2}"
+    )
+
+
+def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
+    """Classes and verdicts, reasons, failures, and where everything is."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("class", "left"), *((verdict, "right") for verdict in VERDICTS)):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    totals: Counter[str] = Counter()
+    for class_name in sorted(dataset.verdicts):
+        counts = dataset.verdicts[class_name]
+        totals += counts
+        table.add_row(escape(class_name), *(str(counts[verdict]) for verdict in VERDICTS))
+    table.add_row("all", *(str(totals[verdict]) for verdict in VERDICTS), style="bold")
+    console.print(table)
+    if dataset.reasons:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in dataset.reasons.most_common())
+        console.print(f"not accepted: {reasons}", highlight=False)
+    if by_hand := sum(dataset.decided.values()):
+        console.print(
+            f"decided by hand: {by_hand} ({dataset.decided['accept']} accepted, {dataset.decided['reject']} rejected)",
+            highlight=False,
+        )
+    if dataset.thresholds:
+        console.print(f"thresholds: {dataset.thresholds}", highlight=False, markup=False)
+    if dataset.changed:
+        console.print(f"changed since the last run: {'; '.join(dataset.changed)}", highlight=False, markup=False)
+    splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
+    console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
+    for what, names in (
+        ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
+        ("gone, and left out", dataset.missing),
+        (f"edited file{_s(dataset.edited)} kept (replace with --overwrite-edits)", dataset.edited),
+        (f"missing file{_s(dataset.restored)} of the dataset written again", dataset.restored),
+        (f"image{_s(dataset.set_aside)} without a record, moved to {output / SET_ASIDE}", dataset.set_aside),
+        ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),
+    ):
+        _print_names(console, what, names)
+    _print_old(console, len(dataset.old_failures))
+    for path, what in (
+        (output / "data.yaml", "Ultralytics"),
+        (output / "annotations", "COCO"),
+        (output / "cutouts", "cut-outs"),
+        (output / "run", "records and settings"),
+    ):
+        if info(path) is not None:
+            console.print(f"{what}: {path}", highlight=False, markup=False)

@@ -1,0 +1,213 @@
+"""``labeler tune``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import TYPE_CHECKING, Any, get_args
+
+from labeler.errors import UsageError
+from labeler.files.storage import local_path, locate
+from labeler.quality import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from labeler.metrics.thresholds import Counts
+    from labeler.quality import QualityConfig
+    from workflows.evaluation.tune import Tuned
+
+NAMES_SHOWN, CLASSES_SHOWN = 5, 40
+
+
+def add_tune_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
+    parser.add_argument(
+        "-o", dest="tuned", type=local_path, required=True, metavar="FILE.toml", help="thresholds, for export --config"
+    )
+    parser.add_argument("--truth", metavar="T", help="ground truth of some of the images; see evaluate")
+    parser.add_argument(
+        "--target",
+        metavar="TARGET",
+        help="f1 (default); precision=0.9: the highest recall at that precision, each class by itself; review=200: "
+        "about so many instances are left to review, the most uncertain ones; takes no truth",
+    )
+    parser.add_argument(
+        "--score", choices=get_args(Score), help="what is to rank and accept; default: what does so now"
+    )
+    parser.add_argument("--map", metavar="TEXT", help='labeled=truth, where class names differ: "puppy=dog"')
+    parser.add_argument(
+        "--min-examples", type=int, metavar="N", help="objects for thresholds of a class's own (default: 20)"
+    )
+    parser.add_argument("--folds", type=int, metavar="K", help="of the cross-validation (default: 5)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the folds and the bootstrap")
+
+
+def run_tune(options: dict[str, Any], console: Console) -> int:
+    """The ``tune`` command; its exit code is returned."""
+    from labeler.formats.ground_truth import read_truth
+    from workflows.commands.evaluate import class_map_from
+    from workflows.dataset.labeled import open_labeled
+    from workflows.evaluation.review_band import review_band
+    from workflows.evaluation.tune import TuneConfig, tune
+
+    path, target = options["tuned"], options.get("target", "f1")
+    if path.suffix != ".toml":
+        raise UsageError(f"-o {path}: thresholds are written as TOML; give it a name that ends in .toml")
+    kind, number = target_from(target)
+    export_command = f"labeler export {shlex.quote(str(options['output']))} --config {shlex.quote(str(path))}"
+    if kind == "review":
+        if given := options.keys() & {"truth", "score", "map", "min_examples", "folds", "seed"}:
+            raise UsageError(f"--target review goes by scores alone; leave --{min(given).replace('_', '-')} out")
+        band = review_band(open_labeled(options["output"]), int(number))
+        about = f"{band.found} instances to review (wanted: {band.wanted}), {band.accepted} accepted"
+        quality = band.quality
+        console.print(
+            f"{about}; {quality.score} score {quality.min_joint_score:.3f} to {quality.accept_score:.3f}",
+            highlight=False,
+        )
+        write_thresholds(path, quality, about)
+        last = f"written: {path}; now: {export_command}"
+    else:
+        if "truth" not in options:
+            raise UsageError("--truth is missing: labels of some of the images; only --target review=N needs none")
+        config = TuneConfig(
+            precision=number if kind == "precision" else None,
+            class_map=class_map_from(options.get("map", "")),
+            **{name: options[name] for name in ("score", "min_examples", "folds", "seed") if name in options},
+        )
+        labeled = open_labeled(options["output"])
+        tuned = tune(labeled, read_truth(options["truth"], labeled.run.sizes), config)
+        print_tuned(console, tuned)
+        about = f"{target} on {tuned.images} images: F1 {tuned.before.f1:.3f}, {tuned.after.f1:.3f} expected"
+        # What was under review and in the dataset would stay there, and is not what was tuned.
+        write_thresholds(path, tuned.quality, about, {"include-review": False} if tuned.review_counted else {})
+        last = f"written: {path}; " + (
+            f"now: {export_command}"
+            if tuned.gain_expected
+            else "the thresholds in force are as good or better; keep them"
+        )
+    console.print(last, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def target_from(text: str) -> tuple[str, float]:
+    """``f1``, ``precision`` or ``review``, and its number.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    kind, _, value = text.partition("=")
+    if text == "f1":
+        return kind, 0
+    try:
+        number = float(value)
+        if (kind == "precision" and 0 < number <= 1) or (kind == "review" and number >= 1 and number == int(number)):
+            return kind, number
+    except (ValueError, OverflowError):
+        pass
+    raise UsageError(f"--target {text}: write f1, precision=0.9 (above 0, at most 1) or review=200 (a whole number)")
+
+
+def write_thresholds(path: Path, quality: QualityConfig, about: str, more: Mapping[str, Any] | None = None) -> None:
+    """Write ``quality`` and ``more`` as what ``labeler export --config`` reads, under ``about`` as a comment."""
+    import tomli_w
+
+    from labeler.files.storage import write_bytes
+
+    def keys(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+
+    content = {**keys(quality.to_dict()), **(more or {})}
+    if of_classes := content.pop("of-classes"):
+        content["class"] = {name: keys(own) for name, own in of_classes.items()}
+    write_bytes(path, f"# {about}\n{tomli_w.dumps(content)}".encode())
+
+
+def print_tuned(console: Console, tuned: Tuned) -> None:
+    """The table, what is expected, and what was left out."""
+    from workflows.evaluation.tables import print_rows
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    config, quality = tuned.config, tuned.quality
+    in_truth = [each for each in tuned.classes if each.fitted.true]
+    rows = [["class", "objects", "accept", *_figure_names(tuned), ""]]
+    for each in in_truth:
+        figures = _figures(tuned, each.before, each.after, each.fitted)
+        rows.append([_line(each.names), str(each.fitted.true), f"{each.accept_score:.3f}", *figures, each.note])
+    figures = _figures(tuned, tuned.before, tuned.after, tuned.fitted)
+    rows.append(["all", str(tuned.fitted.true), f"{quality.accept_score:.3f}", *figures, ""])
+    print_rows(console, rows, CLASSES_SHOWN, bold_last=True)
+    notes = {
+        "few examples": f"few examples: fewer than {config.min_examples} objects; what is best for all classes",
+        "no hit": "no hit: no candidate meets an object; what is best for all classes",
+        "out of reach": f"out of reach: no score reaches precision {config.precision}; none is accepted",
+    }
+    for note, meaning in notes.items():
+        if any(each.note == note for each in in_truth):
+            say(meaning)
+    if config.precision is not None:
+        say("precision and recall: now → expected")
+    if absent := len(tuned.classes) - len(in_truth):
+        say(f"{absent} classes without truth; what is best for all classes")
+    say(
+        f"all classes: {quality.score} score {quality.accept_score:g}, mask score {quality.min_mask_score:g}, "
+        f"stability {quality.min_stability:g}, duplicates from IoU {quality.duplicate_iou:g}, of another class from "
+        f"{quality.cross_class_iou:g}"
+    )
+    own = [(_line(each.names), each.own) for each in tuned.classes if each.own]
+    for name, limits in own[:NAMES_SHOWN]:
+        say(
+            f"{name}: mask score {limits.min_mask_score:g}, stability {limits.min_stability:g}, duplicates from IoU "
+            f"{limits.duplicate_iou:g}"
+        )
+    if len(own) > NAMES_SHOWN:
+        say(f"… {len(own) - NAMES_SHOWN} more classes with thresholds of their own")
+    for metric, (gain, low, high) in tuned.gains.items():
+        now, then, here = (getattr(counts, metric) for counts in (tuned.before, tuned.after, tuned.fitted))
+        say(
+            f"{metric.replace('f1', 'F1')}: {now:.3f} now, {then:.3f} expected, {gain:+.3f} (95 % interval "
+            f"{low:+.3f} to {high:+.3f}); {here:.3f} on these images"
+        )
+    left_out = (
+        (tuned.only_labeled, "only labeled"),
+        (tuned.only_true, "only in the truth"),
+        (tuned.other_size, "of another size there"),
+    )
+    say(
+        f"{tuned.images} images, {min(config.folds, tuned.images)}-fold cross-validation"
+        + "".join(f"; {count} images {what}" for count, what in left_out if count)
+    )
+    if names := tuned.classes_only_true:
+        more = f", … ({len(names)})" if len(names) > NAMES_SHOWN else ""
+        say(f"classes of the truth that nothing was labeled with: {_line(names[:NAMES_SHOWN])}{more}")
+    if tuned.review_counted:
+        say("instances under review are in the dataset now, and count; these thresholds leave them out of it")
+    if config.precision is not None and tuned.after.precision < config.precision:
+        say(f"expected precision {tuned.after.precision:.3f} is below the wanted {config.precision:g}")
+    if not tuned.gain_expected:
+        say("no gain is expected on other images")
+    elif config.precision is None and tuned.gains["f1"][1] <= 0:
+        say("no gain is sure yet: truth of more images would tell")
+
+
+def _figure_names(tuned: Tuned) -> list[str]:
+    if tuned.config.precision is None:
+        return ["F1 now", "expected", "here"]
+    return ["precision", "recall"]
+
+
+def _figures(tuned: Tuned, before: Counts, after: Counts, fitted: Counts) -> list[str]:
+    if tuned.config.precision is None:
+        return [f"{counts.f1:.3f}" for counts in (before, after, fitted)]
+    return [f"{getattr(before, name):.3f} → {getattr(after, name):.3f}" for name in ("precision", "recall")]
+
+
+def _line(names: Sequence[str]) -> str:
+    """``names`` in one line, whatever stands in them."""
+    return " ".join(", ".join(names).split())

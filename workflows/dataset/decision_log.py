@@ -1,0 +1,146 @@
+"""What people decided on a labeled folder: ``OUT/run/decisions.jsonl``, one decision a line, never rewritten.
+
+Later lines win, and ``none`` takes a decision back. The file stays when images are labeled anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeler.decisions import Decision, latest
+from labeler.errors import FormatError, RunError
+from labeler.files.storage import read_bytes, write_bytes
+from workflows.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+logger = logging.getLogger(__name__)
+
+
+def decisions_path(run: RunFolder) -> AnyPath:
+    return run.path / "decisions.jsonl"
+
+
+def by_image(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
+    """In their order."""
+    found: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        found.setdefault(decision.image_id, []).append(decision)
+    return found
+
+
+def read_decisions(run: RunFolder) -> list[Decision]:
+    """The last decision on each object, in the order in which they were made."""
+    return latest(read_log(run))
+
+
+def read_log(run: RunFolder) -> list[Decision]:
+    """Every decision, in the order in which they were made.
+
+    A line that a killed process left torn is named in a warning and left out.
+
+    Raises:
+        RunError: a line was written by a newer labeler: what a person decided is not left out.
+    """
+    path = decisions_path(run)
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except FileNotFoundError:
+        return []
+    decisions = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                decisions.append(_decision(line))
+            except FormatError as error:
+                logger.warning("%s, line %d: %s; left out", path, number, error)
+            except RunError as error:
+                raise RunError(f"{path}, line {number}: {error}") from None
+    return decisions
+
+
+def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:
+    """Add ``decisions``; when this returns they outlive a killed process and a power cut.
+
+    Of a folder of this machine, several processes may do so at once.
+
+    Raises:
+        RunError: the file is a link.
+        OSError: they could not be written.
+    """
+    if not decisions:
+        return
+    path = decisions_path(run)
+    if isinstance(path, Path) and path.is_symlink():
+        raise RunError(f"{path} is a link, and decisions are not written elsewhere; put the file itself there")
+    data = b"".join(json.dumps(d.to_row(), ensure_ascii=False).encode() + b"\n" for d in decisions)
+    if isinstance(path, Path):
+        _append(path, data)
+        return
+    try:
+        before = read_bytes(path)
+    except FileNotFoundError:
+        before = b""
+    write_bytes(path, before + _line_end(before) + data)
+
+
+def read_decision_file(path: AnyPath) -> list[Decision]:
+    """The decisions in a file of rows as ``Decision.to_row`` makes them: a JSON list, or one a line.
+
+    Raises:
+        FormatError: it is none, or one of the rows is no decision.
+        OSError: it cannot be read.
+    """
+    data = read_bytes(path)
+    if data.lstrip()[:1] != b"[":
+        lines = [(f"line {n}", line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+        return [_decision(line, f"{path}, {where}: ") for where, line in lines]
+    try:
+        rows = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not valid JSON ({error})") from None
+    return [_from_row(row, f"{path}, entry {number}: ") for number, row in enumerate(rows, start=1)]
+
+
+def _decision(line: bytes, where: str = "") -> Decision:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
+        raise FormatError(f"{where}not a decision ({error})") from None
+    return _from_row(row, where)
+
+
+def _from_row(row: object, where: str) -> Decision:
+    try:
+        return Decision.from_row(row)
+    except (FormatError, RunError) as error:
+        raise type(error)(f"{where}{error}") from error
+
+
+def _append(path: Path, data: bytes) -> None:
+    is_new = not path.exists()
+    with open(path, "ab+", buffering=0) as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            data = _line_end(file.read(1)) + data
+        written = 0
+        while written < len(data):  # in one piece unless the disk is full
+            written += file.write(data[written:])
+        os.fsync(file.fileno())
+    if is_new and os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _line_end(before: bytes) -> bytes:
+    """What ends a line that was left torn."""
+    return b"\n" if before and not before.endswith(b"\n") else b""

@@ -1,0 +1,254 @@
+"""Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
+
+Only what changed is written, and what the user edited or added stays, see ``workflows.dataset.dataset``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeler.decisions import Decision, decide
+from labeler.errors import ImageError, RunError
+from labeler.files.storage import in_order
+from labeler.formats.splits import in_validation
+from labeler.quality import Judgement, judge
+from labeler.records import ImageRecord
+from ontologies import Ontology
+from workflows.dataset.adoption import entries_of_last_export
+from workflows.dataset.dataset import Dataset, open_dataset, recover
+from workflows.dataset.decision_log import by_image, read_decisions
+from workflows.dataset.files import DatasetFiles
+from workflows.dataset.images import SPLITS, Originals, PlacedImage, may_be_asked
+from workflows.dataset.ledger import Entry
+from workflows.dataset.planning import one_file
+from workflows.run.changes import own_links_noted
+from workflows.run.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
+from workflows.run.folder import RunFolder
+from workflows.run.summary import RunSummary
+from workflows.settings.export import ExportConfig
+from workflows.settings.resolved import Settled
+from workflows.settings.text import changes, thresholds_in_force
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+
+@dataclass
+class ExportSummary:
+    """What an export wrote and left out.
+
+    Attributes:
+        edited: files that the user edited or put in the place of the dataset's, and that stay as they are.
+        restored: files that somebody deleted, and that were written again.
+        set_aside: images that no record shows any more; each may be the last copy, so it is in ``run/set-aside``.
+        failures: (image id, error) of every image that is left out for an error, new or old.
+        found_failed: those of them that were labeled, and failed when the dataset was written.
+        new: ids of the images that no earlier run has reported as failed.
+        decided: instances that a person decided on, by verdict; added ones are accepted.
+        unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
+        thresholds: those in force, in one line.
+        changed: each setting that differs from the last dataset's, such as "accept score 0.30 → 0.70".
+    """
+
+    images: Counter[str] = field(default_factory=Counter)  # by split
+    verdicts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by class name
+    reasons: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    found_failed: set[str] = field(default_factory=set)
+    new: AbstractSet[str] = frozenset()
+    missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
+    edited: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+    without_objects: int = 0
+    decided: Counter[str] = field(default_factory=Counter)
+    unmatched: list[Decision] = field(default_factory=list)
+    thresholds: str = ""
+    changed: tuple[str, ...] = ()
+
+    @property
+    def new_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] in self.new]
+
+    @property
+    def old_failures(self) -> list[tuple[str, str]]:
+        return [failure for failure in self.failures if failure[0] not in self.new]
+
+    def describe(self, settled: Settled) -> None:
+        """Take over what the dataset was written with."""
+        self.thresholds = thresholds_in_force(settled.in_force)
+        self.changed = changes(settled.published, settled.in_force)
+
+    def add_to(self, run: RunSummary) -> None:
+        """Enter what is in the dataset, and the exit code that follows from it, into the summary of the run."""
+        run.images.update(self.images)
+        run.images["without_objects"] = self.without_objects
+        run.images["missing"] = len(self.missing)
+        for verdicts in self.verdicts.values():
+            run.instances.update(verdicts)
+        run.failed(self.new_failures, self.old_failures, sum(self.images.values()))
+
+
+def export(
+    run: RunFolder,
+    root: AnyPath,
+    ontology: Ontology | None,
+    config: ExportConfig,
+    *,
+    previous: ExportConfig | None = None,
+    overwrite_edits: bool = False,
+    prune: bool = False,
+    root_is_named: bool = True,
+) -> ExportSummary:
+    """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
+
+    An image that is gone from ``root`` but still in the dataset stays there. What people decided in ``run`` overrides
+    scores and thresholds. The run is locked.
+
+    Args:
+        ontology: None makes classes of the images' tags, see ``workflows.run.classes``.
+        previous: what the dataset was last written with; tells what is this tool's in a dataset without a ledger.
+        overwrite_edits: replace files of the dataset that the user edited.
+        prune: images that are gone from ``root`` and from the records are deleted instead of set aside.
+        root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
+            is the labeled one, and a store is not asked at all unless the dataset lies in it too.
+
+    Raises:
+        RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the
+            dataset stays as it is.
+    """
+    recover(run.output)
+    if ontology is None:
+        classes = classes_of_tags(run.tags(), run.classes(), config.min_tag_count, config.max_classes)
+        if classes is None:
+            raise RunError(
+                f"{run.output}: no image has a tag to make a class of; lower --tag-score or --min-tag-count, or name "
+                "classes"
+            )
+        tagged, ontology = True, classes
+    else:
+        tagged = False
+
+    records = numbered(run.labeled(), ontology) if tagged else with_known_classes(run.labeled(), ontology)
+
+    def last_export() -> Iterable[Entry]:
+        return entries_of_last_export(run, root, ontology, previous or config, tagged)
+
+    refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
+    originals = Originals(root, verify=not root_is_named, refusal=refusal)
+    with (
+        own_links_noted(run, root),
+        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset,
+    ):
+        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
+        if summary.missing and not summary.images:
+            raise RunError(
+                f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
+            )
+        if summary.found_failed and not summary.images:
+            image_id, cause = next(failure for failure in summary.failures if failure[0] in summary.found_failed)
+            raise RunError(
+                f"none of {len(summary.found_failed)} images can be in the dataset ({image_id}: {cause}); fix that and "
+                "export again (the dataset is as it was)"
+            )
+        dataset.finish()
+    summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
+    run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
+    return summary
+
+
+def _refusal(root: AnyPath, output: AnyPath) -> str:
+    """Why a ``root`` that nobody named is not asked."""
+    return (
+        f"images are needed from {root}, which only {output}/run/run.json names; if you trust it, add --images {root}"
+    )
+
+
+def _plan(
+    records: Iterable[ImageRecord],
+    decisions: dict[str, list[Decision]],
+    dataset: Dataset,
+    ontology: Ontology,
+    config: ExportConfig,
+) -> ExportSummary:
+    """Plan every file of the dataset."""
+    summary = ExportSummary()
+    with DatasetFiles(dataset, ontology.class_names, config) as files:
+        for image in _placed(records, dataset, config):
+            record = image.record
+            if image.fault:
+                summary.failures.append((record.image_id, image.fault))
+                if record.status != "error":
+                    summary.found_failed.add(record.image_id)
+                continue
+            if image.placed is None:
+                summary.missing.append(record.image_id)
+                continue
+            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
+            judgements = judge(decided.record, config.quality, ontology.classes, decided.verdicts)
+            try:
+                instances = files.add(decided.record, judgements, image.placed, image.file_name, image.split)
+            except ImageError as error:
+                summary.failures.append((record.image_id, str(error)))
+                summary.found_failed.add(record.image_id)
+                continue
+            summary.unmatched += decided.unmatched
+            _count(summary, decided.record, judgements, ontology.class_names)
+            summary.images[image.split] += 1
+            summary.without_objects += not instances
+    summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A record with the place of its image in the dataset.
+
+    Attributes:
+        placed: None if the image is gone.
+        fault: why the image cannot be in the dataset.
+    """
+
+    record: ImageRecord
+    file_name: str
+    split: str
+    placed: PlacedImage | None
+    fault: str = ""
+
+
+def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConfig) -> Iterator[_Image]:
+    """Every record with the place of its image, in the order of the records; several at once where a store is asked."""
+
+    def place(named: tuple[ImageRecord, str]) -> _Image:
+        record, file_name = named
+        split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
+        try:
+            if record.status == "error":
+                fault = record.error if dataset.originals.may_hold(record.image_id) else ""
+                return _Image(record, file_name, split, None, fault)
+            with one_file():
+                split = dataset.images.split_of(record, file_name, split)
+            placed = dataset.images.place_image(record, file_name, split)
+            return _Image(record, file_name, (placed and placed.split) or split, placed)
+        except ImageError as error:
+            return _Image(record, file_name, split, None, str(error))
+
+    named = ((record, dataset.names.give(record.image_id)) for record in records)
+    is_local = isinstance(dataset.originals.root, Path) and isinstance(dataset.place.path("images"), Path)
+    return map(place, named) if is_local else in_order(place, named)
+
+
+def _count(
+    summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], class_names: Sequence[str]
+) -> None:
+    for instance, judgement in zip(record.instances, judgements, strict=True):
+        summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if judgement.by_hand:
+            summary.decided[judgement.verdict] += 1
+        if judgement.reason:
+            summary.reasons[judgement.reason] += 1

@@ -1,0 +1,92 @@
+"""The name of each image in the dataset: a path below ``images/SPLIT``, the image's own path wherever that can be.
+
+YOLO has one label file per stem (``a.jpg`` and ``a.png`` share ``a.txt``), and looks for it where the last folder
+``images`` is ``labels``. File systems limit the length of names, and cannot hold a file and a folder of one name, such
+as the label file ``foo.txt`` of ``foo.png`` beside a folder ``foo.txt/``. An image whose own path breaks one of these
+rules gets another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+
+from labeler.files.listing import image_extensions
+from labeler.files.storage import NAME_BYTES
+
+LABEL_SUFFIX = ".txt"
+
+
+class FileNames:
+    """Gives every image a name of its own. A name once given stays with its image.
+
+    Names differ by more than upper and lower case, since some file systems do not tell these apart.
+
+    Args:
+        given: names given before, by image id.
+        unchanged: ids of images whose name is their id.
+    """
+
+    def __init__(self, given: Mapping[str, str], unchanged: Collection[str] = frozenset()) -> None:
+        self._given = given
+        self._unchanged = unchanged
+        self._labels: set[str] = set()  # label files, folded
+        self._folders: set[str] = set()  # folded
+        for names in (given.values(), unchanged):
+            for name in names:
+                self._take(name)
+
+    def give(self, image_id: str) -> str:
+        """The name of an image that was not asked for before."""
+        if image_id in self._unchanged:
+            return image_id
+        if image_id in self._given:
+            return self._given[image_id]
+        path = PurePosixPath(image_id)
+        folder = ""
+        for part in path.parent.parts:
+            folder = self._folder(folder, "images_" if part == "images" else part)
+        suffix, count, number = path.suffix, 1, ""
+        longest = NAME_BYTES - max(len(suffix.encode()), len(LABEL_SUFFIX))
+        while True:
+            name = f"{folder}{_cut(path.stem, longest - len(number))}{number}{suffix}"
+            if self._is_free(name):
+                self._take(name)
+                return name
+            count += 1
+            number = f"_{count}"
+
+    def _folder(self, parent: str, part: str) -> str:
+        """``parent`` and the folder ``part`` in it, under another name where a file has that."""
+        part = _cut(part, NAME_BYTES)
+        while self._is_file(f"{parent}{part}"):
+            part = f"{_cut(part, NAME_BYTES - 1)}_"
+        return f"{parent}{part}/"
+
+    def _is_file(self, folder: str) -> bool:
+        """Whether a label file has this path, or perhaps an image."""
+        if folder.casefold() in self._labels:
+            return True
+        return PurePosixPath(folder).suffix.lower() in image_extensions() and _label_of(folder) in self._labels
+
+    def _is_free(self, name: str) -> bool:
+        label = _label_of(name)
+        return label not in self._labels and label not in self._folders and name.casefold() not in self._folders
+
+    def _take(self, name: str) -> None:
+        self._labels.add(_label_of(name))
+        folder = name.rpartition("/")[0].casefold()
+        while folder and folder not in self._folders:
+            self._folders.add(folder)
+            folder = folder.rpartition("/")[0]
+
+
+def _label_of(name: str) -> str:
+    """The label file of an image, folded."""
+    path = PurePosixPath(name)
+    return str(path.with_name(path.stem + LABEL_SUFFIX)).casefold()
+
+
+def _cut(text: str, most: int) -> str:
+    """``text`` in at most so many bytes of UTF-8."""
+    return text.encode()[:most].decode(errors="ignore")

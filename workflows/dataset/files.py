@@ -1,0 +1,119 @@
+"""What an export writes of each image: its label file, its place in COCO, its cut-outs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from labeler.errors import ImageError
+from labeler.files.images import read_image
+from labeler.formats.coco import CocoWriter
+from labeler.formats.cutouts import CutoutConfig, write_cutouts
+from labeler.formats.names import FlatNames
+from labeler.formats.yolo import data_yaml, yolo_labels
+from labeler.quality import Judgement
+from labeler.records import ImageRecord, Instance
+from workflows.dataset.dataset import Dataset
+from workflows.dataset.images import SPLITS, PlacedImage, label_name
+from workflows.dataset.journal import VERDICTS
+from workflows.dataset.planning import Plan
+from workflows.dataset.verdicts import VerdictWriter
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+    from workflows.settings.export import ExportConfig
+
+
+class DatasetFiles:
+    """Plans the files of one image after the other, and those about all images when it is left without an error."""
+
+    def __init__(self, dataset: Dataset, class_names: Sequence[str], config: ExportConfig) -> None:
+        self._dataset = dataset
+        self._class_names = class_names
+        self._config = config
+        self._images: Counter[str] = Counter()
+        self._cutouts = _CutoutFolder(dataset, class_names, config.cutouts)
+        folder = dataset.place.building / "annotations"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writers = ExitStack()
+        self._coco = {
+            split: self._writers.enter_context(
+                CocoWriter(folder / f"instances_{split}.json", class_names, config.segmentation)
+            )
+            for split in SPLITS
+            if "coco" in config.formats
+        }
+        self._verdicts = self._writers.enter_context(VerdictWriter(dataset.place.building / VERDICTS))
+
+    def add(
+        self, record: ImageRecord, judgements: Sequence[Judgement], placed: PlacedImage, file_name: str, split: str
+    ) -> int:
+        """Plan the files of an image; the number of its instances in the dataset is returned.
+
+        Raises:
+            ImageError: a file cannot be made; then the image has none.
+        """
+        config = self._config
+        wanted = ("accept", "review") if config.include_review else ("accept",)
+        chosen = tuple(i for i, j in zip(record.instances, judgements, strict=True) if j.verdict in wanted)
+        kept = replace(record, instances=chosen)
+        plans = [placed.plan] if placed.plan else []
+        if "yolo" in config.formats:
+            name = label_name(split, file_name)
+            plans.append(self._dataset.files.plan_file(name, yolo_labels(kept).encode("ascii"), record.image_id))
+        if "cutouts" in config.formats and not (placed.plan and placed.plan.edited):
+            plans += self._cutouts.write(record, chosen, placed.path)
+        self._dataset.commit(plans)
+        self._verdicts.add(record, judgements)
+        self._images[split] += 1
+        if self._coco:
+            self._coco[split].add(kept, file_name if config.link != "none" else str(placed.path))
+        return len(chosen)
+
+    def __enter__(self) -> DatasetFiles:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
+        self._writers.__exit__(error, *details)  # type: ignore[arg-type]
+        if error is not None:
+            return
+        dataset = self._dataset
+        dataset.commit(dataset.files.plan_made(f"annotations/instances_{split}.json") for split in self._coco)
+        dataset.publish_verdicts()
+        if "yolo" in self._config.formats and self._config.link != "none":
+            # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
+            present = [split for split in SPLITS if self._images[split]] or ["train"]
+            folders = {split: split if split in present else present[0] for split in SPLITS}
+            dataset.commit([dataset.files.plan_file("data.yaml", data_yaml(self._class_names, folders).encode())])
+
+
+class _CutoutFolder:
+    """The cut-outs of all images; each is numbered by its position in the record."""
+
+    def __init__(self, dataset: Dataset, class_names: Sequence[str], config: CutoutConfig) -> None:
+        self._dataset = dataset
+        self._class_names = class_names
+        self._config = config
+        self._names = FlatNames()
+
+    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> list[Plan]:
+        """Cut ``chosen`` of the record's instances out of its image.
+
+        Raises:
+            ImageError: the image cannot be read any more, or is another one.
+        """
+        name = self._names.give(record.image_id)
+        if not chosen:
+            return []
+        image = read_image(source)
+        if image.digest != record.digest:
+            raise ImageError("it is another image than was labeled; label it again")
+        positions = {id(instance): position for position, instance in enumerate(record.instances)}
+        numbered = [(positions[id(each)], each, self._class_names[each.class_id]) for each in chosen]
+        folder = self._dataset.place.building / "cutouts"
+        folder.mkdir(exist_ok=True)
+        names = write_cutouts(folder, name, image.pixels, numbered, self._config)
+        return [self._dataset.files.plan_made(f"cutouts/{each}") for each in names]

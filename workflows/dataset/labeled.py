@@ -1,0 +1,147 @@
+"""A labeled folder, opened to look at what is in it; no model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import tee
+from typing import TYPE_CHECKING, Any
+
+from labeler.decisions import decide
+from labeler.errors import ImageError, RunError, UsageError
+from labeler.files.images import DecodedImage, digest_at, read_image
+from labeler.files.storage import absolute, locate
+from labeler.quality import Judgement, judge
+from labeler.records import ImageRecord, read_record
+from ontologies import Ontology
+from workflows.dataset.dataset import file_names
+from workflows.dataset.decision_log import by_image, read_decisions
+from workflows.dataset.images import SPLITS, may_be_asked
+from workflows.run.classes import classes_of_tags, numbered, with_known_classes
+from workflows.run.folder import RunFolder
+from workflows.settings.dataset import remembered_export, saved_ontology
+from workflows.settings.export import ExportConfig
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Records with the classes and thresholds that they were last exported with.
+
+    Attributes:
+        root: where the images are, unless they are gone.
+        root_is_named: the user named ``root`` for this command; if not, a store is not asked for images.
+        ontology: the given one, or what the images' tags make.
+        settings: ``run.json``.
+    """
+
+    run: RunFolder
+    root: AnyPath
+    ontology: Ontology
+    export: ExportConfig
+    settings: dict[str, Any]
+    root_is_named: bool = False
+
+    def records(self) -> Iterator[ImageRecord]:
+        """One record an image, in shard order; class ids are places in ``ontology``."""
+        return self._numbered(self.run.labeled())
+
+    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
+        """As ``records``, each behind its file and its row there, for ``record_at``."""
+        places, records = tee(self.run.placed())
+        numbered_records = self._numbered(record for _, _, record in records)
+        for (path, row, _), record in zip(places, numbered_records, strict=True):
+            yield path, row, record
+
+    def record_at(self, path: AnyPath, row: int) -> ImageRecord:
+        """One of ``records``."""
+        return next(self._numbered(iter([read_record(path, row)])))
+
+    def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
+        by_tag = self.settings["ontology"] is None
+        return numbered(records, self.ontology) if by_tag else with_known_classes(records, self.ontology)
+
+    @cached_property
+    def _file_names(self) -> dict[str, str]:
+        return file_names(self.run.output)
+
+    def image(self, image_id: str, digest: str) -> DecodedImage:
+        """The image with that content digest: as the dataset has it, or else the input if that may be asked.
+
+        Raises:
+            ImageError: it is nowhere.
+        """
+        fault = "the image is gone"
+        for path in self._image_paths(image_id):
+            try:
+                image = read_image(path)
+            except ImageError:
+                continue
+            if image.digest == digest:
+                return image
+            fault = "the image has changed since it was labeled"
+        raise ImageError(fault)
+
+    def image_path(self, record: ImageRecord) -> AnyPath | None:
+        """Where the image of ``record`` is as it was labeled; None if it is nowhere."""
+        return next((path for path in self._image_paths(record.image_id) if digest_at(path) == record.digest), None)
+
+    def _image_paths(self, image_id: str) -> Iterator[AnyPath]:
+        name = self._file_names.get(image_id, image_id)
+        yield from (self.run.output / "images" / split / name for split in SPLITS)
+        if self.root_is_named or may_be_asked(self.root, self.run.output):
+            yield self.root / image_id
+
+    def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
+        """Each record as people's decisions left it, with the verdict on every instance.
+
+        Args:
+            by_hand: False leaves the decisions aside.
+        """
+        decisions = by_image(read_decisions(self.run)) if by_hand else {}
+        for record in self.records():
+            decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
+            yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
+
+
+def named_root(saved: str, named: str | None) -> tuple[AnyPath, bool]:
+    """The input's folder or URI, and whether the user named it.
+
+    Raises:
+        UsageError: the user named another one.
+    """
+    root = locate(saved)
+    if named is None:
+        return root, False
+    if str(absolute(locate(named))).rstrip("/") != str(root).rstrip("/"):
+        raise UsageError(f"--images {named}: the images were labeled from {saved}; name that, or leave --images out")
+    return root, True
+
+
+def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
+    """The labeled folder ``output``.
+
+    Args:
+        images: the input, if the user named it.
+
+    Raises:
+        UsageError: ``images`` is not the input.
+        RunError: it is none, or nothing in it has a class.
+    """
+    run = RunFolder(output)
+    settings = run.settings.read()
+    if settings["labeling"].get("tags_only"):
+        raise RunError(f"{output} holds tags alone, of `labeler tag`; label the images first")
+    export = remembered_export(run.settings, settings)
+    ontology = saved_ontology(settings["ontology"], run.path / "run.json")
+    if ontology is None and (saved := run.classes()):
+        ontology = saved.ontology
+    if ontology is None:  # never exported
+        ontology = classes_of_tags(run.tags(), None, export.min_tag_count, export.max_classes)
+    if ontology is None:
+        raise RunError(f"{output}: no image has a tag to make a class of; lower --tag-score, or name classes")
+    root, root_is_named = named_root(settings["input"], images)
+    return Labeled(run, root, ontology, export, settings, root_is_named)

@@ -1,0 +1,159 @@
+"""The ledger: which files of the dataset this tool wrote, and what it wrote into each.
+
+    OUT/run/ledger.parquet     name, stamp, digest, image_id
+
+Whatever is not in the ledger belongs to the user and is never touched. A file whose content is no longer the recorded
+one was edited by the user.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from labeler.errors import RunError
+from labeler.files.storage import read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+VERSION = b"1"
+# What an export makes below the output folder.
+_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # parts of a file's path, at least
+SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("stamp", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+    ],
+    metadata={"labeler.ledger_version": VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the dataset.
+
+    Attributes:
+        name: POSIX path below the dataset's folder.
+        stamp: what the file system said of the file when it was written, see ``Place.stamp``; empty if not known.
+        digest: of its content, as ``labeler.files.images.content_digest`` gives it.
+        image_id: the image that it shows or labels; empty for files about many images.
+    """
+
+    name: str
+    stamp: str
+    digest: str
+    image_id: str = ""
+
+
+class Ledger:
+    """Entries by name, in about a hundred bytes each.
+
+    Attributes:
+        root: the input that the images came from; empty if not known.
+    """
+
+    def __init__(self, table: pa.Table, root: str = "") -> None:
+        self.table = table.combine_chunks()
+        self.root = root
+        names = self.table.column("name").to_pylist()
+        keys = np.fromiter((hash(name) for name in names), np.int64, len(names))
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def row(self, name: str) -> int | None:
+        """Where the entry of that name is."""
+        key = np.int64(hash(name))
+        first, last = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
+        names = self.table.column("name")
+        return next((row for row in self._order[first:last].tolist() if names[row].as_py() == name), None)
+
+    def at(self, row: int) -> Entry:
+        return Entry(*(column[row].as_py() for column in self.table.columns))
+
+
+def to_table(entries: Iterable[Entry]) -> pa.Table:
+    columns = list(zip(*((e.name, e.stamp, e.digest, e.image_id) for e in entries), strict=True)) or [()] * 4
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+
+
+def read_ledger(path: AnyPath) -> Ledger | None:
+    """The ledger at ``path``; None if there is none.
+
+    Raises:
+        RunError: it is damaged or was written by a newer version.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(path)))
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise RunError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); remove it, and the next export takes over every file "
+            "of the dataset whose content is as it would write it"
+        ) from None
+    version = (table.schema.metadata or {}).get(b"labeler.ledger_version")
+    if version != VERSION or not table.schema.equals(SCHEMA):
+        raise RunError(f"{path} was written by another version of labeler; update labeler")
+    for name in table.column("name").to_pylist():
+        check_name(name, path)
+    root = (table.schema.metadata or {}).get(b"labeler.root", b"").decode(errors="replace")
+    return Ledger(table.replace_schema_metadata(SCHEMA.metadata), root)
+
+
+def write_ledger(path: AnyPath, table: pa.Table, root: str = "") -> None:
+    buffer = io.BytesIO()
+    metadata = {**SCHEMA.metadata, b"labeler.root": root.encode(errors="replace")}
+    pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def check_name(name: str, source: AnyPath) -> str:
+    """``name`` if it stays inside the dataset's folder.
+
+    Raises:
+        RunError: it does not; ``source`` names the file that holds it.
+    """
+    parts = name.split("/")
+    depth = _DEPTHS.get(parts[0], 0)
+    is_deep_enough = len(parts) == 1 if depth == 1 else len(parts) >= depth > 0
+    if not is_deep_enough or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise RunError(f"{source} names {name!r}, which is no file inside the dataset; do not use this run folder")
+    return name
+
+
+def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
+    """The names that images have in the dataset: by image id where they differ from it, and the ids that are the name.
+
+    A name is a path below ``images/SPLIT``. Where the dataset holds no images, it follows from the label file.
+    """
+    rows = ledger.table.filter(pc.not_equal(ledger.table.column("image_id"), ""))
+    given: dict[str, str] = {}
+    unchanged: set[str] = set()
+    for name, image_id in zip(*(rows.column(each).to_pylist() for each in ("name", "image_id")), strict=True):
+        kind, _, below = name.partition("/")
+        below = below.partition("/")[2]
+        if kind == "labels":
+            below = below.removesuffix(".txt") + PurePosixPath(image_id).suffix
+        elif kind != "images":
+            continue
+        if below == image_id:
+            unchanged.add(image_id)
+        elif kind == "images" or image_id not in given:
+            given[image_id] = below
+    return given, unchanged - given.keys()

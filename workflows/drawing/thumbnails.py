@@ -1,0 +1,139 @@
+"""Pictures of instances for a page: a crop with some of its surroundings, and the outline as an SVG path over it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from labeler.errors import ImageError
+from labeler.files.images import DecodedImage
+from labeler.files.storage import in_order
+from labeler.geometry.masks import Rle, rle_box_xyxy, rle_to_mask
+from labeler.opencv import opencv
+from labeler.quality import Judgement
+from labeler.records import ImageRecord, Instance
+
+SIDE = 320  # pixels of a picture's longer side, at most
+CONTEXT = 1.5  # the crop's side, in sides of the object
+LEAST_CROP = 48  # pixels of the image
+AT_ONCE = 4  # images decoded
+QUALITY = 75
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A crop for the page.
+
+    Attributes:
+        uri: the pixels, as a data URI of a WebP file; empty if the image is gone.
+        note: why there are none.
+        width, height: of the picture, pixels.
+        path: the mask's outline in those pixels, as SVG path data.
+        box_xyxy: the detector's box in those pixels.
+    """
+
+    uri: str = ""
+    note: str = ""
+    width: int = SIDE
+    height: int = SIDE
+    path: str = ""
+    box_xyxy: tuple[float, float, float, float] | None = None
+
+
+def pictures(samples: Sequence[Sample], read: Callable[[str, str], DecodedImage]) -> Iterator[tuple[Sample, Picture]]:
+    """A picture of every sample; each image is read once, by a few threads, and only those that are asked for.
+
+    Args:
+        read: gives the image of an id and content digest, as ``Labeled.image``.
+    """
+    of_image: dict[str, list[Sample]] = {}
+    for sample in samples:
+        of_image.setdefault(sample.record.image_id, []).append(sample)
+
+    def draw(group: list[Sample]) -> list[tuple[Sample, Picture]]:
+        record = group[0].record
+        try:
+            pixels = read(record.image_id, record.digest).pixels
+        except ImageError as error:
+            return [(sample, Picture(note=str(error))) for sample in group]
+        return [(sample, picture(pixels, sample)) for sample in group]
+
+    for drawn in in_order(draw, of_image.values(), ahead=AT_ONCE):
+        yield from drawn
+
+
+def picture(pixels: NDArray[np.uint8], sample: Sample) -> Picture:
+    """The picture of one sample, from its image's ``pixels``: uint8 ``(H, W, 3)``, RGB."""
+    height, width = pixels.shape[:2]
+    instance = sample.instance
+    left, top, right, bottom = (0, 0, width, height)
+    if instance is not None:
+        left, top, right, bottom = crop_around((instance.box_xyxy, rle_box_xyxy(instance.rle)), width, height)
+    crop = pixels[top:bottom, left:right]
+    scale = min(1.0, SIDE / max(crop.shape[:2]))
+    if scale < 1:
+        size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
+        cv2 = opencv()
+        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(crop).save(file, "WEBP", quality=QUALITY)
+    uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    size = (crop.shape[1], crop.shape[0])
+    if instance is None:
+        return Picture(uri, "", *size)
+    x1, y1, x2, y2 = (
+        (edge - start) * scale for edge, start in zip(instance.box_xyxy, (left, top, left, top), strict=True)
+    )
+    return Picture(uri, "", *size, _path(instance.rle, (left, top, right, bottom), size), (x1, y1, x2, y2))
+
+
+def crop_around(
+    boxes_xyxy: Iterable[tuple[float, float, float, float]], width: int, height: int
+) -> tuple[int, int, int, int]:
+    """A square of pixels around all boxes with some context, moved and cut to lie within the image."""
+    filled = [box for box in boxes_xyxy if box[2] > box[0] and box[3] > box[1]]
+    if not filled:
+        return 0, 0, width, height
+    x1, y1 = min(box[0] for box in filled), min(box[1] for box in filled)
+    x2, y2 = max(box[2] for box in filled), max(box[3] for box in filled)
+    side = round(max(CONTEXT * (x2 - x1), CONTEXT * (y2 - y1), LEAST_CROP))
+    edges = []
+    for low, high, whole in ((x1, x2, width), (y1, y2, height)):
+        length = min(side, whole)
+        start = min(max(round((low + high - length) / 2), 0), whole - length)
+        edges.append((start, start + length))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def _path(rle: Rle, crop: tuple[int, int, int, int], size: tuple[int, int]) -> str:
+    """The outline along pixel edges, as SVG path data with even-odd filling, holes too."""
+    cv2 = opencv()
+    left, top, right, bottom = crop
+    mask = np.ascontiguousarray(rle_to_mask(rle)[top:bottom, left:right]).view(np.uint8)
+    if (mask.shape[1], mask.shape[0]) != size:
+        mask = (cv2.resize(mask * 255, size, interpolation=cv2.INTER_AREA) >= 128).astype(np.uint8)
+    # In a mask twice as large a border pixel 2x or 2x + 1 stands for the edge x or x + 1, see polygons.py.
+    doubled = mask.repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    parts = []
+    for contour in contours:
+        points = cv2.approxPolyDP((contour + 1) // 2, 0.8, True)[:, 0]
+        if len(points) > 2:
+            parts.append("M" + "L".join(f"{x} {y}" for x, y in points.tolist()) + "Z")
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An instance that the report shows; without an instance, a whole image."""
+
+    record: ImageRecord  # without its instances
+    instance: Instance | None = None
+    judgement: Judgement | None = None

@@ -1,0 +1,144 @@
+"""How many workers of what size fit. Ray waits without a word for what it does not have, so this asks first."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from labeler.errors import UsageError
+from workflows.settings.engine import EngineConfig
+
+RESERVED_CPUS = 2  # Ray Data's own tasks need some: with none left for them, it waits for ever
+CPUS_A_WORKER = 8  # at most, if nobody says otherwise; more do not help a model much
+CPU_CHOICES = tuple(float(cpus) for cpus in range(CPUS_A_WORKER, 0, -1))
+SHARES_OF_CPU = (0.5, 0.25)  # for workers whose models run on GPUs
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of a cluster has for Ray to give away."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers, all of one size.
+
+    Attributes:
+        cpus, gpus: of each worker.
+    """
+
+    workers: int
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        gpus = f"{self.gpus:g} GPU{'s' if self.gpus > 1 else ''} and " if self.gpus else ""
+        cpus = f"{self.cpus:g} CPU{'s' if self.cpus > 1 else ''}"
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} of {gpus}{cpus}"
+
+
+def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
+    """Whether Ray labels ``shards`` many; starting it takes longer than it saves where one worker will do."""
+    if config.engine != "auto":
+        return config.engine == "ray"
+    if config.cluster_address:
+        return True
+    if shards < 2 or config.workers == 1:
+        return False
+    return config.workers is not None or (device in ("auto", "cuda") and visible_gpus() > 1)
+
+
+def visible_gpus() -> int:
+    """The NVIDIA GPUs that CUDA would find here, asked without loading torch."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    there = sum(line.startswith("GPU ") for line in listed.splitlines())
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return there
+    named = chosen.split(",")
+    valid = next((i for i, name in enumerate(named) if name.strip() in ("", "-1")), len(named))
+    return min(there, valid)
+
+
+def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: int) -> Pool:
+    """The workers to start; no more than there are shards.
+
+    Args:
+        device: as in ``ModelConfig``.
+
+    Raises:
+        UsageError: what was asked for is not there; the message says what is missing.
+    """
+    gpus = config.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if _takes_gpu(device) and any(node.gpus for node in nodes) else 0.0
+    _check_device(device, gpus)
+    choices = CPU_CHOICES + (SHARES_OF_CPU if gpus else ())
+    if config.cpus_per_worker is not None:
+        choices = (config.cpus_per_worker,)
+    if config.workers is None:
+        # As many as there are GPUs for; without GPUs, as many as there are CPUs for.
+        wanted = _fitting(nodes, 0.0, gpus) if gpus else max(1, _fitting(nodes, _first_fitting(nodes, choices), 0.0))
+    else:
+        wanted = config.workers
+    workers = max(1, min(wanted, shards))
+    for cpus in choices:
+        if _fitting(nodes, cpus, gpus) >= workers:
+            return Pool(workers, cpus, gpus)
+    raise UsageError(_what_is_missing(nodes, Pool(workers, choices[-1], gpus)))
+
+
+def fitting(nodes: Sequence[Node], pool: Pool) -> int:
+    """How many workers of the pool's size the nodes hold."""
+    return _fitting(nodes, pool.cpus, pool.gpus)
+
+
+def _fitting(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
+    """How many such workers fit, each whole on one node, with CPUs to spare for Ray Data."""
+    rooms = [_room(node.cpus, node.gpus, cpus, gpus) for node in nodes]
+    # What Ray Data takes, it takes from one node: from that where it hurts least.
+    spared = [_room(node.cpus - RESERVED_CPUS, node.gpus, cpus, gpus) for node in nodes]
+    return max((sum(rooms) - room + less for room, less in zip(rooms, spared, strict=True)), default=0)
+
+
+def _room(node_cpus: float, node_gpus: float, cpus: float, gpus: float) -> int:
+    limits = [node_cpus / cpus] if cpus else []
+    if gpus:  # shares of one GPU only are given away
+        limits.append(node_gpus // gpus if gpus >= 1 else node_gpus * int(1 / gpus + 1e-6))
+    return max(0, int(min(limits) + 1e-6))
+
+
+def _first_fitting(nodes: Sequence[Node], choices: Sequence[float]) -> float:
+    return next((cpus for cpus in choices if _fitting(nodes, cpus, 0.0)), choices[-1])
+
+
+def _takes_gpu(device: str) -> bool:
+    return device == "auto" or device.startswith("cuda")
+
+
+def _check_device(device: str, gpus: float) -> None:
+    if gpus and not _takes_gpu(device):
+        raise UsageError(f"--device {device} uses no GPU; take --gpus-per-worker 0, or --device cuda")
+    if not gpus and device.startswith("cuda"):
+        raise UsageError(f"--device {device} needs a GPU for each worker, and there is none; take --device cpu")
+    if ":" in device:
+        raise UsageError(f"--device {device}: Ray gives every worker a GPU of its own; take --device cuda")
+
+
+def _what_is_missing(nodes: Sequence[Node], pool: Pool) -> str:
+    cpus, gpus = sum(node.cpus for node in nodes) - RESERVED_CPUS, sum(node.gpus for node in nodes)
+    where = f"on {len(nodes)} node{'s' if len(nodes) != 1 else ''}"
+    if pool.gpus and _fitting(nodes, 0.0, pool.gpus) < pool.workers:
+        given, way_out = f"{gpus:g} GPUs", "take fewer --workers or less --gpus-per-worker"
+    else:
+        given, way_out = f"{max(cpus, 0):g} CPUs to give", "take fewer --workers or less --cpus-per-worker"
+    do = "does" if pool.workers == 1 else "do"
+    return f"{pool} {do} not fit: Ray has {given} {where}, room for {fitting(nodes, pool)}; {way_out}"

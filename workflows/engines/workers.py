@@ -1,0 +1,93 @@
+"""One process of an engine that has several: models loaded once, shards as they come, each into its own record file."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from labeler.models.config import ModelConfig
+from labeler.models.loading import for_batches, load_labeler
+from labeler.models.prompters import TagPrompts
+from labeler.models.taggers import load_prompter, load_tagger
+from labeler.models.tagging import TaggingConfig
+from ontologies import Ontology
+from workflows.run.folder import Shard
+from workflows.run.shards import ShardReport, Stages, label_shards
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+    from labeler.models.labelers.labeler import Labeler
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """All that a worker is told; it must be picklable.
+
+    Attributes:
+        root: the input root.
+        ontology: None lets images propose their own, by ``tagging``.
+        model: what ``load`` is not given for.
+        load: makes the labeler, in the worker; the default loads the models of ``model``.
+        tags_only: tag, and look for nothing.
+        cache: a folder for what is computed once a run.
+    """
+
+    root: AnyPath
+    ontology: Ontology | None
+    model: ModelConfig
+    load: Callable[[], Labeler] | None = None
+    tagging: TaggingConfig | None = None
+    tags_only: bool = False
+    cache: AnyPath | None = None
+
+    def load_stages(self) -> Stages:
+        if self.tags_only and self.tagging:
+            return Stages(TagPrompts(load_tagger(self.tagging, self.model, None, self.cache), lambda tag: False), None)
+        if self.load:
+            return Stages(load_prompter(self.tagging, self.ontology, self.model, None, self.cache), self.load())
+        labeler = load_labeler(self.model)
+        prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector, self.cache)
+        return Stages(prompter, for_batches(labeler, self.model))
+
+
+class Worker:
+    """Labels shards in a thread of its own, so that those handed in next are read while the models are busy."""
+
+    def __init__(self, config: WorkerConfig, stages: Stages) -> None:
+        self._config = config
+        self._stages = stages
+        self._waiting: SimpleQueue[tuple[Shard, Future[ShardReport]]] = SimpleQueue()
+        self._begun: deque[Future[ShardReport]] = deque()
+        threading.Thread(target=self._work, name="shards", daemon=True).start()
+
+    def submit(self, shard: Shard) -> Future[ShardReport]:
+        """Label ``shard`` behind those submitted before it."""
+        future: Future[ShardReport] = Future()
+        self._waiting.put((shard, future))
+        return future
+
+    def _work(self) -> None:
+        config = self._config
+        try:
+            for report in label_shards(self._shards(), config.root, self._stages, config.model.batch_size):
+                self._begun.popleft().set_result(report)
+        except BaseException as error:
+            for future in self._begun:
+                future.set_exception(error)
+            while True:  # and so will everything that is still to come
+                self._waiting.get()[1].set_exception(error)
+
+    def _shards(self) -> Iterator[Shard | None]:
+        while True:
+            try:
+                shard, future = self._waiting.get_nowait()
+            except Empty:
+                yield None
+                shard, future = self._waiting.get()
+            self._begun.append(future)
+            yield shard

@@ -1,0 +1,244 @@
+"""From images to records: decides what still needs labeling and runs it on an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from labeler.errors import DeviceError, RunError, UsageError
+from labeler.files.listing import find_images, stamps
+from labeler.files.storage import absolute, is_within
+from labeler.models.config import ModelConfig
+from labeler.models.identity import model_identity
+from labeler.models.tagging import TaggingConfig
+from workflows.dataset.dataset import recover
+from workflows.engines.local import run_local
+from workflows.engines.ray import ray_engine
+from workflows.engines.resources import takes_ray
+from workflows.engines.workers import WorkerConfig
+from workflows.run.changes import changed_images
+from workflows.run.exit_codes import NOTHING_LABELED
+from workflows.run.failures import FailureLedger, RunLimit
+from workflows.run.folder import VERSION, RunFolder, Shard
+from workflows.run.shards import ShardReport
+from workflows.run.summary import RunSummary
+from workflows.settings.dataset import as_published, last_published, read_saved
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
+from workflows.settings.resolved import Settled, resolved, settle
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+
+class Progress(Protocol):
+    def begin(self, images: int, already_labeled: int) -> None: ...
+    def advance(self, report: ShardReport) -> None: ...
+    def say(self, message: str) -> None: ...
+
+
+@dataclass
+class Recorded:
+    """The records of a job, all there.
+
+    Attributes:
+        settled: the settings of the dataset.
+        done, seconds, first_image: as in ``LabelSummary``.
+        failed: the failures of labeling that no run has reported yet, by image id.
+        limit: how many there may be of these and others.
+    """
+
+    settled: Settled
+    run: RunFolder
+    root: AnyPath
+    images: pa.Array
+    done: ShardReport
+    seconds: dict[str, float]
+    first_image: float | None
+    ledger: FailureLedger
+    failed: dict[str, str]
+    limit: RunLimit
+
+
+@contextmanager
+def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = None) -> Iterator[Recorded]:
+    """Label what is not labeled yet. The run folder is held until the block is left.
+
+    Args:
+        summary: is filled in, and written if labeling or the block ends early.
+
+    Raises:
+        TooManyFailuresError: more images failed than ``job`` allows.
+    """
+    began = time.time()
+    output = absolute(job.output)
+    run = RunFolder(output)
+    _settle(job, run, read_saved(run.settings, job.restart))  # so that a mistake is told before the images are listed
+    source = find_images(job.images, exclude=job.output)
+    root, image_ids = source.root, chosen(source.image_ids, job.sample)
+    # A million names take a tenth of the memory in an array.
+    images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
+    del source, image_ids
+    if not images:
+        raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
+    if is_within(root, output):
+        raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
+    seconds = dict.fromkeys(("load", "label", "export"), 0.0)
+    done = ShardReport()
+    with run.locked() as still_held:
+        recover(output)
+        saved = read_saved(run.settings, job.restart)
+        settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
+        job = replace(job, ontology=settled.ontology, export=settled.export)
+        content = {**settings(job, root), **as_published(settled.published)}
+        run.begin(content, job.restart)
+        ledger = FailureLedger(run)
+        if job.restart or not run.record_paths():
+            ledger.clear()
+        if job.retry_failed or job.restart:
+            run.clear_attempts()
+        changes = changed_images(run, root, images, now, job.verify_content)
+        if changes.images:
+            progress.say(f"{len(changes.images)} images changed since they were labeled")
+        if again := ledger.to_retry():
+            progress.say(f"trying the {len(again)} images again that failed in a run with too many failures")
+        failed_before = set(run.failed()).intersection(images.to_pylist()) if job.retry_failed else set()
+        changed = {*changes.images, *again, *failed_before}
+        if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):
+            progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
+        run.set_unusable_aside()
+        todo = run.waiting()
+        ledger.begin(todo)
+        failed = dict(ledger.unreported())
+        taken_up = run.count_in(ledger.pending - ledger.assumed)
+        limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
+        if summary:
+            summary.ask(content, settled.export.quality, settled.ontology)
+            summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
+            summary.seconds, summary.failed_so_far = seconds, failed
+
+        def take(report: ShardReport) -> None:
+            still_held()
+            progress.advance(report)
+            done.add(report)
+            failed.update(report.failures)
+            if summary:
+                summary.labeled(done)
+            check()
+
+        def check() -> None:
+            if limit.is_exceeded(len(failed)):
+                ledger.retry_next_time()
+                raise limit.error(job.images, list(failed.items()))
+
+        with summary.of_errors(run, progress.say) if summary else nullcontext():
+            remaining = sum(len(shard.image_ids) for shard in todo)
+            progress.begin(len(images), max(len(images) - remaining, 0))
+            check()
+            if todo:  # a run with nothing new loads no model
+                _label(todo, job, root, run, take, seconds, progress.say)
+            del todo
+            first_image = done.first_image - began if done.images else None
+            yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
+
+
+def _settle(job: LabelJob, run: RunFolder, saved: dict[str, Any]) -> Settled:
+    return settle(run.settings, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
+
+
+def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
+    """``count`` of the images, those of the smallest digests: with more images around, most stay chosen."""
+    if count is None or count >= len(image_ids):
+        return image_ids
+
+    def digest(image_id: str) -> bytes:
+        return hashlib.blake2b(image_id.encode(), digest_size=8).digest()
+
+    return sorted(heapq.nsmallest(count, image_ids, key=digest))
+
+
+def _label(
+    todo: list[Shard],
+    job: LabelJob,
+    root: AnyPath,
+    run: RunFolder,
+    take: Callable[[ShardReport], None],
+    seconds: dict[str, float],
+    say: Callable[[str], None],
+) -> None:
+    """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
+    try:
+        with ExitStack() as stack:
+            with clock(seconds, "load"):
+                if takes_ray(job.engine, job.model.device, len(todo)):
+                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, say))
+                else:
+                    reports = stack.enter_context(closing(run_local(todo, config, config.load_stages())))
+            with clock(seconds, "label"):
+                for report in reports:
+                    take(report)
+    except DeviceError:
+        raise  # what was begun may be what the device was lost to
+    except BaseException:
+        run.clear_attempts()
+        raise
+    run.clear_attempts()
+
+
+class NothingFoundError(RunError):
+    """The input is there, but holds no image."""
+
+    exit_code = NOTHING_LABELED
+
+
+@contextmanager
+def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - started
+
+
+def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
+    """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
+    of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
+    roles = ["detector", "segmenter"]
+    if job.tags_only and job.tagging:
+        sweeps = job.tagging.kind(job.model) == "detector"
+        of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
+    return {
+        "version": VERSION,
+        "input": str(root),
+        "labeling": {
+            "ontology": job.ontology.prompt_digest if job.ontology else None,
+            "tags_only": job.tags_only or None,
+            "tagging": _identity(job.tagging, job.model) if job.tagging else None,
+            **{role: model_identity(getattr(job.model, role)) for role in roles},
+            **{name: getattr(job.model, name) for name in of_models},
+        },
+        "ontology": asdict(job.ontology) if job.ontology else None,
+        "model": asdict(job.model),
+        "export": asdict(resolved(job.export, ExportConfig(), job.ontology)),
+        "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
+    }
+
+
+def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:
+    """What decides the tags."""
+    source = tagging.source(model)
+    return {
+        **asdict(tagging),
+        "tagger": tagging.kind(model),
+        "tagger_model": model_identity(source) if source else None,
+        "vocabulary": hashlib.sha256("\n".join(tagging.vocabulary).encode()).hexdigest(),
+    }

@@ -1,0 +1,59 @@
+"""``labeler preview``: a few images labeled and drawn on one sheet, the quick look before the long run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labeler.errors import UsageError
+from workflows.dataset.labeled import open_labeled
+from workflows.recording import Progress, recorded
+from workflows.settings.engine import EngineConfig
+from workflows.settings.job import LabelJob
+
+IMAGES, MOST = 8, 100
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class PreviewSummary:
+    """What a preview found.
+
+    Attributes:
+        verdicts: instances by verdict.
+        failures: (image id, error).
+    """
+
+    path: Path
+    images: int
+    verdicts: Counter[str]
+    failures: list[tuple[str, str]]
+
+
+def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
+    """Label the images of ``job``, in this process, and write one sheet of them; nothing else stays.
+
+    Args:
+        job: its output is not used; ``sample`` says how many images.
+
+    Raises:
+        UsageError: ``path`` is not that of a picture; and what ``label`` raises.
+    """
+    if (job.sample or IMAGES) > MOST:
+        raise UsageError(f"--images {job.sample} are too many for one sheet; take {MOST} or fewer, or label them all")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
+    from workflows.drawing.sheets import write_sheet
+
+    with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
+        job = replace(job, output=Path(folder, "run"), engine=EngineConfig("local"))
+        with recorded(job, progress):
+            pass
+        labeled = open_labeled(job.output)
+        judged = list(labeled.judged())
+        write_sheet(judged, labeled.root, labeled.ontology.class_names, path)
+    verdicts = Counter(judgement.verdict for _, judgements in judged for judgement in judgements)
+    failures = [(record.image_id, record.error) for record, _ in judged if record.status == "error"]
+    return PreviewSummary(path, len(judged), Counter(verdicts), failures)

@@ -1,0 +1,225 @@
+"""The page of ``labeler review``, served to this machine's own browser and nobody else.
+
+    GET  /TOKEN/                     the page; review.css, review.js beside it
+    GET  /TOKEN/session              classes and progress
+    GET  /TOKEN/items?start=N        the next items, ITEMS_A_PAGE at most
+    GET  /TOKEN/images/K             an image, as JPEG
+    POST /TOKEN/decisions            {"item": N, "mark": …, "verdict": "accept" | "reject", "class": name or null}
+    POST /TOKEN/undo                 {}
+
+It listens on the loopback interface alone. The random token keeps out other users and programs; the ``Host`` header is
+checked, so that no foreign page reaches it by a name that it lets point here (DNS rebinding). Images are asked for by
+number, so there is no path to leave the folder by.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from PIL import Image
+
+from labeler.errors import ImageError, LabelerError, UsageError
+from workflows.review.queue import ReviewQueue
+
+HOST = "127.0.0.1"
+ITEMS_A_PAGE = 8
+MAX_SIDE = 4096  # pixels of an image as it is sent; larger ones are scaled down
+MAX_BODY = 2**14
+IDLE_SECONDS = 120.0
+FILES = {
+    "": ("review.html", "text/html; charset=utf-8"),
+    "review.css": ("review.css", "text/css; charset=utf-8"),
+    "review.js": ("review.js", "text/javascript; charset=utf-8"),
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error status."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class ReviewServer(ThreadingHTTPServer):
+    """Serves ``queue`` at ``url``.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, queue: ReviewQueue, port: int = 0) -> None:
+        self.queue = queue
+        self.token = secrets.token_urlsafe(24)
+        try:
+            super().__init__((HOST, port), _Handler)
+        except (OSError, OverflowError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise UsageError(f"--port {port}: {cause}; take another, or none for a free one") from None
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away in the middle is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ReviewServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "labeler", ""
+    timeout = IDLE_SECONDS
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def log_message(self, *_: object) -> None: ...
+
+    def _answer(self, respond: Any) -> None:
+        try:
+            kind, body = respond()
+            self._send(HTTPStatus.OK, kind, body)
+        except RefusedError as refused:
+            self._send_error(refused.status, str(refused))
+        except IndexError as error:
+            self._send_error(HTTPStatus.NOT_FOUND, str(error))
+        except UsageError as error:
+            self._send_error(HTTPStatus.CONFLICT, str(error))
+        except (LabelerError, OSError) as error:
+            if isinstance(error, (ConnectionError, TimeoutError)) and not error.filename:
+                raise  # of the browser
+            self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).splitlines()[0])
+
+    def _get(self) -> tuple[str, bytes]:
+        path, query = self._route()
+        queue = self.server.queue
+        if path in FILES:
+            name, kind = FILES[path]
+            return kind, files("workflows.review").joinpath("templates", name).read_bytes()
+        if path == "session":
+            return _json({"classes": queue.class_names, "output": str(queue.labeled.run.output), **queue.progress()})
+        if path == "items":
+            start = _number(*query.get("start", ["0"]))
+            end = min(start + ITEMS_A_PAGE, len(queue))
+            return _json({"items": [queue.item(number) for number in range(start, end)]})
+        folder, _, name = path.partition("/")
+        if folder == "images":
+            return "image/jpeg", _jpeg(queue, _number(name))
+        raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _post(self) -> tuple[str, bytes]:
+        path, _ = self._route()
+        content = self._content()
+        queue = self.server.queue
+        if path == "decisions":
+            number, mark, class_name = content.get("item"), content.get("mark"), content.get("class")
+            verdict = content.get("verdict")
+            if type(number) is not int or not isinstance(mark, str) or verdict not in ("accept", "reject"):
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "not a decision")
+            if class_name is not None and not isinstance(class_name, str):
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "not a class")
+            queue.decide(number, verdict, class_name, mark)
+        elif path == "undo":
+            number = queue.undo()
+        else:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
+        if number is None:
+            return _json({"item": None, "progress": queue.progress()})
+        return _json({"item": queue.item(number), "progress": queue.progress(number)})
+
+    def _route(self) -> tuple[str, dict[str, list[str]]]:
+        """The path behind the token, and the query."""
+        if self.headers.get("Host", "").lower() not in self.server.hosts:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "not the host of this page")
+        url = urlsplit(self.path)
+        _, _, rest = url.path.partition("/")
+        token, slash, path = rest.partition("/")
+        if not secrets.compare_digest(token.encode(), self.server.token.encode()) or not slash:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "the address lacks its token; take it from the terminal")
+        return path, parse_qs(url.query)
+
+    def _content(self) -> dict[str, Any]:
+        """The JSON object that was sent. What a foreign page may send without being asked is no JSON by its type."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MAX_BODY:
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send {MAX_BODY} bytes at most, and their number")
+        body = self.rfile.read(int(length))
+        if self.headers.get_content_type() != "application/json":
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON")
+        if (origin := self.headers.get("Origin")) is not None and urlsplit(origin).netloc not in self.server.hosts:
+            raise RefusedError(HTTPStatus.FORBIDDEN, "not sent by this page")
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "not a JSON object")
+        return content
+
+    def _send_error(self, status: HTTPStatus, why: str) -> None:
+        self.close_connection = True  # what is left of the request is not read
+        self._send(status, *_json({"error": why}))
+
+    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        keeps = kind == "image/jpeg"
+        headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "private, max-age=3600" if keeps else "no-store",
+            **({"Connection": "close"} if self.close_connection else {}),
+        }
+        for name, value in (headers | HEADERS).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _json(content: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(content).encode()
+
+
+def _number(text: str, *_: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
+        raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such number")
+    return int(text)
+
+
+def _jpeg(queue: ReviewQueue, number: int) -> bytes:
+    """The image upright, as browsers can show it whatever its format is."""
+    try:
+        found = queue.image(number)
+    except ImageError as error:
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"{error}; label it again") from error
+    image = Image.fromarray(found.pixels)
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=92, subsampling=0)
+    return stream.getvalue()

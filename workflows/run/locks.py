@@ -1,0 +1,180 @@
+"""Who works on an output: one run at a time, wherever the output is.
+
+On this machine's file systems the lock goes with its process, however that ends; ``owner.json`` beside it says who
+holds it, and stays behind if the process was killed. In a store ``owner.json`` is the lock itself: made only where
+there is none, renewed by a thread, and free for others once nobody has renewed it for ``STALE_SECONDS``, or at once on
+the host whose process died.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from labeler.errors import RunError
+from labeler.files.storage import create, read_bytes, remove, write_bytes
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath, StorePath
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 30.0
+STALE_SECONDS = 180.0
+SETTLE_SECONDS = 2.0  # for others that take a dead run's lock over at the same moment
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        since: UTC, ISO 8601.
+        beat: when the lock was renewed last, seconds since 1970.
+    """
+
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    since: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    beat: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+    def encode(self) -> bytes:
+        return (json.dumps(asdict(self)) + "\n").encode()
+
+    def is_dead(self) -> bool:
+        return self.is_gone_from_here() or time.time() - self.beat > STALE_SECONDS
+
+    def is_gone_from_here(self) -> bool:
+        """Whether it was a process of this host that is no more."""
+        if self.host != socket.gethostname() or os.name != "posix":
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (OSError, OverflowError):  # OverflowError: a number that no process has
+            return False
+        return False
+
+
+def read_owner(path: AnyPath) -> Owner | None:
+    """Who ``owner.json`` names; None if it is not there, a run long dead if it is damaged."""
+    try:
+        content = json.loads(read_bytes(path))
+        host, since, token = (str(content[name]) for name in ("host", "since", "token"))
+        return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return Owner("an unknown host", 0, "an unknown time", "", 0.0)
+
+
+def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
+    """Hold the lock in ``folder``; yields a check that raises a ``RunError`` if another run took it over.
+
+    Raises:
+        RunError: another run holds it; the message names it.
+        OSError: the folder cannot be written.
+    """
+    return _hold_folder(folder) if isinstance(folder, Path) else _hold_store(folder)
+
+
+@contextmanager
+def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
+    note, lock = folder / "owner.json", folder / "lock"
+    if lock.is_symlink():  # opening it would empty the file that it leads to
+        raise RunError(f"{lock} is a link, which no run makes; remove it")
+    try:
+        with FileLock(lock, timeout=0):
+            if died := read_owner(note):
+                _say_taken_over(folder, died)
+            write_bytes(note, Owner().encode())
+            try:
+                yield lambda: None
+            finally:
+                remove(note)
+    except Timeout:
+        raise _in_use(folder, read_owner(note)) from None
+
+
+@contextmanager
+def _hold_store(folder: StorePath) -> Iterator[Callable[[], None]]:
+    path = folder / "owner.json"
+    owner = Owner()
+    _acquire(path, owner)
+    released = threading.Event()
+    lost: list[Owner | None] = []
+
+    def renew() -> None:
+        while not released.wait(BEAT_SECONDS):
+            try:
+                holder = read_owner(path)
+                if holder is None or holder.token != owner.token:
+                    lost.append(holder)
+                    return
+                write_bytes(path, replace(owner, beat=time.time()).encode())
+            except OSError as error:
+                logger.debug("%s: not renewed (%s)", path, error)
+
+    def check() -> None:
+        if lost:
+            raise RunError(f"{folder.parent} was taken over by another run{_named(lost[0])}; this one stops")
+
+    heart = threading.Thread(target=renew, name="lock", daemon=True)
+    heart.start()
+    try:
+        yield check
+    finally:
+        released.set()
+        heart.join()  # or its last beat might bring the lock back
+        try:
+            if (holder := read_owner(path)) is not None and holder.token == owner.token:
+                remove(path)
+        except OSError as error:
+            logger.warning("%s: not removed (%s); it is free in %.0f s", path, error.strerror, STALE_SECONDS)
+
+
+def _acquire(path: StorePath, owner: Owner) -> None:
+    holder = read_owner(path)
+    if holder is not None:
+        if not holder.is_dead():
+            raise _in_use(path.parent, holder)
+        _say_taken_over(path.parent, holder)
+        remove(path)
+    create(path, owner.encode())
+    if holder is not None:
+        time.sleep(SETTLE_SECONDS)
+    # Not what create answers: it may have been tried twice, and not every store knows conditional writes.
+    now = read_owner(path)
+    if now is None or now.token != owner.token:
+        raise _in_use(path.parent, now)
+
+
+def _in_use(folder: AnyPath, owner: Owner | None) -> RunError:
+    hint = "" if isinstance(folder, Path) else f" (a dead run's hold ends within {STALE_SECONDS:.0f} s)"
+    return RunError(f"{folder.parent} is in use by another run{_named(owner)}; wait for it{hint} or choose another -o")
+
+
+def _named(owner: Owner | None) -> str:
+    return f" ({owner})" if owner else ""
+
+
+def _say_taken_over(folder: AnyPath, owner: Owner) -> None:
+    logger.warning("%s: the run before (%s) ended without a word; going on from what it left", folder.parent, owner)

@@ -1,0 +1,162 @@
+"""What a run did, for schedulers and dashboards: ``OUT/run/summary.json``, and one line of it in the log.
+
+The file is replaced at the end of every run of ``label``, ``tag``, ``export`` and of ``review --apply`` and ``--from``,
+also where that end is an error or Ctrl-C. A run that was refused before it began, or that was killed, writes none. The
+line is ``summary: key=value key=value …`` without spaces in the values, and the same for two equal runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from labeler.files.storage import write_bytes
+from ontologies import Ontology
+from workflows.run import exit_codes
+
+if TYPE_CHECKING:
+    from labeler.quality import QualityConfig
+    from workflows.run.failures import Failure
+    from workflows.run.folder import RunFolder
+    from workflows.run.shards import ShardReport
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of summary.json
+FAILURES_NAMED = 20
+ERROR_LENGTH = 300
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass
+class RunSummary:
+    """The figures of one run, filled in as it goes on.
+
+    Attributes:
+        command: ``label``, ``tag``, ``export`` or ``review``.
+        max_failures: as it was asked for.
+        allow_failures: some failed images are no reason for another exit code than 0.
+        asked: input, classes, tagger and models.
+        thresholds: of the quality gate, as they were applied.
+        images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train`` and ``val``, …
+        instances: by verdict: ``accept``, ``review``, ``reject``.
+        new, old: failures that no run had reported before, and the others.
+        failed_so_far: the new failures of labeling, by image id; they stand for ``new`` if the run ends early.
+        seconds: of each stage.
+        engine: ``local`` or ``ray``; None if no image was labeled.
+        error: what ended the run early, in one line.
+    """
+
+    command: str
+    max_failures: str | None = None
+    allow_failures: bool = False
+    asked: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    images: Counter[str] = field(default_factory=Counter)
+    instances: Counter[str] = field(default_factory=Counter)
+    new: Sequence[Failure] = ()
+    old: Sequence[Failure] = ()
+    failed_so_far: Mapping[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    engine: str | None = None
+    workers: int = 0
+    error: str = ""
+    exit_code: int = exit_codes.OK
+    started: str = field(default_factory=_now)
+    _began: float = field(default_factory=time.monotonic, repr=False)
+
+    def ask(self, settings: dict[str, Any], quality: QualityConfig, ontology: Ontology | None) -> None:
+        """Take over what was asked: ``settings`` are those of ``run.json``, where older versions may lack something."""
+        model, tagging = settings.get("model") or {}, settings.get("labeling", {}).get("tagging") or {}
+        self.asked = {
+            "input": settings.get("input"),
+            "classes": list(ontology.class_names) if ontology else None,
+            "tagger": tagging.get("tagger"),
+            "detector": model.get("detector"),
+            "segmenter": model.get("segmenter"),
+        }
+        own = {spec.name: spec.min_score for spec in ontology.classes if spec.min_score is not None} if ontology else {}
+        self.thresholds = {**asdict(quality), "class_min_scores": own}
+
+    def labeled(self, done: ShardReport) -> None:
+        """Take over what was labeled by this run."""
+        self.images["labeled"] = done.images
+        if done.images:
+            self.engine, self.workers = ("ray", len(done.workers)) if done.workers else ("local", 1)
+
+    def failed(self, new: Sequence[Failure], old: Sequence[Failure], images: int) -> None:
+        """Take over the failures and the exit code of a run that leaves ``images`` labeled."""
+        self.new, self.old = new, old
+        self.exit_code = exit_codes.of_result(len(new), len(new) + len(old), images, self.allow_failures)
+
+    @contextmanager
+    def of_errors(self, run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
+        """Write the summary if the block ends early."""
+        try:
+            yield
+        except BaseException as error:
+            self.exit_code, self.new = exit_codes.of_error(error), list(self.failed_so_far.items())
+            stopped = isinstance(error, KeyboardInterrupt)
+            self.error = "stopped" if stopped else (" ".join(str(error).split()) or type(error).__name__)
+            self.write(run)
+            say(self.line())
+            raise
+
+    def content(self) -> dict[str, Any]:
+        """What ``summary.json`` says."""
+        return {
+            "version": VERSION,
+            "command": self.command,
+            "labeler": version("autodistill-labeler"),
+            "started": self.started,
+            "ended": _now(),
+            "exit_code": self.exit_code,
+            "error": self.error or None,
+            "asked": {**self.asked, "max_failures": self.max_failures, "allow_failures": self.allow_failures},
+            "engine": self.engine,
+            "workers": self.workers,
+            "images": {name: self.images[name] for name in ("found", "labeled", "train", "val")} | self.images,
+            "instances": {name: self.instances[name] for name in ("accept", "review", "reject")},
+            "failed": {"new": _named(self.new), "old": _named(self.old)},
+            "thresholds": self.thresholds,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self._stages().items()},
+        }
+
+    def line(self) -> str:
+        """The line for the log."""
+        figures = {
+            "command": self.command,
+            "exit_code": self.exit_code,
+            **{name: self.images[name] for name in ("found", "labeled", "train", "val")},
+            **{name: self.instances[name] for name in ("accept", "review", "reject")},
+            "failed_new": len(self.new),
+            "failed_old": len(self.old),
+        }
+        return "summary: " + " ".join(f"{name}={value}" for name, value in figures.items())
+
+    def write(self, run: RunFolder) -> None:
+        """Replace ``summary.json``; what the run did stands even if that cannot be written."""
+        path = run.path / "summary.json"
+        try:
+            write_bytes(path, (json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s)", path, error.strerror or error)
+
+    def _stages(self) -> dict[str, float]:
+        return {**self.seconds, "total": time.monotonic() - self._began}
+
+
+def _named(failures: Sequence[Failure]) -> dict[str, Any]:
+    first = [{"image": image_id, "error": error[:ERROR_LENGTH]} for image_id, error in failures[:FAILURES_NAMED]]
+    return {"count": len(failures), "first": first}

@@ -1,0 +1,105 @@
+"""The dataset settings in words, for the summary of a run: the thresholds in force, and what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from labeler.quality import ClassThresholds
+from workflows.settings.dataset import DatasetSettings
+from workflows.settings.resolved import Settled
+
+THRESHOLDS = ("accept_score", "min_joint_score", "min_score", "min_mask_score", "min_stability")
+OF_CLASSES = ("min_score", *(each.name for each in fields(ClassThresholds)))
+CLASSES_SHOWN = 5
+
+
+def thresholds_in_force(settings: DatasetSettings) -> str:
+    """The main thresholds of the gate and those of single classes, in one line; filters that are off are left out."""
+    quality = settings.export.quality
+    general = [
+        f"{_words(name)} {_text(value)}"
+        for name in THRESHOLDS
+        if (value := getattr(quality, name)) or name == "accept_score"
+    ]
+    if quality.score != "joint":
+        general.append(f"by the {quality.score} score")
+    of_classes = []
+    for name in OF_CLASSES:
+        if own := _of_classes(settings, name):
+            shown = [f"{class_name} {_text(value)}" for class_name, value in list(own.items())[:CLASSES_SHOWN]]
+            more = len(own) - len(shown)
+            of_classes.append(f"{_words(name)} of {', '.join(shown)}{f' and {more} more classes' if more else ''}")
+    return "; ".join([", ".join(general), *of_classes])
+
+
+def changes(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, ...]:
+    """Each setting that differs, such as ``accept score 0.30 → 0.70``; nothing if ``before`` is not known."""
+    if before is None:
+        return ()
+    old, new = _flat(before), _flat(now)
+    general = [f"{name} {_change(old[name], value)}" for name, value in new.items() if old[name] != value]
+    return (*general, *_changes_of_classes(before, now))
+
+
+def dropped_formats(settled: Settled) -> str | None:
+    """What to tell before the files of formats that are not asked for any more leave the dataset."""
+    old, new = settled.published.export.formats if settled.published else (), settled.export.formats
+    if not (gone := [name for name in old if name not in new]):
+        return None
+    them = "them" if len(gone) > 1 else "it"
+    both = ",".join(dict.fromkeys([*old, *new]))
+    return f"{' and '.join(gone)} will not be in the dataset any more; --format {both} keeps {them}"
+
+
+def _flat(settings: DatasetSettings) -> dict[str, Any]:
+    """Every setting that is not of single classes, by its name in words."""
+    export = settings.export
+    named = {_words(each.name): getattr(export.quality, each.name) for each in fields(export.quality)}
+    named |= {_words(each.name): getattr(export, each.name) for each in fields(export)}
+    named |= {f"cut-out {_words(each.name)}": getattr(export.cutouts, each.name) for each in fields(export.cutouts)}
+    return {name: value for name, value in named.items() if name not in ("of classes", "quality", "cutouts")}
+
+
+def _of_classes(settings: DatasetSettings, name: str) -> Mapping[str, float]:
+    """The classes' own values of the threshold ``name``, by class name."""
+    if name == "min_score":
+        return settings.min_scores
+    own = {class_name: getattr(each, name) for class_name, each in settings.export.quality.of_classes.items()}
+    return {class_name: value for class_name, value in own.items() if value is not None}
+
+
+def _changes_of_classes(before: DatasetSettings, now: DatasetSettings) -> Iterator[str]:
+    for name in OF_CLASSES:
+        old, new = _of_classes(before, name), _of_classes(now, name)
+        differing = [each for each in dict.fromkeys([*old, *new]) if old.get(each) != new.get(each)]
+        for class_name in differing[:CLASSES_SHOWN]:
+            was, holds = (
+                own[class_name] if class_name in own else f"{_text(getattr(settings.export.quality, name))} (general)"
+                for own, settings in ((old, before), (new, now))
+            )
+            yield f"{_words(name)} of {class_name} {_change(was, holds)}"
+        if (more := len(differing) - CLASSES_SHOWN) > 0:
+            yield f"{_words(name)} of {more} more classes"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _change(before: Any, now: Any) -> str:
+    numbers = [f"{value:.4g}" for value in (before, now) if isinstance(value, float)]
+    if len(numbers) == 2 and numbers[0] == numbers[1]:  # they differ behind the digits that are shown
+        return f"{before} → {now}"
+    return f"{_text(before)} → {_text(now)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    if isinstance(value, float):
+        return text if float(text := f"{value:.2f}") == value else f"{value:.4g}"
+    return "none" if value is None else str(value)
