@@ -1,14 +1,18 @@
-"""Fixtures for all tests. What they are made with is in modules of its own, since every conftest has the same name."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from object_store import ENVIRONMENT, Bucket, Proxy, s3_server
-from tiny_models import write_checkpoint
+
+sys.path.append(str(Path(__file__).parents[1]))  # behind the installed packages, which are what is tested
+
+from tests.support.object_store import ENVIRONMENT, Bucket, Proxy, s3_server
+from tests.support.tiny_models import write_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Which models there are, how they are set, and what is made of their checkpoints."""
+"""From the settings of the models to a labeler that is ready to run."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from object_store import Bucket
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError, RunError
@@ -27,6 +26,7 @@ from labeler.records import (
     read_records,
     write_records,
 )
+from tests.support.object_store import Bucket
 
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
 RECORDS = [

@@ -9,11 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tiny_language import Speaker, florence, qwen
 
 from ontologies import OntologyError
 from ontologies.taggers import Tags
 from ontologies.taggers.language import PROMPT, LanguageTagger
+from tests.support.tiny_language import Speaker, florence, qwen
 
 COLOURS = ((220, 30, 30), (30, 200, 40), (40, 40, 230))
 SIZES = ((48, 64), (64, 33), (24, 24))

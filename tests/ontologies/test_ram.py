@@ -14,11 +14,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from tiny_models import make_image
-from tiny_taggers import RAM_PACKAGE, write_ram_weights
 
 from ontologies import OntologyError
 from ontologies.taggers.ram import KINDS, RamTagger, load_ram
+from tests.support.tiny_models import make_image
+from tests.support.tiny_taggers import RAM_PACKAGE, write_ram_weights
 
 IMAGES = [make_image(40 + 9 * seed, 64 - 5 * seed, seed) for seed in range(5)]
 

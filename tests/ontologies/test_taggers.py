@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import make_image, write_checkpoint
-from tiny_taggers import IMAGE_KINDS, tiny_contrastive
 
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_detector
 from ontologies import OntologyError
 from ontologies.taggers.detector import DetectorTagger
 from ontologies.taggers.vocabulary import NEUTRAL, TEMPLATE, VocabularyTagger, embed_texts
+from tests.support.tiny_models import make_image, write_checkpoint
+from tests.support.tiny_taggers import IMAGE_KINDS, tiny_contrastive
 
 WORDS = ("cat", "dog", "red car", "tree", "box", "boat")
 

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import Run, labeler_command, write_scenes
+
+from tests.support.command_line import Run, labeler_command, write_scenes
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas
 import pytest
-from frozen import DONE, FROZEN, MODELS, Frozen, digests, kept, manifest
 
 from labeler.files.storage import locate, scan, write_bytes
+from tests.support.frozen import DONE, FROZEN, MODELS, Frozen, digests, kept, manifest
 from workflows.dataset.labeled import open_labeled
 from workflows.review.queue import ReviewQueue
 from workflows.review.server import ReviewServer

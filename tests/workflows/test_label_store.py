@@ -9,16 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import bright_labeler
 import numpy as np
 import pytest
-from command_line import CLASSES, Run, labeler_command, write_scenes
-from object_store import Bucket, Proxy
 from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
 from labeler.files.storage import locate, read_bytes, remove, write_bytes
 from labeler.records import read_records
+from tests.support import bright_labeler
+from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
+from tests.support.object_store import Bucket, Proxy
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 # What names places, the times of files and those of the run, and what holds nothing.

@@ -14,12 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_folder import write_labeled
 from PIL import Image
 
-import labeler.models.checkpoints as checkpoints
 from labeler.decisions import Decision
 from labeler.records import ImageRecord, read_records, write_records
+from tests.support.made_folder import write_labeled
 from workflows.commands.cli import main
 from workflows.dataset.labeled import open_labeled
 from workflows.reporting.report import report
@@ -473,8 +472,8 @@ def test_models_that_only_run_json_names_are_not_loaded(
     def loads(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    for name in ("load_checkpoint", "_resolve"):
-        monkeypatch.setattr(checkpoints, name, loads)
+    for module in ("identity.resolve", "checkpoints.resolve", "loading.load_checkpoint", "taggers.load_checkpoint"):
+        monkeypatch.setattr(f"labeler.models.{module}", loads)
     out = folder / "dataset"
     assert main(["export", str(out)]) in (0, 1)
     assert main(["report", str(out)]) == 0

@@ -1,4 +1,8 @@
-"""The interface of detectors: images and prompts in, boxes with a score for each prompt out."""
+"""Detectors: images and prompts in, boxes with a score for each prompt out.
+
+A detector is anything with ``detect``. The modules beside this one wrap the zero-shot families of ``transformers``, one
+each; ``labeler/models/loading.py`` picks one by the checkpoint's model type.
+"""
 
 from __future__ import annotations
 

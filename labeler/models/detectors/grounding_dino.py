@@ -1,8 +1,4 @@
-"""Detectors: images and prompts in, boxes with a score for each prompt out.
-
-A detector is anything with ``detect``. Those here wrap the zero-shot families of ``transformers``; ``models.py`` picks
-one by the checkpoint's model type.
-"""
+"""Grounding DINO, MM-Grounding-DINO and LLMDet."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Labelers: images and ontologies in, candidate instances out.
-
-A labeler is anything with ``label``. ``GroundedSamLabeler`` puts a detector before a segmenter; the others stand before
-a labeler and mind the device it runs on.
-"""
+"""Labelers and taggers wrapped for the device they run on: one thread per image on CPUs, a checked GPU."""
 
 from __future__ import annotations
 

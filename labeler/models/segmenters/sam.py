@@ -1,7 +1,4 @@
-"""Segmenters: images and boxes in, one mask a box out, run-length encoded right behind the mask decoder.
-
-A segmenter is anything with ``segment``. The one here runs SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM of ``transformers``.
-"""
+"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM. Masks are run-length encoded right behind the mask decoder."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import supervision as sv
-from hard_masks import HARD_MASKS, random_masks
 from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
@@ -18,6 +17,7 @@ from labeler.errors import FormatError, UsageError
 from labeler.formats.coco import CocoWriter, read_coco, write_coco
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
+from tests.support.hard_masks import HARD_MASKS, random_masks
 
 NAMES = ["cat", "großer Hund", 'a "quoted", name']
 

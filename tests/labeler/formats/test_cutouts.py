@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hard_masks import HARD_MASKS, iou, random_masks
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
@@ -13,6 +12,7 @@ from labeler.formats.cutouts import CutoutConfig, cut_out, smooth_alpha, write_c
 from labeler.formats.names import FlatNames, safe_part
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.records import Instance
+from tests.support.hard_masks import HARD_MASKS, iou, random_masks
 
 MASKS = {**HARD_MASKS, **{f"random {index}": mask for index, mask in enumerate(random_masks(30))}}
 DISC = np.hypot(*(np.mgrid[:60, :80] - np.array([28, 35])[:, None, None])) <= 20

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import supervision as sv
 import yaml
-from hard_masks import HARD_MASKS, SCATTERED, iou, random_masks
 from PIL import Image
 
 from labeler.errors import FormatError
 from labeler.formats.yolo import data_yaml, label_path, read_yolo, write_yolo_labels
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
+from tests.support.hard_masks import HARD_MASKS, SCATTERED, iou, random_masks
 
 NAMES = ["cat", "yes", "on: # 1.0", "großer Hund", "  null "]
 

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from labeler.geometry.masks import mask_to_rle, rle_to_mask
+from labeler.geometry.polygons import mask_to_polygons, mask_to_single_polygon, polygons_to_rle, single_polygon_to_mask
+from tests.support.hard_masks import HARD_MASKS, random_masks
+
+
+def parts(mask: np.ndarray) -> int:
+    return cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] - 1
+
+
+def through_single_polygon(mask: np.ndarray) -> np.ndarray:
+    return single_polygon_to_mask(mask_to_single_polygon(mask).astype(np.float64), *mask.shape)
+
+
+@pytest.mark.parametrize("name", HARD_MASKS)
+def test_coco_polygons_give_hard_masks_back(name: str) -> None:
+    mask = HARD_MASKS[name]
+    polygons = mask_to_polygons(mask)
+    assert len(polygons) == parts(mask)
+    np.testing.assert_array_equal(rle_to_mask(polygons_to_rle(polygons, *mask.shape)), mask)
+
+
+@pytest.mark.parametrize("name", HARD_MASKS)
+def test_single_polygon_gives_hard_masks_back_but_for_bridges(name: str) -> None:
+    mask = HARD_MASKS[name]
+    back = through_single_polygon(mask)
+    assert not (mask & ~back).any()
+    if parts(mask) == 1:
+        np.testing.assert_array_equal(back, mask)
+
+
+def test_random_masks() -> None:
+    for mask in random_masks(800):
+        rle = mask_to_rle(mask)
+        polygons = mask_to_polygons(rle)
+        assert polygons == mask_to_polygons(mask)
+        np.testing.assert_array_equal(rle_to_mask(polygons_to_rle(polygons, *mask.shape)), mask)
+        back = through_single_polygon(mask)
+        assert not (mask & ~back).any()
+        assert parts(back) == 1
+        if parts(mask) == 1:
+            np.testing.assert_array_equal(back, mask)
+        np.testing.assert_array_equal(mask_to_single_polygon(rle), mask_to_single_polygon(mask))
+
+
+def test_bridges_are_the_shortest() -> None:
+    """No more is painted than along the minimum spanning tree over all pairs of parts, found by brute force."""
+    from scipy.sparse.csgraph import minimum_spanning_tree
+    from scipy.spatial.distance import cdist
+
+    checked = 0
+    for mask in random_masks(120, seed=5):
+        count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+        if not 3 <= count <= 12:
+            continue
+        checked += 1
+        pixels = [np.argwhere(labels == part) for part in range(1, count)]
+        gaps = np.array([[cdist(a, b).min() for b in pixels] for a in pixels])
+        shortest = minimum_spanning_tree(gaps).sum()
+        # A bridge from pixel to pixel paints those between, no more than its length - 1.
+        painted = (through_single_polygon(mask) & ~mask).sum()
+        assert painted <= 1.01 * shortest - len(pixels) + 1
+    assert checked > 10
+
+
+def test_polygons_are_lean() -> None:
+    mask = np.zeros((50, 60), dtype=bool)
+    mask[10:20, 5:30] = True
+    assert mask_to_polygons(mask) == [[5, 10, 5, 20, 30, 20, 30, 10]]
+    assert mask_to_single_polygon(mask).tolist() == [[5, 10], [5, 19], [29, 19], [29, 10]]
+
+
+@pytest.mark.parametrize("name", ["one pixel", "one pixel image", "two pixels", "two pixels by corner"])
+def test_single_polygon_has_three_points(name: str) -> None:
+    assert len(mask_to_single_polygon(HARD_MASKS[name])) == 3
+
+
+def test_empty_mask() -> None:
+    mask = np.zeros((5, 6), dtype=bool)
+    for empty in (mask, mask_to_rle(mask)):
+        assert mask_to_polygons(empty) == []
+        assert mask_to_single_polygon(empty).shape == (0, 2)
+
+
+def test_column_major_masks() -> None:
+    for mask in HARD_MASKS.values():
+        assert mask_to_polygons(np.asfortranarray(mask)) == mask_to_polygons(mask)

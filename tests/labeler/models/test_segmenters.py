@@ -1,0 +1,286 @@
+"""Masks against the same weights run through transformers' own processors and outputs."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import AutoModelForMaskGeneration, AutoProcessor
+
+from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_segmenter
+from labeler.models.segmenters import sam as segmenters
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from tests.support import ROOT
+from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
+
+Checkpoint = Callable[[str], Path]
+Boxes = NDArray[np.float32]
+SIZES = [(60, 90), (90, 60), (64, 64), (33, 120), (130, 40)]
+# Rounding of the two models' own arithmetic; a box or a padding in the wrong place moves scores by 0.01 and more.
+SCORE = dict(rtol=1e-4, atol=2e-5)
+EMPTY = np.zeros((0, 4), np.float32)
+
+
+@pytest.fixture(scope="module")
+def load(checkpoint: Checkpoint) -> Callable[..., Segmenter]:
+    kept: dict[tuple[Any, ...], Segmenter] = {}
+
+    def load_once(family: str, **options: Any) -> Segmenter:
+        if family.startswith("edgetam"):
+            pytest.importorskip("timm")
+        key = (family, *sorted(options.items()))
+        if key not in kept:
+            config = ModelConfig("embedded:detector", str(checkpoint(family)), device="cpu", clean_share=0)
+            kept[key] = load_segmenter(replace(config, **options))
+        return kept[key]
+
+    return load_once
+
+
+@pytest.fixture(scope="module")
+def peer(checkpoint: Checkpoint) -> Callable[[str], tuple[Any, Any]]:
+    """(model, processor), loaded without this project."""
+    kept: dict[str, tuple[Any, Any]] = {}
+
+    def load_once(family: str) -> tuple[Any, Any]:
+        if family not in kept:
+            folder = checkpoint(family)
+            model = AutoModelForMaskGeneration.from_pretrained(folder).eval()
+            kept[family] = (model, AutoProcessor.from_pretrained(folder))
+        return kept[family]
+
+    return load_once
+
+
+@torch.no_grad()
+def by_processor(
+    model: Any, processor: Any, image: NDArray[np.uint8], boxes: Boxes, binarize: bool = True
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Masks (n, height, width), bool or logits, and IoU estimates (n,), as the documentation of transformers has it."""
+    inputs = processor(images=Image.fromarray(image), input_boxes=[boxes.tolist()], return_tensors="pt")
+    sizes = [inputs["original_sizes"]]
+    if "reshaped_input_sizes" in inputs:
+        sizes.append(inputs["reshaped_input_sizes"])
+    outputs = model(
+        pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"].float(), multimask_output=False
+    )
+    (masks,) = processor.image_processor.post_process_masks(outputs.pred_masks, *sizes, binarize=binarize)
+    return masks[:, 0].numpy(), outputs.iou_scores[0, :, 0].numpy()
+
+
+def dense(masks: list[SegmentedMask]) -> NDArray[np.bool_]:
+    return np.stack([rle_to_mask(mask.rle) for mask in masks])
+
+
+def assert_masks_match(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> None:
+    """IoU of 0.999; in small masks, two pixels that rounding put across the threshold."""
+    off, union = (found ^ expected).sum((1, 2)), (found | expected).sum((1, 2))
+    assert (off <= np.maximum(2, 0.001 * union)).all(), f"{off.tolist()} of {union.tolist()} pixels differ"
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
+    union = (a | b).sum((1, 2))
+    return np.divide((a & b).sum((1, 2)), union, out=np.ones(len(a)), where=union > 0)
+
+
+def assert_same(found: list[SegmentedMask], alone: list[SegmentedMask]) -> None:
+    assert len(found) == len(alone)
+    if found:
+        np.testing.assert_allclose([m.mask_score for m in found], [m.mask_score for m in alone], **SCORE)
+        np.testing.assert_allclose([m.stability for m in found], [m.stability for m in alone], atol=2e-3)
+        assert_masks_match(dense(found), dense(alone))
+
+
+# --- the peer's own path --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_masks_and_scores(family: str, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
+    images = [make_image(*size, seed) for seed, size in enumerate(SIZES)]
+    boxes = [make_boxes(3 + 2 * seed, *size, seed) for seed, size in enumerate(SIZES)]
+    together = load(family).segment(images, boxes)
+    different = []
+    for image, image_boxes, found in zip(images, boxes, together, strict=True):
+        masks, scores = by_processor(*peer(family), image, image_boxes)
+        assert len(found) == len(image_boxes)
+        assert all(tuple(mask.rle["size"]) == image.shape[:2] for mask in found)
+        assert [mask.area for mask in found] == dense(found).sum((1, 2)).tolist()
+        assert_masks_match(dense(found), masks)
+        np.testing.assert_allclose([mask.mask_score for mask in found], scores, **SCORE)
+        different += [iou(masks[:1], masks[other : other + 1])[0] for other in range(1, len(masks))]
+    assert min(different) < 0.9, "the random weights must tell boxes apart"
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_stability_is_segment_anythings(
+    family: str, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]
+) -> None:
+    """``calculate_stability_score(masks, mask_threshold=0, threshold_offset=1)`` on logits at image size."""
+    image, boxes = make_image(90, 61), make_boxes(9, 90, 61)
+    (found,) = load(family).segment([image], [boxes])
+    logits, _ = by_processor(*peer(family), image, boxes, binarize=False)
+    inner, outer = (logits > 1).sum((1, 2)), (logits > -1).sum((1, 2))
+    expected = np.divide(inner, outer, out=np.zeros(len(inner)), where=outer > 0)
+    assert [mask.stability for mask in found] == pytest.approx(expected.tolist(), abs=2 / outer.max())
+    assert all(0 <= mask.stability <= 1 for mask in found)
+
+
+def test_stability_by_hand() -> None:
+    logits = torch.tensor([[[-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 9.0, 0.0]], [[-2.0] * 8], [[2.0] * 8]])
+    # above 1: 1.5 and 9; above -1: six of eight
+    assert segmenters._stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
+
+
+# --- what batches and chunks may not change -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_an_image_is_segmented_the_same_in_any_company(
+    family: str, batch_size: int, load: Callable[..., Segmenter]
+) -> None:
+    counts = [3, 0, 1, 7, 2, 0, 5]
+    sizes = [SIZES[index % len(SIZES)] for index in range(len(counts))]
+    images = [make_image(*size, seed) for seed, size in enumerate(sizes)]
+    boxes = [make_boxes(n, *size, seed) for seed, (n, size) in enumerate(zip(counts, sizes, strict=True))]
+    together = load(family, batch_size=batch_size).segment(images, boxes)
+    assert [len(found) for found in together] == counts
+    for image, image_boxes, found in zip(images, boxes, together, strict=True):
+        assert_same(found, load(family, batch_size=1).segment([image], [image_boxes])[0])
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_boxes_are_segmented_one_by_one(family: str, load: Callable[..., Segmenter]) -> None:
+    image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
+    (together,) = load(family).segment([image], [boxes])
+    assert_same(together, [load(family).segment([image], [boxes[i : i + 1]])[0][0] for i in range(len(boxes))])
+    (turned,) = load(family).segment([image], [boxes[::-1]])  # a view with negative strides
+    assert_same(turned, together[::-1])
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_no_boxes(family: str, load: Callable[..., Segmenter]) -> None:
+    assert load(family).segment([], []) == []
+    assert load(family).segment([make_image(20, 30)] * 3, [EMPTY] * 3) == [[], [], []]
+
+
+@pytest.mark.parametrize(("boxes_a_call", "pixels_a_chunk"), [(64, 1), (4, 10**9), (5, 2 * 60 * 90), (1, 1)])
+@pytest.mark.parametrize("family", ["sam", "sam_hq", "sam2"])
+def test_chunks_change_nothing(
+    family: str,
+    boxes_a_call: int,
+    pixels_a_chunk: int,
+    load: Callable[..., Segmenter],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, boxes = [make_image(60, 90), make_image(20, 30, 1)], [make_boxes(13, 60, 90), make_boxes(3, 20, 30)]
+    monkeypatch.setattr(segmenters, "BOXES_A_CALL", 10**6)
+    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", 10**9)
+    whole = load(family).segment(images, boxes)
+    monkeypatch.setattr(segmenters, "BOXES_A_CALL", boxes_a_call)
+    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", pixels_a_chunk)
+    for found, expected in zip(load(family).segment(images, boxes), whole, strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("clean_share", [0.0, 0.05])
+def test_cleaning(clean_share: float, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
+    image, boxes = make_image(60, 90), make_boxes(20, 60, 90)
+    (found,) = load("sam_hq", clean_share=clean_share).segment([image], [boxes])
+    raw, _ = by_processor(*peer("sam_hq"), image, boxes)
+    cleaned = np.stack([clean_mask(mask, 0.05) for mask in raw])
+    assert (cleaned != raw).any(), "there must be something to clean"
+    expected = cleaned if clean_share else raw
+    assert_masks_match(dense(found), expected)
+    assert [mask.area for mask in found] == dense(found).sum((1, 2)).tolist()
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_lower_precision_stays_near(family: str, load: Callable[..., Segmenter]) -> None:
+    image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
+    (full,) = load(family).segment([image], [boxes])
+    (half,) = load(family, precision="bf16").segment([image], [boxes])
+    scores = np.array([[mask.mask_score for mask in masks] for masks in (full, half)])
+    assert not np.array_equal(*scores), "bf16 was not used"
+    # Random logits lie close to the threshold, so that masks move more than those of a trained model.
+    assert np.median(np.abs(scores[0] - scores[1])) < 0.1
+    assert np.median(iou(dense(full), dense(half))) > 0.6
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+MEASURE = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+import torch
+from tests.support.tiny_models import make_boxes, make_image
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_segmenter
+
+torch.set_num_threads(1)
+segmenter = load_segmenter(ModelConfig("embedded:detector", sys.argv[1], device="cpu", clean_share=0))
+image = make_image(2000, 3000)
+peaks = []
+for count in (20, 80):
+    segmenter.segment([image], [make_boxes(count, 2000, 3000)])
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*peaks)
+"""
+
+
+def test_memory_does_not_grow_with_the_boxes(checkpoint: Checkpoint) -> None:
+    """60 masks more, of 6 million pixels each, would be 360 MB as bool and 1.4 GB as logits."""
+    command = [sys.executable, "-c", MEASURE, str(checkpoint("sam")), str(ROOT)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    unit = 1 if sys.platform == "darwin" else 1024
+    few, many = (int(peak) * unit / 1e6 for peak in answer.split())
+    assert many - few < 150, f"{few:.0f} MB at 20 boxes, {many:.0f} MB at 80"
+
+
+def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
+    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = load("sam")
+    alive: set[int] = set()
+    most = 0
+    decode, encode = segmenter._decode, segmenters._encode
+
+    def watched(*inputs: Any) -> Iterator[Any]:
+        nonlocal most
+        for masks, *scores in decode(*inputs):
+            alive.add(id(masks))
+            weakref.finalize(masks, alive.discard, id(masks))
+            most = max(most, len(alive))
+            yield masks, *scores
+
+    def slow(*inputs: Any) -> list[SegmentedMask]:
+        time.sleep(0.01)
+        return encode(*inputs)
+
+    monkeypatch.setattr(segmenter, "_decode", watched)
+    monkeypatch.setattr(segmenters, "_encode", slow)
+    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", 1)
+    segmenter.segment([make_image(60, 90)] * 2, [make_boxes(30, 60, 90)] * 2)
+    gc.collect()
+    assert 2 <= most <= segmenters.CHUNKS_WAITING + 3  # one in the encoder, one being made, one in hand
+
+
+def test_rle_is_what_a_mask_becomes() -> None:
+    mask = np.zeros((5, 7), bool)
+    mask[1:3, 2:6] = True
+    (found,) = segmenters._encode(mask[None], [0.5], [0.25], 0.0)
+    assert found == SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)

@@ -1,0 +1,56 @@
+"""Labeled folders to review, and queues and servers on them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from labeler.decisions import Decision
+from labeler.records import Instance
+from tests.support.run_folders import ONTOLOGY, instance, make_run
+from workflows.commands.review import VERDICTS
+from workflows.dataset.labeled import open_labeled
+from workflows.review.queue import ReviewQueue
+from workflows.review.server import ReviewServer
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
+
+# Dogs are accepted from a joint score of 0.30 on and reviewed from a detector score of 0.30 on; mask scores are 0.9.
+SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), (0.33, 15), (0.31, 30), (0.1, 44)))
+
+
+def labeled(folder: Path, instances: tuple[Instance, ...], *image_ids: str) -> RunFolder:
+    run, root = make_run(folder, list(image_ids or ("a.png",)), instances)
+    settings = {"version": 1, "input": str(root), "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())}
+    run.settings.write({**settings, "labeling": {}, "model": {"floor": 0.05}})
+    return run
+
+
+def queue_of(run: RunFolder, verdict: str = "review", *class_names: str) -> ReviewQueue:
+    return ReviewQueue(open_labeled(run.output), VERDICTS[verdict], class_names)
+
+
+def places(queue: ReviewQueue) -> list[tuple[str, int]]:
+    """Image and left edge of what is shown, in order."""
+    items = [queue.item(number) for number in range(len(queue))]
+    return [(item["image_id"], item["box"][0]) for item in items]
+
+
+def on(item: Instance, verdict: Any = "accept", image_id: str = "a.png", **values: Any) -> Decision:
+    return Decision(image_id, verdict, ONTOLOGY.class_names[item.class_id], item.rle, **values)
+
+
+@contextlib.contextmanager
+def serving(run: RunFolder, verdict: str = "review") -> Iterator[ReviewServer]:
+    with ReviewServer(queue_of(run, verdict)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

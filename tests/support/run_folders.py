@@ -1,0 +1,55 @@
+"""Run folders with records that are written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from labeler.files.images import read_image
+from labeler.geometry.masks import mask_to_rle, rle_area
+from labeler.quality import QualityConfig
+from labeler.records import ImageRecord, Instance, write_records
+from ontologies import ClassSpec, Ontology
+from workflows.run.folder import RunFolder
+from workflows.settings.export import ExportConfig
+
+ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat", min_score=0.6)))
+STRICT = ExportConfig(val_share=0, quality=QualityConfig(accept_score=0.9))
+
+
+def instance(class_id: int, score: float, left: int) -> Instance:
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[5:25, left : left + 15] = True
+    rle = mask_to_rle(mask)
+    box = (float(left), 5.0, left + 15.0, 25.0)
+    return Instance(class_id, "p", box, score, 0.9, 0.95, rle_area(rle), rle)
+
+
+def make_run(tmp_path: Path, image_ids: list[str], instances: tuple[Instance, ...]) -> tuple[RunFolder, Path]:
+    root = tmp_path / "input"
+    for image_id in image_ids:
+        (root / image_id).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40), (len(image_id), 0, 0)).save(root / image_id)
+    run = RunFolder(tmp_path / "out")
+    with run.locked():
+        run.begin({"labeling": {}}, restart=False)
+    write_labels(run, root, image_ids, instances)
+    return run, root
+
+
+def write_labels(run: RunFolder, root: Path, image_ids: list[str], instances: tuple[Instance, ...]) -> None:
+    digests = {image_id: read_image(root / image_id).digest for image_id in image_ids}
+    records = [ImageRecord(image_id, 60, 40, digest, instances=instances) for image_id, digest in digests.items()]
+    write_records(run.records / "000000.parquet", records)
+
+
+def coco(run: RunFolder) -> dict[str, list[dict[str, object]]]:
+    merged: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    for split in ("train", "val"):
+        content = json.loads((run.output / "annotations" / f"instances_{split}.json").read_text())
+        for key, items in merged.items():
+            items += content[key]
+    return merged

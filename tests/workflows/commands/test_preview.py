@@ -1,0 +1,153 @@
+"""``labeler preview``: one sheet, the same images every time, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from labeler.errors import ImageError, UsageError
+from labeler.files.images import image_size, read_image
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.models.config import ModelConfig
+from labeler.quality import Judgement, QualityConfig
+from labeler.records import ImageRecord, Instance
+from ontologies import Ontology
+from tests.support.bright_labeler import BrightLabeler, Silent
+from tests.support.command_line import CLASSES, labeler_command
+from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, write_sheet
+from workflows.recording import chosen
+from workflows.reporting.preview import preview
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
+
+
+def a_job(images: Path, sample: int | None = 8, **quality: float) -> LabelJob:
+    model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
+    export = ExportConfig(quality=QualityConfig(**quality))  # type: ignore[arg-type]
+    return LabelJob(str(images), Path(), Ontology.from_text("bright"), model, export, sample=sample, load=BrightLabeler)
+
+
+def cells_of(path: Path) -> list[np.ndarray]:
+    sheet = np.asarray(Image.open(path).convert("RGB"))
+    rows, columns = sheet.shape[0] // (CELL + CAPTION), sheet.shape[1] // CELL
+    assert sheet.shape[:2] == (rows * (CELL + CAPTION), columns * CELL)
+    return [
+        sheet[row * (CELL + CAPTION) : (row + 1) * (CELL + CAPTION), column * CELL : (column + 1) * CELL]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def plain(path: Path, side: int = CELL) -> np.ndarray:
+    return np.asarray(cv2.resize(read_image(path).pixels, (side, side), interpolation=cv2.INTER_CUBIC))
+
+
+def test_the_sheet_shows_the_images_that_a_sample_takes(scenes: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in scenes.iterdir())
+    summary = preview(a_job(scenes, sample=5, min_score=0.5, accept_score=0.0), tmp_path / "sheet.png", Silent())
+    assert summary.images == 5
+    assert summary.verdicts == {"accept": 5}
+    cells = cells_of(tmp_path / "sheet.png")
+    assert len(cells) == 2 * COLUMNS
+    for name, cell in zip(chosen(names, 5), cells, strict=False):
+        original = plain(scenes / name)
+        changed = np.abs(cell[:CELL].astype(int) - original).max(axis=2) > 8
+        bright = plain(scenes / name).mean(axis=2) > read_image(scenes / name).pixels.mean()
+        assert changed[bright].mean() > 0.8  # the mask lies on what is bright
+        assert changed[~bright].mean() < 0.2
+        assert cell[CELL:].min() < 100  # a caption
+    for cell in cells[5:]:
+        assert cell.min() == 255
+    preview(a_job(scenes, sample=5, min_score=0.5, accept_score=0.0), tmp_path / "again.png", Silent())
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()
+
+
+def test_review_is_outlined_and_what_is_rejected_not_drawn(tmp_path: Path) -> None:
+    grey = np.full((240, 240, 3), 90, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+
+    def instance(left: int) -> Instance:
+        mask = np.zeros((240, 240), np.bool_)
+        mask[100:140, left : left + 40] = True
+        rle = mask_to_rle(mask)
+        return Instance(0, "box", rle_box_xyxy(rle), 0.5, 0.5, 0.5, rle_area(rle), rle)
+
+    judgements = [Judgement("accept"), Judgement("review", "uncertain"), Judgement("reject", "low score")]
+    record = ImageRecord("grey.png", 240, 240, "", instances=(instance(20), instance(100), instance(180)))
+    write_sheet([(record, judgements)], tmp_path, ["box"], tmp_path / "sheet.png")
+    (cell,) = cells_of(tmp_path / "sheet.png")
+    changed = np.abs(cell[:CELL].astype(int) - 90).max(axis=2) > 8
+
+    def share(left: int, margin: int) -> float:  # of the pixels within the object, `margin` off its edge
+        return float(changed[200 + margin : 280 - margin, 2 * left + margin : 2 * left + 80 - margin].mean())
+
+    assert share(20, 0) == 1.0
+    assert 0 < share(100, 0) < 0.3
+    assert share(100, 10) == 0.0
+    assert not changed[:, 330:].any()
+    review = cell[200:280, 200:280].reshape(-1, 3)
+    assert any((pixel == (255, 176, 0)).all() for pixel in review)  # amber, not blue: RGB and not BGR
+
+
+def test_a_large_image_is_shrunk_before_it_is_drawn_on(tmp_path: Path) -> None:
+    """Else names and lines of a photograph would be too thin to see."""
+    (tmp_path / "images").mkdir()
+    pixels = np.zeros((900, 3000, 3), np.uint8)
+    pixels[300:600, 1000:2000] = 250
+    Image.fromarray(pixels).save(tmp_path / "images" / "wide.png")
+    preview(a_job(tmp_path / "images"), tmp_path / "sheet.jpg", Silent())
+    assert image_size(tmp_path / "sheet.jpg") == (CELL, CELL + CAPTION)
+    (cell,) = cells_of(tmp_path / "sheet.jpg")
+    inside = cell[: CELL // 2 - 20, 180:300].astype(int)
+    assert (np.ptp(inside, axis=2) > 60).any()  # coloured
+
+
+def test_an_image_that_cannot_be_read_is_shown_as_such(scenes: Path, tmp_path: Path) -> None:
+    (scenes / "torn.jpg").write_bytes(b"no image")
+    summary = preview(a_job(scenes, sample=None), tmp_path / "sheet.png", Silent())
+    assert summary.images == 7
+    assert [image_id for image_id, _ in summary.failures] == ["torn.jpg"]
+    with pytest.raises(ImageError):
+        read_image(scenes / "torn.jpg")
+    with pytest.raises(UsageError, match=r"-o .*sheet\.pdf: the sheet is a picture"):
+        preview(a_job(scenes), tmp_path / "sheet.pdf", Silent())
+
+
+def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    (cwd / "scratch").mkdir(exist_ok=True)
+    environment = {**os.environ, "TMPDIR": str(cwd / "scratch"), "RAY_TMPDIR": str(cwd / "scratch")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    command = labeler_command("preview", *arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
+
+
+def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: Path) -> None:
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    done = run(scenes, "--classes", CLASSES, "--model", "demo", "--device", "cpu", "--images", 3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 images: accept" in done.stdout
+    assert "preview.png" in done.stdout
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "preview.png"}
+    left = {path.name for path in (tmp_path / "scratch").iterdir()}
+    assert not {name for name in left if name.startswith(("labeler", "ray"))}
+    assert len(cells_of(tmp_path / "preview.png")) == 3
+
+
+def test_what_is_wrong_is_said_in_a_line(scenes: Path, tmp_path: Path) -> None:
+    for arguments, says in (
+        ((scenes, "--model", "demo"), "say what to look for"),
+        ((scenes, "--model", "demo", "--classes", "star", "--images", 0), "--images must be 1 or more"),
+        ((tmp_path / "scratch", "--model", "demo", "--classes", "star"), "no image found"),
+    ):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode in (2, 3)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert says in done.stderr
+    assert not (tmp_path / "preview.png").exists()
