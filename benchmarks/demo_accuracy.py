@@ -23,8 +23,8 @@ from labeler.demo.scenes import (
     Scene,
     class_name,
     make_scene,
+    scene_ground_truth,
     scene_rng,
-    scene_truth,
 )
 from labeler.metrics.measures import Measures
 from labeler.models.config import PRESETS, ModelConfig
@@ -53,7 +53,7 @@ def evaluate(
         ontologies.append(Ontology(tuple(ClassSpec(name) for name in names)))
     labeler = load_labeler(config)
     started = time.perf_counter()
-    truth = scene_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
+    truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
     found: list[list[Instance]] = []
     for start in range(0, len(scenes), config.batch_size):
         stop = start + config.batch_size

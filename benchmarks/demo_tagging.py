@@ -13,8 +13,8 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from labeler.demo.scenes import PAIRS, Scene, class_name, make_scene, scene_rng, scene_truth
-from labeler.ground_truth import Truth
+from labeler.demo.scenes import PAIRS, Scene, class_name, make_scene, scene_ground_truth, scene_rng
+from labeler.ground_truth import GroundTruth
 from labeler.metrics.measures import ClassMeasures, Measures
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
@@ -36,13 +36,13 @@ def label(
     tagging: TaggingConfig | None,
     named: bool,
 ) -> tuple[list[list[Instance]], list[tuple[int, str]], str]:
-    """Instances of each image, class ids being places in ``NAMES``; (image id, tag); and forwards an image."""
+    """Instances of each image, class ids being places in ``NAMES``; (image id, tag); and forward passes per image."""
     ontology = Ontology(tuple(map(ClassSpec, NAMES))) if named else None
     prompter = load_prompter(tagging, ontology, config, labeler.detector)
     batched = for_batches(labeler, config)
     found: list[list[Instance]] = [[] for _ in scenes]
     tags: list[tuple[int, str]] = []
-    forwards = 0
+    forward_passes = 0
     for start in range(0, len(scenes), config.batch_size):
         images = [scene.image for scene in scenes[start : start + config.batch_size]]
         prompts = prompter.prompts_for(images)
@@ -55,11 +55,11 @@ def label(
             found[start + row] = [replace(instance, class_id=class_ids[instance.class_id]) for instance in instances]
         for row, each in enumerate(prompts):
             tags += [(start + row + 1, tag) for tag, _ in each.tags]
-            forwards += each.forwards or (labeler.detector.forwards(NAMES) if named else 0)
-    return found, tags, f"{forwards / len(scenes):.2f}" if named else ""
+            forward_passes += each.forward_passes or (labeler.detector.forward_passes(NAMES) if named else 0)
+    return found, tags, f"{forward_passes / len(scenes):.2f}" if named else ""
 
 
-def measure(truth: Truth, found: Sequence[Sequence[Instance]]) -> ClassMeasures:
+def measure(truth: GroundTruth, found: Sequence[Sequence[Instance]]) -> ClassMeasures:
     measures = Measures(NAMES)
     for index, (image, instances) in enumerate(zip(truth.images, found, strict=True)):
         record = ImageRecord(image.name, image.width, image.height, "", instances=tuple(instances))
@@ -77,10 +77,10 @@ def main() -> None:
     config = ModelConfig(preset.detector, preset.segmenter, device="cpu", floor=0.05)
     labeler = load_labeler(config)
     scenes = [make_scene(scene_rng(FRESH_SEED, index), pairs=PAIRS) for index in range(args.scenes)]
-    truth = scene_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
+    truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
     auto = TaggingConfig("detector", vocabulary=vocabulary_for(TaggingConfig("detector"), config, None))
     gate = TaggingConfig("detector", gate_below=args.gate_below)
-    print("                          AP50   AP75     AP   precision   recall   forwards an image")
+    print("                          AP50   AP75     AP   precision   recall   forward passes per image")
     eights = replace(config, prompts_per_caption=8)
     in_eights = load_labeler(eights)
     for name, tagging, named in (
@@ -91,13 +91,13 @@ def main() -> None:
         (f"in eights, gate {args.gate_below}", gate, True),
     ):
         apart = name.startswith("in eights")
-        found, tags, forwards = label(
+        found, tags, forward_passes = label(
             scenes, in_eights if apart else labeler, eights if apart else config, tagging, named
         )
         total = measure(truth, found)
         print(
             f"{name:24}  {total.mask.ap50:.3f}  {total.mask.ap75:.3f}  {total.mask.ap:.3f}   {total.precision:9.3f}   "
-            f"{total.recall:6.3f}   {forwards}",
+            f"{total.recall:6.3f}   {forward_passes}",
             flush=True,
         )
         if not named:

@@ -19,7 +19,7 @@ UNMATCHED, IGNORED = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
-class TrueInstance:
+class GroundTruthInstance:
     """One object.
 
     Attributes:
@@ -36,7 +36,7 @@ class TrueInstance:
 
 
 @dataclass(frozen=True, slots=True)
-class TrueImage:
+class GroundTruthImage:
     """All objects of one image.
 
     Attributes:
@@ -48,7 +48,7 @@ class TrueImage:
     name: str
     width: int
     height: int
-    instances: tuple[TrueInstance, ...] = ()
+    instances: tuple[GroundTruthInstance, ...] = ()
     absent: frozenset[int] | None = None
     not_exhaustive: frozenset[int] = frozenset()
 
@@ -60,7 +60,7 @@ class TrueImage:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """A labeled set to measure against.
 
     Attributes:
@@ -69,7 +69,7 @@ class Truth:
     """
 
     class_names: tuple[str, ...]
-    images: tuple[TrueImage, ...]
+    images: tuple[GroundTruthImage, ...]
     frequencies: tuple[str, ...] = ()
     semantic: bool = False
 
@@ -108,7 +108,7 @@ def _ends(parts: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [parts[start:] for start in range(len(parts))]
 
 
-def match_masks(found: Sequence[Rle], true: Sequence[TrueInstance], iou: float = 0.5) -> NDArray[np.int64]:
+def match_masks(found: Sequence[Rle], true: Sequence[GroundTruthInstance], iou: float = 0.5) -> NDArray[np.int64]:
     """The object of ``true`` that each mask of ``found`` meets; all of one image and class.
 
     Greedy as in pycocotools: ``found`` comes best first, and each takes the free object that it overlaps most, if that

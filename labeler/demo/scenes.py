@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 
 Pair = tuple[str, str]  # (colour, shape)
 
@@ -193,7 +193,7 @@ def class_name(pair: Pair) -> str:
     return f"{pair[0]} {pair[1]}"
 
 
-def scene_truth(scenes: Sequence[Scene], names: Sequence[str], class_names: Sequence[str]) -> Truth:
+def scene_ground_truth(scenes: Sequence[Scene], names: Sequence[str], class_names: Sequence[str]) -> GroundTruth:
     """The scenes' truth, images named ``names``.
 
     An object belongs to each class that names it: ``red circle`` and ``circle`` alike. Objects that no class names are
@@ -202,21 +202,21 @@ def scene_truth(scenes: Sequence[Scene], names: Sequence[str], class_names: Sequ
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     images = []
     for scene, image_name in zip(scenes, names, strict=True):
-        instances: list[TrueInstance] = []
+        instances: list[GroundTruthInstance] = []
         for index, pair in enumerate(scene.pairs):
             rle = mask_to_rle(scene.mask(index))
             named = [class_ids[name] for name in (class_name(pair), pair[1]) if name in class_ids]
-            instances += [TrueInstance(class_id, rle) for class_id in named]
+            instances += [GroundTruthInstance(class_id, rle) for class_id in named]
         height, width = scene.image.shape[:2]
-        images.append(TrueImage(image_name, width, height, tuple(instances)))
-    return Truth(tuple(class_names), tuple(images))
+        images.append(GroundTruthImage(image_name, width, height, tuple(instances)))
+    return GroundTruth(tuple(class_names), tuple(images))
 
 
-def coco_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
-    """``scene_truth`` as a COCO dictionary, masks as compressed RLE; ids are positions plus one."""
+def coco_ground_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
+    """``scene_ground_truth`` as a COCO dictionary, masks as compressed RLE; ids are positions plus one."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(scene_truth(scenes, file_names, class_names).images, start=1):
+    for image_id, image in enumerate(scene_ground_truth(scenes, file_names, class_names).images, start=1):
         images.append({"id": image_id, "file_name": image.name, "width": image.width, "height": image.height})
         for instance in image.instances:
             x1, y1, x2, y2 = rle_box_xyxy(instance.rle)

@@ -11,7 +11,7 @@ from labeler.files.storage import info, locate, scan
 from labeler.formats.coco import parse_coco
 from labeler.formats.mask_images import is_mask_folder, read_mask_images
 from labeler.formats.yolo import read_yolo
-from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.sizes import finite_number, shown
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 YAML = (".yaml", ".yml")
 
 
-def read_truth(path: str | AnyPath | Path, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None) -> Truth:
-    """The truth at ``path``, told by what is there.
+def read_ground_truth(
+    path: str | AnyPath | Path, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None
+) -> GroundTruth:
+    """The ground truth at ``path``, in whatever supported form it is.
 
     - A ``.json`` file: COCO or LVIS instances; polygons, RLE compressed or not, crowds. Images in the order of their
       ids and classes in that of the category ids, as pycocotools takes them.
@@ -53,10 +55,10 @@ def read_truth(path: str | AnyPath | Path, sizes: Callable[[], Mapping[str, tupl
     raise FormatError(f"{place}: no truth in it; give a COCO .json, a YOLO data.yaml or mask images")
 
 
-def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None) -> Truth:
+def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None) -> GroundTruth:
     file = parse_coco(path, sizes)
     class_ids = {category["id"]: class_id for class_id, category in enumerate(file.categories)}
-    instances: dict[int, list[TrueInstance]] = {image_id: [] for image_id in file.images}
+    instances: dict[int, list[GroundTruthInstance]] = {image_id: [] for image_id in file.images}
     for annotation, instance in file.instances():
         try:
             area = finite_number(annotation.get("area", instance.area), "it")
@@ -64,7 +66,7 @@ def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
             raise FormatError(f"{path}: annotation {shown(annotation.get('id'))}: area: {error}") from error
         crowd = bool(annotation.get("iscrowd", 0))
         instances[annotation["image_id"]].append(
-            TrueInstance(instance.class_id, instance.rle, crowd, instance.box_xyxy, area)
+            GroundTruthInstance(instance.class_id, instance.rle, crowd, instance.box_xyxy, area)
         )
     images = []
     for image_id, image in sorted(file.images.items()):
@@ -72,10 +74,10 @@ def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
         absent = _class_ids(path, image, "neg_category_ids", class_ids) if "neg_category_ids" in image else None
         not_exhaustive = _class_ids(path, image, "not_exhaustive_category_ids", class_ids)
         name, true = image["file_name"], tuple(instances.pop(image_id))
-        images.append(TrueImage(name, image["width"], image["height"], true, absent, not_exhaustive))
+        images.append(GroundTruthImage(name, image["width"], image["height"], true, absent, not_exhaustive))
     _check_names(path, images)
     frequencies = tuple(str(category.get("frequency", "")) for category in file.categories)
-    return Truth(
+    return GroundTruth(
         tuple(category["name"] for category in file.categories),
         tuple(images),
         frequencies if all(frequencies) else (),
@@ -89,21 +91,21 @@ def _class_ids(path: AnyPath, image: dict[str, Any], key: str, class_ids: Mappin
     return frozenset(class_ids[each] for each in listed)
 
 
-def _read_yolo(path: AnyPath) -> Truth:
+def _read_yolo(path: AnyPath) -> GroundTruth:
     if not isinstance(path, Path):
         raise FormatError(f"{path}: a YOLO dataset is read from a local folder; copy it there")
     class_names, records = read_yolo(path)
-    images: dict[str, TrueImage] = {}
+    images: dict[str, GroundTruthImage] = {}
     for record in records:
-        instances = tuple(TrueInstance(each.class_id, each.rle) for each in record.instances)
-        image = TrueImage(record.image_id, record.width, record.height, instances)
+        instances = tuple(GroundTruthInstance(each.class_id, each.rle) for each in record.instances)
+        image = GroundTruthImage(record.image_id, record.width, record.height, instances)
         # Two splits may be one folder; what is in both is there once.
         if images.setdefault(image.name, image) != image:
             raise FormatError(f"{path}: {image.name} is in two splits, with other objects; leave one split in the file")
-    return Truth(tuple(class_names), tuple(images.values()))
+    return GroundTruth(tuple(class_names), tuple(images.values()))
 
 
-def _check_names(path: AnyPath, images: list[TrueImage]) -> None:
+def _check_names(path: AnyPath, images: list[GroundTruthImage]) -> None:
     seen: set[str] = set()
     for image in images:
         if not PurePosixPath(image.name).stem:

@@ -18,7 +18,7 @@ from labeler.errors import FormatError
 from labeler.files.listing import find_images
 from labeler.files.storage import info, read_bytes
 from labeler.geometry.masks import mask_to_rle
-from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.opencv import opencv
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def is_mask_folder(folder: AnyPath) -> bool:
     return bool(find_images(_masks_in(folder)).image_ids)
 
 
-def read_mask_images(folder: AnyPath) -> Truth:
+def read_mask_images(folder: AnyPath) -> GroundTruth:
     """Masks of all images below ``folder``; an image's pixels of one class are one instance.
 
     Raises:
@@ -62,8 +62,8 @@ def read_mask_images(folder: AnyPath) -> Truth:
             instances = _binary(pixels)
         else:
             instances = _coloured(path, pixels, colours)
-        images.append(TrueImage(name, pixels.shape[1], pixels.shape[0], instances))
-    return Truth(tuple(class_names), tuple(images), semantic=True)
+        images.append(GroundTruthImage(name, pixels.shape[1], pixels.shape[0], instances))
+    return GroundTruth(tuple(class_names), tuple(images), semantic=True)
 
 
 def _masks_in(folder: AnyPath) -> AnyPath:
@@ -138,13 +138,13 @@ def _is_white(value: int) -> bool:
     return 240 <= value <= 255 or value == 65535
 
 
-def _binary(pixels: NDArray[Any]) -> tuple[TrueInstance, ...]:
+def _binary(pixels: NDArray[Any]) -> tuple[GroundTruthInstance, ...]:
     values = pixels.max(axis=2) if pixels.ndim == 3 else pixels
     mask = values > values.max(initial=0) / 2  # soft edges end half way
-    return (TrueInstance(0, mask_to_rle(mask)),) if mask.any() else ()
+    return (GroundTruthInstance(0, mask_to_rle(mask)),) if mask.any() else ()
 
 
-def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[TrueInstance, ...]:
+def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[GroundTruthInstance, ...]:
     if pixels.ndim == 2:
         if pixels.max(initial=0) > 255:
             raise FormatError(f"{path}: has values above 255, which no line of a {LABEL_MAP} can name")
@@ -158,7 +158,7 @@ def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> t
     for colour in present:
         of_class.setdefault(colours[colour], []).append(colour)
     return tuple(
-        TrueInstance(class_id, mask_to_rle(np.isin(packed, listed)))
+        GroundTruthInstance(class_id, mask_to_rle(np.isin(packed, listed)))
         for class_id, listed in sorted(of_class.items())
         if class_id >= 0
     )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.geometry.masks import mask_containment, mask_iou
-from labeler.ground_truth import TrueImage
+from labeler.ground_truth import GroundTruthImage
 from labeler.quality import QualityConfig, Verdict, judge, ranking_score
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
@@ -158,7 +158,7 @@ class Candidates:
 
 
 def collect(
-    pairs: Iterable[tuple[ImageRecord, TrueImage]],
+    pairs: Iterable[tuple[ImageRecord, GroundTruthImage]],
     classes: Sequence[ClassSpec],
     quality: QualityConfig,
     group_of: Sequence[int],
@@ -209,7 +209,7 @@ class _Columns:
         self._objects = 0
         self._true: list[Ints] = []
 
-    def add(self, found: Sequence[Instance], accepted: Sequence[bool], truth: TrueImage) -> None:
+    def add(self, found: Sequence[Instance], accepted: Sequence[bool], truth: GroundTruthImage) -> None:
         """An image; ``found`` comes best first."""
         first = len(self._rows)
         self._pair(found, first)
@@ -234,7 +234,7 @@ class _Columns:
                 share = float(mask_containment([rles[lesser]], [rles[better]])[0, 0])
                 self._contained.append((*row, share))
 
-    def _match(self, found: Sequence[Instance], first: int, truth: TrueImage) -> NDArray[np.bool_]:
+    def _match(self, found: Sequence[Instance], first: int, truth: GroundTruthImage) -> NDArray[np.bool_]:
         """Whether each of ``found`` is no error without a match."""
         neutral = np.zeros(len(found), dtype=np.bool_)
         single_ids = np.array([item.class_id for item in truth.instances if not item.crowd], dtype=np.int64)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.records import Instance
 
 COCO_LIMIT, LVIS_LIMIT = 100, 300  # detections: of an image and class, and of an image
@@ -79,7 +79,7 @@ class CocoAccumulator:
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
         self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
 
-    def add(self, position: int, image: TrueImage, found: Sequence[Instance], scores: Sequence[float]) -> None:
+    def add(self, position: int, image: GroundTruthImage, found: Sequence[Instance], scores: Sequence[float]) -> None:
         """Count an image.
 
         Args:
@@ -190,7 +190,7 @@ class _ClassDetections:
         self.scores.extend(scores)
 
 
-def _object(number: int, instance: TrueInstance) -> dict[str, Any]:
+def _object(number: int, instance: GroundTruthInstance) -> dict[str, Any]:
     x1, y1, x2, y2 = instance.box_xyxy or rle_box_xyxy(instance.rle)
     return {
         "id": number,

@@ -9,7 +9,7 @@ from functools import partial
 from statistics import fmean
 
 from labeler.geometry.masks import Rle, mask_iou
-from labeler.ground_truth import UNMATCHED, TrueImage, TrueInstance, match_masks
+from labeler.ground_truth import UNMATCHED, GroundTruthImage, GroundTruthInstance, match_masks
 from labeler.metrics.coco import CocoAccumulator, CocoMetrics
 from labeler.metrics.overlap import RULES, Rule, boundary_iou, pick, semantic_overlap, tolerant_iou
 from labeler.quality import Score, ranking_score
@@ -124,7 +124,7 @@ class Measures:
         self._single: dict[Rule, _OverlapSums] | None = {rule: _OverlapSums() for rule in RULES}
 
     def add(
-        self, position: int, image: TrueImage, found: Sequence[Instance], accepted: Sequence[bool]
+        self, position: int, image: GroundTruthImage, found: Sequence[Instance], accepted: Sequence[bool]
     ) -> ImageMeasures:
         """Count an image.
 
@@ -141,7 +141,7 @@ class Measures:
         self._box.add(position, image, found, scores)
         self._add_single(image, found)
 
-        true: dict[int, list[TrueInstance]] = defaultdict(list)
+        true: dict[int, list[GroundTruthInstance]] = defaultdict(list)
         for instance in image.instances:
             true[instance.class_id].append(instance)
         kept: dict[int, list[Rle]] = defaultdict(list)
@@ -159,7 +159,7 @@ class Measures:
         weight = matched + (misses + extras) / 2
         return ImageMeasures(matched, misses, extras, quality / weight if weight else None)
 
-    def _add_single(self, image: TrueImage, found: Sequence[Instance]) -> None:
+    def _add_single(self, image: GroundTruthImage, found: Sequence[Instance]) -> None:
         objects = [each for each in image.instances if not each.crowd]
         if len(objects) > 1:
             self._single = None
@@ -236,7 +236,7 @@ class _ClassSums:
         self.shared = self.covered = 0  # pixels, see semantic_overlap
 
     def add(
-        self, found: Sequence[Rle], true: Sequence[TrueInstance], lenient: bool, config: MeasureConfig
+        self, found: Sequence[Rle], true: Sequence[GroundTruthInstance], lenient: bool, config: MeasureConfig
     ) -> tuple[int, int, int, float]:
         """Matched, misses, extras, and the sum of the IoU of the matched pairs."""
         both, either = semantic_overlap(found, true)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from labeler.geometry.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_crop
-from labeler.ground_truth import TrueInstance
+from labeler.ground_truth import GroundTruthInstance
 from labeler.opencv import opencv
 from labeler.records import Instance
 
@@ -67,7 +67,7 @@ def tolerant_iou(found: Rle, true: Rle, band_width: int, band_weight: float) -> 
     return float(mask_iou([found], [true])[0, 0])
 
 
-def semantic_overlap(found: Sequence[Rle], true: Sequence[TrueInstance]) -> tuple[int, int]:
+def semantic_overlap(found: Sequence[Rle], true: Sequence[GroundTruthInstance]) -> tuple[int, int]:
     """Pixels in the intersection and in the union of what two sets of masks cover, all of one image and class.
 
     Summed over images, their quotient is the class's IoU, and the mean of that over classes the mIoU (Everingham et

@@ -29,15 +29,15 @@ class ImagePrompts:
         class_ids: what the classes of ``ontology`` are numbered in the record.
         tags: as the tagger gave them.
         note: one line on what went wrong with the tags; empty if nothing did.
-        forwards: of the detector, with a gate before it; those that the gate itself takes are among them.
-        ungated: forwards that the image would take without.
+        forward_passes: of the detector, with a gate before it; those that the gate itself takes are among them.
+        ungated: forward passes that the image would take without.
     """
 
     ontology: Ontology | None
     class_ids: tuple[int, ...]
     tags: Tags = field(default_factory=list)
     note: str = ""
-    forwards: int = 0
+    forward_passes: int = 0
     ungated: int = 0
 
 
@@ -99,16 +99,16 @@ class GatedPrompts:
     Attributes:
         tagger: what it can name and does not scores 0.
         tags_of: for each prompt, the tags that speak for it; none if the tagger cannot tell, so never rules it out.
-        forwards: how many of the detector some prompts take.
-        own_forwards: of the detector, that the tagger takes for an image.
+        forward_passes: how many of the detector some prompts take.
+        own_forward_passes: of the detector, that the tagger takes for an image.
     """
 
     tagger: Tagger
     ontology: Ontology
     below: float
     tags_of: Mapping[str, Sequence[str]]
-    forwards: Callable[[tuple[str, ...]], int]
-    own_forwards: int = 0
+    forward_passes: Callable[[tuple[str, ...]], int]
+    own_forward_passes: int = 0
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
         return [self._prompts(tags, note) for tags, note in tag_each(self.tagger, images)]
@@ -125,15 +125,15 @@ class GatedPrompts:
             if note or any(self._may_be_there(prompt, scores) for prompt in spec.prompts)
         ]
         ontology = Ontology(tuple(self.ontology.classes[i] for i in kept), self.ontology.distractors) if kept else None
-        forwards = self._forwards(ontology) + self.own_forwards
-        return ImagePrompts(ontology, tuple(kept), tags, note, forwards, self._forwards(self.ontology))
+        forward_passes = self._forwards(ontology) + self.own_forward_passes
+        return ImagePrompts(ontology, tuple(kept), tags, note, forward_passes, self._forwards(self.ontology))
 
     def _may_be_there(self, prompt: str, scores: Mapping[str, float]) -> bool:
         tags = self.tags_of.get(prompt, ())
         return not tags or max(scores.get(tag.casefold(), 0.0) for tag in tags) >= self.below
 
     def _forwards(self, ontology: Ontology | None) -> int:
-        return self.forwards(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0
+        return self.forward_passes(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0
 
 
 def _cleaned(tags: Tags) -> Tags:

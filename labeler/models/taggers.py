@@ -61,7 +61,7 @@ def load_prompter(
 
     def fits(tag: str) -> bool:
         try:
-            return detector is None or detector.forwards((tag,)) > 0
+            return detector is None or detector.forward_passes((tag,)) > 0
         except UsageError:
             return False
 
@@ -79,9 +79,9 @@ def _gate(
     tags_of = {prompt: [prompt] for prompt in prompts}
     if kind not in DEFAULT_VOCABULARIES:
         tags_of = same_words(prompts, getattr(tagger, "vocabulary", ()))
-    forwards = detector.forwards if detector else lambda prompts: 1
-    own_forwards = _sweeping(detector).forwards(prompts) if kind == "detector" and detector else 0
-    return GatedPrompts(_guarded(tagger, config), ontology, below, tags_of, forwards, own_forwards)
+    forward_passes = detector.forward_passes if detector else lambda prompts: 1
+    own_forward_passes = _sweeping(detector).forward_passes(prompts) if kind == "detector" and detector else 0
+    return GatedPrompts(_guarded(tagger, config), ontology, below, tags_of, forward_passes, own_forward_passes)
 
 
 def load_tagger(

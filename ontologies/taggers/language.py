@@ -42,7 +42,7 @@ class LanguageTagger:
         prompt: a Florence-2 task, or the question for the others; ``TASK`` or ``PROMPT`` if not given.
         batch_size: images in one ``generate``, at most.
         max_new_tokens: the length of an answer, at most.
-        autocast: makes what forwards run in, such as ``torch.autocast`` to a lower precision.
+        autocast: makes what forward passes run in, such as ``torch.autocast`` to a lower precision.
 
     Attributes:
         unparsed: answers so far that no tag could be read from; their images have no tags.

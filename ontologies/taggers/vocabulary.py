@@ -38,7 +38,7 @@ class VocabularyTagger:
         threshold: tags of a lower score are not reported.
         tiles: 2 looks at the quarters of an image too, for small things; a word's score is the best of all views.
         batch_size: views in one forward, at most.
-        autocast: makes what forwards run in, such as ``torch.autocast`` to a lower precision.
+        autocast: makes what forward passes run in, such as ``torch.autocast`` to a lower precision.
     """
 
     def __init__(

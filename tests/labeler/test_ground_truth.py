@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import IGNORED, UNMATCHED, TrueInstance, match_masks, pair_images
+from labeler.ground_truth import IGNORED, UNMATCHED, GroundTruthInstance, match_masks, pair_images
 
 
 # (image ids, names in the truth, pairs)
@@ -56,7 +56,7 @@ def test_matches_are_those_of_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
     placed = [blob(rng) for _ in range(rng.integers(1, 8))]
     placed.append(placed[0])  # objects of the same shape: ties
-    true = [TrueInstance(0, rle, crowd=bool(rng.random() < 0.25)) for rle, _ in placed]
+    true = [GroundTruthInstance(0, rle, crowd=bool(rng.random() < 0.25)) for rle, _ in placed]
     found = [blob(rng, placed[rng.integers(len(placed))][1])[0] for _ in range(12)]
     found += [rle for rle, _ in placed]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -82,5 +82,5 @@ def test_matches_are_those_of_pycocotools(seed: int) -> None:
 
 def test_nothing_to_match() -> None:
     mask = mask_to_rle(np.ones((4, 4), dtype=bool))
-    assert match_masks([], [TrueInstance(0, mask)]).tolist() == []
+    assert match_masks([], [GroundTruthInstance(0, mask)]).tolist() == []
     assert match_masks([mask], []).tolist() == [UNMATCHED]

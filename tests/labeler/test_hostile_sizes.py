@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from labeler.errors import FormatError
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle
 
 READER = """
@@ -26,10 +26,10 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 from labeler.errors import FormatError
 from labeler.annotation_tools.corrected import read_corrected
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 for name, how in json.loads(sys.stdin.read()):
     try:
-        {"truth": read_truth, "corrected": read_corrected}[how](Path(name))
+        {"truth": read_ground_truth, "corrected": read_corrected}[how](Path(name))
         print("read", flush=True)
     except FormatError as error:
         print(json.dumps(str(error)), flush=True)
@@ -180,7 +180,7 @@ def test_a_mask_image_that_is_not_finite(tmp_path: Path) -> None:
     values[1, 1] = np.nan
     Image.fromarray(values).save(tmp_path / "a.tiff")
     with pytest.raises(FormatError, match=r"a\.tiff: not a mask image .*not finite"):
-        read_truth(tmp_path)
+        read_ground_truth(tmp_path)
 
 
 def test_an_image_that_states_no_size_and_could_not_be_read(tmp_path: Path) -> None:
@@ -190,5 +190,5 @@ def test_an_image_that_states_no_size_and_could_not_be_read(tmp_path: Path) -> N
     with pytest.raises(
         FormatError, match=r"a\.png states no width and height, and the labeled image could not be read"
     ):
-        read_truth(tmp_path / "truth.json", lambda: {"a.png": (0, 0)})
-    assert read_truth(tmp_path / "truth.json", lambda: {"a.png": (30, 20)}).images[0].width == 30
+        read_ground_truth(tmp_path / "truth.json", lambda: {"a.png": (0, 0)})
+    assert read_ground_truth(tmp_path / "truth.json", lambda: {"a.png": (30, 20)}).images[0].width == 30

@@ -13,19 +13,19 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.records import Instance
 
 WIDTH, HEIGHT, CLASSES = 320, 240, 4
 Found = list[list[Instance]]  # by image
 
 
-def made_up(count: int = 40, seed: int = 0, crowds: bool = True) -> tuple[list[TrueImage], Found]:
+def made_up(count: int = 40, seed: int = 0, crowds: bool = True) -> tuple[list[GroundTruthImage], Found]:
     rng = np.random.default_rng(seed)
-    images: list[TrueImage] = []
+    images: list[GroundTruthImage] = []
     found: Found = []
     for index in range(count):
-        true: list[TrueInstance] = []
+        true: list[GroundTruthInstance] = []
         candidates: list[Instance] = []
         for _ in range(rng.integers(0, 7)):
             class_id = int(rng.integers(CLASSES - 1))  # of the last one there are no objects
@@ -33,13 +33,13 @@ def made_up(count: int = 40, seed: int = 0, crowds: bool = True) -> tuple[list[T
             rle = ellipse(centre, radii)
             stated = float(rle_area(rle) * rng.uniform(0.8, 1.2))  # as from a polygon; it decides on small and large
             crowd = crowds and bool(rng.random() < 0.1)
-            true.append(TrueInstance(class_id, rle, crowd, None if rng.random() < 0.5 else _wider(rle), stated))
+            true.append(GroundTruthInstance(class_id, rle, crowd, None if rng.random() < 0.5 else _wider(rle), stated))
             for _ in range(rng.integers(0, 4)):
                 moved = ellipse(centre + rng.normal(0, 4, 2), radii * rng.uniform(0.7, 1.3, 2))
                 candidates.append(_instance(class_id if rng.random() < 0.8 else int(rng.integers(CLASSES)), moved, rng))
         for _ in range(120 if index == 3 else 1):
             candidates.append(_instance(0, ellipse(rng.integers((0, 0), (WIDTH, HEIGHT)), (6, 9)), rng))
-        images.append(TrueImage(f"{index}.jpg", WIDTH, HEIGHT, tuple(true)))
+        images.append(GroundTruthImage(f"{index}.jpg", WIDTH, HEIGHT, tuple(true)))
         found.append(candidates)
     return images, found
 
@@ -62,7 +62,7 @@ def _wider(rle: Rle) -> tuple[float, float, float, float]:
     return x1 - 1.25, y1 - 0.5, x2 + 0.75, y2 + 1.5
 
 
-def as_coco(images: Sequence[TrueImage]) -> dict[str, Any]:
+def as_coco(images: Sequence[GroundTruthImage]) -> dict[str, Any]:
     """The truth as a COCO dictionary: ids count from 1."""
     annotations = []
     for image_id, image in enumerate(images, start=1):
@@ -97,7 +97,7 @@ def as_results(found: Found, kind: Literal["segm", "bbox"]) -> list[dict[str, An
     return results
 
 
-def by_pycocotools(images: Sequence[TrueImage], found: Found, kind: Literal["segm", "bbox"]) -> COCOeval:
+def by_pycocotools(images: Sequence[GroundTruthImage], found: Found, kind: Literal["segm", "bbox"]) -> COCOeval:
     """An evaluation as everybody does it; with ``stats``."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()

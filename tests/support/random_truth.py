@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from labeler.geometry.masks import mask_to_rle, rle_area
-from labeler.ground_truth import IGNORED, UNMATCHED, TrueImage, TrueInstance, match_masks
+from labeler.ground_truth import IGNORED, UNMATCHED, GroundTruthImage, GroundTruthInstance, match_masks
 from labeler.metrics.thresholds import Counts
 from labeler.quality import QualityConfig, judge, ranking_score
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 
 HEIGHT, WIDTH = 48, 64
-Pair = tuple[ImageRecord, TrueImage]
+Pair = tuple[ImageRecord, GroundTruthImage]
 
 
 def rectangle(x: int, y: int, w: int, h: int) -> Any:
@@ -33,7 +33,7 @@ def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) 
             class_id = int(random.integers(classes))
             x, y, w, h = (int(random.integers(*span)) for span in ((0, 44), (0, 30), (8, 20), (8, 18)))
             crowd = crowds and bool(random.random() < 0.15)
-            true.append(TrueInstance(class_id, rectangle(x, y, w, h), crowd))
+            true.append(GroundTruthInstance(class_id, rectangle(x, y, w, h), crowd))
             for copy in range(random.integers(0, 4)):
                 dx, dy = random.integers(-2, 3, 2).tolist()
                 wrong = random.random() < 0.15
@@ -49,7 +49,7 @@ def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) 
         pairs.append(
             (
                 ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
-                TrueImage(name, WIDTH, HEIGHT, tuple(true)),
+                GroundTruthImage(name, WIDTH, HEIGHT, tuple(true)),
             )
         )
     return pairs
@@ -68,12 +68,12 @@ def two_kinds(seed: int) -> list[Pair]:
             scores = (score, mask_score, 0.9)
             found.append(Instance(class_id, "p", (float(x), float(y), x + 20.0, y + 20.0), *scores, 400, rle))
             if is_right:
-                true.append(TrueInstance(class_id, rle))
+                true.append(GroundTruthInstance(class_id, rle))
         name = f"{number}.png"
         pairs.append(
             (
                 ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
-                TrueImage(name, WIDTH, HEIGHT, tuple(true)),
+                GroundTruthImage(name, WIDTH, HEIGHT, tuple(true)),
             )
         )
     return pairs

@@ -108,8 +108,8 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
             highlight=False,
         )
     if summary.labeled.ungated:
-        taken, ungated = summary.labeled.forwards, summary.labeled.ungated
-        console.print(f"forwards of the detector: {taken} with the gate, {ungated} without it", highlight=False)
+        taken, ungated = summary.labeled.forward_passes, summary.labeled.ungated
+        console.print(f"forward passes of the detector: {taken} with the gate, {ungated} without it", highlight=False)
     _print_tagging(console, summary.labeled)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)

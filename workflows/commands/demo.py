@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from labeler.demo.scenes import PAIRS, SEEN_PAIRS, class_name, coco_truth, make_scene, scene_rng
+from labeler.demo.scenes import PAIRS, SEEN_PAIRS, class_name, coco_ground_truth, make_scene, scene_rng
 from labeler.errors import UsageError
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.tagging import TaggingConfig, vocabulary_for
 from ontologies import ClassSpec, Ontology
@@ -53,7 +53,7 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
     folder.mkdir(parents=True)
     for scene, name in zip(scenes, names, strict=True):
         Image.fromarray(scene.image).save(folder / name)
-    truth = coco_truth(scenes, names, known)
+    truth = coco_ground_truth(scenes, names, known)
     (output / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     asked = "naming none" if auto else f"asking for those and {CLASSES_ABSENT} that are nowhere"
     console.print(f"{scene_count} scenes drawn with {CLASSES_SHOWN} kinds of object; {asked}", highlight=False)
@@ -78,7 +78,9 @@ def run_demo(output: Path, scene_count: int, auto: bool, console: Console) -> in
     print_label_summary(console, summary, job.output)
 
     labeled = open_labeled(job.output)
-    total = evaluate(labeled, read_truth(output / "truth.json"), EvaluationConfig(every_class=True)).measured.total
+    total = evaluate(
+        labeled, read_ground_truth(output / "truth.json"), EvaluationConfig(every_class=True)
+    ).measured.total
     console.print(
         f"\nagainst the truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
         f"{number(total.mask.ap)} (COCO, all candidates); accepted labels: precision {number(total.precision)}, recall "

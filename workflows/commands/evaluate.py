@@ -47,7 +47,7 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(options: dict[str, Any], console: Console) -> int:
     """The ``evaluate`` command; its exit code is returned."""
-    from labeler.formats.ground_truth import read_truth
+    from labeler.formats.ground_truth import read_ground_truth
     from labeler.metrics.measures import MeasureConfig
     from workflows.dataset.labeled import open_labeled
     from workflows.evaluation.evaluate import EvaluationConfig, evaluate
@@ -71,7 +71,7 @@ def run_evaluate(options: dict[str, Any], console: Console) -> int:
         raise UsageError("--truth is missing: what to measure against, such as --truth annotations.json")
     output = options["output"]
     labeled = open_labeled(output, options.get("images"))
-    truth = read_truth(options["truth"], labeled.run.sizes)
+    truth = read_ground_truth(options["truth"], labeled.run.sizes)
     named = {name: options[name] for name in ("rank_by", "iou", "band_width", "band_weight") if name in options}
     measures = MeasureConfig(**{"rank_by": labeled.export.quality.score, **named})
     class_map = class_map_from(options.get("map", ""))

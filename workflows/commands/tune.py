@@ -48,7 +48,7 @@ def add_tune_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_tune(options: dict[str, Any], console: Console) -> int:
     """The ``tune`` command; its exit code is returned."""
-    from labeler.formats.ground_truth import read_truth
+    from labeler.formats.ground_truth import read_ground_truth
     from workflows.commands.evaluate import class_map_from
     from workflows.dataset.labeled import open_labeled
     from workflows.evaluation.review_band import review_band
@@ -80,7 +80,7 @@ def run_tune(options: dict[str, Any], console: Console) -> int:
             **{name: options[name] for name in ("score", "min_examples", "folds", "seed") if name in options},
         )
         labeled = open_labeled(options["output"])
-        tuned = tune(labeled, read_truth(options["truth"], labeled.run.sizes), config)
+        tuned = tune(labeled, read_ground_truth(options["truth"], labeled.run.sizes), config)
         print_tuned(console, tuned)
         about = f"{target} on {tuned.images} images: F1 {tuned.before.f1:.3f}, {tuned.after.f1:.3f} expected"
         # What was under review and in the dataset would stay there, and is not what was tuned.

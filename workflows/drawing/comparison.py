@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.geometry.masks import Rle, rle_box_xyxy, rle_to_mask
-from labeler.ground_truth import TrueInstance
+from labeler.ground_truth import GroundTruthInstance
 from labeler.opencv import opencv
 from labeler.records import Instance
 
@@ -20,7 +20,10 @@ TRUE_COLOUR, FOUND_COLOUR = (0, 220, 255), (255, 60, 200)
 
 
 def comparison(
-    pixels: NDArray[np.uint8], true: Sequence[TrueInstance], found: Sequence[Instance], class_names: Sequence[str]
+    pixels: NDArray[np.uint8],
+    true: Sequence[GroundTruthInstance],
+    found: Sequence[Instance],
+    class_names: Sequence[str],
 ) -> bytes | None:
     """A JPEG of an image with the outlines of the ground truth and of its labels; None if the image is of another size.
 

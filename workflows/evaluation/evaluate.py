@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from labeler.errors import UsageError
-from labeler.ground_truth import TrueInstance, Truth, pair_images
+from labeler.ground_truth import GroundTruth, GroundTruthInstance, pair_images
 from labeler.metrics.measures import ImageMeasures, MeasureConfig, Measured, Measures
 from labeler.quality import QualityConfig, Score
 from labeler.records import Instance
@@ -61,7 +61,7 @@ class WorstImage:
     digest: str
     measures: ImageMeasures
     found: tuple[Instance, ...]
-    true: tuple[TrueInstance, ...]
+    true: tuple[GroundTruthInstance, ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Evaluation:
     worst: list[WorstImage]
 
 
-def evaluate(labeled: Labeled, truth: Truth, config: EvaluationConfig | None = None) -> Evaluation:
+def evaluate(labeled: Labeled, truth: GroundTruth, config: EvaluationConfig | None = None) -> Evaluation:
     """Measure ``labeled`` against ``truth``; memory grows by a few bytes an image and instance.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.files.storage import is_uri, locate, read_bytes
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 from labeler.metrics.coco import LVIS_LIMIT
 from workflows.dataset.labeled import open_labeled
 from workflows.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
@@ -71,7 +71,7 @@ def evaluate_sets(path: AnyPath) -> list[MeasuredSet]:
         config = config_for("sginw", EvaluationConfig(each.get("map", {})))
         labeled = open_labeled(output)
         try:
-            evaluation = evaluate(labeled, read_truth(truth, labeled.run.sizes), config)
+            evaluation = evaluate(labeled, read_ground_truth(truth, labeled.run.sizes), config)
         except UsageError as error:
             raise UsageError(f"{path}: set {name}: {error}") from error
         write_evaluation(output / "evaluation", evaluation, labeled.image, str(truth), "sginw")

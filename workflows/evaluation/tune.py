@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.errors import UsageError
-from labeler.ground_truth import TrueImage, Truth, pair_images
+from labeler.ground_truth import GroundTruth, GroundTruthImage, pair_images
 from labeler.metrics.candidates import MATCH_IOU, Candidates, collect
 from labeler.metrics.thresholds import Counts, Own, Target, Thresholds, fit
 from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated
@@ -114,7 +114,7 @@ class Tuned:
         return self.before.precision < precision or self.after.recall > self.before.recall
 
 
-def tune(labeled: Labeled, truth: Truth, config: TuneConfig | None = None) -> Tuned:
+def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None) -> Tuned:
     """The gate that suits ``truth`` best, for ``ExportConfig.quality``; nothing is written.
 
     What the gate accepts is what counts, matched as ``evaluate`` does, best score first; what people decided on
@@ -148,7 +148,7 @@ def tune(labeled: Labeled, truth: Truth, config: TuneConfig | None = None) -> Tu
             "size; cross-validation takes two at least, and 20 to 200 do well"
         )
 
-    def beside() -> Iterator[tuple[ImageRecord, TrueImage]]:
+    def beside() -> Iterator[tuple[ImageRecord, GroundTruthImage]]:
         for record in labeled.records():
             if record.image_id in pairs:
                 yield record, _renumbered(pairs[record.image_id], group_of_true)
@@ -238,7 +238,7 @@ def _tuned(
     return thresholds, after, fitted
 
 
-def _renumbered(image: TrueImage, group_of_true: Sequence[int | None]) -> TrueImage:
+def _renumbered(image: GroundTruthImage, group_of_true: Sequence[int | None]) -> GroundTruthImage:
     """``image`` with the labels' groups for class ids; what is of none is left out."""
 
     def renumber(class_ids: frozenset[int]) -> frozenset[int]:

@@ -42,7 +42,7 @@ class ShardReport:
         splits: batches that failed and were halved.
         untagged: images that the tagger failed on and that were labeled all the same.
         unparsed: answers of a language model that no tag could be read from.
-        forwards, ungated: of the detector, where a gate stands before it: taken, and what it would take without.
+        forward_passes, ungated: of the detector, where a gate stands before it: taken, and what it would take without.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images of each worker, where an engine has several.
     """
@@ -53,7 +53,7 @@ class ShardReport:
     splits: int = 0
     untagged: int = 0
     unparsed: int = 0
-    forwards: int = 0
+    forward_passes: int = 0
     ungated: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
@@ -66,7 +66,7 @@ class ShardReport:
         self.splits += other.splits
         self.untagged += other.untagged
         self.unparsed += other.unparsed
-        self.forwards += other.forwards
+        self.forward_passes += other.forward_passes
         self.ungated += other.ungated
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
@@ -215,7 +215,7 @@ def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> 
     images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
     for asked in prompts:
         report.untagged += bool(asked.note and asked.ontology)
-        report.forwards += asked.forwards
+        report.forward_passes += asked.forward_passes
         report.ungated += asked.ungated
     yield from (image.record((), image.prompts.note) for image in images if image.prompts.ontology is None)
     if stages.labeler:

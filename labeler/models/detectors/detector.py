@@ -52,8 +52,8 @@ class Detector(Protocol):
         """
         ...
 
-    def forwards(self, prompts: Prompts) -> int:
-        """How many forwards of the model these prompts take an image.
+    def forward_passes(self, prompts: Prompts) -> int:
+        """How many forward passes of the model these prompts take an image.
 
         Raises:
             UsageError: a prompt is longer than the model reads, or says nothing to it.

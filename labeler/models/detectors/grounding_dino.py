@@ -37,7 +37,7 @@ class GroundingDinoDetector:
             lambda prompts: pack_prompts(prompts, processor.tokenizer, budget, prompts_per_caption)
         )
 
-    def forwards(self, prompts: Prompts) -> int:
+    def forward_passes(self, prompts: Prompts) -> int:
         return len(self._captions(prompts))
 
     @torch.inference_mode()

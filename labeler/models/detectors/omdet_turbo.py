@@ -28,7 +28,7 @@ class OmDetTurboDetector:
         self.processor = processor
         self.runtime = runtime
 
-    def forwards(self, prompts: Prompts) -> int:
+    def forward_passes(self, prompts: Prompts) -> int:
         return 1 if prompts and self._classes(prompts) else 0
 
     def _classes(self, prompts: Prompts) -> Any:

@@ -46,7 +46,7 @@ class Owlv2Detector:
                 found[index] = above_floor(boxes, scores, images[index], self.runtime.floor, scale=(side, side))
         return found
 
-    def forwards(self, prompts: Prompts) -> int:
+    def forward_passes(self, prompts: Prompts) -> int:
         return 1 if prompts and self._text(prompts) else 0
 
     def _text(self, prompts: Prompts) -> Any:

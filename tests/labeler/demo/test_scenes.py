@@ -13,7 +13,7 @@ from labeler.demo.scenes import (
     SEEN_PAIRS,
     SHAPES,
     class_name,
-    coco_truth,
+    coco_ground_truth,
     make_scene,
     scene_rng,
 )
@@ -79,7 +79,7 @@ def test_no_more_is_hidden_than_promised() -> None:
 
 def test_truth_counts_pixels() -> None:
     names = [*(class_name(pair) for pair in PAIRS), *SHAPES]
-    truth = coco_truth(SCENES[:5], [f"{index}.png" for index in range(5)], names)
+    truth = coco_ground_truth(SCENES[:5], [f"{index}.png" for index in range(5)], names)
     assert len(truth["annotations"]) == 2 * sum(len(scene.pairs) for scene in SCENES[:5])
     first = [a for a in truth["annotations"] if a["image_id"] == 1]
     assert [a["area"] for a in first[::2]] == [SCENES[0].mask(i).sum() for i in range(len(SCENES[0].pairs))]

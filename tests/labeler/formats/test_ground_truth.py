@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from labeler.errors import FormatError
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 from labeler.formats.yolo import data_yaml, write_yolo_labels
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
@@ -58,7 +58,7 @@ def write(folder: Path, content: Any) -> Path:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools on NumPy 2
 def test_coco_as_pycocotools_reads_it(tmp_path: Path) -> None:
     path = write(tmp_path, coco_content())
-    truth, coco = read_truth(path), COCO(path)
+    truth, coco = read_ground_truth(path), COCO(path)
     assert truth.class_names == ("dog", "cat")
     assert [image.name for image in truth.images] == ["val/a.jpg", "b.jpg"]  # by id
     for image, image_id in zip(truth.images, sorted(coco.imgs), strict=True):
@@ -83,7 +83,7 @@ def test_lvis(tmp_path: Path) -> None:
          "neg_category_ids": [], "not_exhaustive_category_ids": []},
     ]  # fmt: skip
     content["categories"] = [{"id": 9, "name": "cat", "frequency": "r"}, {"id": 2, "name": "dog", "frequency": "f"}]
-    truth = read_truth(write(tmp_path, content))
+    truth = read_ground_truth(write(tmp_path, content))
     assert [image.name for image in truth.images] == ["val2017/a.jpg", "train2017/b.jpg"]
     assert truth.frequencies == ("f", "r")
     assert [image.absent for image in truth.images] == [{0}, set()]
@@ -98,12 +98,12 @@ def test_sizes_are_asked_for_only_where_the_file_does_not_say(tmp_path: Path) ->
         raise AssertionError
 
     content = coco_content()
-    read_truth(write(tmp_path, content), never)
+    read_ground_truth(write(tmp_path, content), never)
     del content["images"][1]["width"], content["images"][1]["height"]
-    image = read_truth(write(tmp_path, content), sizes).images[0]
+    image = read_ground_truth(write(tmp_path, content), sizes).images[0]
     assert (image.name, image.width, image.height) == ("val/a.jpg", 30, 20)
     with pytest.raises(FormatError, match=r"truth.json: image at position 1: expected 'width' \(int\)"):
-        read_truth(tmp_path / "truth.json")
+        read_ground_truth(tmp_path / "truth.json")
 
 
 def test_yolo(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_yolo(tmp_path: Path) -> None:
         write_yolo_labels(tmp_path / "labels" / "train" / f"{name[0]}.txt", record)
     (tmp_path / "data.yaml").write_text(data_yaml(["dog", "cat"], {"train": "train", "val": "train"}))
     for path in (tmp_path, tmp_path / "data.yaml", str(tmp_path)):
-        truth = read_truth(path)
+        truth = read_ground_truth(path)
         assert truth.class_names == ("dog", "cat")
         assert [image.name for image in truth.images] == ["a.png", "b.png"]  # each once, though in both splits
         assert [true.class_id for true in truth.images[0].instances] == [0, 1]
@@ -138,7 +138,7 @@ def test_binary_masks(tmp_path: Path, mode: str) -> None:
     (tmp_path / "deep").mkdir()
     (images.get(mode) or grey.convert(mode)).save(tmp_path / "deep" / "a.png")
     Image.new("L", (30, 20)).save(tmp_path / "empty.png")
-    truth = read_truth(tmp_path)
+    truth = read_ground_truth(tmp_path)
     assert (truth.class_names, truth.semantic) == (("object",), True)
     by_name = {image.name: image for image in truth.images}
     assert set(by_name) == {"deep/a.png", "empty.png"}
@@ -150,14 +150,14 @@ def test_binary_masks(tmp_path: Path, mode: str) -> None:
 def test_soft_edges_of_a_scaled_mask_end_half_way(tmp_path: Path) -> None:
     mask = Image.fromarray(square(8, 8, 60, 120, 120).astype(np.uint8) * 255)
     mask.rotate(20, Image.Resampling.BICUBIC).resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "a.png")
-    (true,) = read_truth(tmp_path).images[0].instances
+    (true,) = read_ground_truth(tmp_path).images[0].instances
     assert rle_area(true.rle) == pytest.approx(30 * 30, rel=0.03)
 
 
 def test_soft_edges_of_a_jpeg_end_half_way(tmp_path: Path) -> None:
     mask = square(8, 8, 8, 32, 32)
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "a.jpg", quality=90)
-    (true,) = read_truth(tmp_path).images[0].instances
+    (true,) = read_ground_truth(tmp_path).images[0].instances
     np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
 
 
@@ -174,7 +174,7 @@ def test_one_colour_a_class(tmp_path: Path, folder: str, mode: str) -> None:
     (tmp_path / "labelmap.txt").write_text(LABEL_MAP)
     image = Image.fromarray(pixels)
     (image if mode == "RGB" else image.quantize(4)).save(tmp_path / folder / "a.png")
-    truth = read_truth(tmp_path)
+    truth = read_ground_truth(tmp_path)
     assert truth.class_names == ("dog", "cat")
     assert [image.name for image in truth.images] == ["a.png"]
     dog, cat = truth.images[0].instances
@@ -284,5 +284,5 @@ def broken(folder: Path, what: str) -> Path:
 )
 def test_what_does_not_hold_together(tmp_path: Path, what: str, message: str) -> None:
     with pytest.raises(FormatError, match=message) as raised:
-        read_truth(broken(tmp_path, what))
+        read_ground_truth(broken(tmp_path, what))
     assert len(str(raised.value).splitlines()) == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from labeler.geometry.masks import rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.coco import LVIS_LIMIT, CocoAccumulator, CocoMetrics
 from labeler.records import Instance
 from tests.support.made_up import CLASSES, Found, as_coco, as_results, by_pycocotools, ellipse, made_up
@@ -21,7 +21,7 @@ KINDS: tuple[Literal["segm", "bbox"], ...] = ("segm", "bbox")
 
 
 def measured(
-    images: Sequence[TrueImage],
+    images: Sequence[GroundTruthImage],
     found: Found,
     kind: Literal["segm", "bbox"],
     image_limit: int | None = None,
@@ -59,14 +59,14 @@ def test_the_order_of_images_does_not_matter() -> None:
 
 
 def test_absent_sizes_are_none() -> None:
-    image = TrueImage("a", 320, 240, (TrueInstance(0, ellipse((50, 50), (5, 5))),))
+    image = GroundTruthImage("a", 320, 240, (GroundTruthInstance(0, ellipse((50, 50), (5, 5))),))
     metrics = CocoMetrics.mean(measured([image], [[]], "segm"))
     assert (metrics.ap, metrics.ap_small, metrics.ap_medium, metrics.ap_large) == (0, 0, None, None)
     assert (metrics.ar, metrics.ar_large) == (0, None)
     assert CocoMetrics.mean([]) == CocoMetrics()
 
 
-def federated(images: Sequence[TrueImage], seed: int = 0) -> list[TrueImage]:
+def federated(images: Sequence[GroundTruthImage], seed: int = 0) -> list[GroundTruthImage]:
     """Each image with some of the classes that it lacks looked for, and some not exhaustively labeled."""
     rng = np.random.default_rng(seed)
     made = []
@@ -116,22 +116,22 @@ def candidate(class_id: int, rle: Any, score: float) -> Instance:
 def test_the_rules_of_lvis_by_hand() -> None:
     here, there = ellipse((60, 60), (20, 20)), ellipse((200, 150), (20, 20))
 
-    def ap(image: TrueImage, candidates: list[Instance], image_limit: int | None = None) -> float | None:
+    def ap(image: GroundTruthImage, candidates: list[Instance], image_limit: int | None = None) -> float | None:
         return measured([image], [candidates], "segm", image_limit)[0].ap
 
-    objects = (TrueInstance(0, here),)
+    objects = (GroundTruthInstance(0, here),)
     wrong_first = [candidate(0, there, 0.9), candidate(0, here, 0.8)]
-    assert ap(TrueImage("a", 320, 240, objects), wrong_first) == pytest.approx(0.5)
+    assert ap(GroundTruthImage("a", 320, 240, objects), wrong_first) == pytest.approx(0.5)
     # Of a class that is not exhaustively labeled, what meets no object may be right.
-    assert ap(TrueImage("a", 320, 240, objects, not_exhaustive=frozenset({0})), wrong_first) == pytest.approx(1)
+    assert ap(GroundTruthImage("a", 320, 240, objects, not_exhaustive=frozenset({0})), wrong_first) == pytest.approx(1)
     # A class that was not looked for in an image: nothing is known of what is found there.
-    images = [TrueImage("a", 320, 240, objects), TrueImage("b", 320, 240, (), absent=frozenset({1}))]
+    images = [GroundTruthImage("a", 320, 240, objects), GroundTruthImage("b", 320, 240, (), absent=frozenset({1}))]
     found = [[candidate(0, here, 0.8)], [candidate(0, there, 0.9)]]
     assert measured(images, found, "segm")[0].ap == pytest.approx(1)
     images[1] = replace(images[1], absent=frozenset({0}))
     assert measured(images, found, "segm")[0].ap == pytest.approx(0.5)
     # An image has 300 detections in all; so the 301st is not seen, whatever its class.
     many = [candidate(1, there, 0.9)] * 300 + [candidate(0, here, 0.8)]
-    assert ap(TrueImage("a", 320, 240, objects), many) == pytest.approx(1)
-    assert ap(TrueImage("a", 320, 240, objects), many, LVIS_LIMIT) == 0
-    assert ap(TrueImage("a", 320, 240, objects), many[1:], LVIS_LIMIT) == pytest.approx(1)
+    assert ap(GroundTruthImage("a", 320, 240, objects), many) == pytest.approx(1)
+    assert ap(GroundTruthImage("a", 320, 240, objects), many, LVIS_LIMIT) == 0
+    assert ap(GroundTruthImage("a", 320, 240, objects), many[1:], LVIS_LIMIT) == pytest.approx(1)

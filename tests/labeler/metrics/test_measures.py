@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.measures import MeasureConfig, Measured, Measures
 from labeler.metrics.overlap import boundary_iou, tolerant_iou
 from labeler.records import Instance
@@ -20,15 +20,15 @@ def instance(left: int, score: float, class_id: int = 0, mask_score: float = 1.0
     return Instance(class_id, "thing", rle_box_xyxy(strip), score, mask_score, 1.0, rle_area(strip), strip)
 
 
-def true(left: int, class_id: int = 0, crowd: bool = False, width: int = 10) -> TrueInstance:
-    return TrueInstance(class_id, instance(left, 1, width=width).rle, crowd)
+def true(left: int, class_id: int = 0, crowd: bool = False, width: int = 10) -> GroundTruthInstance:
+    return GroundTruthInstance(class_id, instance(left, 1, width=width).rle, crowd)
 
 
-def image(*objects: TrueInstance, name: str = "a") -> TrueImage:
-    return TrueImage(name, 100, 20, objects)
+def image(*objects: GroundTruthInstance, name: str = "a") -> GroundTruthImage:
+    return GroundTruthImage(name, 100, 20, objects)
 
 
-def measured(found: list[Instance], *objects: TrueInstance, config: MeasureConfig | None = None) -> Measured:
+def measured(found: list[Instance], *objects: GroundTruthInstance, config: MeasureConfig | None = None) -> Measured:
     measures = Measures(["thing", "other"], config)
     measures.add(0, image(*objects), found, [True] * len(found))
     return measures.result()
@@ -107,7 +107,7 @@ def test_crowds_are_neither_missed_nor_wrong() -> None:
 
 def test_what_the_truth_does_not_know_is_neither_right_nor_wrong() -> None:
     measures = Measures(["thing", "other"])
-    of_image = TrueImage("a", 100, 20, (true(0),), absent=frozenset(), not_exhaustive=frozenset({0}))
+    of_image = GroundTruthImage("a", 100, 20, (true(0),), absent=frozenset(), not_exhaustive=frozenset({0}))
     score = measures.add(0, of_image, [instance(0, 0.9), instance(40, 0.9), instance(60, 0.9, 1)], [True] * 3)
     total = measures.result().total
     assert (total.objects, total.accepted, total.extras, total.precision) == (1, 1, 0, 1)

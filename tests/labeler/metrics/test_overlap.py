@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from labeler.geometry.masks import mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, rle_to_mask
-from labeler.ground_truth import TrueInstance
+from labeler.ground_truth import GroundTruthInstance
 from labeler.metrics.overlap import RULES, boundary_iou, pick, semantic_overlap, tolerant_iou
 from labeler.records import Instance
 from tests.support.hard_masks import HARD_MASKS, random_masks
@@ -127,8 +127,8 @@ def test_semantic_overlap_counts_pixels(seed: int) -> None:
         return [box(x, y, x + 12, y + 9) for x, y in corners]
 
     found, true, crowd = some(rng.integers(0, 4)), some(rng.integers(0, 4)), some(rng.integers(0, 2))
-    whole: list[Any] = [TrueInstance(0, mask_to_rle(mask)) for mask in true]
-    whole += [TrueInstance(0, mask_to_rle(mask), crowd=True) for mask in crowd]
+    whole: list[Any] = [GroundTruthInstance(0, mask_to_rle(mask)) for mask in true]
+    whole += [GroundTruthInstance(0, mask_to_rle(mask), crowd=True) for mask in crowd]
     empty = box(0, 0, 0, 0)
     a, b, left_out = (np.logical_or.reduce([empty, *masks]) for masks in (found, true, crowd))
     both, either = (a & b & ~left_out).sum(), ((a | b) & ~left_out).sum()
@@ -170,6 +170,6 @@ def test_falling_back_to_the_joint_score_is_the_joint_score() -> None:
 def test_masks_survive_what_is_measured() -> None:
     mask = box(3, 3, 9, 9)
     rle = mask_to_rle(mask)
-    semantic_overlap([rle, rle], [TrueInstance(0, rle)])
+    semantic_overlap([rle, rle], [GroundTruthInstance(0, rle)])
     tolerant_iou(rle, rle, 2, 0)
     np.testing.assert_array_equal(rle_to_mask(rle), mask)

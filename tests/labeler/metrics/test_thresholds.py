@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from labeler.ground_truth import TrueImage, TrueInstance
+from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.candidates import Candidates, collect
 from labeler.metrics.thresholds import Counts, Limits, Own, Target, Thresholds, fit
 from labeler.metrics.validation import bootstrap_gains, cross_validated
@@ -176,9 +176,11 @@ def test_a_shared_score_that_spoils_the_precision_of_all_is_not_taken() -> None:
     finds = [(0, 0.9, True)] * 10 + [(0, 0.4, True)] * 7 + [(0, 0.4, False)] * 3 + [(1, 0.95, True)] * 3
     for number, (class_id, score, right) in enumerate([*finds, *[(1, 0.95, False)] * 2]):
         item = Instance(class_id, "p", (10.0, 10.0, 30.0, 30.0), score, 0.9, 0.9, 400, rle)
-        true = (TrueInstance(class_id, rle),) if right else ()
+        true = (GroundTruthInstance(class_id, rle),) if right else ()
         name = f"{number}.png"
-        pairs.append((ImageRecord(name, WIDTH, HEIGHT, "d", instances=(item,)), TrueImage(name, WIDTH, HEIGHT, true)))
+        pairs.append(
+            (ImageRecord(name, WIDTH, HEIGHT, "d", instances=(item,)), GroundTruthImage(name, WIDTH, HEIGHT, true))
+        )
     candidates = gathered(pairs)
     enough = np.array([True, False, False])
     thresholds, _ = fit(candidates, everything(candidates), Target(0.85), GATE, enough, FLOOR)

@@ -75,7 +75,9 @@ def test_only_the_best_tags_are_kept() -> None:
     ],
 )
 def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]) -> None:
-    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, 0.3, SELF, forwards=len, own_forwards=2).prompts_for(images(1))
+    (found,) = GatedPrompts(ByWidth({1: tags}), PETS, 0.3, SELF, forward_passes=len, own_forward_passes=2).prompts_for(
+        images(1)
+    )
     assert found.class_ids == kept
     assert found.tags == tags
     if kept:
@@ -83,7 +85,7 @@ def test_a_gate_asks_for_what_is_not_ruled_out(tags: Tags, kept: tuple[int, ...]
     else:
         assert found.ontology is None
     asked = len(found.ontology.prompts) if found.ontology else 0
-    assert (found.forwards, found.ungated) == (asked + 2, len(PETS.prompts))
+    assert (found.forward_passes, found.ungated) == (asked + 2, len(PETS.prompts))
 
 
 def test_a_gate_rules_out_no_class_that_the_tagger_cannot_name() -> None:
@@ -91,7 +93,9 @@ def test_a_gate_rules_out_no_class_that_the_tagger_cannot_name() -> None:
     pets = Ontology((ClassSpec("dog"), ClassSpec("cat"), ClassSpec("axolotl")))
     tags_of = same_words(pets.class_names, ("Dogs", "cat", "lamp"))
     assert tags_of == {"dog": ["Dogs"], "cat": ["cat"], "axolotl": []}
-    (found,) = GatedPrompts(ByWidth({1: [("dogs", 0.8)]}), pets, 0.3, tags_of, forwards=len).prompts_for(images(1))
+    (found,) = GatedPrompts(ByWidth({1: [("dogs", 0.8)]}), pets, 0.3, tags_of, forward_passes=len).prompts_for(
+        images(1)
+    )
     assert found.class_ids == (0, 2)
 
 
@@ -103,7 +107,7 @@ def test_a_tagger_that_fails_on_one_image_is_noted_with_that_image() -> None:
         ([], "tagging failed: RuntimeError: no luck at all"),
         *[([("dog", 1.0)], "")] * 3,
     ]
-    gated = GatedPrompts(tagger, PETS, 0.5, SELF, forwards=len).prompts_for(images(FAILS, 1))
+    gated = GatedPrompts(tagger, PETS, 0.5, SELF, forward_passes=len).prompts_for(images(FAILS, 1))
     assert gated[0].ontology == PETS  # nothing is ruled out by a tagger that said nothing
     assert gated[0].class_ids == (0, 1, 2)
     assert gated[1].class_ids == (0,)

@@ -195,7 +195,7 @@ def test_ram_by_the_command(scenes: Path, tmp_path: Path, labeler: Run, monkeypa
     gate = ("--classes", f"{NAMES[0]}, {expected.vocabulary[0]}", "--gate-below", 1.0)
     gated = labeler("label", scenes, "-o", tmp_path / "gated", *options, *gate)
     assert gated.returncode == 0, gated.stderr
-    assert "forwards of the detector: 6 with the gate, 6 without it" in gated.stdout
+    assert "forward passes of the detector: 6 with the gate, 6 without it" in gated.stdout
     torch.save({**torch.load(weights), "more": 1}, weights)
     other = labeler("tag", scenes, "-o", tmp_path / "ram.toml", *options)
     assert other.returncode == 2

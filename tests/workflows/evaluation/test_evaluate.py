@@ -24,9 +24,9 @@ from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.images import content_digest
 from labeler.files.storage import locate
-from labeler.formats.ground_truth import read_truth
+from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.measures import MeasureConfig
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
@@ -84,15 +84,15 @@ def write_seen(run: RunFolder, images: Path, records: Sequence[ImageRecord]) -> 
     write_records(run.shards()[0].records_path, seen)
 
 
-def truth_of(names: Sequence[str], images: dict[str, Sequence[Object]], **more: Any) -> Truth:
+def truth_of(names: Sequence[str], images: dict[str, Sequence[Object]], **more: Any) -> GroundTruth:
     made = []
     for name, objects in images.items():
-        instances = tuple(TrueInstance(class_id, mask_to_rle(square(left))) for class_id, left in objects)
-        made.append(TrueImage(name, WIDTH, HEIGHT, instances))
-    return Truth(tuple(names), tuple(made), **more)
+        instances = tuple(GroundTruthInstance(class_id, mask_to_rle(square(left))) for class_id, left in objects)
+        made.append(GroundTruthImage(name, WIDTH, HEIGHT, instances))
+    return GroundTruth(tuple(names), tuple(made), **more)
 
 
-def write_truth(path: Path, truth: Truth) -> Path:
+def write_truth(path: Path, truth: GroundTruth) -> Path:
     annotations = []
     for image_id, image in enumerate(truth.images, start=1):
         for each in image.instances:
@@ -186,16 +186,16 @@ def test_every_class_counts_where_a_protocol_says_so(labeled: Labeled) -> None:
 
 def test_an_image_of_another_size_is_not_compared(labeled: Labeled) -> None:
     truth = truth_of(["dog"], {"a.jpg": [], "b.jpg": [(0, 10)]})
-    turned = TrueImage("a.jpg", HEIGHT, WIDTH)
-    found = evaluate(labeled, Truth(truth.class_names, (turned, truth.images[1])))
+    turned = GroundTruthImage("a.jpg", HEIGHT, WIDTH)
+    found = evaluate(labeled, GroundTruth(truth.class_names, (turned, truth.images[1])))
     assert (found.images, found.other_size) == (1, ["val/a.jpg"])
     with pytest.raises(UsageError, match=r"every image in common is of another size in the truth: such as val/a.jpg"):
-        evaluate(labeled, Truth(truth.class_names, (turned,)))
+        evaluate(labeled, GroundTruth(truth.class_names, (turned,)))
 
 
 def test_figures_are_those_of_pycocotools_on_the_same_files(tmp_path: Path, labeled: Labeled) -> None:
     path = write_truth(tmp_path / "truth.json", truth_of(["kitten", "dog"], TRUE))
-    total = evaluate(labeled, read_truth(path)).measured.total
+    total = evaluate(labeled, read_ground_truth(path)).measured.total
     coco = COCO(path)
     image_ids = {image["file_name"]: image_id for image_id, image in coco.imgs.items()}
     results = []

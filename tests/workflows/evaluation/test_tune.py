@@ -21,8 +21,8 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.files.images import read_image
-from labeler.formats.ground_truth import read_truth
-from labeler.ground_truth import TrueImage, TrueInstance, Truth
+from labeler.formats.ground_truth import read_ground_truth
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.thresholds import Counts
 from labeler.quality import (
     ClassThresholds,
@@ -84,7 +84,7 @@ def write_run(folder: Path, pairs: list[Pair], quality: QualityConfig = POOR, fl
     return open_labeled(folder / "out")
 
 
-def write_truth(path: Path, images: list[TrueImage], names: tuple[str, ...] = NAMES) -> None:
+def write_truth(path: Path, images: list[GroundTruthImage], names: tuple[str, ...] = NAMES) -> None:
     annotations = [
         {
             "id": number,
@@ -108,8 +108,8 @@ def write_truth(path: Path, images: list[TrueImage], names: tuple[str, ...] = NA
     path.write_text(json.dumps(content))
 
 
-def truth_of(pairs: list[Pair]) -> Truth:
-    return Truth(NAMES, tuple(truth for _, truth in pairs))
+def truth_of(pairs: list[Pair]) -> GroundTruth:
+    return GroundTruth(NAMES, tuple(truth for _, truth in pairs))
 
 
 def pooled(counts: list[Counts]) -> Counts:
@@ -410,9 +410,9 @@ def test_of_many_classes_the_middle_is_left_out(tmp_path: Path, capsys: pytest.C
 def test_only_images_in_both_count(tmp_path: Path) -> None:
     pairs = random_pairs(4, 40)
     labeled = write_run(tmp_path, pairs)
-    stranger = TrueImage("stranger.png", WIDTH, HEIGHT)
+    stranger = GroundTruthImage("stranger.png", WIDTH, HEIGHT)
     larger = [replace(truth, width=2 * WIDTH) for _, truth in pairs[20:22]]
-    truth = Truth((*NAMES, "cow"), (*(truth for _, truth in pairs[:20]), stranger, *larger))
+    truth = GroundTruth((*NAMES, "cow"), (*(truth for _, truth in pairs[:20]), stranger, *larger))
     tuned = tune(labeled, truth)
     assert (tuned.images, tuned.only_labeled, tuned.only_true, tuned.other_size) == (20, 18, 1, 2)
     assert tuned.classes_only_true == ("cow",)
@@ -427,12 +427,12 @@ def test_two_labeled_classes_may_be_one_in_the_truth(tmp_path: Path) -> None:
         for _, truth in pairs
     )
     config = TuneConfig(class_map={"dog": "pet", "big cat": "wild", NAMES[2]: "wild"})
-    tuned = tune(labeled, Truth(("pet", "wild"), animal), config)
+    tuned = tune(labeled, GroundTruth(("pet", "wild"), animal), config)
     assert [each.names for each in tuned.classes] == [("dog",), NAMES[1:]]
     scores = {name: own.accept_score for name, own in tuned.quality.of_classes.items()}
     assert scores["big cat"] == scores[NAMES[2]] == tuned.classes[1].accept_score
     tuned_folder = replace(labeled, export=replace(labeled.export, quality=tuned.quality))
-    measured = evaluate(tuned_folder, Truth(("pet", "wild"), animal), EvaluationConfig(config.class_map)).measured
+    measured = evaluate(tuned_folder, GroundTruth(("pet", "wild"), animal), EvaluationConfig(config.class_map)).measured
     assert [(each.matched, each.accepted, each.objects) for each in measured.classes] == [
         (each.fitted.hits, each.fitted.found, each.fitted.true) for each in tuned.classes
     ]
@@ -529,17 +529,17 @@ def test_review_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "class" not in tomllib.loads(path.read_text())
 
 
-def _empty(truth: list[TrueImage]) -> list[TrueImage]:
+def _empty(truth: list[GroundTruthImage]) -> list[GroundTruthImage]:
     return [replace(image, instances=()) for image in truth]
 
 
-def _renamed(truth: list[TrueImage]) -> list[TrueImage]:
+def _renamed(truth: list[GroundTruthImage]) -> list[GroundTruthImage]:
     return [replace(image, name=f"other_{image.name}") for image in truth]
 
 
-def _elsewhere(truth: list[TrueImage]) -> list[TrueImage]:
+def _elsewhere(truth: list[GroundTruthImage]) -> list[GroundTruthImage]:
     """Objects where nothing was found."""
-    return [replace(image, instances=(TrueInstance(0, rectangle(0, 0, 2, 2)),)) for image in truth]
+    return [replace(image, instances=(GroundTruthInstance(0, rectangle(0, 0, 2, 2)),)) for image in truth]
 
 
 @pytest.mark.parametrize(
@@ -572,7 +572,7 @@ def _elsewhere(truth: list[TrueImage]) -> list[TrueImage]:
     ],
 )
 def test_what_cannot_be_tuned_is_told_in_one_line(
-    change: Callable[[list[TrueImage]], list[TrueImage]],
+    change: Callable[[list[GroundTruthImage]], list[GroundTruthImage]],
     arguments: list[str],
     said: str,
     tmp_path: Path,
@@ -600,7 +600,7 @@ def test_a_precision_out_of_reach_says_what_is_in_reach(tmp_path: Path, capsys: 
     pairs = [
         (
             ImageRecord(f"{number}.png", WIDTH, HEIGHT, "d", instances=found),
-            TrueImage(f"{number}.png", WIDTH, HEIGHT, (TrueInstance(0, right),)),
+            GroundTruthImage(f"{number}.png", WIDTH, HEIGHT, (GroundTruthInstance(0, right),)),
         )
         for number in range(20)
     ]
@@ -643,7 +643,7 @@ def test_the_demo_is_mended(tmp_path: Path, labeler: Callable[..., Any]) -> None
     out, truth = demo / "dataset", demo / "truth.json"
     poor = ["--min-score", "0.8", "--accept-score", "0.9", "--min-mask-score", "0.99", "--min-stability", "0.97"]
     assert labeler("export", out, *poor).returncode == 0
-    labeled, true = open_labeled(out), read_truth(truth)
+    labeled, true = open_labeled(out), read_ground_truth(truth)
     tuned = tune(labeled, true)
     known = {image.name: image for image in true.images}
     ids = {name: class_id for class_id, name in enumerate(labeled.ontology.class_names)}

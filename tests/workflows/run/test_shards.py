@@ -209,7 +209,7 @@ def test_an_image_that_the_tagger_fails_on(gated: bool, tmp_path: Path) -> None:
     assert len(failed.instances) == (1 if gated else 0)  # what is asked anyway is found anyway
     assert (empty.status, empty.error, empty.instances) == ("ok", "", ())
     assert (report.images, report.untagged, len(report.failures)) == ((3, 1, 0) if gated else (3, 0, 1))
-    assert (report.forwards, report.ungated) == ((2, 3) if gated else (0, 0))
+    assert (report.forward_passes, report.ungated) == ((2, 3) if gated else (0, 0))
 
 
 def test_what_was_begun_is_finished_before_one_waits_for_more(tmp_path: Path) -> None:
