@@ -40,6 +40,7 @@ ROOMS = {
         "records",
         "record_checks migrations",
         "files",
+        "masks",
         "geometry",
         "opencv",
         "errors sizes",
