@@ -7,20 +7,21 @@ reason. Filters run one after the other, cheap ones first. A new filter is one f
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
+from labeler.quality_config import ClassThresholds as ClassThresholds
+from labeler.quality_config import QualityConfig as QualityConfig
+from labeler.quality_config import Score as Score
 from labeler.records import ImageRecord, Instance
-from labeler.sizes import finite_number, shown
 from ontologies import ClassSpec
 
 Verdict = Literal["accept", "review", "reject"]
 VERDICTS: tuple[Verdict, ...] = ("accept", "review", "reject")
-Score = Literal["joint", "detector", "mask"]
 BY_HAND = "by hand"  # the reason of what a person rejected
 Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]
 
@@ -44,99 +45,6 @@ def ranking_score(instance: Instance, score: Score) -> float:
     if score == "joint":
         return instance.joint_score
     return instance.score if score == "detector" else instance.mask_score
-
-
-@dataclass(frozen=True, slots=True)
-class ClassThresholds:
-    """A class's own values for those of ``QualityConfig``; None leaves the general one."""
-
-    accept_score: float | None = None
-    min_mask_score: float | None = None
-    min_stability: float | None = None
-    duplicate_iou: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QualityConfig:
-    """Thresholds of the gate; 0 switches any of them off. The defaults suit Grounding DINO with SAM.
-
-    Attributes:
-        score: what overlapping instances are ranked by, and what ``min_joint_score`` and ``accept_score`` are compared
-            with: ``joint`` (detector × mask), ``detector`` or ``mask``.
-        min_score: detector score; a class's own ``min_score`` takes its place. Classic Grounding DINO pipelines put
-            the box threshold at 0.35, but on the best token; the mean over a prompt's tokens is a little lower.
-        min_joint_score: joint score (or other ``score``) below which an instance is rejected.
-        accept_score: joint score (or other ``score``) from which an instance is accepted; between the two it goes to
-            review. Both are lowered in proportion for a class whose own ``min_score`` is below the general one.
-        min_mask_score: the segmenter's IoU estimate.
-        min_stability: SAM's stability score.
-        min_area: pixels of the mask.
-        max_area_share: mask area as a share of the image; a mask of nearly all of it is mostly a failed box.
-        min_box_iou: IoU of the detector's box and the mask's tight box.
-        duplicate_iou: mask IoU from which the lesser of two instances of one class is a duplicate.
-        cross_class_iou: the same for two instances of different classes.
-        contained_share: share of a mask inside a better one of its class, from which it is taken for a part of that.
-        of_classes: by class name, what is its own. With its own ``accept_score`` its ``min_score`` is not heeded, and
-            one below the general ``accept_score`` lowers ``min_score`` and ``min_joint_score`` in proportion.
-    """
-
-    score: Score = "joint"
-    min_score: float = 0.30
-    min_joint_score: float = 0.20
-    accept_score: float = 0.30
-    min_mask_score: float = 0.50
-    min_stability: float = 0.60
-    min_area: int = 16
-    max_area_share: float = 0.95
-    min_box_iou: float = 0.30
-    duplicate_iou: float = 0.80
-    cross_class_iou: float = 0.90
-    contained_share: float = 0.95
-    of_classes: Mapping[str, ClassThresholds] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            UsageError: a value is of the wrong type or out of its range; the message names the field.
-        """
-        if self.score not in get_args(Score):
-            raise UsageError(f"quality: score must be one of {', '.join(get_args(Score))}, not {self.score!r}")
-        values = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("score", "of_classes")
-        }
-        for class_name, own in self.of_classes.items():
-            of_class = {f"{name} of {class_name!r}": value for name, value in asdict(own).items()}
-            values |= {name: value for name, value in of_class.items() if value is not None}
-        for name, value in values.items():
-            try:
-                number = finite_number(value, name)
-            except ValueError:
-                number = -1.0
-            if name == "min_area":
-                if number < 0 or not number.is_integer():
-                    raise UsageError(f"quality: {name} must be a whole number of pixels, 0 or more, not {shown(value)}")
-            elif not 0 <= number <= 1:
-                raise UsageError(f"quality: {name} must be a number from 0 to 1, not {shown(value)}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> QualityConfig:
-        """The inverse of ``to_dict``; what is left out keeps its default.
-
-        Raises:
-            UsageError: an unknown name, or a value out of its range.
-        """
-        known, of_class = [field.name for field in fields(cls)], [field.name for field in fields(ClassThresholds)]
-        of_classes = values.get("of_classes", {})
-        for names, allowed in ((values, known), *((own, of_class) for own in of_classes.values())):
-            for name in names:
-                if name not in allowed:
-                    raise UsageError(f"quality: unknown setting {name!r}; known are {', '.join(allowed)}")
-        return cls(**{**values, "of_classes": {name: ClassThresholds(**own) for name, own in of_classes.items()}})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, as JSON can hold them."""
-        return asdict(self)
 
 
 def judge(

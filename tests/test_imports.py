@@ -42,7 +42,8 @@ ROOMS = {
         "files",
         "masks",
         "geometry",
-        "opencv",
+        "opencv quality_config",
+        "setting",
         "errors sizes",
     ),
 }

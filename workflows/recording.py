@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -27,16 +28,19 @@ from workflows.engines.workers import WorkerConfig
 from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
-from workflows.run.folder import VERSION, RunFolder, Shard
+from workflows.run.folder import RunFolder, Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
-from workflows.settings.dataset import as_published, last_published, read_saved
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import Settled, resolved, settle
+from workflows.settings.resolved import Settled, last_published, resolved, settle
+from workflows.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
+
+
+logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -81,12 +85,13 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     began = time.time()
     output = absolute(job.output)
     run = RunFolder(output)
-    _settle(job, run, read_saved(run.settings, job.restart))  # so that a mistake is told before the images are listed
+    _settle(job, run, _saved(job, run))  # so that a mistake is told before the images are listed
     source = find_images(job.images, exclude=job.output)
     root, image_ids = source.root, chosen(source.image_ids, job.sample)
     # A million names take a tenth of the memory in an array.
     images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
     del source, image_ids
+    logger.debug("%d images below %s", len(images), root)
     if not images:
         raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
     if is_within(root, output):
@@ -95,11 +100,11 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     done = ShardReport()
     with run.locked() as still_held:
         recover(output)
-        saved = read_saved(run.settings, job.restart)
+        saved = _saved(job, run)
         settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
         job = replace(job, ontology=settled.ontology, export=settled.export)
-        content = {**settings(job, root), **as_published(settled.published)}
-        run.begin(content, job.restart)
+        asked = replace(settings(job, root), published=settled.published, other=saved.other if saved else {})
+        run.begin(asked, job.restart)
         ledger = FailureLedger(run)
         if job.restart or not run.record_paths():
             ledger.clear()
@@ -116,12 +121,13 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.set_unusable_aside()
         todo = run.waiting()
+        logger.debug("%d shards are to be labeled", len(todo))
         ledger.begin(todo)
         failed = dict(ledger.unreported())
         taken_up = run.count_in(ledger.pending - ledger.assumed)
         limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
         if summary:
-            summary.ask(content, settled.export.quality, settled.ontology)
+            summary.ask(asked, settled.export.quality, settled.ontology)
             summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
 
@@ -150,7 +156,11 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
 
 
-def _settle(job: LabelJob, run: RunFolder, saved: dict[str, Any]) -> Settled:
+def _saved(job: LabelJob, run: RunFolder) -> RunSettings | None:
+    return run.settings.read_before_labeling(job.restart, reset=isinstance(job.export, ExportConfig))
+
+
+def _settle(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Settled:
     return settle(run.settings, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
 
 
@@ -179,7 +189,9 @@ def _label(
     try:
         with ExitStack() as stack:
             with clock(seconds, "load"):
-                if takes_ray(job.engine, job.model.device, len(todo)):
+                on_ray = takes_ray(job.engine, job.model.device, len(todo))
+                logger.debug("engine: %s; models: %s", "ray" if on_ray else "local", job.model)
+                if on_ray:
                     reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, say))
                 else:
                     reports = stack.enter_context(closing(run_local(todo, config, config.load_stages())))
@@ -209,28 +221,27 @@ def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
         seconds[stage] += time.perf_counter() - started
 
 
-def settings(job: LabelJob, root: AnyPath) -> dict[str, Any]:
-    """``run.json``. What is under ``labeling`` decides the records, so it cannot change within a run folder."""
+def settings(job: LabelJob, root: AnyPath) -> RunSettings:
+    """What ``job`` asks for, with the images below ``root``, as the run folder keeps it."""
     of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
     roles = ["detector", "segmenter"]
     if job.tags_only and job.tagging:
         sweeps = job.tagging.kind(job.model) == "detector"
         of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
-    return {
-        "version": VERSION,
-        "input": str(root),
-        "labeling": {
+    return RunSettings(
+        input=str(root),
+        labeling={
             "ontology": job.ontology.prompt_digest if job.ontology else None,
             "tags_only": job.tags_only or None,
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             **{role: model_identity(getattr(job.model, role)) for role in roles},
             **{name: getattr(job.model, name) for name in of_models},
         },
-        "ontology": asdict(job.ontology) if job.ontology else None,
-        "model": asdict(job.model),
-        "export": asdict(resolved(job.export, ExportConfig(), job.ontology)),
-        "versions": {name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
-    }
+        ontology=job.ontology,
+        model=asdict(job.model),
+        export=resolved(job.export, ExportConfig(), job.ontology),
+        versions={name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
+    )
 
 
 def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeler.errors import UsageError
 from labeler.files.storage import naming
+from labeler.formats.cutout_config import CutoutConfig as CutoutConfig
 from labeler.formats.names import safe_part
 from labeler.geometry.masks import rle_area, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv
 from labeler.records import Instance
-from labeler.sizes import finite_number, shown
 
-BACKGROUNDS = ("white", "transparent")
-FRAMES = ("crop", "full")
 COMPRESSION = 3  # of zlib: twice as fast as Pillow's own choice, a few per cent larger
-
-
-@dataclass(frozen=True, slots=True)
-class CutoutConfig:
-    """What cut-outs look like.
-
-    Attributes:
-        background: ``white`` gives RGB files, ``transparent`` RGBA ones whose pixels are black where nothing shows.
-        smooth_radius: pixels to either side of the mask's contour within which the edge fades; 0 leaves it hard.
-        frame: ``crop`` to what shows, or the ``full`` image.
-        margin: pixels around the crop, as far as the image reaches.
-    """
-
-    background: Literal["white", "transparent"] = "white"
-    smooth_radius: float = 2.0
-    frame: Literal["crop", "full"] = "crop"
-    margin: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, known in (("background", self.background, BACKGROUNDS), ("frame", self.frame, FRAMES)):
-            if value not in known:
-                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-        try:
-            radius = finite_number(self.smooth_radius, "smooth_radius")
-        except ValueError:
-            radius = -1.0
-        if radius < 0:
-            raise UsageError(f"smooth_radius must be 0 or more and finite, not {shown(self.smooth_radius)}")
-        if self.margin < 0:
-            raise UsageError(f"margin must be 0 or more, not {self.margin!r}")
 
 
 def smooth_alpha(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.uint8]:

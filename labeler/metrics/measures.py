@@ -11,27 +11,10 @@ from statistics import fmean
 from labeler.geometry.masks import Rle, mask_iou
 from labeler.ground_truth import UNMATCHED, GroundTruthImage, GroundTruthInstance, match_masks
 from labeler.metrics.coco import CocoAccumulator, CocoMetrics
+from labeler.metrics.measure_config import MeasureConfig as MeasureConfig
 from labeler.metrics.overlap import RULES, Rule, boundary_iou, pick, semantic_overlap, tolerant_iou
-from labeler.quality import Score, ranking_score
+from labeler.quality import ranking_score
 from labeler.records import Instance
-
-
-@dataclass(frozen=True, slots=True)
-class MeasureConfig:
-    """How labels are measured.
-
-    Attributes:
-        rank_by: what ranks candidates: ``joint``, ``detector`` or ``mask`` score.
-        iou: mask IoU from which an accepted instance meets an object.
-        band_width, band_weight: of the tolerant IoU, see ``overlap.tolerant_iou``; without width there is none.
-        image_limit: of AP, see ``CocoAccumulator``.
-    """
-
-    rank_by: Score = "joint"
-    iou: float = 0.5
-    band_width: int = 0
-    band_weight: float = 0.0
-    image_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 
 from labeler.errors import UsageError
+from labeler.setting import check, setting
 
 DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
+GROUP = "models"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -37,35 +39,45 @@ class ModelConfig:
         detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
-        batch_size: images in one forward, at most.
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
-        floor: raw candidates with a lower class score are not kept.
-        max_instances: raw candidates kept an image, at most.
-        clean_share: specks and pinholes below this share of a mask are removed; 0 switches cleaning off.
     """
 
-    detector: str
-    segmenter: str
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int = 8
-    prompts_per_caption: int | None = None
-    floor: float = 0.1
-    max_instances: int = 300
-    clean_share: float = 0.01
+    detector: str = setting(help="hub id or folder of the detector", metavar="ID", group=GROUP, unset="the preset's")
+    segmenter: str = setting(help="hub id or folder of the segmenter", metavar="ID", group=GROUP, unset="the preset's")
+    device: str = setting(
+        "auto", "where the models run; auto: CUDA, else MPS, else CPU", metavar="|".join(DEVICES), group=GROUP
+    )
+    precision: str = setting(
+        "auto", "auto: fp32 on CPUs, bf16 on GPUs that support it", choices=PRECISIONS, group=GROUP
+    )
+    batch_size: int = setting(8, "maximum number of images per forward pass", metavar="N", group=GROUP, least=1)
+    prompts_per_caption: int | None = setting(
+        None,
+        "maximum number of prompts per forward pass of a grounding detector",
+        metavar="N",
+        group=GROUP,
+        least=1,
+        unset="as many as fit",
+    )
+    floor: float = setting(
+        0.1,
+        "candidate floor: keep raw candidates with this class score or higher",
+        metavar="P",
+        group=GROUP,
+        above=0,
+        most=1,
+    )
+    max_instances: int = setting(300, "maximum number of raw candidates per image", metavar="N", group=GROUP, least=1)
+    clean_share: float = setting(
+        0.01,
+        "remove specks and pinholes below this share of a mask; 0: keep them",
+        metavar="P",
+        group=GROUP,
+        least=0,
+        below=0.5,
+    )
 
     def __post_init__(self) -> None:
-        is_device = re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", self.device) is not None
-        _check("device", is_device, f"one of {', '.join(DEVICES)}", self.device)
-        _check("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}", self.precision)
-        _check("batch_size", self.batch_size >= 1, "1 or more", self.batch_size)
-        _check("max_instances", self.max_instances >= 1, "1 or more", self.max_instances)
-        _check("floor", 0 < self.floor <= 1, "above 0 and at most 1", self.floor)
-        _check("clean_share", 0 <= self.clean_share < 0.5, "from 0 to below 0.5", self.clean_share)
-        captions = self.prompts_per_caption
-        _check("prompts_per_caption", captions is None or captions >= 1, "1 or more", captions)
-
-
-def _check(name: str, holds: bool, expected: str, found: object) -> None:
-    if not holds:
-        raise UsageError(f"{name} must be {expected}, not {found!r}")
+        check(self)
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", self.device):
+            raise UsageError(f"--device must be one of {', '.join(DEVICES)}, not {self.device!r}")

@@ -9,8 +9,10 @@ from pathlib import Path
 from labeler.errors import UsageError
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.identity import CHECKPOINT_FILES, EMBEDDED, EMBEDDED_CLASSES, is_on_this_machine, may_fetch
+from labeler.setting import check, setting
 from ontologies.vocabularies import read_vocabulary
 
+GROUP = "tags"
 TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
 # By the preset's detector; for any other that of ``balanced``.
 VOCABULARY_MODELS = {
@@ -48,21 +50,39 @@ class TaggingConfig:
         gate_below: with classes given, one is asked for only in images where the tagger scores it so high.
     """
 
-    tagger: str = "auto"
-    tagger_model: str | None = None
+    tagger: str = setting(
+        "auto",
+        "model that tags each image; auto: SigLIP 2 with a vocabulary, or with --model demo its detector",
+        choices=TAGGERS,
+        group=GROUP,
+        unset="no tagger",
+    )
+    tagger_model: str | None = setting(
+        None,
+        "hub id or folder of the tagger; for ram its checkpoint file",
+        metavar="ID",
+        group=GROUP,
+        unset="chosen by preset",
+    )
     vocabulary: tuple[str, ...] = ()
-    tag_score: float | None = None
-    tag_tiles: int = 1
-    gate_below: float | None = None
+    tag_score: float | None = setting(
+        None, "drop tags with a lower score", metavar="P", group=GROUP, least=0, most=1, unset="the tagger's own"
+    )
+    tag_tiles: int = setting(
+        1, "for the tagger vocabulary: also tag N x N parts of each image", metavar="N", group=GROUP, least=1, most=4
+    )
+    gate_below: float | None = setting(
+        None,
+        "look for a given class only in images where its tag scores P or more",
+        metavar="P",
+        group=GROUP,
+        least=0,
+        most=1,
+        unset="in every image",
+    )
 
     def __post_init__(self) -> None:
-        if self.tagger not in TAGGERS:
-            raise UsageError(f"--tagger must be one of {', '.join(TAGGERS)}, not {self.tagger!r}")
-        for flag, value in (("--tag-score", self.tag_score), ("--gate-below", self.gate_below)):
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{flag} must be from 0 to 1, not {value}")
-        if self.tag_tiles not in (1, 2, 3, 4):
-            raise UsageError(f"--tag-tiles must be from 1 to 4, not {self.tag_tiles}")
+        check(self)
 
     def source(self, model: ModelConfig) -> str | None:
         """Hub id, folder or file of the tagger's model; None if it is the detector."""

@@ -25,6 +25,7 @@ from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
+from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions, read_log
 from workflows.dataset.export import export
 from workflows.run.folder import RunFolder
@@ -57,7 +58,7 @@ def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
         Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path)
     run = RunFolder(folder / "out")
     run.records.mkdir(parents=True)
-    run.settings.write({"version": 1, "labeling": {}})
+    run.settings.write(run_settings(folder / "input"))
     write_records(run.records / "000000.parquet", records(folder / "input", names[:-1]))
     export(run, folder / "input", ONTOLOGY, BEFORE)
     write_records(run.records / "000001.parquet", records(folder / "input", names[-1:]))

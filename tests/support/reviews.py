@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from labeler.decisions import Decision
 from labeler.records import Instance
 from tests.support.run_folders import ONTOLOGY, instance, make_run
+from tests.support.run_settings import run_settings
 from workflows.commands.review import VERDICTS
 from workflows.dataset.labeled import open_labeled
 from workflows.review.queue import ReviewQueue
 from workflows.review.server import ReviewServer
 from workflows.run.folder import RunFolder
-from workflows.settings.export import ExportConfig
 
 # Dogs are accepted from a joint score of 0.30 on and reviewed from a detector score of 0.30 on; mask scores are 0.9.
 SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), (0.33, 15), (0.31, 30), (0.1, 44)))
@@ -25,8 +24,7 @@ SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), 
 
 def labeled(folder: Path, instances: tuple[Instance, ...], *image_ids: str) -> RunFolder:
     run, root = make_run(folder, list(image_ids or ("a.png",)), instances)
-    settings = {"version": 1, "input": str(root), "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())}
-    run.settings.write({**settings, "labeling": {}, "model": {"floor": 0.05}})
+    run.settings.write(run_settings(root, ONTOLOGY))
     return run
 
 

@@ -13,6 +13,7 @@ from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
+from tests.support.run_settings import run_settings
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
@@ -35,7 +36,7 @@ def make_run(tmp_path: Path, image_ids: list[str], instances: tuple[Instance, ..
         Image.new("RGB", (60, 40), (len(image_id), 0, 0)).save(root / image_id)
     run = RunFolder(tmp_path / "out")
     with run.locked():
-        run.begin({"labeling": {}}, restart=False)
+        run.begin(run_settings(root), restart=False)
     write_labels(run, root, image_ids, instances)
     return run, root
 

@@ -10,7 +10,7 @@ import math
 import posixpath
 import shlex
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,9 +19,9 @@ import yaml
 
 from labeler.errors import UsageError
 from labeler.files.storage import is_uri
-from ontologies import Ontology
-from workflows.cluster.submission import Submission, submission_from
+from workflows.cluster.submission import Submission
 from workflows.run.exit_codes import NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
+from workflows.settings.manifest import ManifestConfig
 
 CONFIG_FOLDER = "/etc/labeler"
 SPARE_CPUS = 2  # for Ray Data's own tasks, beside the workers
@@ -37,52 +37,25 @@ SUBMIT_IS_FINAL = [SOME_FAILED, NOTHING_LABELED, TOO_MANY_FAILURES]
 Manifest = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class ManifestConfig:
-    """What the pods are like.
-
-    Attributes:
-        image: container image with labeler and Ray.
-        storage_claim: PersistentVolumeClaim that every pod mounts at ``storage_path``.
-        secret: Secret whose keys become environment variables, such as HF_TOKEN or those of the object store.
-        memory: of a pod that runs models.
-        retries: attempts after one that broke off.
-    """
-
-    image: str
-    namespace: str | None = None
-    schedule: str = "0 2 * * *"
-    time_zone: str = "Etc/UTC"
-    storage_claim: str | None = None
-    storage_path: str = "/data"
-    secret: str | None = None
-    memory: str = "16Gi"
-    run_as_user: int = 1000
-    retries: int = 1
-
-
-def manifest(
-    kind: str, options: dict[str, Any], ontology: Ontology | None, given: dict[str, Any], name: str, address: str | None
-) -> str:
+def manifest(kind: str, job: Submission, pods: ManifestConfig, name: str, address: str | None) -> str:
     """YAML of the ``kind`` of job, behind a ConfigMap with the configuration that its pods read.
 
     Args:
-        options: the flags of ``label``.
-        ontology: the one that they name by a file.
-        given: fields of ``ManifestConfig``.
+        kind: one of ``MANIFESTS``.
+        job: with the locations as they are named here.
         address: of a running Ray cluster, for ``cronjob`` to submit to; without one its pod labels by itself.
 
     Raises:
         UsageError: there is no image, or a path is none that a pod can know.
     """
-    if "image" not in given:
+    if not pods.image:
         raise UsageError("--print-manifest: name a container image with labeler and Ray by --image")
-    pods = ManifestConfig(**given)
     submits = kind == "cronjob" and address is not None
-    engine = {} if kind == "cronjob" else {"engine": "ray"}
+    if kind != "cronjob":
+        job = job.on_ray()
     # Some failed images are no failed job. A flag says so, since shells on the way to Ray would expand a `$?`.
-    options = {**options, "allow_failures": True}
-    job = submission_from(engine | options, ontology, lambda location: _in_pod(location, None if submits else pods))
+    job = replace(job, flags={**job.flags, "allow-failures": True})
+    job = job.located(lambda location: _in_pod(location, None if submits else pods))
     api_version, kind_name, spec = KINDS[kind](job, pods, name, address)
     metadata = {"name": name, **({"namespace": pods.namespace} if pods.namespace else {})}
     with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
@@ -111,7 +84,7 @@ def _in_pod(location: str, pods: ManifestConfig | None) -> str:
 
 def _ray_job(job: Submission, pods: ManifestConfig, name: str, address: str | None) -> tuple[str, str, Manifest]:
     # Workers that share a GPU share a pod.
-    workers, gpus = job.flags.get("workers", 1), job.flags.get("gpus_per_worker", 1)
+    workers, gpus = job.workers.workers or 1, _gpus(job)
     together = max(1, min(workers, int(1 / gpus))) if 0 < gpus < 1 else 1
     count = math.ceil(workers / together)
     worker = _models_resources(job, pods, together)
@@ -147,7 +120,7 @@ def _ray_cron_job(job: Submission, pods: ManifestConfig, name: str, address: str
 def _cron_job(job: Submission, pods: ManifestConfig, name: str, address: str | None) -> tuple[str, str, Manifest]:
     if address is None:
         command, final = ["labeler", "label", *job.arguments(CONFIG_FOLDER)], LABEL_IS_FINAL
-        resources = _models_resources(job, pods, job.flags.get("workers", 1), SPARE_CPUS)
+        resources = _models_resources(job, pods, job.workers.workers or 1, SPARE_CPUS)
     else:
         own = ["--name", name, "--address", address]
         command, final = ["labeler", "submit", *job.arguments(CONFIG_FOLDER), *own], SUBMIT_IS_FINAL
@@ -170,9 +143,13 @@ KINDS = {"rayjob": _ray_job, "raycronjob": _ray_cron_job, "cronjob": _cron_job}
 
 def _models_resources(job: Submission, pods: ManifestConfig, workers: int, spare_cpus: int = 0) -> dict[str, str]:
     """What a pod with that many workers needs."""
-    cpus, gpus = job.flags.get("cpus_per_worker", WORKER_CPUS), job.flags.get("gpus_per_worker", 1)
+    cpus, gpus = job.workers.cpus_per_worker or WORKER_CPUS, _gpus(job)
     resources = {"cpu": str(math.ceil(workers * cpus) + spare_cpus), "memory": pods.memory}
     return resources | ({GPU: str(math.ceil(workers * gpus))} if gpus else {})
+
+
+def _gpus(job: Submission) -> float:
+    return 1 if job.workers.gpus_per_worker is None else job.workers.gpus_per_worker
 
 
 def _pod(

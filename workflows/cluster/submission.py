@@ -1,12 +1,12 @@
-"""What is handed over when a labeling is to run elsewhere: its place, its flags and its ontology, never an image."""
+"""What is handed over when a labeling is to run elsewhere: its locations, flags and ontology, never an image."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import tomli_w
 
 from labeler.files.storage import is_uri
 from ontologies import Ontology, write_ontology
+from workflows.settings.engine import EngineConfig
 
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # of the Jobs API of a cluster on this machine
 NAME = r"[a-z]([a-z0-9-]{0,34}[a-z0-9])?"  # KubeRay's RayCronJob allows no more, for what it appends
 
 
@@ -23,26 +25,37 @@ class Submission:
     """A labeling that is to run elsewhere.
 
     Attributes:
-        images, output: URIs, or absolute paths as the place of the run has them.
-        ontology: that of a file, which may be nowhere else; None for a list of words, which is one of the flags.
+        images, output: URIs, or paths.
+        ontology: that of a file, which may be nowhere else; None for a list of words, which is one of the flags: as a
+            file it would state that its classes have no ``min_score`` of their own.
         engine: of the ``label`` command there; None for its default.
-        flags: the other flags of that command, by name.
+        workers: how many there are to be and of what size.
+        flags: the other flags of that command that were given, by the keys of configuration files.
     """
 
     images: str
     output: str
     ontology: Ontology | None
     engine: str | None
-    flags: dict[str, Any]
+    workers: EngineConfig
+    flags: Mapping[str, Any]
+
+    def on_ray(self) -> Submission:
+        """This by the Ray engine, unless another one was asked for."""
+        return self if self.engine else replace(self, engine="ray")
+
+    def located(self, place: Callable[[str], str]) -> Submission:
+        """This with every location as ``place`` says that it is called where the job runs."""
+        flags = dict(self.flags)
+        for name in ("detector", "segmenter", "tagger-model", "vocabulary"):
+            location = str(flags.get(name, ""))
+            if location.startswith((".", "/", "~")) or os.path.exists(location):
+                flags[name] = place(location)
+        return replace(self, images=place(self.images), output=place(self.output), flags=flags)
 
     def write(self, folder: Path) -> None:
         """Put the configuration into ``folder``: ``job.toml`` and ``ontology.toml``."""
-        # Values of single classes are pairs on the command line, and a table in the file.
-        named = {
-            name.replace("_", "-"): dict(value) if name.startswith("class_") else value
-            for name, value in self.flags.items()
-        }
-        (folder / "job.toml").write_text(tomli_w.dumps(named), encoding="utf-8")
+        (folder / "job.toml").write_text(tomli_w.dumps(self.flags), encoding="utf-8")
         if self.ontology:
             write_ontology(folder / "ontology.toml", self.ontology)
 
@@ -51,24 +64,6 @@ class Submission:
         ontology = ["--ontology", os.path.join(folder, "ontology.toml")] if self.ontology else []
         engine = ["--engine", self.engine] if self.engine else []
         return [self.images, "-o", self.output, "--config", os.path.join(folder, "job.toml"), *ontology, *engine]
-
-
-def submission_from(options: dict[str, Any], ontology: Ontology | None, place: Callable[[str], str]) -> Submission:
-    """What the flags of ``label`` in ``options`` ask for.
-
-    Args:
-        ontology: the one that ``options`` name by a file; None for a list of words, which would state as a file that
-            its classes have no ``min_score`` of their own.
-        place: says what a location is called where the job runs.
-    """
-    named_apart = ("images", "output", "engine", "config", "ontology")
-    flags = {name: value for name, value in options.items() if name not in named_apart}
-    for name in ("detector", "segmenter", "tagger_model", "vocabulary"):
-        location = str(flags.get(name, ""))
-        if location.startswith((".", "/", "~")) or os.path.exists(location):
-            flags[name] = place(location)
-    images, output = place(str(options["images"])), place(str(options["output"]))
-    return Submission(images, output, ontology, options.get("engine"), flags)
 
 
 def absolute(location: str) -> str:

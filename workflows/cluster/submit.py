@@ -15,7 +15,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -23,23 +23,29 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import is_uri
-from workflows.cluster.submission import Submission
+from workflows.cluster.submission import DEFAULT_ADDRESS, Submission
 from workflows.run.exit_codes import INTERRUPTED, NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 COMMAND_NOT_FOUND = 127
 QUIET_SECONDS = 30.0  # a proxy may drop a silent connection without a word, so a new one is made after this
 RETRIES, RETRY_SECONDS = 30, 2.0
 
 
-def submit(job: Submission, name: str, address: str = DEFAULT_ADDRESS, wait: bool = True) -> int:
+def submit(
+    job: Submission,
+    name: str,
+    address: str = DEFAULT_ADDRESS,
+    wait: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> int:
     """Start ``job``, and follow it to its end if ``wait``.
 
     Args:
         address: of the cluster's Jobs API, or whatever else Ray makes one of.
+        say: gets what is worth knowing of the run, line by line.
 
     Returns:
         The exit code of ``labeler label`` on the cluster; 130 if that or the waiting was stopped; 0 without ``wait``.
@@ -58,18 +64,18 @@ def submit(job: Submission, name: str, address: str = DEFAULT_ADDRESS, wait: boo
             client = JobSubmissionClient(address)
             run = _start(client, job, folder, name, address)
     paths = " and ".join(location for location in (job.images, job.output) if not is_uri(location))
-    _say(f"started {run} on {address}{paths and f', which must see {paths}'}")
+    say(f"started {run} on {address}{paths and f', which must see {paths}'}")
     if not wait:
-        _say(f"to follow its log: ray job logs --follow {run} --address {address}")
+        say(f"to follow its log: ray job logs --follow {run} --address {address}")
         print(run)
         return 0
     try:
         with _in_one_line(address):
             details = _follow(client, run)
     except KeyboardInterrupt:
-        _say(f"{run} goes on without being followed; to stop it: ray job stop {run} --address {address}")
+        say(f"{run} goes on without being followed; to stop it: ray job stop {run} --address {address}")
         return INTERRUPTED
-    return _exit_code(details, run)
+    return _exit_code(details, run, say)
 
 
 def jobs_address(given: str | None) -> str:
@@ -149,10 +155,10 @@ async def _show_log(client: JobSubmissionClient, run: str, shown: int) -> int:
             shown = seen
 
 
-def _exit_code(details: JobDetails, run: str) -> int:
+def _exit_code(details: JobDetails, run: str, say: Callable[[str], None]) -> int:
     status, code = details.status.name, details.driver_exit_code
     if status == "STOPPED":
-        _say(f"{run} was stopped")
+        say(f"{run} was stopped")
         return INTERRUPTED
     if status == "SUCCEEDED":
         return 0
@@ -162,7 +168,7 @@ def _exit_code(details: JobDetails, run: str) -> int:
         wanted = f"autodistill-labeler=={version('autodistill-labeler')}"
         raise UsageError(f"{run}: the cluster has no labeler command; install {wanted} where its nodes run")
     if code not in (SOME_FAILED, USAGE, NOTHING_LABELED, TOO_MANY_FAILURES):  # for these, labeler itself has said why
-        _say(f"{run} broke off with exit code {code}")
+        say(f"{run} broke off with exit code {code}")
     return int(128 - code if code < 0 else code)
 
 
@@ -190,7 +196,3 @@ def _cause(text: str | None) -> str:
     """The telling line: of a traceback the last, else the first."""
     lines = (text or "").strip().splitlines() or ["no cause given"]
     return lines[-1 if any("Traceback (most recent" in line for line in lines) else 0]
-
-
-def _say(message: str) -> None:
-    print(f"labeler: {message}", file=sys.stderr)

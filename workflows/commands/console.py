@@ -115,7 +115,6 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
-    console.print(summary.run.line(), highlight=False, markup=False)
 
 
 def print_tag_summary(console: Console, summary: TagSummary, asked: Path) -> None:

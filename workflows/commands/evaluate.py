@@ -1,90 +1,96 @@
-"""``labeler evaluate``."""
+"""``labeler evaluate``: the labels measured against ground truth."""
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any, get_args
-
-from rich.console import Console
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import locate
-from labeler.quality import Score
-from workflows.commands.flags import add_images_flag
+from labeler.metrics.measure_config import MeasureConfig
+from labeler.setting import setting
+from workflows.commands.export import IMAGES
+from workflows.commands.options import Command, Outcome, changes
+from workflows.settings.changes import Changes
+from workflows.settings.evaluation import EvaluationConfig
 
 if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+    from workflows.commands.terminal import Terminal
     from workflows.evaluation.evaluate import Evaluation
 
 PROTOCOLS = ("coco", "lvis", "sginw")
+GROUND_TRUTH = "a COCO or LVIS .json, a YOLO-seg data.yaml or its folder, or a folder of mask images"
+CLASS_MAP = 'pairs labeled=ground truth, where class names differ: "puppy=dog, kitten=cat"'
 CLASSES_SHOWN = 40
 NAMES_SHOWN = 5
 
 
-def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "output", metavar="OUT", type=locate, help="a labeled folder, or its URI; sginw: a TOML of sets"
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    output: AnyPath = setting(
+        help="a labeled folder, or its URI; with --protocol sginw a TOML file of sets",
+        metavar="OUT",
+        positional=True,
+        parse=locate,
     )
-    parser.add_argument(
-        "--truth", metavar="T", help="a COCO .json, a YOLO-seg data.yaml or its folder, or a folder of mask images"
+    ground_truth: str | None = setting(None, GROUND_TRUTH, metavar="PATH", aliases=("--truth",), unset="none")
+    class_map: str = setting("", CLASS_MAP, metavar="TEXT", names=("--map",), unset="same names")
+    measures: Changes[MeasureConfig] = changes(MeasureConfig)
+    protocol: str | None = setting(
+        None, "measure as this benchmark does and print its table", choices=PROTOCOLS, group="measures", unset="none"
     )
-    parser.add_argument(
-        "--map", metavar="TEXT", help='labeled=truth, where class names differ: "puppy=dog, kitten=cat"'
-    )
-    parser.add_argument(
-        "--rank-by", choices=get_args(Score), help="the score that ranks candidates for AP (default: that of the gate)"
-    )
-    parser.add_argument("--iou", type=float, metavar="P", help="mask IoU that makes a match (default: 0.5)")
-    parser.add_argument(
-        "--band-width",
-        type=int,
-        metavar="N",
-        help="for truth with careless edges: pixels on each side of its contour …",
-    )
-    parser.add_argument("--band-weight", type=float, metavar="P", help="… that weigh so much (default: 0)")
-    add_images_flag(parser)
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="measure as this benchmark does, and print its table")
+    images: str | None = setting(None, IMAGES, metavar="URI", unset="images are read from the dataset")
 
 
-def run_evaluate(options: dict[str, Any], console: Console) -> int:
-    """The ``evaluate`` command; its exit code is returned."""
+def run_evaluate(options: EvaluateOptions, console: Terminal) -> Outcome:
     from labeler.formats.ground_truth import read_ground_truth
-    from labeler.metrics.measures import MeasureConfig
     from workflows.dataset.labeled import open_labeled
-    from workflows.evaluation.evaluate import EvaluationConfig, evaluate
+    from workflows.evaluation.evaluate import evaluate
     from workflows.evaluation.files import write_evaluation
     from workflows.evaluation.protocols import config_for, evaluate_sets, set_rows
     from workflows.evaluation.tables import print_rows
 
-    protocol = options.get("protocol")
-    if protocol and (given := options.keys() & {"rank_by", "iou"}):
-        raise UsageError(f"--{min(given).replace('_', '-')} is set by --protocol {protocol}; leave one of them out")
+    protocol, output = options.protocol, options.output
+    _check_protocol(options)
     if protocol == "sginw":
-        if given := options.keys() & {"band_width", "band_weight"}:
-            raise UsageError(f"--{min(given).replace('_', '-')} is no part of --protocol sginw; leave it out")
-        if given := options.keys() & {"truth", "map"}:
-            raise UsageError(
-                f"--{min(given)}: with --protocol sginw it stands in the TOML file of sets, beside each set"
-            )
-        print_rows(console, set_rows(evaluate_sets(options["output"])), bold_last=True)
-        return 0
-    if "truth" not in options:
-        raise UsageError("--truth is missing: what to measure against, such as --truth annotations.json")
-    output = options["output"]
-    labeled = open_labeled(output, options.get("images"))
-    truth = read_ground_truth(options["truth"], labeled.run.sizes)
-    named = {name: options[name] for name in ("rank_by", "iou", "band_width", "band_weight") if name in options}
-    measures = MeasureConfig(**{"rank_by": labeled.export.quality.score, **named})
-    class_map = class_map_from(options.get("map", ""))
-    config = EvaluationConfig(class_map, measures=measures)
+        print_rows(console, set_rows(evaluate_sets(output)), bold_last=True)
+        return Outcome()
+    if options.ground_truth is None:
+        raise UsageError("--ground-truth is missing: what to measure against, such as --ground-truth annotations.json")
+    labeled = open_labeled(output, options.images)
+    truth = read_ground_truth(options.ground_truth, labeled.run.sizes)
+    measures = options.measures.of(MeasureConfig(rank_by=labeled.export.quality.score))
+    config = EvaluationConfig(class_map_from(options.class_map), measures=measures)
     evaluation = evaluate(labeled, truth, config_for(protocol, config) if protocol else config)
-    write_evaluation(output / "evaluation", evaluation, labeled.image, str(options["truth"]), protocol)
+    write_evaluation(output / "evaluation", evaluation, labeled.image, options.ground_truth, protocol)
     print_evaluation(console, evaluation, protocol)
-    console.print(f"written: {output / 'evaluation' / 'evaluation.md'}", highlight=False, markup=False)
-    return 0
+    return Outcome(line=f"written: {output / 'evaluation' / 'evaluation.md'}")
+
+
+def _check_protocol(options: EvaluateOptions) -> None:
+    """Refuse flags that the protocol sets itself.
+
+    Raises:
+        UsageError: there is one.
+    """
+    protocol, given = options.protocol, options.measures.values.keys()
+    if protocol and (own := given & {"rank_by", "iou"}):
+        raise UsageError(f"{_flag(min(own))} is set by --protocol {protocol}; leave one of them out")
+    if protocol == "sginw":
+        if own := given & {"band_width", "band_weight"}:
+            raise UsageError(f"{_flag(min(own))} is no part of --protocol sginw; leave it out")
+        if options.ground_truth is not None or options.class_map:
+            flag = "--ground-truth" if options.ground_truth is not None else "--map"
+            raise UsageError(f"{flag}: with --protocol sginw it stands in the TOML file of sets, beside each set")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def class_map_from(text: str) -> dict[str, str]:
-    """``labeled=truth`` pairs, parted by commas.
+    """Pairs of labeled class and class of the ground truth, from ``labeled=ground truth`` parted by commas.
 
     Raises:
         UsageError: a part is no pair, or maps a class twice.
@@ -93,12 +99,14 @@ def class_map_from(text: str) -> dict[str, str]:
     for part in filter(str.strip, text.split(",")):
         ours, equals, theirs = (piece.strip() for piece in part.partition("="))
         if not (ours and equals and theirs) or ours in pairs:
-            raise UsageError(f"--map {part.strip()}: write labeled=truth, each labeled class once, parted by commas")
+            raise UsageError(
+                f"--map {part.strip()}: write labeled=ground truth, each labeled class once, parted by commas"
+            )
         pairs[ours] = theirs
     return pairs
 
 
-def print_evaluation(console: Console, evaluation: Evaluation, protocol: str | None) -> None:
+def print_evaluation(console: Terminal, evaluation: Evaluation, protocol: str | None) -> None:
     """The tables, and what was not compared."""
     from workflows.evaluation.tables import (
         SEMANTIC_NOTE,
@@ -133,3 +141,15 @@ def print_evaluation(console: Console, evaluation: Evaluation, protocol: str | N
         if names := getattr(evaluation, key):
             more = ", …" if len(names) > NAMES_SHOWN else ""
             console.print(f"{len(names)} {what}: {', '.join(names[:NAMES_SHOWN])}{more}", highlight=False, markup=False)
+
+
+COMMAND = Command(
+    EvaluateOptions,
+    run_evaluate,
+    examples=(
+        "labeler evaluate dataset --ground-truth truth.json",
+        'labeler evaluate dataset --ground-truth masks --map "puppy=dog, kitten=cat" --band-width 3',
+        "labeler evaluate dataset --ground-truth lvis_v1_val.json --protocol lvis",
+    ),
+    first=("output", "ground_truth", "class_map", "images", "config"),
+)

@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.storage import local_path, locate
-from workflows.review.exchange import TOOLS, export_review_set
+from labeler.setting import setting
+from workflows.settings.review_sets import TOOLS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from labeler.decisions import Decision
+    from labeler.files.storage import AnyPath
     from workflows.dataset.labeled import Labeled
 
-
-def add_exchange_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("annotation tools")
-    group.add_argument("--to", choices=TOOLS, help="write a review set with pre-filled masks for this tool")
-    group.add_argument("-o", "--folder", type=local_path, metavar="DIR", help="--to: folder to make")
-    group.add_argument("--limit", type=int, metavar="N", help="--to: of the images, the most uncertain first")
-    group.add_argument("--image-url", metavar="PREFIX", help="--to label-studio: what stands before an image's name")
-    group.add_argument("--from", type=locate, metavar="FILE", help="a tool's corrected export: as --apply")
+GROUP = "annotation tools"
 
 
-def send(labeled: Labeled, options: dict[str, Any], console: Console) -> None:
-    """Write the review set that the flags ask for, and say how to go on."""
-    if "folder" not in options:
-        raise UsageError(f"--to {options['to']} needs -o DIR, a folder to make")
-    folder = options["folder"]
-    given = {name: options[name] for name in ("verdict", "limit", "image_url") if name in options}
-    review_set = export_review_set(labeled, options["to"], folder, **given)
-    text = f"{review_set.instances} instances in {review_set.images} images: {folder}"
-    console.print(text, highlight=False, markup=False)
+@dataclass(frozen=True)
+class ExchangeOptions:
+    """What goes to an annotation tool, and what comes back."""
+
+    to: str | None = setting(
+        None, "write a review set with pre-filled masks for this tool", choices=TOOLS, group=GROUP, unset="none"
+    )
+    folder: Path | None = setting(
+        None, "with --to: folder to write", metavar="DIR", names=("-o", "--folder"), parse=local_path, group=GROUP,
+        unset="none",
+    )  # fmt: skip
+    limit: int | None = setting(
+        None, "with --to: send N images, the most uncertain first", metavar="N", group=GROUP, least=1, unset="all"
+    )
+    image_url: str | None = setting(
+        None,
+        "with --to label-studio: prefix of the image URLs",
+        metavar="PREFIX",
+        group=GROUP,
+        unset="Label Studio's local storage",
+    )
+    returned: AnyPath | None = setting(
+        None,
+        "read decisions from a tool's corrected export, and write the dataset",
+        metavar="FILE",
+        names=("--from",),
+        parse=locate,
+        group=GROUP,
+        unset="none",
+    )
+
+
+def send(labeled: Labeled, options: ExchangeOptions, verdict: str, console: Console) -> str:
+    """Write the review set that the flags ask for, and say how to go on; the last line is returned."""
+    from workflows.review.exchange import export_review_set
+
+    folder = options.folder
+    if options.to is None or folder is None:
+        raise UsageError(f"--to {options.to} needs -o DIR, a folder to make")
+    review_set = export_review_set(labeled, options.to, folder, verdict, options.limit, options.image_url)
     if review_set.missing:
         console.print(f"{len(review_set.missing)} images are gone, and left out", highlight=False)
     console.print(_HOW_TO[review_set.tool].format(folder=folder.resolve(), parent=folder.resolve().parent),
                   highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    return f"{review_set.instances} instances in {review_set.images} images: {folder}"
 
 
 def print_decisions(console: Console, decisions: Sequence[Decision]) -> None:

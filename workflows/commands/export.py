@@ -1,76 +1,103 @@
-"""``labeler export``: the dataset of a labeled folder written anew, with the settings that the folder remembers."""
+"""``labeler export``: the dataset of a labeled folder, written again from its records."""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
-from functools import partial
-from typing import Any
-
-from rich.console import Console
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import locate
-from workflows.commands.console import print_dataset
-from workflows.commands.flags import add_export_flags, add_images_flag, export_from, ontology_from
-from workflows.dataset.export import ExportSummary
-from workflows.dataset.labeled import named_root
-from workflows.dataset.reexport import export_again
-from workflows.run.folder import RunFolder
-from workflows.run.summary import RunSummary
-from workflows.settings.dataset import last_published, saved_floor, saved_ontology, with_min_scores
-from workflows.settings.resolved import Settled, settle
+from labeler.setting import setting
+from ontologies import read_ontology
+from workflows.commands.job_options import NOTES, DatasetOptions
+from workflows.commands.options import Command, Outcome, nested
+from workflows.run.exit_codes import of_result
+from workflows.settings.export import GROUP as DATASET
+from workflows.settings.job import OVERWRITE_EDITS
+from workflows.settings.resolved import Settled, last_published, settle, with_min_scores
 from workflows.settings.text import dropped_formats
 
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+    from workflows.commands.terminal import Terminal
+    from workflows.run.folder import RunFolder
+    from workflows.settings.run_settings import RunSettings
 
-def add_export_command_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
-    parser.add_argument("--ontology", metavar="FILE", help="the same classes and prompts with other min_score values")
-    add_images_flag(parser)
-    add_export_flags(parser)
+OUT = "a labeled folder, or its URI"
+IMAGES = "URI of the input; a store that only the run folder names is not contacted"
 
 
-def run_export(options: dict[str, Any], console: Console) -> ExportSummary:
-    """The ``export`` command: it starts from the settings that the folder remembers."""
-    run, account = RunFolder(options["output"]), RunSummary("export")
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    output: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
+    ontology: str | None = setting(
+        None,
+        "ontology file with the same classes and prompts, for other min_score values",
+        metavar="FILE",
+        group=DATASET,
+        unset="min_score values stay",
+    )
+    images: str | None = setting(None, IMAGES, metavar="URI", group=DATASET, unset="images are read from the dataset")
+    dataset: DatasetOptions = nested(DatasetOptions)
+    overwrite_edits: bool = setting(False, OVERWRITE_EDITS, group=DATASET)
+
+
+def run_export(options: ExportOptions, console: Terminal) -> Outcome:
+    """Start from the settings that the folder remembers."""
+    from workflows.commands.console import print_dataset
+    from workflows.dataset.labeled import named_root
+    from workflows.dataset.reexport import export_again
+    from workflows.run.folder import RunFolder
+    from workflows.run.summary import RunSummary
+
+    run, account = RunFolder(options.output), RunSummary("export")
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    run.settings.read()  # a folder that holds no run is not to be locked, and so made
+    replacing = ("export",) if options.dataset.defaults else ()
+    run.settings.read(replacing)  # a folder that holds no run is not to be locked, and so made
     with run.locked():
-        saved = run.settings.read()
-        if saved["labeling"].get("tags_only"):
+        saved = run.settings.read(replacing)
+        if saved.tags_only:
             raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
         settled = _settled(options, run, saved)
         waiting = sum(len(shard.image_ids) for shard in run.waiting())
         if waiting:
-            console.print(f"{waiting} images are not labeled yet; the label command goes on", highlight=False)
+            console.print(f"{waiting} images are not labeled yet; re-run the label command to resume", highlight=False)
         if hint := dropped_formats(settled):
             console.print(hint, highlight=False)
-        root, root_is_named = named_root(saved["input"], options.get("images"))
-        overwrite_edits = options.get("overwrite_edits", False)
-        summary = export_again(run, root, settled, saved, account, say, overwrite_edits, root_is_named)
+        root, root_is_named = named_root(saved.input, options.images)
+        summary = export_again(run, root, settled, saved, account, say, options.overwrite_edits, root_is_named)
     print_dataset(console, summary, run.output)
-    say(account.line())
-    return summary
+    exit_code = of_result(len(summary.new_failures), len(summary.failures), sum(summary.images.values()))
+    return Outcome(exit_code, account.line())
 
 
-def _settled(options: dict[str, Any], run: RunFolder, saved: dict[str, Any]) -> Settled:
+def _settled(options: ExportOptions, run: RunFolder, saved: RunSettings) -> Settled:
     """The settings that the flags make of the remembered ones.
 
     Raises:
-        UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
+        UsageError: they do not suit the classes or the floor.
     """
-    reset = options.get("defaults", False)
-    ontology = saved_ontology(saved.get("ontology"), run.path / "run.json")
-    given = ontology_from(options)
+    ontology = saved.ontology
+    given = read_ontology(options.ontology) if options.ontology is not None else None
     if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
-        raise UsageError(
-            f"{options['ontology']} asks for other prompts than {run.output} was labeled with; label again"
-        )
-    if given is not None or reset:
+        raise UsageError(f"{options.ontology} asks for other prompts than {run.output} was labeled with; label again")
+    if given is not None or options.dataset.defaults:
         ontology = given or with_min_scores(ontology, {})
-    change = export_from(options) if reset else partial(export_from, options)
-    settled = settle(run.settings, saved, change, ontology, saved_floor(run.settings, saved))
+    settled = settle(run.settings, saved, options.dataset.export(), ontology, saved.floor)
     return replace(settled, published=last_published(run.settings, saved, run.has_dataset))
+
+
+COMMAND = Command(
+    ExportOptions,
+    run_export,
+    examples=(
+        "labeler export dataset --accept-score 0.5 --min-area 400",
+        "labeler export dataset --config tuned.toml",
+        "labeler export dataset --formats coco,cutouts --background transparent",
+    ),
+    first=("output", "accept_score", "min_score", "val_share", "formats", "include_review", "defaults", "config"),
+    notes=NOTES,
+)

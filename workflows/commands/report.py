@@ -1,40 +1,53 @@
-"""``labeler report``."""
+"""``labeler report``: one HTML page about a labeled folder."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import locate
-from workflows.commands.flags import add_images_flag
-from workflows.dataset.labeled import open_labeled
-from workflows.reporting.report import SAMPLES_EACH, SAMPLES_TOTAL, report
+from labeler.setting import setting
+from workflows.commands.export import IMAGES, OUT
+from workflows.commands.options import Command, Outcome
+from workflows.settings.pages import SAMPLES_EACH, SAMPLES_TOTAL
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+    from workflows.commands.terminal import Terminal
 
 
-def add_report_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="OUT", type=locate, help="a labeled folder, or its URI")
-    parser.add_argument("-o", "--output", type=locate, metavar="FILE", help="the page (default: OUT/report.html)")
-    text = f"instances shown of each class and verdict, at most (default: {SAMPLES_EACH}; {SAMPLES_TOTAL} in all)"
-    parser.add_argument("--samples", type=int, metavar="N", help=text)
-    parser.add_argument("--seed", type=int, metavar="N", help="of the choice of what is shown (default: 0)")
-    add_images_flag(parser)
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    folder: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
+    output: AnyPath | None = setting(
+        None, "page to write", metavar="FILE", names=("-o", "--output"), parse=locate, unset="OUT/report.html"
+    )
+    samples: int = setting(
+        SAMPLES_EACH, f"instances to show per class and verdict, up to {SAMPLES_TOTAL} in all", metavar="N", least=1
+    )
+    seed: int = setting(0, "seed for choosing which instances to show", metavar="N")
+    images: str | None = setting(None, IMAGES, metavar="URI", unset="images are read from the dataset")
 
 
-def run_report(options: dict[str, Any], console: Console) -> int:
-    """The ``report`` command; its exit code is returned."""
-    labeled = open_labeled(options.pop("folder"), options.pop("images", None))
-    path = options.pop("output", None)
+def run_report(options: ReportOptions, console: Terminal) -> Outcome:
+    from workflows.dataset.labeled import open_labeled
+    from workflows.reporting.report import report
+
+    labeled = open_labeled(options.folder, options.images)
+    path = options.output
     if isinstance(path, Path) and path.is_dir():
         raise UsageError(f"-o {path} is a folder; name the file, such as {path / 'report.html'}")
-    summary = report(labeled, path, **options)
-    console.print(
-        f"{summary.images} images, {summary.instances} instances, {summary.shown} of them with a picture; "
-        f"{summary.size / 1e6:.1f} MB: {summary.path}",
-        highlight=False,
-        markup=False,
+    summary = report(labeled, path, samples=options.samples, seed=options.seed)
+    return Outcome(
+        line=f"{summary.images} images, {summary.instances} instances, {summary.shown} of them with a picture; "
+        f"{summary.size / 1e6:.1f} MB: {summary.path}"
     )
-    return 0
+
+
+COMMAND = Command(
+    ReportOptions,
+    run_report,
+    examples=("labeler report dataset", "labeler report dataset -o report.html --samples 50"),
+)

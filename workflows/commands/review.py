@@ -1,98 +1,116 @@
-"""``labeler review``."""
+"""``labeler review``: decisions by hand, on a page or in annotation tools."""
 
 from __future__ import annotations
 
-import argparse
-import threading
-import webbrowser
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.storage import locate
-from workflows.commands.exchange import add_exchange_flags, print_decisions, send
-from workflows.commands.flags import add_edit_flags, add_images_flag
-from workflows.dataset.decision_log import decisions_path, read_decision_file
-from workflows.dataset.labeled import open_labeled
-from workflows.review.apply import apply_decisions
-from workflows.review.exchange import corrections
-from workflows.review.queue import ReviewQueue
-from workflows.review.server import ReviewServer
-from workflows.run.exit_codes import OK
-from workflows.run.summary import RunSummary
+from labeler.setting import setting
+from workflows.commands.exchange import ExchangeOptions, print_decisions, send
+from workflows.commands.export import IMAGES, OUT
+from workflows.commands.options import Command, GeneralOptions, Outcome, everything_given, flags_of, nested
+from workflows.settings.job import OVERWRITE_EDITS
 
 if TYPE_CHECKING:
+    from labeler.decisions import Decision
     from labeler.files.storage import AnyPath
+    from workflows.commands.terminal import Terminal
 
 VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept", "reject")}
-# Flags that go with each way which opens no page, and with the page.
+# Options that go with each way which opens no page, and with the page.
 _FITTING = {
     "apply": ("images", "overwrite_edits"),
-    "from": ("images", "overwrite_edits"),
+    "returned": ("images", "overwrite_edits"),
     "to": ("images", "verdict", "folder", "limit", "image_url"),
 }
-
-
 _PAGE = ("images", "verdict", "classes", "port", "no_open")
 
 
-def add_review_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
-    parser.add_argument("--verdict", choices=VERDICTS, help="instances to look at, by the thresholds (default: review)")
-    parser.add_argument(
-        "--class", dest="classes", type=_names, metavar="LIST", help='of these classes alone: "dog, cat"'
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions:
+    output: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
+    verdict: str = setting("review", "instances to show, by verdict", choices=tuple(VERDICTS))
+    classes: tuple[str, ...] = setting(
+        (), 'show only these classes: "dog, cat"', metavar="LIST", names=("--class",), unset="all"
     )
-    parser.add_argument("--port", type=int, metavar="N", help="of the page (default: a free one)")
-    parser.add_argument("--no-open", action="store_true", help="open no browser")
-    parser.add_argument(
-        "--apply",
+    port: int = setting(0, "port of the page", metavar="N", unset="a free one")
+    no_open: bool = setting(False, "do not open a browser")
+    apply: AnyPath | None = setting(
+        None,
+        "read decisions from a report's decisions.json or a decisions.jsonl, and write the dataset",
         metavar="FILE",
-        help="a report's decisions, or lines of a decisions.jsonl: keep them, write the dataset",
+        parse=locate,
+        unset="none",
     )
-    add_images_flag(parser)
-    add_edit_flags(parser)
-    add_exchange_flags(parser)
+    images: str | None = setting(None, IMAGES, metavar="URI", unset="images are read from the dataset")
+    overwrite_edits: bool = setting(False, f"with --apply or --from: {OVERWRITE_EDITS}")
+    exchange: ExchangeOptions = nested(ExchangeOptions)
+    given: Mapping[str, Any] = everything_given()
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def run_review(options: ReviewOptions, console: Terminal) -> Outcome:
+    from workflows.dataset.labeled import open_labeled
 
-
-def run_review(options: dict[str, Any], console: Console) -> int:
-    """The ``review`` command; its exit code is returned."""
-    output = options["output"]
-    mode = next((name for name in _FITTING if name in options), None)
-    fitting = {"output", *(_PAGE if mode is None else (mode, *_FITTING[mode]))}
-    if given := sorted(options.keys() - fitting):
-        name = {"classes": "class"}.get(given[0], given[0].replace("_", "-"))
-        raise UsageError(f"--{mode} opens no page: leave out --{name}" if mode else f"--{name} goes with --to")
+    mode = _mode(options)
     if mode == "to":
-        send(open_labeled(output, options.get("images")), options, console)
-        return OK
-    if mode == "from":
-        decisions = corrections(open_labeled(output), options["from"])
+        labeled = open_labeled(options.output, options.images)
+        return Outcome(line=send(labeled, options.exchange, options.verdict, console))
+    if mode == "returned" and options.exchange.returned is not None:
+        from workflows.review.exchange import corrections
+
+        decisions = corrections(open_labeled(options.output), options.exchange.returned)
         print_decisions(console, decisions)
-        return _apply(output, options["from"], decisions, options, console)
-    if mode == "apply":
-        path = locate(options["apply"])
-        return _apply(output, path, read_decision_file(path), options, console)
-    labeled = open_labeled(output, options.get("images"))
+        return _apply(options, options.exchange.returned, decisions, console)
+    if mode == "apply" and options.apply is not None:
+        from workflows.dataset.decision_log import read_decision_file
+
+        return _apply(options, options.apply, read_decision_file(options.apply), console)
+    return _page(options, console)
+
+
+def _mode(options: ReviewOptions) -> str | None:
+    """Which way without a page the flags ask for; None for the page.
+
+    Raises:
+        UsageError: a flag does not go with that.
+    """
+    mode = next((name for name in _FITTING if name in options.given), None)
+    general = [flag.name for flag in flags_of(GeneralOptions)]
+    fitting = {"output", *general, *(_PAGE if mode is None else (mode, *_FITTING[mode]))}
+    flags = {flag.name: flag.title for flag in flags_of(ReviewOptions)}
+    if given := sorted(flags[name] for name in options.given.keys() - fitting):
+        if mode is None:
+            raise UsageError(f"{given[0]} goes with {'--apply or --from' if 'edits' in given[0] else '--to'}")
+        raise UsageError(f"{flags[mode]} opens no page: leave out {given[0]}")
+    return mode
+
+
+def _page(options: ReviewOptions, console: Terminal) -> Outcome:
+    """Serve the page until Ctrl-C."""
+    import threading
+    import webbrowser
+    from contextlib import suppress
+
+    from workflows.dataset.decision_log import decisions_path
+    from workflows.dataset.labeled import open_labeled
+    from workflows.review.queue import ReviewQueue
+    from workflows.review.server import ReviewServer
+
+    labeled = open_labeled(options.output, options.images)
     console.print("reading the records", highlight=False)
-    queue = ReviewQueue(labeled, VERDICTS[options.get("verdict", "review")], options.get("classes", ()))
+    queue = ReviewQueue(labeled, VERDICTS[options.verdict], options.classes)
     progress = queue.progress()
     if not len(queue):
-        console.print("nothing to look at; --verdict all shows every instance", highlight=False)
-        return OK
+        return Outcome(line="nothing to show; --verdict all shows every instance")
     left = progress["total"] - progress["accepted"] - progress["rejected"]
-    with ReviewServer(queue, options.get("port", 0)) as server:
+    with ReviewServer(queue, options.port) as server:
         console.print(f"{progress['total']} instances, {left} undecided", highlight=False)
-        console.print(f"review: {server.url}", highlight=False, markup=False)
+        console.always(f"review: {server.url}")
         console.print("Ctrl-C ends it; decisions are saved as they are made", highlight=False)
-        if not options.get("no_open"):
+        if not options.no_open:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -102,24 +120,32 @@ def run_review(options: dict[str, Any], console: Console) -> int:
         f"{decisions_path(labeled.run)}",
         highlight=False,
     )
-    console.print(f"to write the dataset by them: labeler export {output}", highlight=False, markup=False)
-    return OK
+    return Outcome(line=f"to write the dataset by them: labeler export {options.output}")
 
 
-def _apply(
-    output: AnyPath, path: AnyPath, decisions: Sequence[Decision], options: dict[str, Any], console: Console
-) -> int:
+def _apply(options: ReviewOptions, path: AnyPath, decisions: Sequence[Decision], console: Terminal) -> Outcome:
     from workflows.commands.console import print_dataset
+    from workflows.review.apply import apply_decisions
+    from workflows.run.summary import RunSummary
 
     account = RunSummary("review")
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    summary = apply_decisions(
-        output, decisions, options.get("images"), options.get("overwrite_edits", False), account, say
-    )
+    summary = apply_decisions(options.output, decisions, options.images, options.overwrite_edits, account, say)
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
-    print_dataset(console, summary, output)
-    say(account.line())
-    return account.exit_code
+    print_dataset(console, summary, options.output)
+    return Outcome(account.exit_code, account.line())
+
+
+COMMAND = Command(
+    ReviewOptions,
+    run_review,
+    examples=(
+        "labeler review dataset",
+        "labeler review dataset --to cvat -o review-set --limit 200",
+        "labeler review dataset --from task_1_annotations.zip",
+    ),
+    first=("output", "verdict", "classes", "apply", "to", "folder", "returned", "config"),
+)

@@ -1,54 +1,108 @@
-"""``labeler submit``."""
+"""``labeler submit``: the ``label`` command on a Ray cluster or on Kubernetes."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from typing import Any
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
-from ontologies import Ontology
-from workflows.cluster.manifests import manifest
-from workflows.cluster.submission import NAME, absolute, name_for, submission_from
-from workflows.cluster.submit import DEFAULT_ADDRESS, jobs_address, submit
-from workflows.commands.flags import job_from
-from workflows.commands.manifest_flags import add_manifest_flags, take_manifest_flags
+from labeler.setting import setting
+from workflows.cluster.submission import DEFAULT_ADDRESS, NAME, Submission, absolute, name_for
+from workflows.commands.job_options import NOTES
+from workflows.commands.label import COMMAND as LABEL
+from workflows.commands.label import LabelOptions
+from workflows.commands.options import Command, Outcome, changes, everything_given, flags_of, nested
+from workflows.settings.changes import Changes
+from workflows.settings.manifest import GROUP as KUBERNETES
+from workflows.settings.manifest import MANIFESTS, ManifestConfig
+
+if TYPE_CHECKING:
+    from workflows.commands.terminal import Terminal
+
+JOB = "job"
 
 
-def add_submit_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "job", f"--address is that of the cluster's Jobs API (default: RAY_ADDRESS, or {DEFAULT_ADDRESS})"
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    label: LabelOptions = nested(LabelOptions, without=("address",))
+    address: str | None = setting(
+        None,
+        "address of the cluster's Jobs API",
+        metavar="URL",
+        group=JOB,
+        unset=f"RAY_ADDRESS, or {DEFAULT_ADDRESS}",
     )
-    group.add_argument("--name", help="one job of a name runs at a time (default: made from the output's location)")
-    group.add_argument("--no-wait", action="store_true", help="print the run's id and leave; its log is not followed")
-    add_manifest_flags(parser)
+    name: str | None = setting(
+        None,
+        "name of the job; only one job of a name runs at a time",
+        metavar="NAME",
+        group=JOB,
+        unset="derived from OUT",
+    )
+    no_wait: bool = setting(False, "print the run's id and exit without following its log", group=JOB)
+    print_manifest: str | None = setting(
+        None, "print a manifest for kubectl instead of submitting", choices=MANIFESTS, group=KUBERNETES, unset="none"
+    )
+    pods: Changes[ManifestConfig] = changes(ManifestConfig)
+    given: Mapping[str, Any] = everything_given()
+
+    def submission(self) -> Submission:
+        """What is handed over: the flags of ``label`` that were given, and no defaults, which ``OUT`` may override.
+
+        Raises:
+            UsageError, OntologyError: a flag cannot be meant; no cluster should be needed to find that out.
+        """
+        job = self.label.job()
+        named_apart = ("images", "output", "ontology", "engine", "address")
+        keys = {flag.name: flag.keys[0] for flag in flags_of(LabelOptions, without=named_apart)}
+        return Submission(
+            images=self.label.images,
+            output=str(self.label.output),
+            ontology=job.ontology if self.label.wanted.ontology is not None else None,
+            engine=self.given.get("engine"),
+            workers=job.engine,
+            flags={keys[name]: value for name, value in self.given.items() if name in keys},
+        )
 
 
-def run_submit(options: dict[str, Any]) -> int:
-    """The ``submit`` command; its exit code is returned, which is the job's if that is waited for."""
-    options = dict(options)
-    name = options.pop("name", None) or name_for(absolute(str(options["output"])))
+def run_submit(options: SubmitOptions, console: Terminal) -> Outcome:
+    """The exit code is the job's if that is waited for."""
+    name = options.name or name_for(absolute(str(options.label.output)))
     if not re.fullmatch(NAME, name):
         raise UsageError(f"--name {name}: use lower-case letters, digits and hyphens, 36 at most, a letter first")
-    address, no_wait = options.pop("address", None), options.pop("no_wait", False)
-    kind = options.pop("print_manifest", None)
-    pods = take_manifest_flags(options)
-    if kind:
-        print(manifest(kind, options, _ontology_file(options), pods, name, address), end="")
-        return 0
-    if pods:
-        flag = next(iter(pods)).replace("_", "-")
-        raise UsageError(f"--{flag} is for a manifest; add --print-manifest rayjob, raycronjob or cronjob")
-    address = jobs_address(address)
-    job = submission_from({"engine": "ray", **options}, _ontology_file(options), absolute)
-    return submit(job, name, address, wait=not no_wait)
+    job = options.submission()
+    if options.print_manifest is not None:
+        from workflows.cluster.manifests import manifest
+
+        pods = options.pods.of(ManifestConfig())
+        print(manifest(options.print_manifest, job, pods, name, options.address), end="")
+        return Outcome()
+    if options.pods.values:
+        flag = next(iter(options.pods.values)).replace("_", "-")
+        raise UsageError(f"--{flag} is for a manifest; add --print-manifest {', '.join(MANIFESTS)}")
+    from workflows.cluster.submit import jobs_address, submit
+
+    def say(line: str) -> None:
+        if not console.quiet:
+            print(f"labeler: {line}", file=sys.stderr)
+
+    address = jobs_address(options.address)
+    job = job.on_ray().located(absolute)
+    return Outcome(submit(job, name, address, not options.no_wait, say))
 
 
-def _ontology_file(options: dict[str, Any]) -> Ontology | None:
-    """The ontology that the flags of ``label`` name by a file.
-
-    Raises:
-        UsageError: a flag is wrong; no cluster should be needed to find that out.
-    """
-    job = job_from(options)
-    return job.ontology if "ontology" in options else None
+COMMAND = Command(
+    SubmitOptions,
+    run_submit,
+    examples=(
+        "labeler submit /mnt/photos -o /mnt/dataset --ontology pets.toml --workers 8 --address http://ray-head:8265",
+        'labeler submit s3://bucket/photos -o s3://bucket/dataset --classes "dog, cat" --no-wait',
+        "labeler submit s3://bucket/photos -o s3://bucket/dataset --ontology pets.toml --workers 8 "
+        "--print-manifest rayjob --image labeler:1",
+    ),
+    first=(*(name for name in LABEL.first if name != "config"), "address", "name", "no_wait", "config"),
+    notes=NOTES,
+)

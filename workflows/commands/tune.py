@@ -1,68 +1,73 @@
-"""``labeler tune``."""
+"""``labeler tune``: thresholds found from a few images with ground truth."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.files.storage import local_path, locate
-from labeler.quality import Score
+from labeler.setting import setting
+from workflows.commands.evaluate import CLASS_MAP, GROUND_TRUTH, class_map_from
+from workflows.commands.export import OUT
+from workflows.commands.options import Command, Outcome, changes
+from workflows.settings.changes import Changes
+from workflows.settings.evaluation import TuneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from rich.console import Console
-
+    from labeler.files.storage import AnyPath
     from labeler.metrics.thresholds import Counts
-    from labeler.quality import QualityConfig
+    from labeler.quality_config import QualityConfig
+    from workflows.commands.terminal import Terminal
     from workflows.evaluation.tune import Tuned
 
 NAMES_SHOWN, CLASSES_SHOWN = 5, 40
 
 
-def add_tune_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUT", type=locate, help="a labeled folder, or its URI")
-    parser.add_argument(
-        "-o", dest="tuned", type=local_path, required=True, metavar="FILE.toml", help="thresholds, for export --config"
+@dataclass(frozen=True, kw_only=True)
+class TuneOptions:
+    output: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
+    tuned: Path = setting(
+        help="file of thresholds to write, for `labeler export --config`",
+        metavar="FILE.toml",
+        names=("-o",),
+        parse=local_path,
     )
-    parser.add_argument("--truth", metavar="T", help="ground truth of some of the images; see evaluate")
-    parser.add_argument(
-        "--target",
+    ground_truth: str | None = setting(
+        None,
+        f"ground truth for some of the images: {GROUND_TRUTH}",
+        metavar="PATH",
+        aliases=("--truth",),
+        unset="none",
+    )
+    target: str = setting(
+        "f1",
+        "f1; precision=0.9 for the highest recall at that precision, per class; or review=200 to leave about 200 "
+        "instances to review, which needs no ground truth",
         metavar="TARGET",
-        help="f1 (default); precision=0.9: the highest recall at that precision, each class by itself; review=200: "
-        "about so many instances are left to review, the most uncertain ones; takes no truth",
     )
-    parser.add_argument(
-        "--score", choices=get_args(Score), help="what is to rank and accept; default: what does so now"
-    )
-    parser.add_argument("--map", metavar="TEXT", help='labeled=truth, where class names differ: "puppy=dog"')
-    parser.add_argument(
-        "--min-examples", type=int, metavar="N", help="objects for thresholds of a class's own (default: 20)"
-    )
-    parser.add_argument("--folds", type=int, metavar="K", help="of the cross-validation (default: 5)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the folds and the bootstrap")
+    class_map: str = setting("", CLASS_MAP, metavar="TEXT", names=("--map",), unset="same names")
+    config: Changes[TuneConfig] = changes(TuneConfig)
 
 
-def run_tune(options: dict[str, Any], console: Console) -> int:
-    """The ``tune`` command; its exit code is returned."""
+def run_tune(options: TuneOptions, console: Terminal) -> Outcome:
     from labeler.formats.ground_truth import read_ground_truth
-    from workflows.commands.evaluate import class_map_from
     from workflows.dataset.labeled import open_labeled
     from workflows.evaluation.review_band import review_band
-    from workflows.evaluation.tune import TuneConfig, tune
+    from workflows.evaluation.tune import tune
 
-    path, target = options["tuned"], options.get("target", "f1")
+    path, target = options.tuned, options.target
     if path.suffix != ".toml":
         raise UsageError(f"-o {path}: thresholds are written as TOML; give it a name that ends in .toml")
     kind, number = target_from(target)
-    export_command = f"labeler export {shlex.quote(str(options['output']))} --config {shlex.quote(str(path))}"
+    export_command = f"labeler export {shlex.quote(str(options.output))} --config {shlex.quote(str(path))}"
     if kind == "review":
-        if given := options.keys() & {"truth", "score", "map", "min_examples", "folds", "seed"}:
-            raise UsageError(f"--target review goes by scores alone; leave --{min(given).replace('_', '-')} out")
-        band = review_band(open_labeled(options["output"]), int(number))
+        _check_no_ground_truth(options)
+        band = review_band(open_labeled(options.output), int(number))
         about = f"{band.found} instances to review (wanted: {band.wanted}), {band.accepted} accepted"
         quality = band.quality
         console.print(
@@ -70,28 +75,38 @@ def run_tune(options: dict[str, Any], console: Console) -> int:
             highlight=False,
         )
         write_thresholds(path, quality, about)
-        last = f"written: {path}; now: {export_command}"
-    else:
-        if "truth" not in options:
-            raise UsageError("--truth is missing: labels of some of the images; only --target review=N needs none")
-        config = TuneConfig(
+        return Outcome(line=f"written: {path}; now: {export_command}")
+    if options.ground_truth is None:
+        raise UsageError("--ground-truth is missing: labels of some of the images; only --target review=N needs none")
+    config = options.config.of(
+        TuneConfig(
             precision=number if kind == "precision" else None,
-            class_map=class_map_from(options.get("map", "")),
-            **{name: options[name] for name in ("score", "min_examples", "folds", "seed") if name in options},
+            class_map=class_map_from(options.class_map),
         )
-        labeled = open_labeled(options["output"])
-        tuned = tune(labeled, read_ground_truth(options["truth"], labeled.run.sizes), config)
-        print_tuned(console, tuned)
-        about = f"{target} on {tuned.images} images: F1 {tuned.before.f1:.3f}, {tuned.after.f1:.3f} expected"
-        # What was under review and in the dataset would stay there, and is not what was tuned.
-        write_thresholds(path, tuned.quality, about, {"include-review": False} if tuned.review_counted else {})
-        last = f"written: {path}; " + (
-            f"now: {export_command}"
-            if tuned.gain_expected
-            else "the thresholds in force are as good or better; keep them"
-        )
-    console.print(last, highlight=False, markup=False, soft_wrap=True)
-    return 0
+    )
+    labeled = open_labeled(options.output)
+    tuned = tune(labeled, read_ground_truth(options.ground_truth, labeled.run.sizes), config)
+    print_tuned(console, tuned)
+    about = f"{target} on {tuned.images} images: F1 {tuned.before.f1:.3f}, {tuned.after.f1:.3f} expected"
+    # What was under review and in the dataset would stay there, and is not what was tuned.
+    write_thresholds(path, tuned.quality, about, {"include-review": False} if tuned.review_counted else {})
+    advice = f"now: {export_command}"
+    if not tuned.gain_expected:
+        advice = "the thresholds in force are as good or better; keep them"
+    return Outcome(line=f"written: {path}; {advice}")
+
+
+def _check_no_ground_truth(options: TuneOptions) -> None:
+    """Refuse flags of a target that needs ground truth.
+
+    Raises:
+        UsageError: there is one.
+    """
+    given = [f"--{name.replace('_', '-')}" for name in options.config.values]
+    given += ["--ground-truth"] if options.ground_truth is not None else []
+    given += ["--map"] if options.class_map else []
+    if given:
+        raise UsageError(f"--target review goes by scores alone; leave {min(given)} out")
 
 
 def target_from(text: str) -> tuple[str, float]:
@@ -127,7 +142,7 @@ def write_thresholds(path: Path, quality: QualityConfig, about: str, more: Mappi
     write_bytes(path, f"# {about}\n{tomli_w.dumps(content)}".encode())
 
 
-def print_tuned(console: Console, tuned: Tuned) -> None:
+def print_tuned(console: Terminal, tuned: Tuned) -> None:
     """The table, what is expected, and what was left out."""
     from workflows.evaluation.tables import print_rows
 
@@ -211,3 +226,15 @@ def _figures(tuned: Tuned, before: Counts, after: Counts, fitted: Counts) -> lis
 def _line(names: Sequence[str]) -> str:
     """``names`` in one line, whatever stands in them."""
     return " ".join(", ".join(names).split())
+
+
+COMMAND = Command(
+    TuneOptions,
+    run_tune,
+    examples=(
+        "labeler tune dataset --ground-truth truth.json -o tuned.toml",
+        "labeler tune dataset --ground-truth truth.json -o tuned.toml --target precision=0.9",
+        "labeler tune dataset -o band.toml --target review=200",
+    ),
+    first=("output", "tuned", "ground_truth", "target", "class_map", "config"),
+)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labeler.decisions import decide
 from labeler.errors import ImageError, RunError, UsageError
@@ -20,8 +20,8 @@ from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.images import SPLITS, may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
 from workflows.run.folder import RunFolder
-from workflows.settings.dataset import remembered_export, saved_ontology
 from workflows.settings.export import ExportConfig
+from workflows.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -35,14 +35,14 @@ class Labeled:
         root: where the images are, unless they are gone.
         root_is_named: the user named ``root`` for this command; if not, a store is not asked for images.
         ontology: the given one, or what the images' tags make.
-        settings: ``run.json``.
+        settings: what the folder remembers.
     """
 
     run: RunFolder
     root: AnyPath
     ontology: Ontology
     export: ExportConfig
-    settings: dict[str, Any]
+    settings: RunSettings
     root_is_named: bool = False
 
     def records(self) -> Iterator[ImageRecord]:
@@ -61,7 +61,7 @@ class Labeled:
         return next(self._numbered(iter([read_record(path, row)])))
 
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
-        by_tag = self.settings["ontology"] is None
+        by_tag = self.settings.ontology is None
         return numbered(records, self.ontology) if by_tag else with_known_classes(records, self.ontology)
 
     @cached_property
@@ -133,15 +133,14 @@ def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
     """
     run = RunFolder(output)
     settings = run.settings.read()
-    if settings["labeling"].get("tags_only"):
+    if settings.tags_only:
         raise RunError(f"{output} holds tags alone, of `labeler tag`; label the images first")
-    export = remembered_export(run.settings, settings)
-    ontology = saved_ontology(settings["ontology"], run.path / "run.json")
+    export, ontology = settings.export, settings.ontology
     if ontology is None and (saved := run.classes()):
         ontology = saved.ontology
     if ontology is None:  # never exported
         ontology = classes_of_tags(run.tags(), None, export.min_tag_count, export.max_classes)
     if ontology is None:
         raise RunError(f"{output}: no image has a tag to make a class of; lower --tag-score, or name classes")
-    root, root_is_named = named_root(settings["input"], images)
+    root, root_is_named = named_root(settings.input, images)
     return Labeled(run, root, ontology, export, settings, root_is_named)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workflows.dataset.export import ExportSummary, export
 from workflows.run.failures import FailureLedger
 from workflows.run.folder import RunFolder
 from workflows.run.summary import RunSummary
 from workflows.settings.resolved import Settled, publishing
+from workflows.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -20,7 +21,7 @@ def export_again(
     run: RunFolder,
     root: AnyPath,
     settled: Settled,
-    settings: dict[str, Any],
+    settings: RunSettings,
     summary: RunSummary,
     say: Callable[[str], None],
     overwrite_edits: bool = False,
@@ -30,7 +31,7 @@ def export_again(
 
     Args:
         settled: the settings of the dataset; they are remembered.
-        settings: ``run.json``.
+        settings: what the folder remembers.
         summary: is filled in and written.
         say: gets the summary's line if the export fails.
         overwrite_edits, root_is_named: as ``export`` takes them.

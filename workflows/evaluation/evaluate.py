@@ -6,47 +6,18 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import get_args
+from dataclasses import dataclass, replace
 
 from labeler.errors import UsageError
 from labeler.ground_truth import GroundTruth, GroundTruthInstance, pair_images
-from labeler.metrics.measures import ImageMeasures, MeasureConfig, Measured, Measures
-from labeler.quality import QualityConfig, Score
+from labeler.metrics.measures import ImageMeasures, Measured, Measures
+from labeler.quality import QualityConfig
 from labeler.records import Instance
 from workflows.dataset.labeled import Labeled
+from workflows.settings.evaluation import EvaluationConfig as EvaluationConfig
 
 WORST = 12
 NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How labels are set against the truth.
-
-    Attributes:
-        class_map: classes of the labels -> classes of the truth, where the names differ.
-        every_class: count classes of the truth that nothing was labeled with, as published tables do; else they are
-            left out, and listed.
-        by_hand: heed what people decided, as the dataset does; else the models stand alone, as in published tables.
-    """
-
-    class_map: Mapping[str, str] = field(default_factory=dict)
-    every_class: bool = False
-    by_hand: bool = True
-    measures: MeasureConfig = field(default_factory=MeasureConfig)
-
-    def __post_init__(self) -> None:
-        measures = self.measures
-        if measures.rank_by not in get_args(Score):
-            raise UsageError(f"rank_by must be one of {', '.join(get_args(Score))}, not {measures.rank_by!r}")
-        if not 0 < measures.iou <= 1:
-            raise UsageError(f"iou must be above 0 and at most 1, not {measures.iou}")
-        if measures.band_width < 0 or not 0 <= measures.band_weight <= 1:
-            raise UsageError(
-                f"the band must be of 0 pixels or more and weigh from 0 to 1, not {measures.band_width} and "
-                f"{measures.band_weight}"
-            )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +13,11 @@ from labeler.ground_truth import GroundTruth, GroundTruthImage, pair_images
 from labeler.metrics.candidates import MATCH_IOU, Candidates, collect
 from labeler.metrics.thresholds import Counts, Own, Target, Thresholds, fit
 from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated
-from labeler.quality import ClassThresholds, QualityConfig, Score, Verdict, without_repeats
+from labeler.quality import ClassThresholds, QualityConfig, Verdict, without_repeats
 from labeler.records import ImageRecord
 from workflows.dataset.labeled import Labeled
 from workflows.evaluation.evaluate import pair_classes
-
-
-@dataclass(frozen=True)
-class TuneConfig:
-    """How thresholds are looked for.
-
-    Attributes:
-        precision: each class is to reach this with the highest recall; None asks for the highest F1.
-        score: what is to rank and accept instances; None keeps the one in force.
-        class_map: classes of the labels -> classes of the truth, where the names differ.
-        min_examples: a class of fewer true objects has no thresholds of its own; of fewer in all, nothing is tuned.
-        folds: of the cross-validation.
-        seed: of folds and bootstrap.
-    """
-
-    precision: float | None = None
-    score: Score | None = None
-    class_map: Mapping[str, str] = field(default_factory=dict)
-    min_examples: int = 20
-    folds: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.precision is not None and not 0 < self.precision <= 1:
-            raise UsageError(f"the wanted precision must be above 0 and at most 1, not {self.precision}")
-        if self.min_examples < 1 or self.folds < 2:
-            raise UsageError("min_examples must be 1 or more, and folds 2 or more")
-        if self.seed < 0:
-            raise UsageError(f"seed must be 0 or more, not {self.seed}")
+from workflows.settings.evaluation import TuneConfig as TuneConfig
 
 
 @dataclass(frozen=True)
@@ -159,7 +131,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     before = in_force.counts(in_force.accepted)
     candidates = in_force if quality == now else collect(beside(), labeled.ontology.classes, quality, group_of, known)
     # No joint score is above its detector score, so what is at or above the floor was recorded; mask scores are free.
-    floor = 0.0 if quality.score == "mask" else float(labeled.settings["model"]["floor"])
+    floor = 0.0 if quality.score == "mask" else float(labeled.settings.floor)
     thresholds, after, fitted = _tuned(candidates, quality, config, floor)
     examples = candidates.true.sum(axis=0)
     accept_scores = {name: float(thresholds.accept_scores[group]) for name, group in zip(names, group_of, strict=True)}

@@ -12,8 +12,8 @@ from workflows.dataset.labeled import open_labeled
 from workflows.recording import Progress, recorded
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
+from workflows.settings.pages import PREVIEW_IMAGES, PREVIEW_MOST
 
-IMAGES, MOST = 8, 100
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -41,8 +41,10 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
     Raises:
         UsageError: ``path`` is not that of a picture; and what ``label`` raises.
     """
-    if (job.sample or IMAGES) > MOST:
-        raise UsageError(f"--images {job.sample} are too many for one sheet; take {MOST} or fewer, or label them all")
+    if (job.sample or PREVIEW_IMAGES) > PREVIEW_MOST:
+        raise UsageError(
+            f"--images {job.sample} are too many for one sheet; take {PREVIEW_MOST} or fewer, or label them all"
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
     from workflows.drawing.sheets import write_sheet

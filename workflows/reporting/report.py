@@ -26,12 +26,11 @@ from workflows.drawing.figures import Histogram, histogram_svg
 from workflows.drawing.thumbnails import Picture, Sample, pictures
 from workflows.evaluation.saved import read_evaluation
 from workflows.reporting.tallies import Reservoir, Sampler, Tally, key_of
+from workflows.settings.pages import SAMPLES_EACH, SAMPLES_TOTAL
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-SAMPLES_EACH = 24
-SAMPLES_TOTAL = 1000
 EMPTY_SHOWN = 24
 PICTURE_BYTES = 20_000_000  # of a file that is to stay below 30 MB
 
@@ -93,7 +92,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         unfound=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
-        settings={**labeled.settings, "export": asdict(labeled.export)},
+        settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "of_classes"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
@@ -164,7 +163,7 @@ def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str
 
     Decisions are kept in the browser under ``report``, a digest of the run.
     """
-    run = json.dumps([labeled.settings["labeling"], labeled.settings["input"]], sort_keys=True)
+    run = json.dumps([labeled.settings.labeling, labeled.settings.input], sort_keys=True)
     instances = []
     for sample, _ in shown:
         instance, judgement, record = sample.instance, sample.judgement, sample.record

@@ -16,8 +16,7 @@ from workflows.dataset.labeled import open_labeled
 from workflows.dataset.reexport import export_again
 from workflows.run.folder import RunFolder
 from workflows.run.summary import RunSummary
-from workflows.settings.dataset import last_published, saved_ontology
-from workflows.settings.resolved import Settled
+from workflows.settings.resolved import Settled, last_published
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -61,13 +60,13 @@ def apply_decisions(
         new = latest(decisions)
         if new and read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
-        ontology, config = saved_ontology(labeled.settings["ontology"]), labeled.export
-        settled = Settled(ontology, config, config, last_published(run.settings, labeled.settings, run.has_dataset))
+        settings, config = labeled.settings, labeled.export
+        settled = Settled(settings.ontology, config, config, last_published(run.settings, settings, run.has_dataset))
         return export_again(
             run,
             labeled.root,
             settled,
-            labeled.settings,
+            settings,
             summary or RunSummary("review"),
             say,
             overwrite_edits,

@@ -36,6 +36,7 @@ from labeler.migrations import VERSIONS, read_json
 from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
 from workflows.dataset.links import link_file
+from workflows.settings.review_sets import TOOLS as TOOLS
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOOLS = ("label-studio", "cvat", "fiftyone")
 VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept")}
 _SET_NAME = re.compile(r"([0-9]{6,})\.json")
 _SENT_ID = re.compile(r"sent-([0-9a-f]{8})-[0-9]+")

@@ -21,7 +21,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ from ontologies import ClassSpec, Ontology, OntologyError
 from workflows.run.classes import SavedClasses
 from workflows.run.locks import hold
 from workflows.settings.run_json import RunJson
+from workflows.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -68,7 +69,6 @@ _MANIFEST = pa.schema(
         pa.field("superseded", pa.bool_(), nullable=False),
     ]
 )
-VERSION = VERSIONS["run.json"]
 NAMES_SHOWN = 5
 DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
 _FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings")
@@ -159,7 +159,7 @@ class RunFolder:
                 return
         write_bytes(self._classes, data)
 
-    def begin(self, settings: dict[str, Any], restart: bool) -> None:
+    def begin(self, settings: RunSettings, restart: bool) -> None:
         """Take ``settings`` for this run; with records here, those under ``labeling`` must be what made these.
 
         Args:
@@ -171,7 +171,7 @@ class RunFolder:
         """
         records = [self.records / name for name in filter(_RECORDS.fullmatch, self._names())]
         if not restart and info(self.settings.path) is not None:
-            old = self.settings.read()
+            old = self.settings.read(replacing=("ontology", "export"))
             if records:
                 self._refuse_other(old, settings)
                 self._labeled()  # before anything is written: record files of a newer version are refused
@@ -199,11 +199,11 @@ class RunFolder:
         move(path, target)
         logger.warning("%s: cannot be used (%s); moved to %s", path, fault, target)
 
-    def _refuse_other(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        if old["input"] != new["input"] and _is_there(old["input"], new["input"]):  # if it is gone, it was moved
-            raise RunError(f"{self.output} holds labels of {old['input']}, not of {new['input']}; take a new -o")
-        if changed := list(_differing(old["labeling"], new["labeling"])):
-            tags_only = new["labeling"].get("tags_only")
+    def _refuse_other(self, old: RunSettings, new: RunSettings) -> None:
+        if old.input != new.input and _is_there(old.input, new.input):  # if it is gone, it was moved
+            raise RunError(f"{self.output} holds labels of {old.input}, not of {new.input}; take a new -o")
+        if changed := list(_differing(old.labeling, new.labeling)):
+            tags_only = new.tags_only
             raise RunError(
                 f"{self.output} was {'tagged' if tags_only else 'labeled'} with another {', '.join(changed)}; take a "
                 "new -o, or do all again with --restart"
@@ -514,7 +514,7 @@ def _manifest_table(data: bytes, where: AnyPath) -> pa.Table:
     return table
 
 
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """The names of the settings in ``new`` that ``old`` has otherwise, those inside of others too."""
     for name, value in new.items():
         before = old.get(name)

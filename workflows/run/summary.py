@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workflows.run.failures import Failure
     from workflows.run.folder import RunFolder
     from workflows.run.shards import ShardReport
+    from workflows.settings.run_settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,11 @@ class RunSummary:
     started: str = field(default_factory=_now)
     _began: float = field(default_factory=time.monotonic, repr=False)
 
-    def ask(self, settings: dict[str, Any], quality: QualityConfig, ontology: Ontology | None) -> None:
-        """Take over what was asked: ``settings`` are those of ``run.json``, where older versions may lack something."""
-        model, tagging = settings.get("model") or {}, settings.get("labeling", {}).get("tagging") or {}
+    def ask(self, settings: RunSettings, quality: QualityConfig, ontology: Ontology | None) -> None:
+        """Take over what was asked for; older versions may lack something in ``settings``."""
+        model, tagging = settings.model, settings.labeling.get("tagging") or {}
         self.asked = {
-            "input": settings.get("input"),
+            "input": settings.input,
             "classes": list(ontology.class_names) if ontology else None,
             "tagger": tagging.get("tagger"),
             "detector": model.get("detector"),

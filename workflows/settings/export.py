@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from labeler.errors import UsageError
-from labeler.formats.cutouts import CutoutConfig
-from labeler.quality import QualityConfig
-from labeler.sizes import shown
+from labeler.formats.cutout_config import CutoutConfig
+from labeler.quality_config import QualityConfig
+from labeler.setting import check, setting
 
 LINKS = ("hard", "symlink", "copy", "none")
 FORMATS = ("coco", "yolo", "cutouts")
 SEGMENTATIONS = ("rle", "polygon")
+GROUP = "dataset"
 
 
 @dataclass(frozen=True)
@@ -21,42 +23,78 @@ class ExportConfig:
 
     Attributes:
         quality: thresholds of the gate.
-        include_review: write instances under review too, not only accepted ones.
-        val_share: share of the images that goes to ``val``.
-        seed: of the split.
         link: how images come into the dataset; ``none`` leaves them where they are and names them by their full path
             or URI. ``hard`` and ``symlink`` are copies where input or output is a URI.
-        formats: ``coco``, ``yolo``, ``cutouts``.
-        min_tag_count, max_classes: where images proposed their classes: images that a tag must be found in to become
-            one, and how many there may be, the most frequent ones.
+        min_tag_count, max_classes: where images proposed their classes: how many images must have a tag to make it a
+            class, and how many classes there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
         cutouts: what these look like.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
-    include_review: bool = False
-    val_share: float = 0.2
-    seed: int = 0
-    link: str = "hard"
-    formats: tuple[str, ...] = ("coco", "yolo")
-    segmentation: Literal["rle", "polygon"] = "rle"
-    min_tag_count: int = 1
-    max_classes: int | None = None
+    include_review: bool = setting(False, "also write instances that are under review", negatable=True, group=GROUP)
+    val_share: float = setting(0.2, "share of the images in the val split", metavar="P", group=GROUP, least=0, most=1)
+    seed: int = setting(0, "seed of the split", metavar="N", group=GROUP)
+    link: str = setting(
+        "hard", "how images come into the dataset; with a URI, hard and symlink are copies", choices=LINKS, group=GROUP
+    )
+    formats: tuple[str, ...] = setting(
+        ("coco", "yolo"),
+        "dataset formats to write",
+        metavar="LIST",
+        names=("--formats", "--format"),
+        choices=FORMATS,
+        group=GROUP,
+    )
+    segmentation: Literal["rle", "polygon"] = setting(
+        "rle", "how COCO stores masks; rle is exact", choices=SEGMENTATIONS, group=GROUP
+    )
+    min_tag_count: int = setting(
+        1,
+        "with tags as classes: number of images that a tag needs to become a class",
+        metavar="N",
+        group=GROUP,
+        least=1,
+    )
+    max_classes: int | None = setting(
+        None,
+        "with tags as classes: use only the N most frequent ones",
+        metavar="N",
+        group=GROUP,
+        least=1,
+        unset="no limit",
+    )
     cutouts: CutoutConfig = field(default_factory=CutoutConfig)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.val_share <= 1:
-            raise UsageError(f"val_share must be from 0 to 1, not {shown(self.val_share)}")
-        for name, count in (
-            ("min_tag_count", self.min_tag_count),
-            ("max_classes", 1 if self.max_classes is None else self.max_classes),
-        ):
-            if count < 1:
-                raise UsageError(f"{name} must be 1 or more, not {count}")
-        for name, value, known in (
-            ("link", self.link, LINKS),
-            ("segmentation", self.segmentation, SEGMENTATIONS),
-            *(("formats", name, FORMATS) for name in self.formats),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        check(self)
+
+    @classmethod
+    def from_dict(cls, content: object) -> ExportConfig:
+        """The inverse of ``dataclasses.asdict``, also by way of JSON; what is left out keeps its default.
+
+        Raises:
+            UsageError: an unknown name, or a value of the wrong type or out of its range.
+        """
+        given = table(content, "export")
+        quality, cutouts = table(given.get("quality", {}), "quality"), table(given.get("cutouts", {}), "cutouts")
+        for name, own in table(quality.get("of_classes", {}), "of_classes").items():
+            table(own, name)
+        for settings, values in ((cls, given), (CutoutConfig, cutouts)):
+            known = {each.name for each in fields(settings)}
+            if unknown := [name for name in values if name not in known]:
+                raise UsageError(f"unknown setting {unknown[0]!r}")
+        formats = given.get("formats", ())
+        more = {"formats": tuple(formats)} if isinstance(formats, list) else {}
+        return cls(**{**given, **more, "quality": QualityConfig.from_dict(quality), "cutouts": CutoutConfig(**cutouts)})
+
+
+def table(content: object, name: str) -> Mapping[str, Any]:
+    """``content`` as a table of values by name.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(content, dict):
+        raise UsageError(f"{name} cannot be {content!r}")
+    return content

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
 from labeler.models.tagging import TaggingConfig
-from labeler.sizes import shown
+from labeler.setting import check, setting
 from ontologies import Ontology
 from workflows.settings.engine import EngineConfig
+from workflows.settings.export import GROUP as DATASET_GROUP
 from workflows.settings.export import ExportConfig
 from workflows.settings.limits import FailureLimit
 from workflows.settings.resolved import ExportChange
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
 
 SHARD_SIZE = 64
+RUN_GROUP = "re-runs and failures"
 MAX_SHARD_SIZE = 1_000_000
+OVERWRITE_EDITS = "replace dataset files that you have edited; otherwise they are kept and listed"
 
 
 @dataclass(frozen=True)
 class LabelJob:
-    """One labeling, whole.
+    """One labeling job.
 
     Attributes:
         images: folder, file, glob or list file, on this machine or as a URI.
@@ -34,18 +37,15 @@ class LabelJob:
         output: the folder, or ``labeler.files.storage.locate`` of a URI, that becomes dataset and run folder.
         export: settings of the dataset; or what makes them from those that ``output`` remembers (in a new folder, from
             the defaults); None for the remembered ones as they are.
-        shard_size: images in one record file: what a killed run loses, at most.
-        restart: drop labels that are already in ``output``.
-        retry_failed: label the shards again in which an image failed.
+        shard_size: images per record file: what a killed run loses, at most.
+        retry_failed: label images again that failed.
         verify_content: look for changed images by reading them all, instead of by their sizes and times.
-        prune: drop images that are gone from the input.
         max_failures: how many new failures there may be: a number of images, or a percentage of those taken up.
         allow_failures: failed images below that limit are no reason for another exit code than 0.
-        engine: who labels; the records do not depend on it.
-        tagging: who tags, and what for; None for nobody.
+        engine: what labels; the records do not depend on it.
+        tagging: which tagger runs, and what for; None for none.
         tags_only: tag, and look for nothing.
         sample: look at so many images only.
-        overwrite_edits: replace files of the dataset that were edited.
         load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
         keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
             for a list of words, which cannot state any.
@@ -56,27 +56,40 @@ class LabelJob:
     ontology: Ontology | None
     model: ModelConfig
     export: ExportConfig | ExportChange | None = None
-    shard_size: int = SHARD_SIZE
-    restart: bool = False
-    retry_failed: bool = False
-    verify_content: bool = False
-    prune: bool = False
-    max_failures: str | None = None
-    allow_failures: bool = False
+    shard_size: int = setting(
+        SHARD_SIZE, "images per record file", metavar="N", group=RUN_GROUP, least=1, most=MAX_SHARD_SIZE
+    )
+    restart: bool = setting(
+        False, "delete the records and label all images again; dataset settings are kept", group=RUN_GROUP
+    )
+    retry_failed: bool = setting(False, "label images again that failed in earlier runs", group=RUN_GROUP)
+    verify_content: bool = setting(
+        False,
+        "read every image to find changed ones, not only those whose size, mtime or ctime differs",
+        group=RUN_GROUP,
+    )
+    prune: bool = setting(False, "drop images that are no longer in the input", group=RUN_GROUP)
+    max_failures: str | None = setting(
+        None,
+        "stop with exit code 4 if more images fail: a number, or a percentage of the images to label",
+        metavar="N|P%",
+        group=RUN_GROUP,
+        unset="no limit",
+    )
+    allow_failures: bool = setting(False, "exit with 0, not 1, when some images could not be labeled", group=RUN_GROUP)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tagging: TaggingConfig | None = None
     tags_only: bool = False
     sample: int | None = None
-    overwrite_edits: bool = False
+    overwrite_edits: bool = setting(False, OVERWRITE_EDITS, group=DATASET_GROUP)
     load: Callable[[], Labeler] | None = None
     keep_min_scores: bool = False
 
     def __post_init__(self) -> None:
+        check(self)
         if self.ontology is None and self.tagging is None:
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')
         if self.sample is not None and self.sample < 1:
             raise UsageError(f"--sample must be 1 or more, not {self.sample}")
-        if not 1 <= self.shard_size <= MAX_SHARD_SIZE:
-            raise UsageError(f"--shard-size must be from 1 to {MAX_SHARD_SIZE}, not {shown(self.shard_size)}")
         if self.max_failures is not None:
             FailureLimit.parse(self.max_failures)

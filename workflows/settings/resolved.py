@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
-from labeler.errors import LabelerError, RunError, UsageError
-from labeler.quality import ClassThresholds, QualityConfig
-from ontologies import Ontology
-from workflows.settings.dataset import (
-    DatasetSettings,
-    as_published,
-    min_scores_of,
-    remembered_export,
-    saved_ontology,
-    with_min_scores,
-)
+from labeler.errors import LabelerError, UsageError
+from labeler.quality_config import ClassThresholds, QualityConfig
+from labeler.setting import flag_of
+from ontologies import ClassSpec, Ontology
 from workflows.settings.export import ExportConfig
+from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of, without_warnings
 
 if TYPE_CHECKING:
     from workflows.settings.run_json import RunJson
@@ -28,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 ExportChange = Callable[[ExportConfig], ExportConfig]
 """Makes the settings of a run from those that its folder remembers, or in a new folder from the defaults."""
+CLASSES_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Settled:
         ontology: with the ``min_score`` values that hold; None where tags make the classes.
         export: the settings that hold.
         remembered: those that the folder remembered when the run began.
-        published: what the dataset on disk was written with; None if there is none, or nobody knows.
+        published: what the dataset on disk was written with; None if there is none, or it is not known.
     """
 
     ontology: Ontology | None
@@ -53,7 +49,7 @@ class Settled:
 
 def settle(
     file: RunJson,
-    saved: dict[str, Any],
+    saved: RunSettings | None,
     change: ExportConfig | ExportChange | None,
     ontology: Ontology | None,
     floor: float,
@@ -62,24 +58,31 @@ def settle(
     """The settings that hold; ``published`` is left out.
 
     Args:
-        saved: ``run.json``; empty in a new folder.
+        saved: the settings of the folder; None in a new one.
         change: the settings, or what makes them from the remembered ones; None leaves these as they are.
         floor: score from which the records keep candidates.
         keep_min_scores: give the classes of ``ontology`` the remembered ``min_score`` values.
 
     Raises:
-        UsageError: they do not suit the classes or the floor, or the remembered ones are damaged.
+        UsageError: they do not suit the classes or the floor.
     """
     if keep_min_scores:
-        try:
-            ontology = with_min_scores(ontology, min_scores_of(saved_ontology(saved.get("ontology"))))
-        except RunError:
+        if saved and "ontology" in saved.faults:
             logger.warning("%s: the classes are damaged; their min_score values are lost", file.path)
-    remembered = remembered_export(file, saved, reset=isinstance(change, ExportConfig))
+        ontology = with_min_scores(ontology, saved.min_scores if saved else {})
+    remembered = saved.export if saved else ExportConfig()
     config = resolved(change, remembered, ontology)
     check_floor(floor, config.quality, ontology)
     check_class_names(config.quality, ontology)
     return Settled(ontology, config, remembered)
+
+
+def with_min_scores(ontology: Ontology | None, min_scores: Mapping[str, float]) -> Ontology | None:
+    """``ontology`` with exactly these ``min_score`` values."""
+    if ontology is None:
+        return None
+    classes = [ClassSpec(spec.name, spec.prompts, min_scores.get(spec.name)) for spec in ontology.classes]
+    return without_warnings(tuple(classes), ontology.distractors)
 
 
 def resolved(
@@ -87,7 +90,7 @@ def resolved(
 ) -> ExportConfig:
     """What holds: ``change`` itself, or what it makes of ``remembered``; None leaves that as it is.
 
-    Own thresholds of classes that are gone are dropped from ``remembered``.
+    Thresholds of single classes that are gone are dropped from ``remembered``.
     """
     if isinstance(change, ExportConfig):
         return change
@@ -105,11 +108,11 @@ def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None
     """
     for name, own in quality.of_classes.items():
         if ontology is not None and name not in ontology.class_names:
-            known = ", ".join(ontology.class_names[:10])
-            flag = next(each.name for each in fields(ClassThresholds) if getattr(own, each.name) is not None)
-            raise UsageError(
-                f"class-{flag.replace('_', '-')}: {name!r} is not among the classes ({known}); spell it as there"
-            )
+            flag = next(flag_of(each) for each in fields(ClassThresholds) if getattr(own, each.name) is not None)
+            near = difflib.get_close_matches(name, ontology.class_names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "spell it as there"
+            known = ", ".join(ontology.class_names[:CLASSES_NAMED])
+            raise UsageError(f"{flag}: {name!r} is not among the classes ({known}); {hint}")
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:
@@ -118,12 +121,33 @@ def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None)
     Raises:
         UsageError: one lies below ``floor``.
     """
-    of_classes = ontology.min_scores if ontology else ()
-    least = min(score for score in (quality.min_score, *of_classes, 1.0) if score)  # 0 and None: no threshold
+    thresholds = [("--min-score", quality.min_score)]
+    thresholds += [(f"min_score of class {name!r}", score) for name, score in min_scores_of(ontology).items()]
+    in_force = [(score, name) for name, score in thresholds if score]
+    least, name = min(in_force, default=(1.0, ""))
     if least < floor:
         raise UsageError(
-            f"min_score {least} is below the records' floor of {floor}; raise it, or label with --floor {least}"
+            f"{name} {least} is below the records' candidate floor of {floor}; raise it, or label with --floor {least}"
         )
+
+
+def last_published(file: RunJson, saved: RunSettings | None, has_dataset: bool) -> DatasetSettings | None:
+    """What the dataset on disk was written with; None if there is no dataset, or it is not known.
+
+    Args:
+        saved: the settings of the folder. If an older version wrote them, what they remember is what was published.
+        has_dataset: whether a dataset was written.
+    """
+    if saved is None or saved.published is not None:
+        return saved.published if saved else None
+    if fault := saved.faults.get("published") or (saved.faults.get("export") if has_dataset else None):
+        logger.warning(
+            "%s: what the dataset was written with is damaged (%s); changes since then are not listed",
+            file.path,
+            fault,
+        )
+        return None
+    return DatasetSettings(saved.export, saved.min_scores) if has_dataset else None
 
 
 @contextmanager
@@ -133,12 +157,13 @@ def publishing(file: RunJson, settled: Settled) -> Iterator[None]:
     They are remembered first, so that they survive a kill. If no dataset can be written with them, those before are
     remembered again: otherwise one mistake would fail every later run, too.
     """
-    saved, ontology = file.read(), settled.ontology
-    now = {**saved, "ontology": asdict(ontology) if ontology else None, "export": asdict(settled.export)}
-    file.write({**now, **as_published(settled.published)})
+    saved = file.read(replacing=("ontology", "export"))
+    before = replace(saved, published=settled.published or saved.published)
+    now = replace(before, ontology=settled.ontology, export=settled.export)
+    file.write(now)
     try:
         yield
     except LabelerError:
-        file.write({**saved, "export": asdict(settled.remembered), **as_published(settled.published)})
+        file.write(replace(before, export=settled.remembered))
         raise
-    file.write({**now, **as_published(settled.in_force)})
+    file.write(replace(now, published=settled.in_force))

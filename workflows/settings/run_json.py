@@ -1,20 +1,20 @@
-"""``run.json``: what a run folder's labels and dataset were made with. Read and written here alone."""
+"""``run.json``, the file of a run folder's settings; nothing else reads or writes it."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from labeler.errors import FormatError, RunError
-from labeler.files.storage import write_bytes
+from labeler.files.storage import info, write_bytes
 from labeler.migrations import read_json
-from labeler.sizes import finite_number
+from workflows.settings.run_settings import RunSettings, encoded
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-_NUMBER = (int, float)
-_NONE = type(None)
+logger = logging.getLogger(__name__)
 
 
 class RunJson:
@@ -24,87 +24,62 @@ class RunJson:
         self.output = output
         self.path = output / "run" / "run.json"
 
-    def read(self) -> dict[str, Any]:
-        """The content of the file, of the shape that ``check_settings`` describes.
+    def read(self, replacing: Collection[str] = ()) -> RunSettings:
+        """The settings of the folder.
+
+        Args:
+            replacing: parts that the caller replaces, of ``ontology`` and ``export``. Damaged ones have their default.
 
         Raises:
             RunError: this is no run folder, or the file is damaged or was written by a newer labeler.
         """
+        return self._whole(self._parsed(), replacing)
+
+    def read_before_labeling(self, restart: bool, reset: bool) -> RunSettings | None:
+        """The settings of a folder that is about to be labeled; None if there are none yet.
+
+        Args:
+            restart: all is labeled again, so the file need not be readable; a warning says what is lost with it.
+            reset: the dataset settings are about to be replaced, so damaged ones count as the defaults.
+
+        Raises:
+            RunError: as ``read``.
+        """
+        if info(self.path) is None:
+            return None
         try:
-            settings = read_json("run.json", self.path)
-            check_settings(settings)
+            settings = self._parsed()
+        except RunError:
+            if not restart:
+                raise
+            logger.warning("%s cannot be read; the dataset settings that it held are lost", self.path)
+            return None
+        return self._whole(settings, replacing=("ontology", "export") if reset else ("ontology",))
+
+    def write(self, settings: RunSettings) -> None:
+        write_bytes(self.path, encoded(settings.to_json()))
+
+    def _parsed(self) -> RunSettings:
+        try:
+            return RunSettings.from_json(read_json("run.json", self.path))
         except FileNotFoundError:
             raise RunError(
                 f"{self.output} holds no run (there is no {self.path}); label images into it first"
             ) from None
         except (FormatError, ValueError) as error:
-            cause = str(error).removeprefix(f"{self.path}: ")
+            raise self._damaged(str(error).removeprefix(f"{self.path}: ")) from None
+
+    def _whole(self, settings: RunSettings, replacing: Collection[str]) -> RunSettings:
+        """``settings``, if nothing in them is damaged but what is in ``replacing``."""
+        faults = {part: fault for part, fault in settings.faults.items() if part not in replacing}
+        if fault := faults.get("ontology"):
+            raise self._damaged(f"ontology: {fault}")
+        if fault := faults.get("export"):
             raise RunError(
-                f"{self.path} is damaged ({cause}); put back a copy of it, or label all again with --restart"
-            ) from None
+                f"{self.path}: the dataset settings are damaged ({fault}); reset them with "
+                f"`labeler export {self.output} --defaults`"
+            )
         return settings
 
-    def write(self, settings: dict[str, Any]) -> None:
-        write_bytes(self.path, encode_settings(settings))
-
-
-def encode_settings(content: dict[str, Any]) -> bytes:
-    """``content`` as ``run.json`` holds it.
-
-    Raises:
-        ValueError: it holds text that is no Unicode, or is nested too deep.
-    """
-    try:
-        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def check_settings(content: dict[str, Any]) -> None:
-    """Check that ``content`` has what labeling writes into ``run.json``; unknown keys are left alone.
-
-    Raises:
-        ValueError: something is missing or of another type; the message names it.
-    """
-    encode_settings(content)  # commands write it back
-    _check(content, "input", str)
-    _check(content, "labeling", dict)
-    if "tagging" in content["labeling"]:
-        _check(content["labeling"], "tagging", dict, _NONE, of="labeling")
-    _check(content, "model", dict)
-    _check(content["model"], "floor", *_NUMBER, of="model")
-    finite_number(content["model"]["floor"], "floor of model")
-    _check(content, "ontology", dict, _NONE)
-    if (ontology := content["ontology"]) is not None:
-        _check_texts(ontology, "distractors", of="ontology")
-        _check(ontology, "classes", list, of="ontology")
-        for number, spec in enumerate(ontology["classes"], start=1):
-            of = f"class {number} of ontology"
-            if type(spec) is not dict:
-                raise ValueError(f"{of} is {_kind(spec)}")
-            _check(spec, "name", str, of=of)
-            _check_texts(spec, "prompts", of=of)
-            _check(spec, "min_score", *_NUMBER, _NONE, of=of)
-    if "export" not in content:  # what it holds is checked by workflows.settings.dataset, which can reset it
-        raise ValueError("export is missing")
-
-
-def _check(content: dict[str, Any], name: str, *types: type, of: str = "") -> None:
-    what = f"{name} of {of}" if of else name
-    if name not in content:
-        raise ValueError(f"{what} is missing")
-    if type(content[name]) not in types:
-        raise ValueError(f"{what} is {_kind(content[name])}")
-
-
-def _check_texts(content: dict[str, Any], name: str, of: str) -> None:
-    _check(content, name, list, of=of)
-    if not all(type(text) is str for text in content[name]):
-        raise ValueError(f"{name} of {of} must be text")
-
-
-def _kind(value: object) -> str:
-    """What a JSON value of the wrong type is, shortly."""
-    if isinstance(value, (dict, list)):
-        return "a table" if isinstance(value, dict) else "a list"
-    return f"{value!r:.40}"
+    def _damaged(self, cause: str) -> RunError:
+        return RunError(f"{self.path} is damaged ({cause}); put back a copy of it, or label all again with --restart")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from labeler.quality import ClassThresholds
-from workflows.settings.dataset import DatasetSettings
+from labeler.quality_config import ClassThresholds
 from workflows.settings.resolved import Settled
+from workflows.settings.run_settings import DatasetSettings
 
 THRESHOLDS = ("accept_score", "min_joint_score", "min_score", "min_mask_score", "min_stability")
 OF_CLASSES = ("min_score", *(each.name for each in fields(ClassThresholds)))

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import yaml
 from kubernetes import client
 
-from tests.support.command_line import CLASSES, labeler_command, write_scenes
-from workflows.commands.cli import _parser, main
-from workflows.commands.flags import with_config_file
+from tests.support.command_line import CLASSES, labeler_command, options_of, write_scenes
+from workflows.cluster.submission import Submission, absolute, name_for
+from workflows.commands.cli import main
+from workflows.settings.changes import Changes
+from workflows.settings.engine import EngineConfig
 
 # Fields of ray.io/v1 and what they hold: V1… is a model of Kubernetes' client, [x] a list of x.
 # Source: github.com/ray-project/kuberay, release 1.7, ray-operator/apis/ray/v1/{rayjob,raycronjob,raycluster}_types.go.
@@ -216,22 +219,15 @@ def test_pods_are_told_what_was_said_here(kind: str, tmp_path: Path, printed: An
         for mount in pod["containers"][0]["volumeMounts"]
         if mount["name"] == "config"
     }
-    told = parse([argument.replace(mount, str(tmp_path)) for argument in command[1:]])
-    said = parse(["label", *IN_POD, *flags])
-    del told["config"]
-    assert told.pop("allow_failures") is True  # a RayJob is tried again after every code but 0
+    told = options_of([argument.replace(mount, str(tmp_path)) for argument in command[1:]])
+    said = options_of(["label", *IN_POD, *flags])
+    run = {**said.run.values, "allow_failures": True}  # a RayJob is tried again after every code but 0
     if kind == "cronjob":
-        assert (told.pop("name"), told.pop("address")) == (job["metadata"]["name"], "http://ray:8265")
-        assert told.pop("command") == "submit"
-        assert said.pop("command") == "label"
+        assert (told.name, told.address) == (job["metadata"]["name"], "http://ray:8265")
+        told = told.label
     else:
-        assert told.pop("engine") == "ray"
-    assert told == said
-
-
-def parse(arguments: list[str]) -> dict[str, Any]:
-    parser, commands = _parser()
-    return vars(parser.parse_args(with_config_file(commands[arguments[0]], arguments)))
+        run["engine"] = "ray"
+    assert told == replace(said, run=Changes(run))
 
 
 @pytest.mark.slow
@@ -288,9 +284,15 @@ def test_mistakes_are_one_line(
         (("in", "-o", "out"), "say what to look for"),
         (("in", "-o", "out", "--classes", "dog", "--image", "x"), "--image is for a manifest"),
         (("in", "-o", "out", "--classes", "dog", "--address", "head:8265"), "write it as a URL"),
-        (("in", "-o", "out", "--classes", "dog", "--accept-score", "7"), "accept_score must be"),
-        (("in", "-o", "out", "--classes", "dog", "--workers", "0"), "--workers must be 1 or more"),
-        (("in", "-o", "out", "--classes", "dog", "--shard-size", "0"), "--shard-size must be from 1 to 1000000"),
+        (("in", "-o", "out", "--classes", "dog", "--accept-score", "7"), "--accept-score must be"),
+        (
+            ("in", "-o", "out", "--classes", "dog", "--workers", "0"),
+            "--workers must be a whole number, 1 or more, not 0",
+        ),
+        (
+            ("in", "-o", "out", "--classes", "dog", "--shard-size", "0"),
+            "--shard-size must be a whole number from 1 to 1000000",
+        ),
     ],
 )
 def test_mistakes_are_found_without_a_cluster(
@@ -303,14 +305,10 @@ def test_mistakes_are_found_without_a_cluster(
 
 
 def test_uris_stay_as_they_are_and_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from workflows.cluster.submission import absolute, name_for, submission_from
-
     monkeypatch.chdir(tmp_path)
-    job = submission_from(
-        {"images": "s3://bucket/raw images", "output": "gs://bucket/out", "classes": "dog", "detector": "./gd",
-         "segmenter": "facebook/sam2.1-hiera-tiny"},
-        absolute,
-    )  # fmt: skip
+    flags = {"classes": "dog", "detector": "./gd", "segmenter": "facebook/sam2.1-hiera-tiny"}
+    given = Submission("s3://bucket/raw images", "gs://bucket/out", None, None, EngineConfig(), flags)
+    job = given.located(absolute)
     assert (job.images, job.output) == ("s3://bucket/raw images", "gs://bucket/out")
     models = {"detector": str(tmp_path / "gd"), "segmenter": "facebook/sam2.1-hiera-tiny"}
     assert job.flags == {"classes": "dog", **models}

@@ -20,6 +20,7 @@ from labeler.files.storage import locate, read_bytes, walk, write_bytes
 from labeler.records import ImageRecord, read_records, write_records
 from tests.support.object_store import Bucket, Proxy, web_server
 from tests.support.run_folders import ONTOLOGY, instance
+from tests.support.run_settings import run_settings
 from workflows.dataset.export import ExportSummary, export
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
@@ -41,7 +42,7 @@ def make_run(root: Any, output: Any, ids: tuple[str, ...] = IDS) -> RunFolder:
         write_bytes(root / image_id, image(shade))
     run = RunFolder(output)
     with run.locked():
-        run.begin({"version": 1, "labeling": {}}, restart=False)
+        run.begin(run_settings(root), restart=False)
         run.plan(pa.array(ids), pa.array([""] * len(ids)), shard_size=4)
     for shard in run.shards():
         digests = {image_id: content_digest(image(ids.index(image_id))) for image_id in shard.image_ids}

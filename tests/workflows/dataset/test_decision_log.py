@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from labeler.files.storage import locate, read_bytes
 from labeler.records import ImageRecord, Instance, write_records
 from tests.support.object_store import Bucket
 from tests.support.run_folders import ONTOLOGY, coco, instance, make_run
+from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import (
     append_decisions,
     by_image,
@@ -169,8 +169,7 @@ def test_decisions_outlive_labeling_with_other_models(tmp_path: Path) -> None:
 
 def test_an_opened_folder_shows_what_a_person_made_of_it(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], (SURE, UNSURE))
-    settings = {"version": 1, "input": str(root), "labeling": {}, "model": {"floor": 0.05}}
-    run.settings.write({**settings, "ontology": asdict(ONTOLOGY), "export": asdict(ExportConfig())})
+    run.settings.write(run_settings(root, ONTOLOGY))
     append_decisions(run, [on(SURE, "reject"), on(UNSURE, new_class="cat")])
     ((record, judgements),) = open_labeled(run.output).judged()
     assert [item.class_id for item in record.instances] == [0, 1]

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
 from tests.support.command_line import Run
 from tests.support.object_store import Bucket
+from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
 from workflows.commands.evaluate import class_map_from
 from workflows.dataset.decision_log import append_decisions
@@ -41,7 +42,6 @@ from workflows.evaluation.evaluate import EvaluationConfig, evaluate, pair_class
 from workflows.evaluation.protocols import config_for
 from workflows.evaluation.tables import markdown, print_rows
 from workflows.run.folder import RunFolder
-from workflows.settings.export import ExportConfig
 
 WIDTH, HEIGHT = 100, 40
 Object = tuple[int, int]  # class id, left edge
@@ -70,9 +70,8 @@ def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRe
         Image.new("RGB", (each.width or 9, each.height or 9), (90, 120, 90)).save(images / each.image_id)
     run = RunFolder(output)
     ontology = Ontology(tuple(map(ClassSpec, names)))
-    settings = {"version": 1, "input": str(images), "labeling": {}, "model": {"floor": 0.05}}
     with run.locked():
-        run.begin({**settings, "ontology": asdict(ontology), "export": asdict(ExportConfig())}, restart=False)
+        run.begin(run_settings(images, ontology), restart=False)
         run.plan(pa.array([each.image_id for each in records]), pa.array(["s"] * len(records)), len(records))
     write_seen(run, images, records)
     return output
@@ -228,22 +227,22 @@ def test_class_names() -> None:
 def test_a_map_as_text() -> None:
     assert class_map_from("puppy=dog, big cat = cat,") == {"puppy": "dog", "big cat": "cat"}
     for text in ("puppy", "puppy=", "a=b, a=c"):
-        with pytest.raises(UsageError, match="write labeled=truth"):
+        with pytest.raises(UsageError, match="write labeled=ground truth"):
             class_map_from(text)
 
 
 @pytest.mark.parametrize(
     ("measures", "message"),
     [
-        (MeasureConfig(rank_by="stability"), "rank_by must be one of joint, detector, mask"),
-        (MeasureConfig(iou=0), "iou must be above 0"),
-        (MeasureConfig(band_width=-1), "the band must be"),
-        (MeasureConfig(band_width=1, band_weight=2), "the band must be"),
+        ({"rank_by": "stability"}, "--rank-by must be one of joint, detector, mask"),
+        ({"iou": 0}, "--iou must be a number above 0 and at most 1, not 0"),
+        ({"band_width": -1}, "--band-width must be a whole number, 0 or more, not -1"),
+        ({"band_weight": 2}, "--band-weight must be a number from 0 to 1, not 2"),
     ],
 )
-def test_settings_that_cannot_be_meant(measures: MeasureConfig, message: str) -> None:
+def test_settings_that_cannot_be_meant(measures: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        EvaluationConfig(measures=measures)
+        MeasureConfig(**measures)
 
 
 def run_here(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labeler.quality import ClassThresholds, QualityConfig
@@ -22,7 +22,7 @@ def test_uncertain_is_what_the_ranking_score_says(tmp_path: Path) -> None:
     run = labeled(tmp_path, (NEAR, FAR))
     for score, expected in (("joint", [15, 30]), ("detector", [30, 15])):
         quality = QualityConfig(score=score)  # type: ignore[arg-type]
-        run.settings.write({**run.settings.read(), "export": asdict(ExportConfig(quality=quality))})
+        run.settings.write(replace(run.settings.read(), export=ExportConfig(quality=quality)))
         assert places(queue_of(run, "all")) == [("a.png", left) for left in expected]
 
 

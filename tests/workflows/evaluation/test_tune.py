@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from labeler.quality import (
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
 from tests.support.random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle, two_kinds
+from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
 from workflows.commands.tune import print_tuned
 from workflows.dataset.decision_log import append_decisions
@@ -43,7 +44,7 @@ from workflows.dataset.labeled import Labeled, open_labeled
 from workflows.evaluation.evaluate import EvaluationConfig, evaluate
 from workflows.evaluation.review_band import review_band
 from workflows.evaluation.tune import TuneConfig, Tuned, TunedClass, tune
-from workflows.run.folder import VERSION, RunFolder
+from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
 if sys.version_info >= (3, 11):
@@ -65,17 +66,8 @@ def write_run(folder: Path, pairs: list[Pair], quality: QualityConfig = POOR, fl
         Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / record.image_id)
     run = RunFolder(folder / "out")
     with run.locked():
-        run.begin(
-            {
-                "version": VERSION,
-                "input": str(folder / "images"),
-                "labeling": {},
-                "ontology": asdict(Ontology(CLASSES)),
-                "model": {"floor": floor},
-                "export": asdict(ExportConfig(quality=quality, val_share=0, formats=("coco",))),
-            },
-            restart=False,
-        )
+        export = ExportConfig(quality=quality, val_share=0, formats=("coco",))
+        run.begin(run_settings(folder / "images", Ontology(CLASSES), export, floor), restart=False)
         image_ids = pa.array([record.image_id for record, _ in pairs])
         run.plan(image_ids, pa.array([""] * len(pairs)), shard_size=len(pairs))
     seen = [replace(each, digest=read_image(folder / "images" / each.image_id).digest) for each, _ in pairs]

@@ -9,7 +9,7 @@ import os
 import uuid
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,8 +29,9 @@ from labeler.geometry.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from tests.support.run_folders import ONTOLOGY, coco
+from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
-from workflows.commands.exchange import print_decisions, send
+from workflows.commands.exchange import ExchangeOptions, print_decisions, send
 from workflows.dataset.decision_log import append_decisions, read_decisions
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled, open_labeled
@@ -61,16 +62,8 @@ def labeled_folder(root: Any, output: Any, images: dict[str, list[Instance]], go
             write_bytes(root / image_id, png())
     run = RunFolder(output)
     config = ExportConfig(quality=LENIENT)
-    settings = {
-        "version": 1,
-        "input": str(root),
-        "labeling": {},
-        "model": {"floor": 0.05},
-        "ontology": asdict(ONTOLOGY),
-        "export": asdict(config),
-    }
     with run.locked():
-        run.begin(settings, restart=False)
+        run.begin(run_settings(root, ONTOLOGY, config), restart=False)
     records = [
         ImageRecord(i, WIDTH, HEIGHT, content_digest(png()), instances=tuple(found)) for i, found in images.items()
     ]
@@ -314,7 +307,7 @@ def test_of_two_on_one_mask_one_is_relabeled_and_the_other_deleted(tmp_path: Pat
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", TWINS)
     settings = labeled.run.settings.read()
     both = ExportConfig(quality=replace(LENIENT, cross_class_iou=0), include_review=True)
-    labeled.run.settings.write({**settings, "export": asdict(both)})
+    labeled.run.settings.write(replace(settings, export=both))
     labeled = open_labeled(labeled.run.output)
     assert export_review_set(labeled, "cvat", tmp_path / "set", "all").instances == 1
     append_decisions(labeled.run, [Decision("a.png", "accept", "cat", KEPT)])
@@ -445,16 +438,15 @@ def test_what_cannot_be_sent(labeled: Labeled, tmp_path: Path) -> None:
             export_review_set(labeled, "cvat", folder, **{"verdict": "all", **options})  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
     with pytest.raises(UsageError, match="needs -o DIR"):
-        send(labeled, {"to": "cvat"}, Console())
+        send(labeled, ExchangeOptions("cvat"), "review", Console())
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_how_to_go_on_is_said(tool: str, labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(soft_wrap=True)
     folder = tmp_path / "my [set]"
-    send(labeled, {"to": tool, "folder": folder, "verdict": "all"}, console)
+    assert send(labeled, ExchangeOptions(tool, folder), "all", console) == f"4 instances in 1 images: {folder}"
     said = capsys.readouterr().out
-    assert f"4 instances in 1 images: {folder}" in said
     print_decisions(console, corrections(labeled, edited(folder, tool)))
     wanted = "1 images: 1 accepted as sent, 1 with another class, 1 with another mask, 1 added, 1 rejected"
     assert wanted in capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_the_order_runs_through_all_images_and_an_object_comes_once(tmp_path: Pa
 def test_classes_that_images_proposed(tmp_path: Path) -> None:
     """Records number instances by their own tags; decisions name the dataset's classes."""
     run = labeled(tmp_path, (), "a.png", "b.png")
-    run.settings.write({**run.settings.read(), "ontology": None})
+    run.settings.write(replace(run.settings.read(), ontology=None))
     tagged = [("a.png", ("fox", "dog"), (NEAR,)), ("b.png", ("dog",), (NEAR, FAR))]
     write_records(
         run.records / "000000.parquet",
@@ -580,7 +580,7 @@ def test_a_folder_without_labels_or_doubts_is_told(tmp_path: Path, labeler: Run)
     assert not (tmp_path / "nothing").exists()
     answer = labeler("review", labeled(tmp_path, (SURE,)).output)
     assert answer.returncode == 0
-    assert "nothing to look at; --verdict all shows every instance" in answer.stdout
+    assert "nothing to show; --verdict all shows every instance" in answer.stdout
 
 
 def test_what_the_page_decided_is_what_the_dataset_has(run: RunFolder, tmp_path: Path) -> None:

@@ -17,17 +17,11 @@ import pytest
 from labeler.errors import RunError
 from labeler.files.storage import info, locate, read_bytes, scan, write_bytes
 from labeler.records import ImageRecord, read_records, write_records
+from tests.support.run_settings import run_settings
 from workflows.run.folder import RunFolder
 
-LABELING: dict[str, Any] = {
-    "version": 1,
-    "input": "/",
-    "labeling": {"ontology": "a", "detector": "b"},
-    "ontology": None,
-    "model": {"floor": 0.1},
-    "export": {"quality": {}, "formats": []},
-}
-OTHER = {**LABELING, "labeling": {"ontology": "x", "detector": "b"}}
+LABELING = run_settings(floor=0.1, labeling={"ontology": "a", "detector": "b"})
+OTHER = replace(LABELING, labeling={"ontology": "x", "detector": "b"})
 
 
 @pytest.fixture
@@ -85,9 +79,9 @@ def test_nothing_labeled_yet_binds_nobody(run: RunFolder) -> None:
 def test_another_input_is_refused_unless_the_old_one_is_gone(run: RunFolder, tmp_path: Path) -> None:
     with_a_record(run)
     with pytest.raises(RunError, match="holds labels of /, not of /elsewhere"):
-        run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
-    run.settings.write({**LABELING, "input": str(tmp_path / "moved away")})
-    run.begin({**LABELING, "input": "/elsewhere"}, restart=False)
+        run.begin(replace(LABELING, input="/elsewhere"), restart=False)
+    run.settings.write(replace(LABELING, input=str(tmp_path / "moved away")))
+    run.begin(replace(LABELING, input="/elsewhere"), restart=False)
 
 
 def test_restart_drops_the_records(run: RunFolder) -> None:
@@ -277,7 +271,7 @@ def test_records_of_a_newer_version_are_refused_and_kept(anywhere: RunFolder) ->
         run.waiting,
         run.set_unusable_aside,
         run.failed,
-        lambda: run.begin({**LABELING, "x": 1}, False),
+        lambda: run.begin(replace(LABELING, other={"x": 1}), False),
     ):
         with pytest.raises(RunError, match=r"000001\.parquet was written by a newer labeler .*; update labeler$"):
             attempt()

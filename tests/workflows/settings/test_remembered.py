@@ -21,14 +21,13 @@ from labeler.models.config import ModelConfig
 from labeler.quality import ClassThresholds, QualityConfig
 from ontologies import ClassSpec, Ontology
 from tests.support.bright_labeler import BrightLabeler
+from tests.support.command_line import options_of
 from tests.support.made_folder import write_labeled
-from workflows.cluster.submission import absolute, submission_from
-from workflows.commands.cli import _parser, main
-from workflows.commands.flags import with_config_file
+from workflows.commands.cli import main
 from workflows.label import label
-from workflows.settings.dataset import DatasetSettings, saved_export
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
+from workflows.settings.run_settings import DatasetSettings
 from workflows.settings.text import changes, thresholds_in_force
 
 if sys.version_info >= (3, 11):
@@ -79,7 +78,7 @@ def settings(out: Path) -> dict[str, Any]:
 
 
 def remembered(out: Path) -> ExportConfig:
-    return saved_export(settings(out)["export"])
+    return ExportConfig.from_dict(settings(out)["export"])
 
 
 def edit(out: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -212,10 +211,13 @@ def test_mistakes_change_nothing(command: str, out: Path, run: Command) -> None:
     run("export", "--class-accept-score", "dog=0.5")
     before = settings(out)
     for flags, said in (
-        (("--accept-score", 7), "accept_score must be a number from 0 to 1"),
+        (("--accept-score", 7), "--accept-score must be a number from 0 to 1"),
         (("--class-accept-score", "cow=0.5"), "'cow' is not among the classes (dog, cat)"),
-        (("--min-score", 0.01), "below the records' floor of 0.1; raise it, or label with --floor 0.01"),
-        (("--defaults", "--formats", "voc"), "formats must be one of"),
+        (
+            ("--min-score", 0.01),
+            "--min-score 0.01 is below the records' candidate floor of 0.1; raise it, or label ",
+        ),
+        (("--defaults", "--formats", "voc"), "--formats must be one of"),
     ):
         assert said in run(command, *flags, code=2)
     assert settings(out) == before
@@ -225,7 +227,10 @@ def test_flags_are_checked_before_images_are_listed(out: Path, capsys: pytest.Ca
     """Also against what is remembered: the place of the images does not exist."""
     edit(out, lambda content: content["export"]["quality"].update(min_score=0.15))
     there = ["label", str(out / "none"), "-o", str(out), "--classes", "dog, cat"]
-    for flags, said in ((["--val-share", "2"], "val_share must be"), (["--floor", "0.2"], "min_score 0.15 is below")):
+    for flags, said in (
+        (["--val-share", "2"], "--val-share must be"),
+        (["--floor", "0.2"], "--min-score 0.15 is below"),
+    ):
         assert main([*there, *flags]) == 2
         assert said in capsys.readouterr().err
     assert main([*there, "--floor", "0.2", "--min-score", "0.2"]) == 2
@@ -270,7 +275,9 @@ def test_min_scores_stay_with_words_and_are_replaced_by_a_file(out: Path, run: C
     for command in ("label", "export"):
         run("export", "--ontology", ontology_file(tmp_path / "b.toml", cat=0.5))
         assert line(run(command, "--defaults"), CHANGED) == "min score of cat 0.50 → 0.30 (general)"
-    assert "min_score 0.04 is below" in run("label", "--ontology", ontology_file(tmp_path / "d.toml", cat=0.04), code=2)
+    assert "min_score of class 'cat' 0.04 is below" in run(
+        "label", "--ontology", ontology_file(tmp_path / "d.toml", cat=0.04), code=2
+    )
 
 
 def test_thresholds_of_a_renamed_class_go_and_are_told(out: Path, run: Command, tmp_path: Path) -> None:
@@ -410,11 +417,7 @@ def test_a_damaged_memory_of_the_last_dataset_stops_nothing(
 
 def test_only_given_flags_are_handed_over(tmp_path: Path) -> None:
     def handed(*flags: str) -> tuple[dict[str, Any], list[str]]:
-        parser, commands = _parser()
-        arguments = ["submit", "s3://b/in", "-o", "s3://b/out", *flags]
-        options = vars(parser.parse_args(with_config_file(commands["submit"], arguments)))
-        options.pop("command")
-        job = submission_from(options, absolute)
+        job = options_of(["submit", "s3://b/in", "-o", "s3://b/out", *flags]).submission()
         job.write(tmp_path)
         return tomllib.loads((tmp_path / "job.toml").read_text()), job.arguments(str(tmp_path))
 
@@ -423,18 +426,18 @@ def test_only_given_flags_are_handed_over(tmp_path: Path) -> None:
     assert "--ontology" not in arguments, "it would take the classes' min_score values away"
     flags, _ = handed("--classes", "dog, cat", "--val-share", "0.2", "--class-accept-score", "dog=0.3", "--defaults")
     assert flags == {"classes": "dog, cat", "val-share": 0.2, "class-accept-score": {"dog": 0.3}, "defaults": True}
-    parser, commands = _parser()
-    told = parser.parse_args(with_config_file(commands["label"], ["label", *arguments]))
-    assert (told.class_accept_score, told.defaults, told.classes) == ([("dog", 0.3)], True, "dog, cat")
-    flags, arguments = handed("--ontology", str(ontology_file(tmp_path / "pets.toml", dog=0.4)))
+    told = options_of(["label", *arguments])
+    assert (told.dataset.defaults, told.wanted.classes) == (True, "dog, cat")
+    assert told.dataset.given.values == {"val_share": 0.2, "class_accept_score": {"dog": 0.3}}
+    flags, arguments = handed("--ontology", str(ontology_file(tmp_path / "pets.toml", dog=0.4)), "--quiet")
     assert flags == {}
     assert arguments[-2:] == ["--ontology", str(tmp_path / "ontology.toml")]
 
 
-def test_a_submission_does_not_judge_by_defaults(tmp_path: Path) -> None:
+def test_a_submission_does_not_judge_by_defaults() -> None:
     """The output may remember a min_score above the floor, which the default one is below."""
-    options = {"images": "s3://b/in", "output": "s3://b/out", "classes": "dog", "floor": 0.4}
-    assert submission_from(options, absolute).flags == {"classes": "dog", "floor": 0.4}
+    line = ["submit", "s3://b/in", "-o", "s3://b/out", "--classes", "dog", "--floor", 0.4]
+    assert options_of(line).submission().flags == {"classes": "dog", "floor": 0.4}
 
 
 def test_the_top_value_of_tuned_thresholds_can_be_edited(out: Path, run: Command, tmp_path: Path) -> None:
@@ -482,5 +485,5 @@ def test_what_is_said() -> None:
 def test_saved_settings_are_read_as_they_were_written() -> None:
     quality = QualityConfig(min_score=0, of_classes={"dog": ClassThresholds(min_stability=1)})
     for config in (ExportConfig(), ExportConfig(quality, max_classes=4, val_share=1, formats=())):
-        assert saved_export(json.loads(json.dumps(asdict(config)))) == config
-    assert saved_export({}) == ExportConfig()
+        assert ExportConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+    assert ExportConfig.from_dict({}) == ExportConfig()

@@ -1,0 +1,166 @@
+"""Options that ``label``, ``submit``, ``preview`` and ``tag`` share, and the job that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from labeler.errors import UsageError
+from labeler.models.config import GROUP as MODELS
+from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.tagging import FLAGS, TaggingConfig, vocabulary_for
+from labeler.models.tagging import GROUP as TAGS
+from labeler.quality_config import QualityConfig
+from labeler.setting import setting
+from ontologies import Ontology, read_ontology
+from ontologies.vocabularies import VOCABULARIES
+from workflows.commands.options import changes
+from workflows.settings.changes import Changes
+from workflows.settings.export import GROUP as DATASET
+from workflows.settings.export import ExportConfig
+from workflows.settings.job import LabelJob
+from workflows.settings.resolved import check_class_names, check_floor
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths, or a URI"
+NOTES = {
+    TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
+    DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
+    "quality gate": "0 switches a filter off.",
+    "cut-outs": "For --formats cutouts.",
+}
+
+
+@dataclass(frozen=True)
+class OntologyOptions:
+    """What to look for."""
+
+    classes: str | None = setting(
+        None, 'class names, or prompt=class pairs: "dog, puppy=dog, cat"', metavar="TEXT", group="classes", unset="none"
+    )
+    ontology: str | None = setting(
+        None,
+        "file with classes, their prompts and min_score: TOML, YAML, JSON, COCO, data.yaml or .txt",
+        metavar="FILE",
+        group="classes",
+        unset="none",
+    )
+
+    def read(self) -> Ontology | None:
+        """The ontology, or None if none is named.
+
+        Raises:
+            UsageError, OntologyError: it is named twice, or cannot be read.
+        """
+        if self.classes is not None and self.ontology is not None:
+            raise UsageError("--classes and --ontology both say what to look for; give one of them")
+        if self.ontology is not None:
+            return read_ontology(self.ontology)
+        return None if self.classes is None else Ontology.from_text(self.classes)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models run, and how."""
+
+    model: str = setting(
+        "balanced", "preset of models; `labeler models` lists them", choices=tuple(PRESETS), group=MODELS
+    )
+    given: Changes[ModelConfig] = changes(ModelConfig)
+
+    def config(self) -> ModelConfig:
+        preset = PRESETS[self.model]
+        return self.given.of(ModelConfig(preset.detector, preset.segmenter))
+
+
+@dataclass(frozen=True)
+class TaggerOptions:
+    """Which tagger runs, if any."""
+
+    given: Changes[TaggingConfig] = changes(TaggingConfig)
+    vocabulary: str | None = setting(
+        None,
+        f"word list to choose tags from: {', '.join(VOCABULARIES)}, or a file with one word per line",
+        metavar="LIST",
+        group=TAGS,
+        unset="lvis, or coco for the tagger detector",
+    )
+
+    def config(self, model: ModelConfig, ontology: Ontology | None) -> TaggingConfig | None:
+        """The tagger that these options ask for; None if they ask for none.
+
+        Raises:
+            UsageError: an option does not suit the tagger or the classes.
+            OntologyError: the vocabulary cannot be read.
+        """
+        given = {**self.given.values, **({} if self.vocabulary is None else {"vocabulary": self.vocabulary})}
+        if not given.keys() & {"tagger", "gate_below"}:
+            if given:
+                raise UsageError(f"{_flag(min(given))} is for a tagger; add --tagger auto")
+            return None
+        tagging = self.given.of(TaggingConfig())
+        kind = tagging.kind(model)
+        for name in ("tagger_model", "vocabulary", "tag_score", "tag_tiles"):
+            if name in given and name not in FLAGS[kind]:
+                raise UsageError(f"{_flag(name)} is not for the tagger {kind}; leave it out")
+        if ontology is not None:
+            for name, way_out in (("vocabulary", "leave it out"), ("tag_score", "take --gate-below")):
+                if name in given:
+                    raise UsageError(f"{_flag(name)}: with classes given, a tagger scores just these; {way_out}")
+            return tagging
+        if "gate_below" in given:
+            raise UsageError("--gate-below is for given classes; add --classes or --ontology")
+        return replace(tagging, vocabulary=vocabulary_for(tagging, model, self.vocabulary))
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What the dataset is to be like, where the output folder remembers settings."""
+
+    defaults: bool = setting(False, "reset the remembered settings; flags given with it still apply", group=DATASET)
+    given: Changes[ExportConfig] = changes(ExportConfig)
+
+    def export(self) -> Any:
+        """The settings, or what makes them from those that the folder remembers."""
+        return self.given.of(ExportConfig()) if self.defaults else self.given.of
+
+
+def job_of(
+    images: str,
+    output: AnyPath,
+    wanted: OntologyOptions,
+    models: ModelOptions,
+    tagger: TaggerOptions,
+    dataset: DatasetOptions,
+    **more: Any,
+) -> LabelJob:
+    """The job that the options ask for.
+
+    Args:
+        more: other fields of ``LabelJob``.
+
+    Raises:
+        UsageError, OntologyError: an option cannot be meant.
+    """
+    ontology, model = wanted.read(), models.config()
+    made = LabelJob(
+        images=images,
+        output=output,
+        ontology=ontology,
+        model=model,
+        export=dataset.export(),
+        tagging=tagger.config(model, ontology),
+        keep_min_scores=wanted.classes is not None and not dataset.defaults,
+        **more,
+    )
+    # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
+    given = dataset.given
+    check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
+    check_class_names(given.of(ExportConfig()).quality, ontology)
+    return made
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

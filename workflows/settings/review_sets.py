@@ -1,0 +1,3 @@
+"""The annotation tools that review sets are written for."""
+
+TOOLS = ("label-studio", "cvat", "fiftyone")

@@ -1,0 +1,219 @@
+"""The settings of a run folder: the content of ``run.json``, typed and checked."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from labeler.errors import UsageError
+from labeler.migrations import VERSIONS
+from labeler.sizes import finite_number
+from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
+from workflows.settings.export import ExportConfig, table
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Everything that decides what a dataset looks like, apart from the records and people's decisions.
+
+    Attributes:
+        min_scores: the classes' own detector score thresholds, by class name.
+    """
+
+    export: ExportConfig
+    min_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, content: object) -> DatasetSettings:
+        """The inverse of ``dataclasses.asdict``.
+
+        Raises:
+            UsageError: a value is of the wrong type or out of its range.
+        """
+        given = table(content, "published")
+        min_scores = table(given.get("min_scores", {}), "min_scores")
+        if not all(type(score) in (int, float) for score in min_scores.values()):
+            raise UsageError("min_scores must be numbers")
+        return cls(ExportConfig.from_dict(given.get("export", {})), min_scores)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What the labels and the dataset of a run folder were made with.
+
+    Attributes:
+        input: folder or URI of the images.
+        labeling: what decides the records, by name; it cannot change within a run folder.
+        ontology: with the ``min_score`` values that hold; None where images proposed their own classes.
+        model: the settings of the models, by name: to be compared and shown, never to load a model from.
+        export: what the next command starts from. It is written before any work, so that the flags of a killed run are
+            not lost.
+        versions: of the packages that labeled.
+        published: what the dataset on disk was last written with, to tell what changed since; None if it is not known.
+        other: keys of the file that this version does not know, and damaged ones that nobody has replaced yet.
+        faults: why a part of the file could not be read, by key; that part has its default.
+    """
+
+    input: str
+    labeling: Mapping[str, Any]
+    ontology: Ontology | None
+    model: Mapping[str, Any]
+    export: ExportConfig
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    published: DatasetSettings | None = None
+    other: Mapping[str, Any] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def floor(self) -> float:
+        """The class score from which the records keep candidates."""
+        return float(self.model["floor"])
+
+    @property
+    def tags_only(self) -> bool:
+        """Whether the records hold tags alone, of ``labeler tag``."""
+        return bool(self.labeling.get("tags_only"))
+
+    @property
+    def min_scores(self) -> dict[str, float]:
+        """The classes' own ``min_score``, by class name; classes without one are left out."""
+        return min_scores_of(self.ontology)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunSettings:
+        """``content`` of ``run.json``; unknown keys are kept.
+
+        ``ontology``, ``export`` and ``published`` may be damaged: then ``faults`` says how.
+
+        Raises:
+            ValueError: something else is missing or of another type; the message names it.
+        """
+        encoded(content)  # commands write it back
+        _check(content, "input", str)
+        _check(content, "labeling", dict)
+        if "tagging" in content["labeling"]:
+            _check(content["labeling"], "tagging", dict, _NONE, of="labeling")
+        _check(content, "model", dict)
+        _check(content["model"], "floor", int, float, of="model")
+        finite_number(content["model"]["floor"], "floor of model")
+        _check(content, "ontology", dict, _NONE)
+        if content["ontology"] is not None:
+            _check_ontology(content["ontology"])
+        if "export" not in content:
+            raise ValueError("export is missing")
+        faults: dict[str, str] = {}
+
+        def part(name: str, read: Callable[[Any], Part], default: Part) -> Part:
+            try:
+                return read(content[name]) if name in content else default
+            except (UsageError, OntologyError) as error:
+                faults[name] = str(error)
+                return default
+
+        published = part("published", DatasetSettings.from_dict, None)
+        unknown = {name: value for name, value in content.items() if name not in _KEYS}
+        return cls(
+            input=content["input"],
+            labeling=content["labeling"],
+            ontology=part("ontology", _ontology, None),
+            model=content["model"],
+            export=part("export", ExportConfig.from_dict, ExportConfig()),
+            versions=content.get("versions", {}),
+            published=published,
+            other=unknown | ({"published": content["published"]} if "published" in faults else {}),
+            faults=faults,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``run.json`` holds."""
+        known: dict[str, Any] = {
+            "version": VERSIONS["run.json"],
+            "input": self.input,
+            "labeling": self.labeling,
+            "ontology": asdict(self.ontology) if self.ontology else None,
+            "model": self.model,
+            "export": asdict(self.export),
+        }
+        if self.versions:
+            known["versions"] = self.versions
+        if self.published is not None:
+            known["published"] = asdict(self.published)
+        return known | {name: value for name, value in self.other.items() if name not in known}
+
+
+_NONE = type(None)
+_KEYS = ("version", "input", "labeling", "ontology", "model", "export", "versions", "published")
+
+
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """``content`` as ``run.json`` holds it.
+
+    Raises:
+        ValueError: it holds text that is no Unicode, or is nested too deep.
+    """
+    try:
+        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def min_scores_of(ontology: Ontology | None) -> dict[str, float]:
+    """The classes' own ``min_score``, by class name; classes without one are left out."""
+    classes = ontology.classes if ontology else ()
+    return {spec.name: spec.min_score for spec in classes if spec.min_score is not None}
+
+
+def without_warnings(classes: tuple[ClassSpec, ...], distractors: tuple[str, ...]) -> Ontology:
+    """An ontology of prompts that the user was warned of when they were given.
+
+    Raises:
+        OntologyError: as ``Ontology`` does.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OntologyWarning)
+        return Ontology(classes, distractors)
+
+
+def _ontology(content: Mapping[str, Any] | None) -> Ontology | None:
+    if content is None:
+        return None
+    classes = tuple(ClassSpec(each["name"], tuple(each["prompts"]), each["min_score"]) for each in content["classes"])
+    return without_warnings(classes, tuple(content["distractors"]))
+
+
+def _check_ontology(ontology: Mapping[str, Any]) -> None:
+    _check_texts(ontology, "distractors", of="ontology")
+    _check(ontology, "classes", list, of="ontology")
+    for number, spec in enumerate(ontology["classes"], start=1):
+        of = f"class {number} of ontology"
+        if type(spec) is not dict:
+            raise ValueError(f"{of} is {_kind(spec)}")
+        _check(spec, "name", str, of=of)
+        _check_texts(spec, "prompts", of=of)
+        _check(spec, "min_score", int, float, _NONE, of=of)
+
+
+def _check(content: Mapping[str, Any], name: str, *types: type, of: str = "") -> None:
+    what = f"{name} of {of}" if of else name
+    if name not in content:
+        raise ValueError(f"{what} is missing")
+    if type(content[name]) not in types:
+        raise ValueError(f"{what} is {_kind(content[name])}")
+
+
+def _check_texts(content: Mapping[str, Any], name: str, of: str) -> None:
+    _check(content, name, list, of=of)
+    if not all(type(text) is str for text in content[name]):
+        raise ValueError(f"{name} of {of} must be text")
+
+
+def _kind(value: object) -> str:
+    """What a JSON value of the wrong type is, shortly."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else "a list"
+    return f"{value!r:.40}"
