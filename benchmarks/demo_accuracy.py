@@ -26,7 +26,7 @@ from labeler.demo.scenes import (
     scene_ground_truth,
     scene_rng,
 )
-from labeler.metrics.measures import Measures
+from labeler.metrics.accumulator import MeasureAccumulator
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.loading import load_labeler
 from labeler.records import Instance
@@ -59,7 +59,7 @@ def evaluate(
         stop = start + config.batch_size
         found += labeler.label([scene.image for scene in scenes[start:stop]], ontologies[start:stop])
     seconds = time.perf_counter() - started
-    measures = Measures(class_names)
+    measures = MeasureAccumulator(class_names)
     for index, (image, instances, ontology) in enumerate(zip(truth.images, found, ontologies, strict=True)):
         class_ids = [class_names.index(name) for name in ontology.class_names]
         renamed = [replace(instance, class_id=class_ids[instance.class_id]) for instance in instances]

@@ -15,12 +15,14 @@ from dataclasses import replace
 
 from labeler.demo.scenes import PAIRS, Scene, class_name, make_scene, scene_ground_truth, scene_rng
 from labeler.ground_truth import GroundTruth
-from labeler.metrics.measures import ClassMeasures, Measures
+from labeler.metrics.accumulator import MeasureAccumulator
+from labeler.metrics.measures import ClassMeasures
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-from labeler.models.loading import for_batches, load_labeler
-from labeler.models.taggers import load_prompter
-from labeler.models.tagging import TaggingConfig, vocabulary_for
+from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.loading import load_labeler
+from labeler.models.prompters.loading import load_prompter
+from labeler.models.taggers.config import TaggingConfig, vocabulary_for
 from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
@@ -39,7 +41,7 @@ def label(
     """Instances of each image, class ids being places in ``NAMES``; (image id, tag); and forward passes per image."""
     ontology = Ontology(tuple(map(ClassSpec, NAMES))) if named else None
     prompter = load_prompter(tagging, ontology, config, labeler.detector)
-    batched = for_batches(labeler, config)
+    batched = labeler_on_device(labeler, config)
     found: list[list[Instance]] = [[] for _ in scenes]
     tags: list[tuple[int, str]] = []
     forward_passes = 0
@@ -60,7 +62,7 @@ def label(
 
 
 def measure(truth: GroundTruth, found: Sequence[Sequence[Instance]]) -> ClassMeasures:
-    measures = Measures(NAMES)
+    measures = MeasureAccumulator(NAMES)
     for index, (image, instances) in enumerate(zip(truth.images, found, strict=True)):
         record = ImageRecord(image.name, image.width, image.height, "", instances=tuple(instances))
         judgements = judge(record, QualityConfig(), tuple(map(ClassSpec, NAMES)))

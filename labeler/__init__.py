@@ -1,6 +1,6 @@
-"""Images and words in, segmentation dataset out.
+"""Turns a folder of images and a list of words into a segmentation dataset.
 
-``GroundedSAM`` is the autodistill model; it is loaded when first asked for, so that importing this package stays quick.
+``GroundedSAM`` is the autodistill model. It is imported on first use, so that importing this package stays fast.
 """
 
 from __future__ import annotations

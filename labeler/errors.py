@@ -1,31 +1,31 @@
-"""What can go wrong, as one tree. Every message is one line: what, where, what to do.
+"""The errors of this package. Every message is one line that says what is wrong, where, and what to do.
 
     LabelerError
     ├── UsageError        wrong arguments or configuration
-    │   └── RunError      the run folder does not allow what was asked (locked, other settings, unwritable)
-    ├── ImageError        one image cannot be read; recorded with the image, the run goes on
+    │   └── RunError      the run folder does not allow it (locked, other settings, not writable)
+    ├── ImageError        one image cannot be read; the error is recorded, and the run continues
     ├── ModelError        a model cannot be found, loaded or used
-    │   └── DeviceError   the accelerator is lost to this process; another one can go on
-    └── FormatError       a dataset file does not say what it should
+    │   └── DeviceError   the accelerator no longer responds to this process; a new process may continue
+    └── FormatError       a dataset file is damaged, or not of the expected format
 
-``ontologies.OntologyError`` stands beside this tree, since ``ontologies`` imports nothing from here.
+``ontologies.OntologyError`` is not part of this tree, because ``ontologies`` imports nothing from this package.
 """
 
 
 class LabelerError(Exception):
-    """Base of this package's errors; its text is shown to users as it is."""
+    """Base class of this package's errors. The command line prints the message as it is."""
 
 
 class UsageError(LabelerError):
-    """Arguments or configuration that cannot be meant."""
+    """Wrong arguments or configuration."""
 
 
 class RunError(UsageError):
-    """The run folder does not allow what was asked."""
+    """The run folder does not allow the operation."""
 
 
 class ImageError(LabelerError):
-    """One image cannot be read."""
+    """An image cannot be read."""
 
 
 class ModelError(LabelerError):
@@ -33,8 +33,8 @@ class ModelError(LabelerError):
 
 
 class DeviceError(ModelError):
-    """The accelerator is lost to this process."""
+    """The accelerator no longer responds to this process."""
 
 
 class FormatError(LabelerError):
-    """A dataset file does not say what it should."""
+    """A dataset file is damaged, or not of the expected format."""

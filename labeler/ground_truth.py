@@ -1,7 +1,4 @@
-"""What is in the images in truth, and how it is paired with what was labeled.
-
-Images are paired by name, objects within an image and class by mask IoU as pycocotools does it.
-"""
+"""Ground truth, and how labels are paired with it: images by name, instances of one class by mask IoU."""
 
 from __future__ import annotations
 
@@ -20,12 +17,14 @@ UNMATCHED, IGNORED = -1, -2
 
 @dataclass(frozen=True, slots=True)
 class GroundTruthInstance:
-    """One object.
+    """An object, or a crowd of objects, in an image.
 
     Attributes:
-        class_id: position in the truth's class list.
-        crowd: a region of many; what lies in it is neither a hit nor an error.
-        box_xyxy, area: as the truth states them, which the COCO protocol goes by; None for those of the mask.
+        class_id: index in ``GroundTruth.class_names``.
+        rle: the mask, at image size.
+        crowd: a region of many objects. Instances in it are neither right nor wrong.
+        box_xyxy, area: box and area in pixels as stated in the file, which the COCO metrics use; None for those of the
+            mask.
     """
 
     class_id: int
@@ -40,9 +39,11 @@ class GroundTruthImage:
     """All objects of one image.
 
     Attributes:
-        name: a POSIX path, as the truth names it.
-        absent: class ids that were looked for and are not there; None if that holds for all that have no instance.
-        not_exhaustive: class ids of which more may be there than the instances.
+        name: the image's name in the ground truth, a POSIX path.
+        width, height: pixels.
+        absent: class ids that were looked for in the image and not found; None if these are all classes without an
+            instance.
+        not_exhaustive: class ids that may have more objects in the image than ``instances`` lists.
     """
 
     name: str
@@ -53,7 +54,7 @@ class GroundTruthImage:
     not_exhaustive: frozenset[int] = frozenset()
 
     def looked_for(self, class_id: int) -> bool:
-        """Whether it is known if the class is there; what is found of others is neither right nor wrong."""
+        """Whether the image was searched for a class. If not, instances of the class are neither right nor wrong."""
         return (
             self.absent is None or class_id in self.absent or any(each.class_id == class_id for each in self.instances)
         )
@@ -61,11 +62,12 @@ class GroundTruthImage:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A labeled set to measure against.
+    """An annotated dataset to measure labels against.
 
     Attributes:
-        frequencies: ``r``, ``c`` or ``f`` of each class (rare, common, frequent), where the truth says so as LVIS does.
-        semantic: pixels have classes but objects are not told apart; an image's pixels of a class are one instance.
+        class_names: by class id.
+        frequencies: ``r``, ``c`` or ``f`` (rare, common, frequent) for each class, as in LVIS; empty if not stated.
+        semantic: objects of a class are not separated; all pixels of a class in an image are one instance.
     """
 
     class_names: tuple[str, ...]
@@ -75,10 +77,14 @@ class GroundTruth:
 
 
 def pair_images(image_ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """The name in the truth of each image that has one.
+    """Pair images with names in another list, such as those of the ground truth.
 
-    Two names mean one image if they are equal; else if one is the end of the other (``val/a.jpg``, ``a.jpg``), and
-    nothing else there fits; else likewise without suffixes, since masks and labels have others than their images.
+    Equal names are paired first. Next are names of which one is the end of the other (``val/a.jpg`` and ``a.jpg``),
+    unless several fit. Both steps are then repeated without suffixes, because mask files have other suffixes than
+    images.
+
+    Returns:
+        image id -> name, for the images that have a partner.
     """
     left, right = dict.fromkeys(image_ids), dict.fromkeys(names)
     pairs: dict[str, str] = {}
@@ -94,8 +100,8 @@ def pair_images(image_ids: Iterable[str], names: Iterable[str]) -> dict[str, str
         for image_id in left:
             parts = parts_of(image_id)
             longer = (whole[end] for end in _ends(parts) if end in whole)
-            if found := whole.get(parts) or by_end.get(parts) or next(longer, None):
-                claims.setdefault(found, []).append(image_id)
+            if match := whole.get(parts) or by_end.get(parts) or next(longer, None):
+                claims.setdefault(match, []).append(image_id)
         for name, claimants in claims.items():
             exact = [image_id for image_id in claimants if parts_of(image_id) == parts_of(name)]
             if len(chosen := exact or claimants) == 1:
@@ -108,24 +114,28 @@ def _ends(parts: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [parts[start:] for start in range(len(parts))]
 
 
-def match_masks(found: Sequence[Rle], true: Sequence[GroundTruthInstance], iou: float = 0.5) -> NDArray[np.int64]:
-    """The object of ``true`` that each mask of ``found`` meets; all of one image and class.
+def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], iou: float = 0.5) -> NDArray[np.int64]:
+    """Match predicted masks with true objects, all of one image and class.
 
-    Greedy as in pycocotools: ``found`` comes best first, and each takes the free object that it overlaps most, if that
-    is ``iou`` or more. What takes none but lies in a crowd by that share is ignored.
+    Matching is greedy, as in pycocotools (``COCOeval.evaluateImg``). Each mask in turn takes the object, among those
+    not taken yet, with which it has the highest IoU, if that is ``iou`` or more. Masks that take none are ignored if at
+    least the share ``iou`` of their area lies in a crowd.
+
+    Args:
+        predicted: masks, best score first.
 
     Returns:
-        int64 ``(n,)``: positions in ``true``, ``UNMATCHED`` or ``IGNORED``.
+        For each mask the index of its object in ``true``, ``UNMATCHED`` or ``IGNORED``; int64 ``(n,)``.
     """
-    matches = np.full(len(found), UNMATCHED, dtype=np.int64)
-    if not found or not true:
+    matches = np.full(len(predicted), UNMATCHED, dtype=np.int64)
+    if not predicted or not true:
         return matches
     crowd = np.array([each.crowd for each in true])
-    overlaps = mask_iou(found, [each.rle for each in true])
+    overlaps = mask_iou(predicted, [each.rle for each in true])
     overlaps[:, crowd] = 0
-    in_crowd = mask_containment(found, [each.rle for each in true if each.crowd])
+    in_crowd = mask_containment(predicted, [each.rle for each in true if each.crowd])
     for row, overlap in enumerate(overlaps):
-        best = len(overlap) - 1 - int(overlap[::-1].argmax())  # of equals the last
+        best = len(overlap) - 1 - int(overlap[::-1].argmax())  # the last one of equals
         if overlap[best] >= min(iou, 1 - 1e-10):
             matches[row] = best
             overlaps[:, best] = 0

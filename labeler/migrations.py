@@ -1,13 +1,13 @@
-"""Files of earlier versions, read with the names of this one: the one table of what was renamed.
+"""Converts files of earlier versions to the names of this version.
 
-A serialized name (a JSON key, a Parquet column, a key of ``tuned.toml``) changes only here. Raise the kind's number in
-``VERSIONS`` and add the step from the version before to ``STEPS``::
+Serialized names (JSON keys, Parquet columns, keys of ``tuned.toml``) change only here. To change one, raise the number
+of its kind of file in ``VERSIONS``, and add to ``STEPS`` how to convert the version before::
 
     VERSIONS["records"] = 2
     STEPS["records", 1] = lambda row: {"image_id": row.pop("image"), **row}
 
-Record files state their version in the footer, JSON and TOML under ``version``; what states none is of version 1, the
-first. ``tests/data`` holds files of that version, which every command must open.
+Parquet files state their version in the footer, and JSON and TOML files under the key ``version``. A file that states
+none has version 1, the first. ``tests/data`` contains files of that version, which every command must read.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ VERSIONS = {
     "config": 1,  # TOML for --config, such as tuned.toml
 }
 STEPS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By kind and the version a step starts from: content of that version to content of the next."""
+"""(kind, version) -> a function that converts content of that version to the next version."""
 
 
 def check_version(kind: str, version: object, where: object) -> int:
-    """``version`` as a number, if files of it can be read.
+    """``version`` as a number, if files of that version can be read.
 
     Args:
-        where: the file, to be named.
+        where: the file, for the message.
 
     Raises:
-        RunError: it is newer than this labeler.
-        FormatError: it is no version, or so old that no step leads on from it.
+        RunError: the version is newer than this labeler.
+        FormatError: it is not a version number, or a conversion step is missing.
     """
     if type(version) is not int:
         raise FormatError(f"{where}: {shown(version)} is not a version number")
@@ -62,20 +62,20 @@ def check_version(kind: str, version: object, where: object) -> int:
 
 
 def footer_version(metadata: Mapping[bytes, bytes] | None) -> object:
-    """The version that a Parquet footer states: a number, or text that is none; None where nothing is stated."""
+    """The version that a Parquet footer states: a number, or text if it is not one; None if it states none."""
     stated = (metadata or {}).get(b"labeler.schema_version", b"").decode(errors="replace")
     return int(stated) if re.fullmatch("[0-9]{1,9}", stated) else stated or None
 
 
 def migrate(kind: str, content: dict[str, Any], where: object, version: object = None) -> dict[str, Any]:
-    """``content`` with the names of this version.
+    """``content``, converted to this version.
 
     Args:
-        where: the file, to be named.
-        version: of the content; None for what it states itself under ``version``.
+        where: the file, for the message.
+        version: the version of ``content``; None for the one that it states under ``version``.
 
     Raises:
-        RunError, FormatError: as ``check_version``.
+        RunError, FormatError: see ``check_version``.
     """
     if version is None:
         version = content.get("version", 1)
@@ -89,26 +89,26 @@ def migrate(kind: str, content: dict[str, Any], where: object, version: object =
 
 
 def read_json(kind: str, path: AnyPath) -> dict[str, Any]:
-    """The JSON object in the file at ``path``, with the names of this version.
+    """The JSON object in the file at ``path``, converted to this version.
 
     Raises:
-        RunError: it is newer than this labeler.
-        FormatError: it is not such a file.
-        OSError: it cannot be read.
+        RunError: the file is newer than this labeler.
+        FormatError: the file is damaged, or contains something else.
+        OSError: the file cannot be read.
     """
     return migrate(kind, read_object(path), path)
 
 
 def read_object(path: AnyPath) -> dict[str, Any]:
-    """The JSON object in the file at ``path``, as it is there; all its text is Unicode.
+    """The JSON object in the file at ``path``, not converted. All its text is valid Unicode.
 
     Raises:
-        FormatError: it is no such file.
-        OSError: it cannot be read.
+        FormatError: the file is damaged, or contains something else.
+        OSError: the file cannot be read.
     """
     try:
         content = json.loads(read_bytes(path))
-        json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair could not be written anywhere
+        json.dumps(content, ensure_ascii=False).encode()  # fails on half a surrogate pair, which JSON may contain
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

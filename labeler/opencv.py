@@ -1,8 +1,8 @@
-"""OpenCV, imported when it is first needed.
+"""Imports OpenCV when it is first needed.
 
-``autodistill`` requires ``opencv-python``, which needs libGL and takes the place of the headless build that this
-package requires: both install into one folder. On a server without libGL the import then fails, which must not stop
-what needs no OpenCV.
+``autodistill`` requires ``opencv-python``, which needs libGL. It installs into the same folder as the headless build
+that this package requires, and may replace it. On a server without libGL the import then fails, but commands that do
+not use OpenCV must still work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def opencv() -> Any:
     """The module ``cv2``.
 
     Raises:
-        LabelerError: it cannot be imported; the message says how to repair it.
+        LabelerError: it cannot be imported; the message says how to repair the installation.
     """
     try:
         import cv2
@@ -27,7 +27,7 @@ def opencv() -> Any:
     else:
         if hasattr(cv2, "findContours"):
             return cv2
-        cause = "its package is empty"  # uninstalling one of two builds removes files of the other
+        cause = "its package is empty"  # uninstalling one build also removes the files of the other
     raise LabelerError(
         f"OpenCV cannot be imported ({cause}); run `pip uninstall -y opencv-python opencv-python-headless && pip "
         "install opencv-python-headless`, or install libGL (Debian, Ubuntu: `apt-get install libgl1`)"

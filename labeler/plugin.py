@@ -1,7 +1,7 @@
-"""``GroundedSAM``: this project as an autodistill model, in place of ``autodistill_grounded_sam.GroundedSAM``.
+"""``GroundedSAM``, an autodistill model that replaces ``autodistill_grounded_sam.GroundedSAM``.
 
-Coordinates are those of the image as autodistill's callers see it: upright for a file or a URL (as ``cv2.imread`` turns
-it), as given for an array or a PIL image. Masks stay supervision's ``CompactMask`` until ``predict`` returns.
+Coordinates of files and URLs are those of the EXIF-corrected image, as ``cv2.imread`` reads it; arrays and PIL images
+are taken as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ try:
     from autodistill.detection.detection_base_model import NmsSetting
     from autodistill.helpers import load_image
 except ImportError:
-    opencv()  # if that cannot be imported, this says so in one line
+    opencv()  # supervision imports OpenCV; if that is the cause, this says so in one line
     raise
 
 logger = logging.getLogger(__name__)
@@ -48,21 +48,23 @@ DECODE_THREADS = 4
 
 
 class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is not typed
-    """Grounding DINO finds, SAM outlines, the quality gate decides. Both models load here, once.
+    """Grounding DINO finds boxes, SAM turns them into masks, and the quality gate keeps the good ones.
 
     Args:
-        ontology: autodistill's ``CaptionOntology``; several prompts may name one class. ``set_ontology`` changes it.
-        box_threshold: the detector score that a box needs, the mean over its prompt's tokens; may be set later. It goes
-            before ``quality.min_score``; where it is lower, the gate's joint thresholds are lowered in proportion.
-        text_threshold: without effect, as in the original: there it picks the tokens that spell a box's label, which
-            is then overwritten; here no label is spelled from tokens.
-        model: a preset of ``labeler.models.loading``.
-        detector, segmenter: hub id or folder, instead of the preset's.
-        device, precision, batch_size, prompts_per_caption: as in ``ModelConfig``.
-        quality: the gate's other thresholds. What it sends to review or rejects is not returned.
+        ontology: autodistill's ``CaptionOntology``. Several prompts may name the same class. ``set_ontology`` changes
+            it later.
+        box_threshold: minimum detector score of a box, the mean over its prompt's tokens. It may be changed later. It
+            overrides ``quality.min_score``; if it is lower than that, the gate's joint thresholds are lowered in
+            proportion.
+        text_threshold: accepted for compatibility, without effect. It has none in the original either, where it selects
+            the tokens of a label that is then overwritten.
+        model: one of ``labeler.models.config.PRESETS``.
+        detector, segmenter: hub id or folder of another model than the preset's.
+        device, precision, batch_size, prompts_per_caption: see ``ModelConfig``.
+        quality: the gate's other thresholds. Only accepted instances are returned.
 
     Raises:
-        OntologyError: ``ontology`` is no valid caption ontology.
+        OntologyError: ``ontology`` is not a valid caption ontology.
         UsageError: an argument is out of its range.
         ModelError: a model cannot be found or loaded.
     """
@@ -95,7 +97,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             precision=precision,
             batch_size=batch_size,
             prompts_per_caption=prompts_per_caption,
-            floor=0.01,  # box_threshold overrides it
+            floor=0.01,  # the lowest box_threshold that has an effect
         )
         self.ontology = ontology
         self.box_threshold = box_threshold
@@ -105,26 +107,26 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         self.labeler = load_labeler(config)
 
     def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
-        """What the gate accepts in one image, best detector score first.
+        """The accepted instances of one image, best detector score first.
 
         Args:
             input: path, URL, uint8 array ``(H, W, 3)`` in BGR, or PIL image of any mode.
 
         Returns:
-            ``xyxy`` is the detector's boxes, ``mask`` bool ``(n, H, W)``, ``confidence`` the detector's scores.
-            ``ontology.classes()[class_id]`` is the class; where several prompts name it, ``class_id`` is the position
-            of the first, whichever found it. ``data`` holds ``class_name``, ``mask_score``, ``stability`` and
-            ``joint_score``.
+            ``xyxy`` contains the detector's boxes, ``mask`` bool ``(n, H, W)``, and ``confidence`` the detector's
+            scores. The class of an instance is ``ontology.classes()[class_id]``. If several prompts name a class,
+            ``class_id`` is the index of the first of them. ``data`` contains ``class_name``, ``mask_score``,
+            ``stability`` and ``joint_score``.
 
         Raises:
-            ImageError: it cannot be read.
-            UsageError: it is none of the above.
+            ImageError: the image cannot be read.
+            UsageError: ``input`` is none of the above.
         """
         ontology = from_caption_ontology(self.ontology)
         return self._as_autodistill(self._predict([_pixels(input)], ontology)[0], ontology)
 
     def sahi_predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
-        """As ``predict``, on overlapping tiles of 640 pixels, by supervision's ``InferenceSlicer``."""
+        """As ``predict``, but on overlapping tiles of 640 pixels, with ``InferenceSlicer`` of supervision."""
         ontology = from_caption_ontology(self.ontology)
         return self._as_autodistill(self._predict_tiles(_pixels(input), ontology), ontology)
 
@@ -140,27 +142,31 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         record_confidence: bool = False,
         nms_settings: NmsSetting = NmsSetting.NONE,
     ) -> sv.DetectionDataset:
-        """Label the images of a folder into autodistill's layout, see ``labeler.formats.autodistill``.
+        """Label the images of a folder, and write the dataset in autodistill's layout.
 
-        Unlike autodistill's own: images keep name and bytes; masks are written whole, however small; an image's split
-        is the same each time; a file that cannot be read is left out, with a warning. As there, what an earlier call
-        left in ``output_folder`` stays.
+        For the layout see ``labeler.formats.autodistill``. This differs from autodistill's own method in that images
+        keep their names and bytes, small masks are kept and written exactly, an image's split is the same in every run,
+        and files that cannot be read are skipped with a warning. As in autodistill, files of an earlier call stay in
+        ``output_folder``.
 
         Args:
-            input_folder: the folder; those below it are not searched.
-            extension: what a file's name must end in.
-            output_folder: by default ``input_folder`` + ``_labeled``.
-            human_in_the_loop: upload the dataset to ``roboflow_project``, without tags, as autodistill does.
-            sahi: as ``sahi_predict``.
-            record_confidence: write ``confidence-<name>.txt`` beside the labels, a line an object.
-            nms_settings: suppress masks of one class, or of any two, whose IoU is above 0.5.
+            input_folder: the folder; subfolders are not searched.
+            extension: the end of the names of image files.
+            output_folder: None for ``input_folder`` + ``_labeled``.
+            human_in_the_loop: upload the dataset to ``roboflow_project``.
+            roboflow_project: see ``human_in_the_loop``.
+            roboflow_tags: without effect, as in autodistill.
+            sahi: see ``sahi_predict``.
+            record_confidence: also write ``confidence-<name>.txt`` next to the labels, with a line per object.
+            nms_settings: suppress the lower-scored of two masks with an IoU above 0.5, within each class or across
+                classes.
 
         Returns:
-            The dataset, masks as ``CompactMask``. ``classes`` lists each class once, as ``data.yaml`` does.
+            The dataset, with masks as ``CompactMask``. ``classes`` lists each class once, as in ``data.yaml``.
 
         Raises:
-            UsageError: there is no such image, or two share a label file.
-            ImageError: none of them can be read.
+            UsageError: there are no such images, or two would share a label file.
+            ImageError: no image can be read.
         """
         if nms_settings not in list(NmsSetting):
             known = ", ".join(setting.value for setting in NmsSetting)
@@ -172,8 +178,8 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         batches = _read_ahead(paths, self.batch_size)
         for batch in track(batches, "Labeling images", total=-(-len(paths) // self.batch_size)):
             images = [pixels for _, pixels in batch]
-            found = [self._predict_tiles(p, ontology) for p in images] if sahi else self._predict(images, ontology)
-            for (path, _), detections in zip(batch, found, strict=True):
+            predicted = [self._predict_tiles(p, ontology) for p in images] if sahi else self._predict(images, ontology)
+            for (path, _), detections in zip(batch, predicted, strict=True):
                 if nms_settings != NmsSetting.NONE:
                     detections = detections.with_nms(class_agnostic=nms_settings == NmsSetting.CLASS_AGNOSTIC)
                 annotations[path] = detections
@@ -189,37 +195,37 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         return sv.DetectionDataset(list(ontology.class_names), list(annotations), annotations)
 
     def _predict(self, images: Sequence[Pixels], ontology: Ontology) -> list[sv.Detections]:
-        """Detections of RGB images, with compact masks; class ids are the ontology's."""
-        labeler = replace(self.labeler, floor=max(self.box_threshold, self.labeler.floor))
+        """The accepted instances of RGB images, with compact masks and class ids of ``ontology``."""
+        labeler = replace(self.labeler, candidate_floor=max(self.box_threshold, self.labeler.candidate_floor))
         classes = [replace(each, min_score=self.box_threshold) for each in ontology.classes]
-        found = []
+        predicted = []
         for image, candidates in zip(images, labeler.label(images, [ontology] * len(images)), strict=True):
             height, width = image.shape[:2]
             record = ImageRecord("", width, height, "", instances=tuple(candidates))
             judged = zip(candidates, judge(record, self.quality, classes), strict=True)
             accepted = [instance for instance, judgement in judged if judgement.verdict == "accept"]
-            found.append(to_detections(accepted, (height, width), ontology.class_names))
-        return found
+            predicted.append(to_detections(accepted, (height, width), ontology.class_names))
+        return predicted
 
     def _predict_tiles(self, image: Pixels, ontology: Ontology) -> sv.Detections:
         slicer = sv.InferenceSlicer(
             lambda tiles: self._predict([np.ascontiguousarray(tile) for tile in tiles], ontology),
-            batch_size=max(self.batch_size, 2),  # with 1 it hands over a bare tile; the models mind their own limit
+            batch_size=max(self.batch_size, 2),  # with 1, the slicer passes a tile instead of a list of tiles
         )
         detections = slicer(image)
         return detections if len(detections) else to_detections([], image.shape[:2], ontology.class_names)
 
     def _as_autodistill(self, detections: sv.Detections, ontology: Ontology) -> sv.Detections:
-        """Dense masks, and class ids that are positions in autodistill's ``classes()``, which repeats names."""
+        """Dense masks, and class ids that are indices in autodistill's ``classes()``, which repeats names."""
         names = [" ".join(name.split()) for name in self.ontology.classes()]
-        positions = np.array([names.index(name) for name in ontology.class_names])
-        detections.class_id = positions[detections.class_id]
+        indices = np.array([names.index(name) for name in ontology.class_names])
+        detections.class_id = indices[detections.class_id]
         detections.mask = np.asarray(detections.mask)
         return detections
 
 
 def _pixels(source: Any) -> Pixels:
-    """uint8 ``(H, W, 3)`` RGB of anything that ``predict`` takes."""
+    """The pixels of anything that ``predict`` takes, uint8 ``(H, W, 3)``, RGB."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
             raise UsageError(f"expected a BGR array, uint8 (H, W, 3), not {source.dtype} {source.shape}")
@@ -233,13 +239,17 @@ def _pixels(source: Any) -> Pixels:
         if str(source).startswith(("http://", "https://")):
             return to_rgb(ImageOps.exif_transpose(load_image(source, return_format="PIL")))
         return read_image(os.fspath(source)).pixels
-    except Exception as error:  # decoders raise whatever comes
+    except Exception as error:  # decoders can raise anything
         what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)
         raise ImageError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _find(folder: str, extension: str) -> list[str]:
-    """The paths that autodistill's own ``label`` finds, sorted."""
+    """The image files, as autodistill's own ``label`` finds them, sorted.
+
+    Raises:
+        UsageError: there are none, or two would share a label file.
+    """
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no such folder")
     paths = sorted(path for path in glob.glob(f"{glob.escape(os.fspath(folder))}/*{extension}") if os.path.isfile(path))
@@ -253,14 +263,14 @@ def _find(folder: str, extension: str) -> list[str]:
 
 
 def _read_ahead(paths: Sequence[str], size: int) -> Iterator[list[tuple[str, Pixels]]]:
-    """Path and RGB pixels, ``size`` at a time while the next ones decode; less those that cannot be read."""
+    """Batches of paths and RGB pixels; the next batch is decoded meanwhile. Files that cannot be read are skipped."""
 
     def readable(batch: list[tuple[str, Future[Pixels]]]) -> Iterator[tuple[str, Pixels]]:
         for path, future in batch:
             try:
                 yield path, future.result()
             except ImageError as error:
-                logger.warning("%s; left out", error)
+                logger.warning("%s; skipped", error)
 
     with ThreadPoolExecutor(DECODE_THREADS) as readers:
         ahead: deque[list[tuple[str, Future[Pixels]]]] = deque()

@@ -1,8 +1,8 @@
-"""What a record file must hold before its records are used, checked a row group at a time.
+"""Checks the content of record files, one batch of rows at a time.
 
-A file may come from a stranger, or be damaged in a way that Parquet does not see. Everything behind ``read_records``
-takes for granted that ids are safe to join to a folder, that images have pixels, and that every mask fits its image.
-The checks are vectorised: a million masks take seconds.
+A file may come from anywhere, or be damaged in a way that Parquet does not detect. The code that uses records relies on
+image ids that stay inside their folder, on images with pixels, and on masks that fit their image. The checks are
+vectorised: a million masks take seconds.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ CHECKED_AT_ONCE = 2**15  # bytes of RLE counts
 
 
 def check_images(rows: pa.RecordBatch | pa.Table) -> None:
-    """Check the columns ``image_id``, ``width``, ``height``, and ``status`` where it is there.
+    """Check the columns ``image_id``, ``width`` and ``height``, and ``status`` if there is one.
 
     Raises:
-        ValueError: an id leads out of its folder, or a size is impossible. Only an image that could not be read has
-            the size 0 x 0.
+        ValueError: an id leads out of its folder, or a size is impossible. The size 0 x 0 is allowed for images that
+            could not be read.
     """
     ids = rows.column("image_id")
     check_image_ids(ids)
     width, height = _sides(rows)
-    sound = (width > 0) & (height > 0) & (np.maximum(width, height) <= MAX_SIDE) & (width * height <= MAX_PIXELS)
+    possible = (width > 0) & (height > 0) & (np.maximum(width, height) <= MAX_SIDE) & (width * height <= MAX_PIXELS)
     unread = (width == 0) & (height == 0)
     if "status" in rows.schema.names:
         unread &= np.asarray(pc.equal(rows.column("status"), "error").fill_null(False))
-    for row in np.flatnonzero(~(sound | unread))[:1].tolist():
+    for row in np.flatnonzero(~(possible | unread))[:1].tolist():
         try:
             checked_size(int(width[row]), int(height[row]))
         except ValueError as error:
@@ -42,16 +42,17 @@ def check_images(rows: pa.RecordBatch | pa.Table) -> None:
 
 
 def _sides(rows: pa.RecordBatch | pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Widths and heights; null, which is no size, as -1."""
+    """Widths and heights, int64 ``(rows,)`` each; null becomes -1, which is never a valid size."""
     width, height = (pc.fill_null(rows.column(name), -1) for name in ("width", "height"))
     return np.asarray(width).astype(np.int64), np.asarray(height).astype(np.int64)
 
 
 def check_records(rows: pa.RecordBatch) -> None:
-    """``check_images``, and that every instance has a possible class id, a finite box, and a mask of its image's size.
+    """Check images (see ``check_images``), and class id, box and mask of every instance.
 
     Raises:
-        ValueError: one has not; the message names the image.
+        ValueError: a class id is negative, a box is not finite, or a mask does not fit its image; the message names the
+            image.
     """
     check_images(rows)
     lists = rows.column("instances")
@@ -63,15 +64,15 @@ def check_records(rows: pa.RecordBatch) -> None:
         return
     if instances.null_count:
         raise ValueError("an instance is empty")
-    # struct.field() would forget where a slice begins; flatten() does not.
+    # struct.field() ignores the offset of a sliced array; flatten() does not.
     columns = dict(zip((field.name for field in instances.type), instances.flatten(), strict=True))
     if empty := [name for name, column in columns.items() if column.null_count]:
         raise ValueError(f"an instance has no {empty[0]}")
     image_of = np.repeat(np.arange(len(per_image)), per_image)
 
-    def refuse(unfit: npt.NDArray[np.bool_], why: str) -> None:
-        for place in np.flatnonzero(unfit)[:1].tolist():
-            raise ValueError(f"image {shown(rows.column('image_id')[int(image_of[place])].as_py(), 200)}: {why}")
+    def refuse(invalid: npt.NDArray[np.bool_], why: str) -> None:
+        for index in np.flatnonzero(invalid)[:1].tolist():
+            raise ValueError(f"image {shown(rows.column('image_id')[int(image_of[index])].as_py(), 200)}: {why}")
 
     refuse(np.asarray(columns["class_id"]) < 0, "an instance has a negative class id")
     boxes = np.asarray(columns["box_xyxy"].flatten()).reshape(len(instances), 4)
@@ -79,52 +80,53 @@ def check_records(rows: pa.RecordBatch) -> None:
     pixels = np.multiply(*_sides(rows))
     areas = np.asarray(columns["area"])
     refuse((areas < 0) | (areas > pixels[image_of]), "an instance has an impossible area")
-    unfit = np.zeros(len(instances), dtype=np.bool_)
-    if (place := first_unfit(columns["rle_counts"].to_pylist(), pixels[image_of])) is not None:
-        unfit[place] = True
-    refuse(unfit, "the RLE counts of an instance do not fit the image")
+    invalid = np.zeros(len(instances), dtype=np.bool_)
+    if (index := first_invalid_rle(columns["rle_counts"].to_pylist(), pixels[image_of])) is not None:
+        invalid[index] = True
+    refuse(invalid, "the RLE counts of an instance do not fit the image")
 
 
-def first_unfit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> int | None:
-    """The place of the first compressed RLE that is torn or whose runs do not sum to ``pixels``; None if all fit.
+def first_invalid_rle(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> int | None:
+    """The index of the first compressed RLE that is damaged or whose runs do not sum to its pixels; None if all fit.
 
     Args:
-        pixels: int64 (n,), width x height of each mask's image.
+        counts: the RLE counts of n masks.
+        pixels: int64 ``(n,)``, width x height of each mask's image.
     """
     ends = np.cumsum([len(each) for each in counts])
     start = 0
     while start < len(counts):
-        # What fits the processor's cache is checked several times as fast.
+        # Batches that fit the processor's cache are several times as fast.
         stop = max(start + 1, int(np.searchsorted(ends, (ends[start - 1] if start else 0) + CHECKED_AT_ONCE)))
         if not _all_fit(counts[start:stop], pixels[start:stop]):
-            for place in range(start, stop):
-                if not _all_fit(counts[place : place + 1], pixels[place : place + 1]):
-                    return place
+            for index in range(start, stop):
+                if not _all_fit(counts[index : index + 1], pixels[index : index + 1]):
+                    return index
         start = stop
     return None
 
 
 def _all_fit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> bool:
-    """What ``labeler.geometry.masks.rle_runs`` checks, of many masks at once; see there for the encoding."""
+    """Checks many masks at once as ``labeler.geometry.masks.rle_runs`` checks one; see there for the encoding."""
     codes = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
     lengths = np.array([len(each) for each in counts])
-    if not lengths.all() or codes.max() > 63:  # below 48, a character has wrapped around
+    if not lengths.all() or codes.max() > 63:  # characters below 48 have wrapped around
         return False
-    last = np.flatnonzero(codes < 32)  # of the characters of a run
+    last = np.flatnonzero(codes < 32)  # the last character of each run
     ends = np.cumsum(lengths)
-    if (codes[ends - 1] >= 32).any():  # else the next mask's first run would begin in this one
+    if (codes[ends - 1] >= 32).any():  # the mask ends within a run
         return False
     digits = np.diff(last, prepend=-1)
     if digits.max() > 8:
         return False
     values = ((codes[last] & 31).astype(np.int64) ^ 16) - 16  # the sign is in the last character
     longer = np.arange(last.size)
-    for place in range(1, int(digits.max())):
-        longer = longer[digits[longer] > place]
-        values[longer] = (values[longer] << 5) + (codes[last[longer] - place] & 31)
+    for digit in range(1, int(digits.max())):
+        longer = longer[digits[longer] > digit]
+        values[longer] = (values[longer] << 5) + (codes[last[longer] - digit] & 31)
 
-    # Runs as rows of two, each mask from a row of its own on. From its fourth run on, a run is stored as its difference
-    # to the one above it.
+    # The runs are laid out in rows of two, and each mask begins a new row. From the fourth run of a mask on, the stored
+    # value is the difference to the run above it, so runs are cumulative sums of columns.
     run_ends = np.searchsorted(last, ends)
     run_counts = np.diff(run_ends, prepend=0)
     row_counts = (run_counts + 1) // 2
@@ -133,12 +135,12 @@ def _all_fit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> bool:
     runs = np.zeros((int(rows[-1]), 2), dtype=np.int64)
     runs.reshape(-1)[np.arange(last.size) + np.repeat(2 * begins - (run_ends - run_counts), run_counts)] = values
     firsts = runs[begins, 0]
-    runs[begins, 0] = 0  # the third is no difference to the first
+    runs[begins, 0] = 0  # the third run is stored as it is, not as a difference
     sums = np.cumsum(runs, axis=0)
     sums -= np.repeat(np.where(begins[:, None] > 0, sums[begins - 1], 0), row_counts, axis=0)
     sums[begins, 0] = firsts
-    sums[rows[run_counts % 2 == 1] - 1, 1] = 0  # of an odd number of runs, the last row has one
-    # A step is below 2**40, so a sum that would overflow passes through what is too long for a run.
+    sums[rows[run_counts % 2 == 1] - 1, 1] = 0  # with an odd number of runs, the last row has only one
+    # Differences are below 2**40, so before a sum overflows it exceeds the longest possible run.
     if sums.min() < 0 or sums.max() > MAX_PIXELS:
         return False
     return bool((np.add.reduceat(sums.sum(axis=1), begins) == pixels).all())

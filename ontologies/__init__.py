@@ -1,4 +1,4 @@
-"""What to look for: ontologies, where they come from and how they are kept."""
+"""Ontologies: the classes to label, with the prompts that find them; and taggers that propose classes."""
 
 from ontologies.ontology import DISTRACTOR, ClassSpec, Ontology, OntologyError, OntologyWarning
 from ontologies.proposals import Proposal, TagCounts, propose, write_proposal

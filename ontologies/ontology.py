@@ -1,4 +1,4 @@
-"""What to look for: classes, the prompts that find them, and the distractors that must not be labeled.
+"""Ontologies: classes, the prompts that find them, and distractors, which must not be labeled.
 
     >>> ontology = Ontology.from_text("golden retriever=dog, puppy=dog, cat")
     >>> ontology.class_names
@@ -6,7 +6,7 @@
     >>> ontology.prompts
     (('golden retriever', 0), ('puppy', 0), ('cat', 1))
 
-Nothing here imports a model library, or any other package of this project.
+This module imports no model library, and no other package of this project.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 DISTRACTOR = -1
-"""The class id of a prompt that competes for boxes and is never written."""
+"""The class id of distractors."""
 
 SEPARATORS = ".?\n\r"
-"""Grounding DINO ends a phrase at these, so that no prompt may hold one."""
+"""Characters at which Grounding DINO ends a phrase. No prompt may contain one."""
 
-# Whole words, where they negate: a notebook, a casino and a forget-me-not are things to be seen.
+# Words that negate. Not matched: notebook, casino, forget-me-not.
 _NEGATION = re.compile(
     r"(?<![\w-])(?:without\b|(?<!\bme )not\b|non[-\u2010\u2011](?=\w))"
     r"|(?:^|\b(?:with|has|having|wearing|and|or|but) )no[- ](?=\w)",
     re.IGNORECASE,
 )
-# So is a "no parking sign".
+# A "no parking sign" is not a negation.
 _NEGATIVE_SIGN = re.compile(r"\b(?:signs?|symbols?|stickers?)\b", re.IGNORECASE)
 
 
 class OntologyError(ValueError):
-    """An ontology that cannot be meant, or a file that holds none. One line: what, where, what to do."""
+    """An ontology is not valid, or cannot be read. The message is one line: what is wrong, where, what to do."""
 
 
 class OntologyWarning(UserWarning):
-    """An ontology that can be used, but hardly finds what its author has in mind."""
+    """An ontology is valid, but will probably not find what its author intends."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSpec:
     """One class of the dataset.
 
-    Whitespace is stripped and collapsed in names and prompts; case is kept (the models lower-case by themselves).
+    Whitespace in names and prompts is stripped and collapsed. Case is kept; the models ignore it.
 
     Attributes:
-        name: as the dataset will spell it.
-        prompts: what the detector is asked for, any of which finds the class; ``(name,)`` if none are given.
-        min_score: this class's score threshold, in [0, 1]; None for the default of the job.
+        name: the class name in the dataset.
+        prompts: texts for the detector, each of which finds the class; ``(name,)`` if none are given.
+        min_score: minimum detector score for this class, in [0, 1]; None for the general ``min_score``.
 
     Raises:
-        OntologyError: a name or prompt is blank, not text or not printable, a prompt holds one of ``SEPARATORS``,
-            or ``min_score`` is not a number in [0, 1].
+        OntologyError: a name or prompt is blank, is not text or contains control characters, a prompt contains one of
+            ``SEPARATORS``, or ``min_score`` is not a number in [0, 1].
     """
 
     name: str
@@ -75,18 +75,19 @@ class ClassSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ontology:
-    """The classes to label, and what competes with them.
+    """The classes to label, and the distractors.
 
     Attributes:
-        classes: at least one; a class's id is its position.
-        distractors: prompts that compete for boxes and are never written, such as a look-alike of a class.
+        classes: at least one. The id of a class is its index.
+        distractors: prompts for objects that are similar to those of a class, but must not be labeled. A box that fits
+            a distractor better than any class is dropped.
 
     Raises:
-        OntologyError: there is no class, or two classes share a name, or a prompt appears twice, be it in one class,
-            in two, or among the distractors. Case and spacing make no difference between names or between prompts.
+        OntologyError: there is no class, two classes have the same name, or a prompt is given twice (in one class, in
+            two classes or as a distractor). Case and spacing are ignored in these comparisons.
 
     Warns:
-        OntologyWarning: a prompt says what should not be there ("person without helmet"); detectors ignore that.
+        OntologyWarning: a prompt contains a negation ("person without helmet"), which detectors ignore.
     """
 
     classes: tuple[ClassSpec, ...]
@@ -98,7 +99,9 @@ class Ontology:
             raise OntologyError("the ontology has no class; name at least one")
         for item in classes:
             if not isinstance(item, ClassSpec):
-                raise OntologyError(f"classes must hold ClassSpec, not {type(item).__name__}; write ClassSpec('dog')")
+                raise OntologyError(
+                    f"classes must contain ClassSpec, not {type(item).__name__}; write ClassSpec('dog')"
+                )
         distractors = tuple(clean_prompt(text, "a distractor") for text in _tuple(self.distractors, "distractors"))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "distractors", distractors)
@@ -108,9 +111,9 @@ class Ontology:
             if _NEGATION.search(words) and not _NEGATIVE_SIGN.search(words):
                 warnings.warn(
                     f"prompt {prompt!r}: detectors ignore negation and look for all of its words; "
-                    "name only what is to be seen, and list what must not be labeled as a distractor",
+                    "name only what is visible, and list what must not be labeled as a distractor",
                     OntologyWarning,
-                    stacklevel=3,  # whoever built the ontology: this method is called by the generated __init__
+                    stacklevel=3,  # the caller of the generated __init__
                 )
 
     def _reject_repeats(self) -> None:
@@ -119,21 +122,21 @@ class Ontology:
             if (key := name.casefold()) in names:
                 raise OntologyError(f"two classes are named {names[key]!r} and {name!r}; merge them, or rename one")
             names[key] = name
-        places: dict[str, str] = {}
+        owners: dict[str, str] = {}
         for prompt, class_id in self.prompts:
-            place = "the distractors" if class_id == DISTRACTOR else f"class {self.classes[class_id].name!r}"
-            if (key := prompt.casefold()) in places:
-                raise OntologyError(f"prompt {prompt!r} is given twice, in {places[key]} and in {place}; keep one")
-            places[key] = place
+            owner = "the distractors" if class_id == DISTRACTOR else f"class {self.classes[class_id].name!r}"
+            if (key := prompt.casefold()) in owners:
+                raise OntologyError(f"prompt {prompt!r} is given twice, in {owners[key]} and in {owner}; keep one")
+            owners[key] = owner
 
     @classmethod
     def from_text(cls, text: str) -> Ontology:
-        """The ontology of a list such as ``"dog, cat"`` or ``"golden retriever=dog, puppy=dog, cat"`` (prompt=class).
+        """Parse a list such as ``"dog, cat"`` or ``"golden retriever=dog, puppy=dog, cat"`` (prompt=class).
 
-        Class ids follow the first appearance of each class. One trailing comma is allowed.
+        Classes are numbered in the order in which they first appear. One trailing comma is allowed.
 
         Raises:
-            OntologyError: an item is empty or malformed, or the whole is not a valid ontology.
+            OntologyError: an item is empty or malformed, or the result is not a valid ontology.
         """
         items = text.split(",")
         if len(items) > 1 and not items[-1].strip():
@@ -142,57 +145,62 @@ class Ontology:
 
     @classmethod
     def from_items(cls, items: Iterable[str]) -> Ontology:
-        """The ontology of items, each a ``class`` or a ``prompt=class``.
+        """Parse items of the form ``class`` or ``prompt=class``.
 
         Raises:
-            OntologyError: an item is empty or malformed, or the whole is not a valid ontology.
+            OntologyError: an item is empty or malformed, or the result is not a valid ontology.
         """
         return cls.from_pairs(_pair(number, item) for number, item in enumerate(items, start=1))
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Ontology:
-        """The ontology of (prompt, class name) pairs. Class ids follow the first appearance of each class.
+        """Build an ontology from (prompt, class name) pairs.
+
+        Classes are numbered in the order in which they first appear.
 
         Raises:
-            OntologyError: the pairs do not make a valid ontology.
+            OntologyError: the result is not a valid ontology.
         """
         prompts: dict[str, list[str]] = {}
         for prompt, name in pairs:
             prompts.setdefault(clean_text(name, "a class name"), []).append(prompt)
-        return cls(tuple(ClassSpec(name, tuple(found)) for name, found in prompts.items()))
+        return cls(tuple(ClassSpec(name, tuple(own_prompts)) for name, own_prompts in prompts.items()))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each class, by class id."""
+        """The class names, by class id."""
         return tuple(item.name for item in self.classes)
 
     @property
     def min_scores(self) -> tuple[float | None, ...]:
-        """The score threshold of each class, by class id; None where the job's default holds."""
+        """The minimum scores of the classes, by class id; None for the general one."""
         return tuple(item.min_score for item in self.classes)
 
     @property
     def prompts(self) -> tuple[tuple[str, int], ...]:
-        """Every (prompt, class id) that a detector is asked for: class by class, then distractors as ``DISTRACTOR``."""
-        found = [(prompt, class_id) for class_id, item in enumerate(self.classes) for prompt in item.prompts]
-        return (*found, *((prompt, DISTRACTOR) for prompt in self.distractors))
+        """All prompts as (prompt, class id): those of the classes, then the distractors with id ``DISTRACTOR``."""
+        of_classes = [(prompt, class_id) for class_id, item in enumerate(self.classes) for prompt in item.prompts]
+        return (*of_classes, *((prompt, DISTRACTOR) for prompt in self.distractors))
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the whole content, 64 hexadecimal digits; equal ontologies have equal digests, on any machine."""
+        """SHA-256 of the content, 64 hexadecimal digits. Equal ontologies have equal digests on any machine."""
         return _sha256([[[item.name, item.prompts, item.min_score] for item in self.classes], self.distractors])
 
     @property
     def prompt_digest(self) -> str:
-        """SHA-256 of ``prompts`` alone: what models see. Renaming a class or moving a threshold does not change it."""
+        """SHA-256 of ``prompts``, which is all that models get; class names and thresholds do not change it."""
         return _sha256(self.prompts)
 
 
 def clean_text(text: object, what: str) -> str:
-    """``text`` with its whitespace stripped and collapsed.
+    """``text`` with whitespace stripped and collapsed.
+
+    Args:
+        what: how the message refers to the text.
 
     Raises:
-        OntologyError: it is blank, no text or not printable; the text begins with ``what``.
+        OntologyError: it is blank, is not text, or contains control characters.
     """
     if not isinstance(text, str):
         shown = " ".join(repr(text).split())
@@ -201,24 +209,26 @@ def clean_text(text: object, what: str) -> str:
     if not cleaned:
         raise OntologyError(f"{what} is blank; fill it in, or remove it")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in cleaned):
-        raise OntologyError(f"{what} holds a control character or half a surrogate pair ({text!r}); remove it")
+        raise OntologyError(f"{what} contains a control character or half a surrogate pair ({text!r}); remove it")
     return cleaned
 
 
 def clean_prompt(text: object, what: str) -> str:
-    """As ``clean_text``, for what a detector is asked for.
+    """``clean_text`` for a prompt.
 
     Raises:
-        OntologyError: as there, or it holds one of ``SEPARATORS``.
+        OntologyError: see ``clean_text``; or it contains one of ``SEPARATORS``.
     """
     cleaned = clean_text(text, what)
-    if found := [letter for letter in SEPARATORS if letter in str(text).strip()]:
-        raise OntologyError(f"{what} holds {found[0]!r}, where detectors cut it in two ({text!r}); write it without")
+    if separators := [letter for letter in SEPARATORS if letter in str(text).strip()]:
+        raise OntologyError(
+            f"{what} contains {separators[0]!r}, which splits it in two for detectors ({text!r}); remove it"
+        )
     return cleaned
 
 
 def _tuple(items: object, what: str) -> tuple[object, ...]:
-    # A lone string is a sequence too, of letters.
+    # Other sequences are refused, because a string is a sequence of letters.
     if not isinstance(items, (list, tuple)):
         raise OntologyError(f"{what} must be a list, not {type(items).__name__}; put it in brackets")
     return tuple(items)
@@ -235,7 +245,7 @@ def _pair(number: int, item: str) -> tuple[str, str]:
         raise OntologyError(f"item {number} of the class list is empty; write class names, as in 'dog, cat'")
     prompt, equals, name = item.partition("=")
     if not prompt.strip() or (equals and not name.strip()) or "=" in name:
-        raise OntologyError(f"item {number} of the class list, {item.strip()!r}, is neither class nor prompt=class")
+        raise OntologyError(f"item {number} of the class list, {item.strip()!r}, must be class or prompt=class")
     return prompt, name if equals else prompt
 
 

@@ -1,12 +1,12 @@
-"""From the tags of images to an ontology that a user edits.
+"""Turns the tags of images into a proposed ontology, which the user edits.
 
     >>> counts = TagCounts()
     >>> counts.add("a.jpg", [("dog", 0.9), ("ball", 0.4)])
     >>> counts.add("b.jpg", [("dogs", 0.7)])
-    >>> [(found.name, found.prompts, found.images) for found in propose(counts)]
+    >>> [(proposal.name, proposal.prompts, proposal.images) for proposal in propose(counts)]
     [('dog', ('dog', 'dogs'), 2), ('ball', ('ball',), 1)]
 
-Tags are counted as they come; which of them mean the same is decided afterwards, as often as one likes.
+Tags are counted as they are spelled. ``propose`` groups them afterwards, so it can be called again with other synonyms.
 """
 
 from __future__ import annotations
@@ -26,70 +26,70 @@ from ontologies.sources import write_toml
 from ontologies.synonyms import classes_of, grouped, spelling_of
 
 EXAMPLES = 3
-"""How many images a proposal names."""
+"""The number of example images that a proposal names."""
 
 
 class TagCounts:
-    """Which images have which tags, and how surely.
+    """Which images have which tags, with what score.
 
-    Neither the order of images nor how they are spread over counters that are merged later changes a proposal. An image
-    given again adds only what is new; of several scores for one tag the highest counts. A tag takes 12 bytes an image,
-    an image as much as its id.
+    Counts do not depend on the order of images, nor on how images were distributed over counters that are merged later.
+    If an image is added again, only new tags count; of several scores of a tag, the highest counts. Memory: 12 bytes
+    per tag and image, and each image id once.
     """
 
     def __init__(self) -> None:
-        self._positions: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
         self._image_ids: list[str] = []
-        self._tags: dict[str, tuple[array[int], array[float]]] = {}  # the images' positions, and the scores there
+        self._tags: dict[str, tuple[array[int], array[float]]] = {}  # tag -> indices of images, and their scores
 
     @property
     def images(self) -> int:
-        """The number of images, those without a tag among them."""
+        """The number of images, including those without a tag."""
         return len(self._image_ids)
 
     def add(self, image_id: str, tags: Iterable[tuple[str, float]]) -> None:
         """Count the (tag, score) pairs of an image.
 
-        What no prompt may hold (``SEPARATORS``, control characters) and underscores count as spaces; a tag of nothing
-        else is left out.
+        Characters that are not allowed in prompts (``SEPARATORS``, control characters) and underscores become spaces.
+        Tags that have no other characters are left out.
 
         Raises:
             OntologyError: a score is not a finite number.
         """
-        position = self._position(image_id)
+        index = self._index(image_id)
         for tag, score in tags:
             if not math.isfinite(score):
                 raise OntologyError(f"{_printable(image_id)}: tag {tag!r} has the score {score}; expected a number")
             if spelling := spelling_of(tag):
-                positions, scores = self._entry(spelling)
-                positions.append(position)
+                indices, scores = self._entry(spelling)
+                indices.append(index)
                 scores.append(score)
 
     def merge(self, other: TagCounts) -> None:
-        """Add all that ``other`` has counted."""
-        moved = [self._position(image_id) for image_id in other._image_ids]
-        for spelling, (theirs, their_scores) in list(other._tags.items()):
-            positions, scores = self._entry(spelling)
-            positions.extend([moved[position] for position in theirs])
-            scores.extend(their_scores)
+        """Add everything that ``other`` has counted."""
+        new_index = [self._index(image_id) for image_id in other._image_ids]
+        for spelling, (other_indices, other_scores) in list(other._tags.items()):
+            indices, scores = self._entry(spelling)
+            indices.extend([new_index[index] for index in other_indices])
+            scores.extend(other_scores)
 
     def spellings(self) -> dict[str, int]:
-        """The number of images that have each tag, as it was spelled."""
-        return {spelling: len(set(positions)) for spelling, (positions, _) in self._tags.items()}
+        """For each tag, as it was spelled, the number of images that have it."""
+        return {spelling: len(set(indices)) for spelling, (indices, _) in self._tags.items()}
 
     def scores(self, spellings: Iterable[str]) -> dict[str, float]:
-        """By image id, the highest score of any of these tags, for the images that have one."""
+        """Image id -> the highest score of any of these tags, for the images that have one."""
         best: dict[int, float] = {}
         for spelling in spellings:
-            for position, score in zip(*self._tags[spelling], strict=True):
-                best[position] = max(score, best.get(position, -math.inf))
-        return {self._image_ids[position]: score for position, score in best.items()}
+            for index, score in zip(*self._tags[spelling], strict=True):
+                best[index] = max(score, best.get(index, -math.inf))
+        return {self._image_ids[index]: score for index, score in best.items()}
 
-    def _position(self, image_id: str) -> int:
-        position = self._positions.setdefault(image_id, len(self._image_ids))
-        if position == len(self._image_ids):
+    def _index(self, image_id: str) -> int:
+        index = self._indices.setdefault(image_id, len(self._image_ids))
+        if index == len(self._image_ids):
             self._image_ids.append(image_id)
-        return position
+        return index
 
     def _entry(self, spelling: str) -> tuple[array[int], array[float]]:
         return self._tags.setdefault(spelling, (array("I"), array("d")))
@@ -97,13 +97,13 @@ class TagCounts:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A class that the tags of images speak for.
+    """A proposed class.
 
     Attributes:
-        name: the user's own word for it, where the synonyms have one, else the most frequent spelling.
-        prompts: every spelling that was met, the most frequent first.
-        images: how many images have any of them.
-        mean_score: the mean of those images' scores, the highest spelling's in each.
+        name: the class name from the synonyms if there is one, otherwise the most frequent spelling.
+        prompts: all spellings among the tags, the most frequent first.
+        images: the number of images with any of these tags.
+        mean_score: the mean over these images of the highest score of any of these tags.
         examples: ids of the ``EXAMPLES`` images with the highest scores.
     """
 
@@ -120,27 +120,27 @@ def propose(
     min_tag_count: int = 1,
     max_classes: int | None = None,
 ) -> list[Proposal]:
-    """The classes that tags speak for: most images first, then by mean score, then by name.
+    """Propose classes from tags, sorted by number of images, then mean score, then name.
 
-    Spellings that differ by case, spaces, underscores or hyphens are one class, and so are a singular and its English
-    plural where both were met (or stand among the synonyms).
+    Tags that differ only in case, spaces, underscores or hyphens become one class. So do a singular and its English
+    plural, if both occur among tags or synonyms.
 
     Args:
         counts: the tags.
-        synonyms: the class of a word, as ``{"puppy": "dog"}``; a class may be a synonym of another in turn.
-        min_tag_count: leave out what fewer images have.
-        max_classes: at most so many classes; None for all.
+        synonyms: word -> class, such as ``{"puppy": "dog"}``. A class may itself be a synonym of another class.
+        min_tag_count: classes with fewer images are left out.
+        max_classes: maximum number of classes; None for no limit.
 
     Raises:
-        OntologyError: a limit is below 1, a synonym has two classes, or classes are each other's synonyms.
+        OntologyError: a limit is below 1, a synonym has two classes, or classes are synonyms of each other.
     """
     for limit, value in (("min_tag_count", min_tag_count), ("max_classes", max_classes)):
         if value is not None and value < 1:
             raise OntologyError(f"{limit} is {value}; it must be at least 1")
     frequency = counts.spellings()
     proposals = []
-    for given_name, found in grouped(frequency, classes_of((synonyms or {}).items())):
-        spellings = sorted(found, key=lambda spelling: (-frequency[spelling], spelling))
+    for given_name, group in grouped(frequency, classes_of((synonyms or {}).items())):
+        spellings = sorted(group, key=lambda spelling: (-frequency[spelling], spelling))
         scores = counts.scores(spellings)
         if len(scores) < min_tag_count:
             continue
@@ -153,7 +153,7 @@ def propose(
                 name=given_name or spellings[0],
                 prompts=tuple(prompts.values()),
                 images=len(scores),
-                mean_score=math.fsum(scores.values()) / len(scores),  # exact, so that no order shows
+                mean_score=math.fsum(scores.values()) / len(scores),  # fsum does not depend on the order
                 examples=tuple(image_id for image_id, _ in best),
             )
         )
@@ -162,17 +162,17 @@ def propose(
 
 
 def write_proposal(path: str | os.PathLike[str], proposals: Iterable[Proposal], images: int) -> None:
-    """Write an ontology file that ``read_ontology`` reads, with what speaks for each class as a comment.
+    """Write proposals as an ontology file, atomically, with the evidence for each class as a comment.
 
-    The file is there whole or not at all.
+    ``read_ontology`` reads the file.
 
     Args:
         path: a name that ends in ``.toml``.
         proposals: the classes, in the order of their ids.
-        images: how many images were tagged.
+        images: the number of images that were tagged.
 
     Raises:
-        OntologyError: there is no proposal, they make no valid ontology, or the file cannot be written.
+        OntologyError: there is no proposal, they are not a valid ontology, or the file cannot be written.
     """
     proposals = list(proposals)
     if not proposals:
@@ -196,5 +196,5 @@ def write_proposal(path: str | os.PathLike[str], proposals: Iterable[Proposal], 
 
 
 def _printable(text: str) -> str:
-    """``text`` in one line of TOML comment, whatever characters it has."""
+    """``text`` for a TOML comment, with characters that are not printable escaped."""
     return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)

@@ -1,13 +1,11 @@
-"""Ontologies from files and from autodistill, and back to a file.
+"""Reads ontologies from files and from autodistill, and writes them as TOML::
 
-The format to write by hand is TOML::
+distractors = ["toy dog"]                # optional; before the first class
 
-    distractors = ["toy dog"]            # optional; above the first class
-
-    [[class]]
-    name = "dog"
-    prompts = ["golden retriever", "puppy"]  # optional; the name if left out
-    min_score = 0.4                          # optional; the job's default if left out
+[[class]]
+name = "dog"
+prompts = ["golden retriever", "puppy"]  # optional; by default the name
+min_score = 0.4                          # optional; by default the general one
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ _CLASS_KEYS = ("name", "prompts", "min_score")
 
 
 class CaptionOntologyLike(Protocol):
-    """What is asked of autodistill's ``CaptionOntology``, so that autodistill need not be imported."""
+    """The part of autodistill's ``CaptionOntology`` that is used here, so that autodistill need not be imported."""
 
     @property
     def promptMap(self) -> Sequence[tuple[str, str]]:
@@ -43,12 +41,12 @@ class CaptionOntologyLike(Protocol):
 
 
 def from_caption_ontology(ontology: CaptionOntologyLike) -> Ontology:
-    """The ontology that autodistill's ``CaptionOntology`` stands for.
+    """Convert autodistill's ``CaptionOntology``.
 
-    Prompts of one class share a class id here; autodistill's own ``classes()`` has an entry for each prompt.
+    Prompts of the same class share a class id, while ``CaptionOntology.classes()`` has an entry for each prompt.
 
     Raises:
-        OntologyError: it is no caption ontology, or not a valid one.
+        OntologyError: it is not a ``CaptionOntology``, or not a valid ontology.
     """
     pairs = getattr(ontology, "promptMap", None)
     if pairs is None:
@@ -59,18 +57,19 @@ def from_caption_ontology(ontology: CaptionOntologyLike) -> Ontology:
 def read_ontology(path: str | os.PathLike[str]) -> Ontology:
     """Read an ontology file.
 
-    - ``.txt``: one ``class`` or ``prompt=class`` a line; ``#`` at the start or after a space opens a comment.
-    - ``.toml``, ``.yaml``, ``.yml``, ``.json``, told apart by what is in them: this project's own shape (above);
-      a COCO file (classes in the order of category ids); an Ultralytics ``data.yaml``; or ``prompt: class`` pairs as
-      in autodistill. COCO and Ultralytics names become prompts with ``_``, ``.`` and ``?`` turned into spaces.
+    - ``.txt``: one ``class`` or ``prompt=class`` per line; ``#`` at the start or after a space begins a comment.
+    - ``.toml``, ``.yaml``, ``.yml`` or ``.json`` with one of these contents: the format above; a COCO file (classes in
+      the order of category ids); an Ultralytics ``data.yaml``; or ``prompt: class`` pairs, as in autodistill. In
+      prompts made from COCO and Ultralytics names, ``_``, ``.`` and ``?`` become spaces.
 
     Raises:
-        OntologyError: the file cannot be read, is torn, or holds no valid ontology. The text begins with the path.
+        OntologyError: the file cannot be read, is damaged, or contains no valid ontology; the message begins with the
+            path.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix != ".txt" and suffix not in _PARSERS:
-        raise OntologyError(f"{path}: unknown kind of ontology file; use {', '.join(_PARSERS)} or .txt")
+        raise OntologyError(f"{path}: unknown ontology format; use {', '.join(_PARSERS)} or .txt")
     text = read_text(path)
     try:
         return _from_lines(text) if suffix == ".txt" else _from_document(parse(text, suffix))
@@ -79,7 +78,7 @@ def read_ontology(path: str | os.PathLike[str]) -> Ontology:
 
 
 def write_ontology(path: str | os.PathLike[str], ontology: Ontology) -> None:
-    """Write ``ontology`` as TOML; ``read_ontology`` gives back an equal one. The file is there whole or not at all.
+    """Write ``ontology`` as TOML, atomically; ``read_ontology`` returns an equal one.
 
     Raises:
         OntologyError: ``path`` does not end in ``.toml``, or cannot be written.
@@ -93,14 +92,14 @@ def write_ontology(path: str | os.PathLike[str], ontology: Ontology) -> None:
 
 
 def write_toml(path: str | os.PathLike[str], text: str) -> None:
-    """Write the TOML of an ontology. The file is there whole or not at all.
+    """Write the TOML text of an ontology, atomically.
 
     Raises:
         OntologyError: ``path`` does not end in ``.toml``, or cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".toml":
-        raise OntologyError(f"{path}: ontologies are written as TOML; end the name in .toml")
+        raise OntologyError(f"{path}: ontologies are written as TOML; use a name that ends in .toml")
     temporary = path.with_name(f".{path.name}.partial")
     try:
         try:
@@ -119,7 +118,7 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file.
 
     Raises:
-        OntologyError: it cannot be read, or is not UTF-8. The text begins with the path.
+        OntologyError: it cannot be read, or is not UTF-8; the message begins with the path.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -130,7 +129,7 @@ def read_text(path: Path) -> str:
 
 
 def without_comment(line: str) -> str:
-    """A line of a plain list, stripped; ``#`` at the start or after a space opens a comment."""
+    """A line without its comment, stripped; a comment begins with ``#`` at the start or after a space."""
     return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
 
 
@@ -141,7 +140,7 @@ def _from_lines(text: str) -> Ontology:
 
 def _from_document(document: object) -> Ontology:
     if not isinstance(document, dict) or not document:
-        raise OntologyError("no ontology in it; write [[class]] tables, or prompt: class pairs")
+        raise OntologyError("there is no ontology in it; write [[class]] tables, or prompt: class pairs")
     if any(key in document for key in _TOP_KEYS):
         return _from_own(document)
     if "categories" in document:
@@ -151,14 +150,14 @@ def _from_document(document: object) -> Ontology:
     if all(isinstance(name, str) for name in document.values()):
         return Ontology.from_pairs(document.items())
     raise OntologyError(
-        f"no ontology in it: its keys are {_listed(document)}; expected class (and distractors), "
+        f"there is no ontology in it: the keys are {_listed(document)}; expected class (and distractors), "
         "categories (COCO), names (Ultralytics), or prompt: class pairs of text"
     )
 
 
 def _from_own(document: dict[Any, Any]) -> Ontology:
     if unknown := document.keys() - set(_TOP_KEYS):
-        raise OntologyError(f"unknown key {_listed(unknown)}; known ones are {_listed(_TOP_KEYS)}")
+        raise OntologyError(f"unknown key {_listed(unknown)}; known keys are {_listed(_TOP_KEYS)}")
     entries = document.get("class", [])
     if not isinstance(entries, list):
         raise OntologyError("'class' must be a list of tables; write [[class]], with two brackets")
@@ -170,9 +169,9 @@ def _class(entry: object, where: str) -> ClassSpec:
     if not isinstance(entry, dict):
         raise OntologyError(f"{where} must be a table with a name, not {type(entry).__name__}")
     if "distractors" in entry:
-        raise OntologyError(f"{where} holds 'distractors', which go to the top of the file, above the first class")
+        raise OntologyError(f"{where} contains 'distractors'; move them to the top of the file, before the first class")
     if unknown := entry.keys() - set(_CLASS_KEYS):
-        raise OntologyError(f"{where} has the unknown key {_listed(unknown)}; known ones are {_listed(_CLASS_KEYS)}")
+        raise OntologyError(f"{where} has the unknown key {_listed(unknown)}; known keys are {_listed(_CLASS_KEYS)}")
     if "name" not in entry:
         raise OntologyError(f"{where} has no name; add one")
     if entry.get("prompts") == []:
@@ -186,7 +185,7 @@ def _from_coco(categories: object) -> Ontology:
     names: dict[int, Any] = {}
     for category in categories:
         if not isinstance(category, dict) or type(category.get("id")) is not int or "name" not in category:
-            raise OntologyError("a COCO category must have a whole number as id, and a name; fix 'categories'")
+            raise OntologyError("a COCO category must have a name and a whole number as id; fix 'categories'")
         if category["id"] in names:
             raise OntologyError(f"two COCO categories have the id {category['id']}; fix 'categories'")
         names[category["id"]] = category["name"]
@@ -206,7 +205,7 @@ def _from_ultralytics(names: object) -> Ontology:
 
 
 def _named(name: Any) -> ClassSpec:
-    """A class whose prompt is its name in plain words; dataset names are identifiers as often as not."""
+    """A class with its name as prompt, in which underscores and separators become spaces."""
     return ClassSpec(name, (re.sub(r"[_.?\s]+", " ", name),) if isinstance(name, str) else ())
 
 
@@ -215,10 +214,10 @@ def _listed(keys: Any) -> str:
 
 
 def parse(text: str, suffix: str) -> object:
-    """What a document of the kind ``suffix`` (``.toml``, ``.yaml``, ``.yml`` or ``.json``) holds.
+    """Parse a document; ``suffix`` is ``.toml``, ``.yaml``, ``.yml`` or ``.json``.
 
     Raises:
-        OntologyError: it is torn.
+        OntologyError: it is not valid.
     """
     try:
         return _PARSERS[suffix](text)
@@ -235,15 +234,15 @@ def _parse_json(text: str) -> object:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
-    return found
+    return content
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of equal keys, and would drop a prompt in silence."""
+    """Refuses repeated keys. PyYAML would keep the last one and silently drop a prompt."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[tuple[str, str]] = set()

@@ -19,7 +19,7 @@ from labeler.files.listing import find_images, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
-from labeler.models.tagging import TaggingConfig
+from labeler.models.taggers.config import TaggingConfig
 from workflows.dataset.dataset import recover
 from workflows.engines.local import run_local
 from workflows.engines.ray import ray_engine

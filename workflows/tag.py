@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import info, read_bytes, write_bytes
-from labeler.models.tagging import TAG_FLOORS
+from labeler.models.taggers.config import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
 from workflows.recording import Progress, recorded
 from workflows.run.shards import ShardReport
@@ -91,7 +91,7 @@ def _keeping_all(job: LabelJob) -> tuple[LabelJob, float]:
     """``job`` with more tags kept than it asks for, so that another threshold needs no model; and what it asks for."""
     if job.tagging is None:
         raise UsageError("tagging needs a tagger; give --tagger auto")
-    floor, least = TAG_FLOORS.get(job.tagging.kind(job.model), 0.0), job.tagging.least_score(job.model)
+    floor, least = TAG_FLOORS.get(job.tagging.kind(job.model), 0.0), job.tagging.threshold(job.model)
     if least < floor:
         raise UsageError(f"--tag-score {least} is below what is kept of tags ({floor}); take {floor} or more")
     return replace(job, tagging=replace(job.tagging, tag_score=floor)), least

@@ -1,4 +1,4 @@
-"""Losses of the demo training: a set loss for grounding detectors, cross entropy and dice for masks."""
+"""Losses of the demo training: a set loss for grounding detectors, and cross-entropy plus dice for masks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ def set_loss(
     true_boxes_cxcywh: list[Tensor],
     copies: int = 1,
 ) -> Tensor:
-    """DETR's set loss (Carion et al. 2020) with token targets (GLIP, Li et al. 2022).
+    """The set loss of DETR (Carion et al. 2020, arXiv 2005.12872) with token targets (GLIP, Li et al. 2022).
 
     Args:
-        logits: ``(B, Q, T)``, one a query and text token.
-        boxes_cxcywh: ``(B, Q, 4)`` as shares of the image side.
-        token_maps: for each image ``(n, T)``; 1 at the tokens of the phrases that name the object.
-        true_boxes_cxcywh: for each image ``(n, 4)``.
-        copies: queries matched to each object. More than one speeds the dense encoder outputs up (Hybrid DETR,
-            Jia et al. 2023); the decoder needs exactly one.
+        logits: ``(B, Q, T)``, one per query and text token.
+        boxes_cxcywh: ``(B, Q, 4)``, relative to the image side.
+        token_maps: for each image ``(n, T)``, with 1 at the tokens of the phrases that name the object.
+        true_boxes_cxcywh: for each image ``(n, 4)``, relative to the image side.
+        copies: the number of queries matched to each object. More than one speeds up the training of the dense encoder
+            outputs (Hybrid DETR, Jia et al. 2023, arXiv 2207.13080); the decoder needs exactly one.
+
+    Returns:
+        The mean over objects, a scalar.
     """
     targets = torch.zeros_like(logits)
     box_losses = logits.new_zeros(())
@@ -60,18 +63,18 @@ def _matching_cost(logits: Tensor, boxes: Tensor, token_map: Tensor, true_boxes:
 
 
 def mask_loss(logits: Tensor, masks: Tensor, box_areas: Tensor) -> Tensor:
-    """Cross entropy plus dice (Milletari et al. 2016), per mask.
+    """Cross-entropy plus dice loss (Milletari et al. 2016, arXiv 1606.04797) of each mask.
 
-    Cross entropy is summed over the image and divided by the area of the box, so that small objects count as much as
-    large ones and the wide background around them does not drown either.
+    Cross-entropy is summed over the image and divided by the area of the box. So small objects count as much as large
+    ones, and the background does not dominate.
 
     Args:
         logits: ``(N, H, W)``.
-        masks: ``(N, H, W)`` in [0, 1].
-        box_areas: ``(N,)``, in the pixels of ``masks``.
+        masks: ``(N, H, W)``, in [0, 1].
+        box_areas: ``(N,)``, in pixels of ``masks``.
 
     Returns:
-        ``(N,)``
+        ``(N,)``.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").sum((1, 2)) / box_areas
     p = logits.sigmoid()

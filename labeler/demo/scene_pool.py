@@ -1,4 +1,4 @@
-"""Training scenes drawn ahead by worker processes into memory-mapped arrays, shared by both training runs."""
+"""Training scenes, drawn in advance by worker processes into memory-mapped arrays that both training runs share."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from torch.nn import functional
 from labeler.demo.scenes import MAX_OBJECTS, PAIRS, Pair, make_scene, scene_rng
 
 SIDE = 320
-IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]  # of RGB, for both models
-Step = Callable[[Any], Tensor]  # a model to the loss of its next batch
+IMAGE_MEAN, IMAGE_STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]  # RGB, for both models
+Step = Callable[[Any], Tensor]  # takes a model and returns the loss of its next batch
 
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Scenes as tensors, after a random flip and quarter turn that all scenes of the batch share.
+    """A batch of scenes, after a random flip and rotation by quarter turns that is the same for the whole batch.
 
     Attributes:
         images: uint8 ``(B, 3, side, side)``, RGB.
-        index_maps: uint8 ``(B, side, side)``, as ``Scene.index_map``.
-        pair_ids: for each image, positions in ``PAIRS``, one an object.
-        boxes_xyxy: for each image, float32 ``(n, 4)``, tight around the visible pixels, as shares of the side.
+        index_maps: uint8 ``(B, side, side)``; see ``Scene.index_map``.
+        pair_ids: for each image, the index in ``PAIRS`` of each object.
+        boxes_xyxy: for each image float32 ``(n, 4)``, tight around the visible pixels, relative to the side.
     """
 
     images: Tensor
@@ -39,7 +39,7 @@ class SceneBatch:
     boxes_xyxy: list[Tensor]
 
     def pixel_values(self, side: int, device: str) -> Tensor:
-        """What a model's processor makes of the images: float32 ``(B, 3, side, side)``, normalised."""
+        """The images as a model's processor would give them: float32 ``(B, 3, side, side)``, normalised."""
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
         resized = functional.interpolate(self.images.to(device), size=(side, side), mode="bilinear", antialias=True)
         return (resized.float() / 255 - mean) / std
@@ -47,12 +47,14 @@ class SceneBatch:
 
 @dataclass(frozen=True)
 class ScenePool:
+    """N scenes in memory-mapped arrays."""
+
     images: NDArray[np.uint8]  # (N, side, side, 3)
     index_maps: NDArray[np.uint8]  # (N, side, side)
     pair_ids: NDArray[np.int8]  # (N, MAX_OBJECTS), -1 where there is no object
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[SceneBatch]:
-        """Endless random batches."""
+        """An endless stream of random batches."""
         while True:
             chosen = np.sort(rng.choice(len(self.images), size=size, replace=False))
             images = torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2)
@@ -67,6 +69,7 @@ class ScenePool:
 
 
 def _boxes(index_map: Tensor, count: int) -> Tensor:
+    """The tight boxes of objects 1 to ``count``, xyxy relative to the side, float32 ``(count, 4)``."""
     side = index_map.shape[-1]
     masks = index_map[None] == torch.arange(1, count + 1)[:, None, None]
     boxes = torch.zeros(count, 4)
@@ -85,7 +88,7 @@ def _draw(index: int, seed: int, pairs: list[Pair]) -> Any:
 
 
 def scene_pool(folder: Path, count: int, seed: int, pairs: list[Pair]) -> ScenePool:
-    """The pool in ``folder``, drawn there first unless a whole one is present."""
+    """The pool of ``count`` scenes in ``folder``; they are drawn unless the folder contains a complete pool."""
     shapes = {
         "images": ((count, SIDE, SIDE, 3), np.uint8),
         "index_maps": ((count, SIDE, SIDE), np.uint8),

@@ -1,11 +1,11 @@
-"""A synthetic world with exact ground truth: coloured shapes on noisy gradients.
+"""Synthetic scenes with exact ground truth: coloured shapes on noisy gradients.
 
-Every pixel is drawn from one seed, so a scene and its masks can be made again anywhere: the demo, the
-training script, the benchmarks and the tests share this one source.
+The seed determines every pixel, so a scene and its masks can be reproduced anywhere. The demo, the training script, the
+benchmarks and the tests use these scenes.
 
-A scene holds one to eight objects. An object is a colour and a shape with random radius (6 to 20 % of the image
-side), place and rotation; a later object may hide up to 30 % of an earlier one. The background is a linear gradient
-between any two colours, with Gaussian noise of 2 to 12 grey levels over the whole image.
+A scene contains one to eight objects. Each has a colour, a shape, and a random radius (6 to 20 % of the image side),
+position and rotation. An object may hide up to 30 % of the pixels of earlier ones. The background is a linear gradient
+between two random colours, and the whole image has Gaussian noise of 2 to 12 grey levels.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _heart() -> NDArray[np.float64]:
 
 
 def _crescent() -> NDArray[np.float64]:
-    # A unit disc less a disc of radius 0.8 centred at x = 0.5; both circles meet at this angle.
+    # A unit disc minus a disc with radius 0.8 centred at x = 0.5; the circles intersect at (x, y) and (x, -y).
     bite, offset = 0.8, 0.5
     x = (1 - bite**2 + offset**2) / (2 * offset)
     y = np.sqrt(1 - x**2)
@@ -76,7 +76,7 @@ _CROSS = np.array(
     [(-1, 3), (1, 3), (1, 1), (3, 1), (3, -1), (1, -1), (1, -3), (-1, -3), (-1, -1), (-3, -1), (-3, 1), (-1, 1)]
 ) / np.sqrt(10)
 
-# Each shape is its outer ring and, for a ring, the hole, as polygons inside the unit circle.
+# The polygons of each shape, inside the unit circle: the outline and, for the ring, the hole.
 SHAPES: dict[str, list[NDArray[np.float64]]] = {
     "circle": [_arc(1.0, 0, 2 * np.pi)],
     "square": [_regular(4, [1.0])],
@@ -89,7 +89,7 @@ SHAPES: dict[str, list[NDArray[np.float64]]] = {
 }
 
 PAIRS: list[Pair] = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-# Never named by a training prompt: what the detector says of them it put together from colour and shape.
+# No training prompt names these pairs. The detector can only find them by combining colour and shape.
 HELD_OUT_PAIRS: list[Pair] = [
     ("red", "star"),
     ("green", "ring"),
@@ -103,12 +103,12 @@ SEEN_PAIRS: list[Pair] = [pair for pair in PAIRS if pair not in HELD_OUT_PAIRS]
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and its truth.
+    """One image and its ground truth.
 
     Attributes:
         image: uint8 ``(side, side, 3)``, RGB.
-        pairs: what each object is, in drawing order (later ones lie on top).
-        index_map: uint8 ``(side, side)``; 0 is background, ``i + 1`` the visible pixels of object ``i``.
+        pairs: (colour, shape) of each object, in drawing order; later objects are on top.
+        index_map: uint8 ``(side, side)``: 0 for background, ``i + 1`` for visible pixels of object ``i``.
     """
 
     image: NDArray[np.uint8]
@@ -116,18 +116,18 @@ class Scene:
     index_map: NDArray[np.uint8]
 
     def mask(self, index: int) -> NDArray[np.bool_]:
-        """Visible pixels of object ``index``, bool ``(side, side)``."""
+        """The visible pixels of object ``index``, bool ``(side, side)``."""
         visible: NDArray[np.bool_] = self.index_map == index + 1
         return visible
 
 
 def scene_rng(seed: int, index: int) -> np.random.Generator:
-    """The generator of scene ``index`` of the world ``seed``."""
+    """The random generator for scene number ``index`` of a ``seed``."""
     return np.random.default_rng([seed, index])
 
 
 def make_scene(rng: np.random.Generator, side: int = 320, pairs: Sequence[Pair] = PAIRS) -> Scene:
-    """Draw one scene of ``side`` × ``side`` pixels whose objects are taken from ``pairs``."""
+    """Draw a scene of ``side`` x ``side`` pixels with objects from ``pairs``."""
     image = _gradient(rng, side)
     index_map = np.zeros((side, side), dtype=np.uint8)
     chosen: list[Pair] = []
@@ -161,7 +161,7 @@ def _gradient(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
 
 
 def _draw_shape(rng: np.random.Generator, side: int, shape: str) -> tuple[NDArray[np.float32], int, int]:
-    """Coverage in [0, 1] of a shape in its own window, with the window's top and left in the image."""
+    """How much of each pixel a random shape covers, float32 ``(h, w)`` in [0, 1]; top and left of this window."""
     radius = rng.uniform(*RADIUS_SHARE) * side
     angle = rng.uniform(0, 2 * np.pi)
     centre = rng.uniform(radius, side - radius, size=2)  # x, y
@@ -189,15 +189,15 @@ def _hides_too_much(
 
 
 def class_name(pair: Pair) -> str:
-    """``("red", "circle")`` as it stands in prompts and class lists: ``red circle``."""
+    """The name of a pair in prompts and class lists: ``red circle`` for ``("red", "circle")``."""
     return f"{pair[0]} {pair[1]}"
 
 
 def scene_ground_truth(scenes: Sequence[Scene], names: Sequence[str], class_names: Sequence[str]) -> GroundTruth:
-    """The scenes' truth, images named ``names``.
+    """The ground truth of scenes whose images are named ``names``.
 
-    An object belongs to each class that names it: ``red circle`` and ``circle`` alike. Objects that no class names are
-    left out.
+    An object is an instance of each class that names it, so a red circle of both ``red circle`` and ``circle``. Objects
+    that no class names are left out.
     """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     images = []
@@ -213,7 +213,7 @@ def scene_ground_truth(scenes: Sequence[Scene], names: Sequence[str], class_name
 
 
 def coco_ground_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
-    """``scene_ground_truth`` as a COCO dictionary, masks as compressed RLE; ids are positions plus one."""
+    """``scene_ground_truth`` as a COCO dictionary, with masks as compressed RLE; ids count from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(scene_ground_truth(scenes, file_names, class_names).images, start=1):

@@ -1,8 +1,8 @@
-"""The demo's detector: a small MM-Grounding-DINO, its tokenizer, and one training step of it.
+"""The detector of the demo: a small MM-Grounding-DINO, its tokenizer, and its training step.
 
-The fusion layers' scale starts at 0.3, not 1e-4, so that text reaches the image within hundreds of steps. The set
-loss is put on the decoder *and* on the dense encoder outputs, which transformers' own loss leaves without gradient. All
-images of a batch share one caption.
+Training differs from that of the published models as follows. The scale of the fusion layers starts at 0.3 instead of
+1e-4, so that text influences the image within hundreds of steps. The set loss is applied to the decoder and to the
+dense encoder outputs, which get no gradient from the loss of transformers. All images of a batch share one caption.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PHRASES = 28
 
 
 def demo_tokenizer() -> BertTokenizer:
-    """WordPiece over the demo's words and the letters, with BERT's ids for [CLS] [SEP] . ? (the separators)."""
+    """A WordPiece tokenizer with the demo's words, letters and digits, and with BERT's ids for [CLS], [SEP], . and ?"""
     vocabulary = {f"[unused{index}]": index for index in range(1030)}
     for token, index in {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}.items():
         vocabulary = {key: value for key, value in vocabulary.items() if value != index} | {token: index}
@@ -48,6 +48,7 @@ def demo_tokenizer() -> BertTokenizer:
 
 
 def new_detector(tokenizer: BertTokenizer) -> MMGroundingDinoForObjectDetection:
+    """An untrained detector."""
     config = MMGroundingDinoConfig(
         backbone_config=ConvNextConfig(
             hidden_sizes=[32, 64, 128, 160], depths=[1, 2, 3, 1], layer_scale_init_value=0.5, out_indices=[2, 3, 4]
@@ -82,7 +83,11 @@ def new_detector(tokenizer: BertTokenizer) -> MMGroundingDinoForObjectDetection:
 
 
 def caption_for(batch: SceneBatch, names: list[list[str]], rng: np.random.Generator) -> list[str]:
-    """Phrases for one batch: mostly names of objects that are there, the rest absent, in random order."""
+    """The phrases of the caption of a batch, in random order: mostly names of objects in it, and some that are absent.
+
+    Args:
+        names: for each image, the names of its objects.
+    """
     kind = class_name if all(" " in name for row in names for name in row) else None
     everything = [class_name(pair) for pair in SEEN_PAIRS] if kind else list(SHAPES)
     present = list({name for row in names for name in row})
@@ -96,6 +101,12 @@ def caption_for(batch: SceneBatch, names: list[list[str]], rng: np.random.Genera
 def detector_step(
     pools: tuple[ScenePool, ScenePool], tokenizer: BertTokenizer, size: int, device: str, rng: np.random.Generator
 ) -> Step:
+    """The training step of the detector.
+
+    Args:
+        pools: scenes for captions of colours and shapes, and scenes for captions of shapes alone.
+        size: images per batch.
+    """
     streams = [pool.batches(size, rng) for pool in pools]
 
     def step(model: Any) -> Tensor:
@@ -121,7 +132,7 @@ def detector_step(
         length = text.input_ids.shape[1]
         loss = set_loss(outputs.logits[..., :length], outputs.pred_boxes, token_maps, boxes)
         dense = outputs.enc_outputs_coord_logits
-        usable = dense.isfinite().all(-1)[0]  # locations on the rim have no proposal
+        usable = dense.isfinite().all(-1)[0]  # there are no proposals at the image border
         loss = loss + set_loss(
             outputs.enc_outputs_class[:, usable, :length], dense[:, usable].sigmoid(), token_maps, boxes, copies=3
         )
@@ -136,6 +147,7 @@ def detector_step(
 
 
 def save_detector(model: Any, tokenizer: BertTokenizer, output: Path) -> None:
+    """Write the detector and its processor as a checkpoint folder."""
     processor = GroundingDinoProcessor(
         GroundingDinoImageProcessor(
             size={"shortest_edge": SIDE, "longest_edge": SIDE},
@@ -144,5 +156,5 @@ def save_detector(model: Any, tokenizer: BertTokenizer, output: Path) -> None:
         ),
         tokenizer,
     )
-    copy.deepcopy(model).half().save_pretrained(output)  # half the size; loaded as fp32 unless asked otherwise
+    copy.deepcopy(model).half().save_pretrained(output)  # half the size; it is loaded as fp32
     processor.save_pretrained(output)

@@ -1,12 +1,12 @@
-"""The demo's segmenter: a small SAM 2, and one training step of it.
+"""The segmenter of the demo: a small SAM 2, and its training step.
 
-A fresh ``Sam2Model`` has two unrelated positional embeddings where the published one shares them; here they are equal
-from the start. ``transformers`` draws all weights with standard deviation 0.02, meant for wide layers; narrow ones
-stall, so Xavier's scale is used. Queries and keys of the decoder's cross attention start equal, so that the corner of a
-box attends to its own place.
+An untrained model differs from a new ``Sam2Model`` as follows. The two positional embeddings are equal, as in the
+published model, where they are shared. Weights have Xavier's scale, because the standard deviation of 0.02 in
+``transformers`` is meant for wider layers, and narrow ones do not learn with it. Queries and keys of the decoder's
+cross attention are equal, so that a box corner attends to the pixels at that corner.
 
-What a box means takes longest to learn and needs no fine picture, so training begins at a small side (progressive
-resizing, Howard 2018): a step costs a quarter, and the weights have the same shapes at every side.
+Training starts with small images (progressive resizing, Howard 2018), because learning what a box means takes longest
+and needs no details. A step then takes a quarter of the time, and the weights fit every image side.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ WIDTH = 128
 
 
 def segmenter_config(side: int) -> Sam2Config:
+    """The model's configuration for images of ``side`` x ``side`` pixels."""
     hiera = Sam2HieraDetConfig(
         hidden_size=32,
         num_attention_heads=1,
@@ -78,6 +79,7 @@ def segmenter_config(side: int) -> Sam2Config:
 
 
 def new_segmenter(side: int) -> Sam2Model:
+    """An untrained segmenter for images of ``side`` x ``side`` pixels."""
     model = Sam2Model(segmenter_config(side))
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -94,18 +96,19 @@ def new_segmenter(side: int) -> Sam2Model:
 
 
 def segmenter_step(pool: ScenePool, side: int, size: int, device: str, rng: np.random.Generator) -> Step:
+    """The training step of the segmenter, with ``size`` images of ``side`` x ``side`` pixels per batch."""
     stream = pool.batches(size, rng)
 
     def step(model: Any) -> Tensor:
         batch = next(stream)
         pixels = batch.pixel_values(side, device)
         counts = [len(boxes) for boxes in batch.boxes_xyxy]
-        boxes = torch.zeros(len(pixels), max(counts), 4)  # images of fewer objects get empty boxes, left out below
+        boxes = torch.zeros(len(pixels), max(counts), 4)  # the padding of images with fewer objects is removed below
         for row, true_boxes in zip(boxes, batch.boxes_xyxy, strict=True):
             extent = (true_boxes[:, 2:] - true_boxes[:, :2]).repeat(1, 2)
             jitter = torch.from_numpy(rng.normal(0, 0.05, true_boxes.shape)).float()
             row[: len(true_boxes)] = (true_boxes + jitter * extent).clamp(0, 1) * side
-        # Not by `get_image_embeddings`: that runs without gradients, and the encoder would never learn.
+        # `get_image_embeddings` runs without gradients, so it cannot be used to train the encoder.
         with torch.autocast(device, torch.bfloat16):
             outputs = model(pixel_values=pixels, input_boxes=boxes.to(device), multimask_output=False)
         logits = torch.cat([masks[:count, 0] for masks, count in zip(outputs.pred_masks, counts, strict=True)]).float()
@@ -116,20 +119,21 @@ def segmenter_step(pool: ScenePool, side: int, size: int, device: str, rng: np.r
                 for index_map, count in zip(batch.index_maps, counts, strict=True)
             ]
         )
-        wanted = functional.interpolate(
+        targets = functional.interpolate(
             masks[None].float().to(device), size=logits.shape[-2:], mode="bilinear", antialias=True
         )[0]
         with torch.no_grad():
-            found, true = logits > 0, wanted > 0.5
-            iou = (found & true).sum((1, 2)) / (found | true).sum((1, 2)).clamp(min=1)
+            predicted, true = logits > 0, targets > 0.5
+            iou = (predicted & true).sum((1, 2)) / (predicted | true).sum((1, 2)).clamp(min=1)
         extents = torch.cat([true_boxes[:, 2:] - true_boxes[:, :2] for true_boxes in batch.boxes_xyxy])
         areas = (extents.prod(1) * logits.shape[-1] ** 2).to(device)
-        return mask_loss(logits, wanted, areas).mean() + functional.mse_loss(scores, iou)
+        return mask_loss(logits, targets, areas).mean() + functional.mse_loss(scores, iou)
 
     return step
 
 
 def save_segmenter(model: Any, output: Path) -> None:
+    """Write the segmenter and its processor as a checkpoint folder."""
     side = model.config.prompt_encoder_config.image_size
     processor = Sam2ImageProcessor(
         size={"height": side, "width": side},
@@ -137,5 +141,5 @@ def save_segmenter(model: Any, output: Path) -> None:
         image_mean=IMAGE_MEAN,
         image_std=IMAGE_STD,
     )
-    copy.deepcopy(model).half().save_pretrained(output)  # half the size; loaded as fp32 unless asked otherwise
+    copy.deepcopy(model).half().save_pretrained(output)  # half the size; it is loaded as fp32
     Sam2Processor(processor).save_pretrained(output)

@@ -1,4 +1,4 @@
-"""Train the embedded demo weights from nothing, on scenes of this package alone.
+"""Trains the embedded weights of the demo from scratch, on the scenes of this package.
 
     d="labeler/demo/weights/detector --batch-size 12"
     s=labeler/demo/weights/segmenter
@@ -8,11 +8,12 @@
     python -m labeler.demo.train segmenter --minutes 15 --output $s --side 160
     python -m labeler.demo.train segmenter --minutes 70 --output $s --resume
 
-These made the embedded weights, on one CPU core each. A GPU is used where there is one. Each run writes an ordinary
-checkpoint folder (configuration, weights, processor) that ``from_pretrained`` and therefore ``labeler --detector
-FOLDER`` reads. ``--resume`` starts from the weights in ``--output``.
+These commands produced the embedded weights, each on one CPU core. If there is a GPU, it is used. Each run writes a
+checkpoint folder (configuration, weights, processor) that ``from_pretrained``, and so ``labeler --detector FOLDER``,
+can read. ``--resume`` starts from the weights in ``--output``.
 
-What departs from a plain fresh model is told in ``tiny_detector.py`` and ``tiny_segmenter.py``.
+``tiny_detector.py`` and ``tiny_segmenter.py`` describe the models and how their training differs from the published
+one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ from labeler.demo.tiny_segmenter import SIDE, new_segmenter, save_segmenter, seg
 
 
 def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float) -> None:
-    """AdamW under a cosine that spans the wall-clock budget; what is saved is the moving average of the weights."""
+    """Train with AdamW and a cosine schedule over ``minutes`` of wall-clock time.
+
+    ``save`` gets the exponential moving average of the weights.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # type: ignore[no-untyped-call]
     started = reported = time.monotonic()
@@ -69,9 +73,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--scenes", type=int, default=10000, help="scenes in the training pool")
-    parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="where the pool is kept (0.4 MB a scene)")
-    parser.add_argument("--side", type=int, default=SIDE, help="pixels of the segmenter's input, a multiple of 32")
+    parser.add_argument("--scenes", type=int, default=10000, help="number of scenes to train on")
+    parser.add_argument("--pool", type=Path, default=Path("scene-pool"), help="folder of the scenes (0.4 MB per scene)")
+    parser.add_argument("--side", type=int, default=SIDE, help="input side of the segmenter, a multiple of 32 pixels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -80,7 +84,8 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     every_pair = scene_pool(args.pool / "all", args.scenes // 2, args.seed, PAIRS)
     if args.model == "detector":
-        # Scenes for pair captions leave the held-out pairs out: unnamed, they would be taught as background.
+        # Scenes for captions of colours and shapes do not contain held-out pairs. These captions never name them, so
+        # the detector would learn that they are background.
         seen_pairs = scene_pool(args.pool / "seen", args.scenes, args.seed + 1, SEEN_PAIRS)
         tokenizer = demo_tokenizer()
         detector = (
@@ -100,7 +105,7 @@ def main() -> None:
         if args.resume
         else new_segmenter(args.side)
     )
-    segmenter.set_attn_implementation("eager")  # the fused kernels lose time where keys are a handful of prompt tokens
+    segmenter.set_attn_implementation("eager")  # faster than fused kernels, because there are only a few prompt tokens
     step = segmenter_step(every_pair, args.side, args.batch_size, device, rng)
     fit(segmenter.to(device), step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 1e-3)
 

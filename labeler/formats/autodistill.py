@@ -1,6 +1,8 @@
-"""Instances to supervision's ``Detections`` and back, and the dataset folder that autodistill's target models train on.
+"""Conversion between instances and supervision's ``Detections``, and the dataset layout of autodistill::
 
-OUT/data.yaml   OUT/{train,valid}/images/…   OUT/{train,valid}/labels/…
+OUT/data.yaml
+OUT/{train,valid}/images/…
+OUT/{train,valid}/labels/…
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ try:
     import supervision as sv
     from supervision.detection.compact_mask import CompactMask
 except ImportError:
-    opencv()  # if that cannot be imported, this says so in one line
+    opencv()  # supervision imports OpenCV; if that is the cause, this says so in one line
     raise
 
 SPLITS = ("train", "valid")
@@ -33,7 +35,16 @@ VALID_SHARE = 0.2
 
 
 def to_detections(instances: Sequence[Instance], size: tuple[int, int], class_names: Sequence[str]) -> sv.Detections:
-    """Instances of one image of ``size`` (height, width), with compact masks; every field is there also for none."""
+    """The instances of one image as ``Detections`` with compact masks.
+
+    Args:
+        size: (height, width) of the image.
+        class_names: by class id.
+
+    Returns:
+        All fields are set, even without instances. ``data`` contains ``class_name``, ``mask_score``, ``stability`` and
+        ``joint_score``.
+    """
 
     def column(name: str) -> npt.NDArray[np.float32]:
         return np.array([getattr(instance, name) for instance in instances], dtype=np.float32)
@@ -52,7 +63,7 @@ def to_detections(instances: Sequence[Instance], size: tuple[int, int], class_na
 
 
 def to_instances(detections: sv.Detections) -> tuple[Instance, ...]:
-    """The inverse, less the prompts. One dense mask is held at a time."""
+    """The inverse of ``to_detections``, without the prompts. Only one dense mask exists at a time."""
     fields: Any = (detections.xyxy, detections.class_id, detections.confidence, detections.mask)
     scores: Any = (detections.data["mask_score"], detections.data["stability"])
     instances = []
@@ -74,24 +85,24 @@ def to_instances(detections: sv.Detections) -> tuple[Instance, ...]:
 
 
 def _to_compact(rles: Sequence[Rle], size: tuple[int, int]) -> CompactMask:
-    """By one dense mask at a time: five times as fast as ``from_coco_rle``, and without its size limit."""
+    """Convert one mask at a time, which is five times as fast as ``from_coco_rle`` and has no size limit."""
     masks = [CompactMask.from_dense(np.zeros((0, *size), dtype=bool), np.zeros((0, 4)), size)]
     for rle in rles:
-        box = np.array([rle_box_xyxy(rle)]) - (0, 0, 1, 1)  # supervision counts the last row and column in
+        box = np.array([rle_box_xyxy(rle)]) - (0, 0, 1, 1)  # in supervision, x2 and y2 are the last column and row
         masks.append(CompactMask.from_dense(rle_to_mask(rle)[None], box, size))
     return CompactMask.merge(masks)
 
 
 def write_image(output: Path, source: Path, detections: sv.Detections) -> Path:
-    """Copy an image as it is and write its labels, a line an object; the path of the label file.
+    """Copy an image and write its YOLO labels; returns the path of the label file.
 
-    The split is a hash of the name, the same as ``workflows.dataset.export`` gives by default.
+    The split follows from a hash of the file name, as it does by default in a labeled folder.
     """
     split = SPLITS[in_validation(source.name, VALID_SHARE, seed=0)]
     image = output / split / "images" / source.name
     image.parent.mkdir(parents=True, exist_ok=True)
     if not (image.exists() and image.samefile(source)):
-        image.unlink(missing_ok=True)  # through an old link, the copy would go elsewhere
+        image.unlink(missing_ok=True)  # copying onto a link would overwrite its target
         shutil.copyfile(source, image)
     mask: Any = detections.mask
     _, height, width = mask.shape
@@ -102,9 +113,9 @@ def write_image(output: Path, source: Path, detections: sv.Detections) -> Path:
 
 
 def write_data_yaml(output: Path, class_names: Sequence[str]) -> None:
-    """As autodistill writes it: absolute paths, ``nc``, and ``names`` as a list.
+    """Write ``data.yaml`` as autodistill does, with absolute paths, ``nc``, and ``names`` as a list.
 
-    Ultralytics refuses an empty split, so that one shares the other's images.
+    Ultralytics refuses an empty split, so an empty split uses the images of the other one.
     """
     for split in SPLITS:
         for folder in ("images", "labels"):

@@ -1,4 +1,4 @@
-"""Records to cut-outs: each object on its own, as a PNG file with a smooth edge."""
+"""Cut-outs: each object as a PNG file of its own, with a smooth edge."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ COMPRESSION = 3  # of zlib: twice as fast as Pillow's own choice, a few per cent
 
 
 def smooth_alpha(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.uint8]:
-    """Opacity of a mask whose edge is a ramp across its contour, which itself stays where it is.
+    """The opacity of a mask with a smooth edge.
 
-    The ramp is linear in the signed distance to the contour: 0 from ``radius`` pixels outside on, 255 from ``radius``
-    inside on. The contour runs half-way between the pixel centres on its two sides. What the image's border cuts off
-    has no contour there.
+    Opacity is linear in the signed distance to the contour: 0 at ``radius`` pixels outside, 255 at ``radius`` pixels
+    inside. The contour runs half-way between the centres of mask pixels and background pixels. The image border is not
+    a contour.
 
     Args:
-        mask: bool (H, W).
+        mask: bool ``(H, W)``.
+        radius: pixels, 0 or more; 0 gives a hard edge.
 
     Returns:
-        uint8 (H, W); 128 or more in the mask and nowhere else.
+        uint8 ``(H, W)``: 128 or more for pixels of the mask, less for all others.
     """
     inside, outside = _distance(mask), _distance(~mask)
     if not radius:
@@ -42,21 +43,21 @@ def smooth_alpha(mask: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.u
 
 
 def _distance(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """From each pixel centre to the nearest one outside the mask; very large if there is none."""
+    """The distance of each pixel centre to the nearest one outside the mask; very large if there is none."""
     cv2 = opencv()
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(distance, np.float32)
 
 
 def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutConfig) -> npt.NDArray[np.uint8]:
-    """One instance on its own.
+    """Cut one instance out of an image.
 
     Args:
-        pixels: uint8 (H, W, 3) RGB, the upright image.
-        instance: with a mask of (H, W) that is not empty.
+        pixels: uint8 ``(H, W, 3)``, RGB, of the EXIF-corrected image.
+        instance: its mask has the size of the image and is not empty.
 
     Returns:
-        uint8 (h, w, 3) RGB on white, or (h, w, 4) RGBA with straight alpha.
+        uint8 ``(h, w, 3)``, RGB on white, or ``(h, w, 4)``, RGBA with straight alpha.
     """
     height, width = pixels.shape[:2]
     reach = math.ceil(config.smooth_radius)
@@ -70,7 +71,7 @@ def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutCon
     alpha = np.zeros((height, width), np.uint8)
     alpha[window(reach + 1)] = smooth_alpha(mask, config.smooth_radius)
     pixels = pixels.copy()
-    pixels[window(reach + 1)] = _spread(pixels[window(reach + 1)], mask)
+    pixels[window(reach + 1)] = _extended(pixels[window(reach + 1)], mask)
     if config.frame == "crop":
         x, y, shown_width, shown_height = opencv().boundingRect(alpha)
         box = [x, y, x + shown_width, y + shown_height]
@@ -82,10 +83,10 @@ def cut_out(pixels: npt.NDArray[np.uint8], instance: Instance, config: CutoutCon
     return np.rint(pixels * share + 255 * (1 - share)).astype(np.uint8)
 
 
-def _spread(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """``pixels`` with the colour of the nearest pixel of the mask outside of it.
+def _extended(pixels: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """``pixels``, where each pixel outside the mask takes the colour of the nearest pixel inside.
 
-    The ramp shows what lies just outside: without this, a rim of the old background.
+    The smooth edge shows pixels just outside the mask. Without this, they would be a rim of the old background.
     """
     cv2 = opencv()
     kind = {"distanceType": cv2.DIST_L2, "maskSize": 5, "labelType": cv2.DIST_LABEL_PIXEL}
@@ -102,16 +103,19 @@ def write_cutouts(
     instances: Iterable[tuple[int, Instance, str]],
     config: CutoutConfig,
 ) -> list[str]:
-    """Write the cut-outs of one image as ``{name}__{class}__{index}.png``; empty masks are left out.
+    """Write the cut-outs of one image as ``{name}__{class}__{index}.png``; instances with an empty mask are left out.
 
     Args:
-        folder: it is there.
-        name: of the image, without ``__``, see ``FlatNames``.
-        pixels: uint8 (H, W, 3) RGB, the upright image.
-        instances: position in the record, instance and class name of each.
+        folder: an existing folder.
+        name: the image's name, without ``__``; see ``FlatNames``.
+        pixels: uint8 ``(H, W, 3)``, RGB, of the EXIF-corrected image.
+        instances: (index in the record, instance, class name) of each.
 
     Returns:
         The names of the files.
+
+    Raises:
+        OSError: a file cannot be written; the message names it.
     """
     written = []
     for index, instance, class_name in instances:

@@ -1,4 +1,4 @@
-"""A labeled set in whatever form it comes, as a ``Truth`` to measure against."""
+"""Reads ground truth in any supported format."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ YAML = (".yaml", ".yml")
 def read_ground_truth(
     path: str | AnyPath | Path, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None
 ) -> GroundTruth:
-    """The ground truth at ``path``, in whatever supported form it is.
+    """Read the ground truth at ``path``, which is one of:
 
-    - A ``.json`` file: COCO or LVIS instances; polygons, RLE compressed or not, crowds. Images in the order of their
-      ids and classes in that of the category ids, as pycocotools takes them.
-    - A ``data.yaml``, or a folder that holds one: YOLO-seg, all its splits.
-    - A folder of mask images, see ``labeler.formats.mask_images``.
+    - a ``.json`` file of COCO or LVIS instances, with polygons, RLE (compressed or not) and crowds. Images are ordered
+      by image id and classes by category id, as in pycocotools.
+    - a ``data.yaml`` of YOLO-seg, or a folder that contains one. All splits are read.
+    - a folder of mask images; see ``labeler.formats.mask_images``.
 
     Args:
         path: a path or URI.
-        sizes: (width, height) of images by name, called only where a truth file does not say sizes.
+        sizes: returns (width, height) of images by name. It is called only if a COCO file does not state sizes.
 
     Raises:
-        FormatError: nothing is there, or it is none of these, or does not hold together.
+        FormatError: there is nothing at ``path``, it has another format, or it is damaged.
     """
-    place = locate(path)
-    found = info(place)
-    if found is None:
-        raise FormatError(f"{place}: no such truth; give a COCO .json, a YOLO data.yaml or a folder of mask images")
-    if not found.is_folder:
-        if place.suffix.lower() in YAML:
-            return _read_yolo(place)
-        return _read_coco(place, sizes)
-    files = sorted(each.name for each in scan(place) if not each.is_folder)
+    location = locate(path)
+    entry = info(location)
+    if entry is None:
+        raise FormatError(
+            f"{location}: no such ground truth; give a COCO .json, a YOLO data.yaml or a folder of mask images"
+        )
+    if not entry.is_folder:
+        return _read_yolo(location) if location.suffix.lower() in YAML else _read_coco(location, sizes)
+    files = sorted(each.name for each in scan(location) if not each.is_folder)
     if settings := [name for name in files if name.lower().endswith(YAML)]:
-        return _read_yolo(place / ("data.yaml" if "data.yaml" in settings else settings[0]))
-    if is_mask_folder(place):
-        return read_mask_images(place)
-    raise FormatError(f"{place}: no truth in it; give a COCO .json, a YOLO data.yaml or mask images")
+        return _read_yolo(location / ("data.yaml" if "data.yaml" in settings else settings[0]))
+    if is_mask_folder(location):
+        return read_mask_images(location)
+    raise FormatError(f"{location}: no ground truth in it; give a COCO .json, a YOLO data.yaml or mask images")
 
 
 def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None) -> GroundTruth:
@@ -70,7 +70,7 @@ def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
         )
     images = []
     for image_id, image in sorted(file.images.items()):
-        # LVIS looks for a few classes in each image; COCO for all in every one.
+        # In LVIS, each image was searched for a few classes only; in COCO, each was searched for all.
         absent = _class_ids(path, image, "neg_category_ids", class_ids) if "neg_category_ids" in image else None
         not_exhaustive = _class_ids(path, image, "not_exhaustive_category_ids", class_ids)
         name, true = image["file_name"], tuple(instances.pop(image_id))
@@ -87,7 +87,7 @@ def _read_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
 def _class_ids(path: AnyPath, image: dict[str, Any], key: str, class_ids: Mapping[int, int]) -> frozenset[int]:
     listed = image.get(key, [])
     if not isinstance(listed, list) or not all(isinstance(each, int) and each in class_ids for each in listed):
-        raise FormatError(f"{path}: image {image['id']}: expected '{key}' to list category ids of the file")
+        raise FormatError(f"{path}: image {image['id']}: '{key}' must list category ids of the file")
     return frozenset(class_ids[each] for each in listed)
 
 
@@ -99,9 +99,11 @@ def _read_yolo(path: AnyPath) -> GroundTruth:
     for record in records:
         instances = tuple(GroundTruthInstance(each.class_id, each.rle) for each in record.instances)
         image = GroundTruthImage(record.image_id, record.width, record.height, instances)
-        # Two splits may be one folder; what is in both is there once.
+        # Two splits may share a folder: equal images count once.
         if images.setdefault(image.name, image) != image:
-            raise FormatError(f"{path}: {image.name} is in two splits, with other objects; leave one split in the file")
+            raise FormatError(
+                f"{path}: {image.name} is in two splits, with different objects; leave one split in the file"
+            )
     return GroundTruth(tuple(class_names), tuple(images.values()))
 
 
@@ -109,7 +111,7 @@ def _check_names(path: AnyPath, images: list[GroundTruthImage]) -> None:
     seen: set[str] = set()
     for image in images:
         if not PurePosixPath(image.name).stem:
-            raise FormatError(f"{path}: {image.name!r} is no name of an image")
+            raise FormatError(f"{path}: {image.name!r} is not the name of an image")
         if image.name in seen:
-            raise FormatError(f"{path}: the image {image.name} is there twice")
+            raise FormatError(f"{path}: the image {image.name} is listed twice")
         seen.add(image.name)

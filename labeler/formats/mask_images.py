@@ -1,8 +1,9 @@
-"""A folder of mask images, named like the images they belong to.
+"""Reads a folder of mask images, which have the names of the images they belong to.
 
-Without a ``labelmap.txt`` masks are binary, and what is not black is of the one class ``object``. With one, a colour is
-a class, as CVAT's "Segmentation mask" export and VOC write it: a line a class, ``name:r,g,b::``, ``#`` for comments;
-``background`` names what is of no class. Masks may lie in a folder ``SegmentationClass`` beside it.
+Without a ``labelmap.txt``, masks are binary: pixels that are not black belong to the class ``object``. With one, each
+colour is a class, as in Pascal VOC and in CVAT's "Segmentation mask" export. The file has one line ``name:r,g,b::`` per
+class, and comments that begin with ``#``. The name ``background`` is no class. Masks may be in a folder
+``SegmentationClass`` next to the file.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ if TYPE_CHECKING:
 LABEL_MAP = "labelmap.txt"
 BACKGROUND = "background"
 BINARY_CLASS = "object"
-_NINE = np.ones((3, 3), dtype=np.uint8)
+_NEIGHBOURHOOD = np.ones((3, 3), dtype=np.uint8)
 
 
 def is_mask_folder(folder: AnyPath) -> bool:
-    """Whether ``folder`` holds images."""
+    """Whether there are images in ``folder``, or in ``SegmentationClass`` below it."""
     return bool(find_images(_masks_in(folder)).image_ids)
 
 
 def read_mask_images(folder: AnyPath) -> GroundTruth:
-    """Masks of all images below ``folder``; an image's pixels of one class are one instance.
+    """Read all mask images below ``folder``. All pixels of a class in an image are one instance.
 
     Raises:
-        FormatError: an image cannot be read, has a colour that the label map does not, or is not binary without one.
+        FormatError: an image cannot be read, has a colour that is not in the label map, or is not binary and there is
+            no label map.
     """
     colours: dict[int, int] | None = None
     class_names: list[str] = [BINARY_CLASS]
@@ -57,7 +59,7 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
             foregrounds.add(_foreground(path, pixels))
             if len(foregrounds - {0}) > 1 and not all(_is_white(each) for each in foregrounds - {0}):
                 raise FormatError(
-                    f"{path}: its objects have another colour or value than those before; name each in a {LABEL_MAP}"
+                    f"{path}: the mask's colour or value differs from that of earlier files; name each in a {LABEL_MAP}"
                 )
             instances = _binary(pixels)
         else:
@@ -68,12 +70,12 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
 
 def _masks_in(folder: AnyPath) -> AnyPath:
     below = folder / "SegmentationClass"
-    found = info(below)
-    return below if found is not None and found.is_folder else folder
+    entry = info(below)
+    return below if entry is not None and entry.is_folder else folder
 
 
 def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:
-    """Class names, and class ids by colour (``0xRRGGBB``); -1 for the background."""
+    """Class names, and colour (``0xRRGGBB``) -> class id, with -1 for the background."""
     names: list[str] = []
     colours = {0: -1}
     try:
@@ -89,7 +91,7 @@ def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:
             if not name.strip() or not all(0 <= value <= 255 for value in (red, green, blue)):
                 raise ValueError
         except ValueError:
-            raise FormatError(f"{path}:{number}: expected name:r,g,b:: with colours from 0 to 255") from None
+            raise FormatError(f"{path}:{number}: expected name:r,g,b:: with values from 0 to 255") from None
         is_background = name.strip().casefold() == BACKGROUND
         colours[red << 16 | green << 8 | blue] = -1 if is_background else len(names)
         names += [] if is_background else [name.strip()]
@@ -97,7 +99,7 @@ def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:
 
 
 def _read(path: AnyPath) -> NDArray[Any]:
-    """(H, W) of values, or (H, W, 3) of colours; palettes are resolved."""
+    """The values ``(H, W)`` of a grey image, or the RGB colours ``(H, W, 3)`` of any other, palettes included."""
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as image:
             if image.mode not in ("L", "I", "I;16", "F"):
@@ -106,64 +108,67 @@ def _read(path: AnyPath) -> NDArray[Any]:
             if not np.isfinite(values).all():
                 raise ValueError("it has values that are not finite")
             return values
-    except Exception as error:  # decoders raise whatever comes
+    except Exception as error:  # decoders can raise anything
         raise FormatError(f"{path}: not a mask image ({' '.join(str(error).split())})") from error
 
 
 def _foreground(path: AnyPath, pixels: NDArray[Any]) -> int:
-    """The one colour (``0xRRGGBB``) or value of what is not black; 0 if all is.
+    """The colour (``0xRRGGBB``) or value of the pixels that are not black; 0 if all are black.
+
+    Soft edges, as in images that were scaled or compressed, are ignored.
 
     Raises:
-        FormatError: there are several; the soft edges of a picture that was scaled or compressed are none.
+        FormatError: there are several colours or values.
     """
     if pixels.ndim == 3 and not (pixels == pixels[..., :1]).all():
-        found = np.unique(_pack(pixels))
-        if len(found) > 2:
-            raise FormatError(f"{path}: has colours, but there is no {LABEL_MAP} to name them (name:r,g,b:: a line)")
-        return int(found[-1])
+        present = np.unique(_pack(pixels))
+        if len(present) > 2:
+            raise FormatError(f"{path}: has several colours; name them in a {LABEL_MAP}, with a line name:r,g,b:: each")
+        return int(present[-1])
     values = np.asarray(pixels[..., 0] if pixels.ndim == 3 else pixels, dtype=np.float32)
     top = float(values.max(initial=0))
     between = (values > 0.1 * top) & (values < 0.9 * top)
-    # An edge has a slope; where nine pixels are equal, somebody drew with that value.
+    # Soft edges have a slope. Intermediate values in a flat area were drawn on purpose.
     cv2 = opencv()
-    level = cv2.dilate(values, _NINE) == cv2.erode(values, _NINE)
-    if np.count_nonzero(between & level) > 0.01 * np.count_nonzero(values) or (top < 128 and between.any()):
-        shown = np.unique(values[between])[:4].astype(int).tolist()
-        raise FormatError(f"{path}: values {shown} … beside {top:g}, so not binary; name them in a {LABEL_MAP}")
+    is_flat = cv2.dilate(values, _NEIGHBOURHOOD) == cv2.erode(values, _NEIGHBOURHOOD)
+    if np.count_nonzero(between & is_flat) > 0.01 * np.count_nonzero(values) or (top < 128 and between.any()):
+        others = np.unique(values[between])[:4].astype(int).tolist()
+        raise FormatError(f"{path}: not binary, has the values {others} … and {top:g}; name them in a {LABEL_MAP}")
     return int(top)
 
 
 def _is_white(value: int) -> bool:
-    """As a lossy format leaves it, in 8 or 16 bits."""
+    """Whether a value is white in 8 or 16 bits, as lossy compression leaves it."""
     return 240 <= value <= 255 or value == 65535
 
 
 def _binary(pixels: NDArray[Any]) -> tuple[GroundTruthInstance, ...]:
     values = pixels.max(axis=2) if pixels.ndim == 3 else pixels
-    mask = values > values.max(initial=0) / 2  # soft edges end half way
+    mask = values > values.max(initial=0) / 2  # cut soft edges in the middle
     return (GroundTruthInstance(0, mask_to_rle(mask)),) if mask.any() else ()
 
 
 def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[GroundTruthInstance, ...]:
     if pixels.ndim == 2:
         if pixels.max(initial=0) > 255:
-            raise FormatError(f"{path}: has values above 255, which no line of a {LABEL_MAP} can name")
+            raise FormatError(f"{path}: has values above 255, which a {LABEL_MAP} cannot name")
         pixels = np.repeat(pixels[..., None].astype(np.uint8), 3, axis=2)
     packed = _pack(pixels)
     present = np.unique(packed).tolist()
     if unknown := [colour for colour in present if colour not in colours]:
         rgb = ",".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
         raise FormatError(f"{path}: colour {rgb} is not in {LABEL_MAP}; add a line name:{rgb}::")
-    of_class: dict[int, list[int]] = {}
+    colours_of: dict[int, list[int]] = {}
     for colour in present:
-        of_class.setdefault(colours[colour], []).append(colour)
+        colours_of.setdefault(colours[colour], []).append(colour)
     return tuple(
-        GroundTruthInstance(class_id, mask_to_rle(np.isin(packed, listed)))
-        for class_id, listed in sorted(of_class.items())
+        GroundTruthInstance(class_id, mask_to_rle(np.isin(packed, own_colours)))
+        for class_id, own_colours in sorted(colours_of.items())
         if class_id >= 0
     )
 
 
 def _pack(pixels: NDArray[Any]) -> NDArray[Any]:
+    """RGB as numbers ``0xRRGGBB``, uint32 ``(H, W)``."""
     red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
     return red << 16 | green << 8 | blue

@@ -1,7 +1,8 @@
-"""Records to YOLO-seg label files and ``data.yaml``, and back.
+"""Reads and writes YOLO-seg datasets: label files and ``data.yaml``.
 
-A label line is ``class x1 y1 x2 y2 ...``: one closed polygon through the mask's border pixels, divided by the image's
-size. Readers multiply again and cut to whole pixels (Ultralytics) or round (supervision), then ``cv2.fillPoly``.
+A label line is ``class x1 y1 x2 y2 ...``: one closed polygon through the mask's border pixels, with coordinates divided
+by the image size. Readers multiply them by the size, truncate (Ultralytics) or round (supervision) them to whole
+pixels, and call ``cv2.fillPoly``.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
 from labeler.records import ImageRecord, Instance
 
-# Cut or rounded, x + 0.45 is x again; 0.5, the pixel's centre, would be rounded up. Six digits keep that true to
-# images of 80 000 pixels.
+# Both truncating and rounding turn x + 0.45 into x; with 0.5, the pixel's centre, rounding would give x + 1. With six
+# decimals, this holds for images of up to 80,000 pixels per side.
 INSIDE_PIXEL = 0.45
 SPLITS = ("train", "val", "test")
 SAME_NAMES = {"train": "train", "val": "val"}
 
 
 def label_path(image_path: Path) -> Path:
-    """Where Ultralytics looks for an image's labels: the last folder ``images`` becomes ``labels``, the suffix .txt.
+    """The path at which Ultralytics looks for an image's labels.
 
-    Images that differ only in suffix share one label file; give them different names first.
+    The last folder named ``images`` becomes ``labels``, and the suffix becomes ``.txt``. Images that differ only in
+    their suffix would share a label file, so they need different names.
     """
     folders = list(image_path.parent.parts)
     if "images" in folders:
@@ -40,7 +42,7 @@ def label_path(image_path: Path) -> Path:
 
 
 def yolo_labels(record: ImageRecord) -> str:
-    """One image's label file: a line an instance, empty without any. Instances with an empty mask are left out."""
+    """The content of an image's label file: one line per instance. Instances with an empty mask are left out."""
     size = np.array([record.width, record.height])
     lines = []
     for instance in record.instances:
@@ -52,16 +54,20 @@ def yolo_labels(record: ImageRecord) -> str:
 
 
 def write_yolo_labels(path: Path, record: ImageRecord) -> None:
-    """Write ``yolo_labels`` to a ``.txt`` file, see ``label_path``; its folder is made."""
+    """Write ``yolo_labels`` to the file at ``path`` (see ``label_path``), and create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yolo_labels(record), encoding="ascii", newline="\n")
 
 
 def data_yaml(class_names: Sequence[str], folders: Mapping[str, str] = SAME_NAMES) -> str:
-    """Ultralytics' ``data.yaml``: each split, and its folder below ``images`` beside the file.
+    """The content of Ultralytics' ``data.yaml``.
 
-    Without ``path:`` Ultralytics takes the splits from the file's own folder, so the dataset may be moved. It wants
-    ``train`` and ``val``; both may name the same folder.
+    Without the key ``path``, Ultralytics looks for the splits next to the file, so the dataset can be moved.
+    Ultralytics needs ``train`` and ``val``; both may name the same folder.
+
+    Args:
+        class_names: by class id.
+        folders: split -> its folder below ``images``, which is next to the file.
     """
     content: dict[str, Any] = {split: f"images/{folder}" for split, folder in folders.items()}
     content["names"] = dict(enumerate(class_names))
@@ -69,13 +75,14 @@ def data_yaml(class_names: Sequence[str], folders: Mapping[str, str] = SAME_NAME
 
 
 def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
-    """Class names by class id, and one record an image of every split, splits in turn and images by path.
+    """Read a YOLO-seg dataset: the class names by class id, and a record for each image of each split.
 
-    ``image_id`` is the path below the split's folder. An image without a label file has no objects. Lines of a
-    class and four numbers are boxes (centre, size) and become rectangles. Scores are 1, the prompt the class name.
+    ``image_id`` is the path below the split's folder; images are sorted by it within their split. An image without a
+    label file has no objects. Lines with four coordinates are boxes (centre and size), which become rectangular masks.
+    All scores are 1, and the prompt is the class name.
 
     Raises:
-        FormatError: a file does not hold together; the message names file and line.
+        FormatError: a file cannot be read or has another format; the message names the file, and the line.
     """
     try:
         content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
@@ -85,7 +92,7 @@ def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or set(names) != set(range(len(names))):
-        raise FormatError(f"{data_yaml}: expected 'names', a list or a mapping from 0, 1, 2, ... to names")
+        raise FormatError(f"{data_yaml}: 'names' must be a list, or a mapping of 0, 1, 2, ... to names")
     class_names = [str(names[class_id]) for class_id in range(len(names))]
 
     records: list[ImageRecord] = []
@@ -93,7 +100,7 @@ def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
         folders = content.get(split) or []
         for folder in folders if isinstance(folders, list) else [folders]:
             if not isinstance(folder, str) or not isinstance(content.get("path") or "", str):
-                raise FormatError(f"{data_yaml}: expected 'path' and '{split}' to name folders")
+                raise FormatError(f"{data_yaml}: 'path' and '{split}' must name folders")
             root = data_yaml.parent / (content.get("path") or "") / folder
             if not root.is_dir():
                 raise FormatError(f"{data_yaml}: {split} is {folder}, but there is no folder {root}")
@@ -130,9 +137,9 @@ def _read_line(line: str, width: int, height: int, class_names: list[str]) -> In
     if class_id not in range(len(class_names)):
         raise ValueError(f"class {class_id:g}, but data.yaml names {len(class_names)} classes")
     if len(values) % 2 or len(values) < 4:
-        raise ValueError(f"{len(values)} coordinates, expected 4 (a box) or three or more x, y")
+        raise ValueError(f"{len(values)} coordinates; expected 4 (a box), or x, y of at least three points")
     if not all(0 <= value <= 1 for value in values):
-        raise ValueError("coordinates outside [0, 1]; expected shares of the image's width and height")
+        raise ValueError("coordinates outside [0, 1]; divide them by the image's width and height")
     points = np.array(values).reshape(-1, 2)
     size = np.array([width, height])
     mask = _rectangle(points, size) if len(values) == 4 else single_polygon_to_mask(points * size, height, width)
@@ -150,7 +157,12 @@ def _read_line(line: str, width: int, height: int, class_names: list[str]) -> In
 
 
 def _rectangle(box: npt.NDArray[np.float64], size: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """A box, (2, 2) shares of centre and size, as a mask of at least one pixel."""
+    """A box as a mask of at least one pixel.
+
+    Args:
+        box: ``(2, 2)``, centre and sides relative to the image.
+        size: width and height in pixels.
+    """
     centre, sides = box * size
     x1, y1 = np.clip(np.rint(centre - sides / 2).astype(np.int64), 0, size - 1)
     x2, y2 = np.maximum(np.rint(centre + sides / 2).astype(np.int64), (x1 + 1, y1 + 1))

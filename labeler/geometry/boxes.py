@@ -1,4 +1,4 @@
-"""Boxes: float32 (n, 4) ``xyxy`` in pixels, origin top-left; ``x2 - x1`` is the width. Plain NumPy."""
+"""Boxes as float32 arrays ``(n, 4)``: ``xyxy`` in pixels, with the origin at the top left; the width is ``x2 - x1``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def box_area(boxes_xyxy: Boxes) -> Floats:
-    """(n,) square pixels; 0 for a box whose corners are the wrong way round."""
+    """Area in square pixels, float32 ``(n,)``; 0 for boxes with ``x2 < x1`` or ``y2 < y1``."""
     sides: Floats = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
     area: Floats = sides.prod(axis=1)
     return area
 
 
 def box_iou(boxes_a: Boxes, boxes_b: Boxes) -> Floats:
-    """Intersection over union of every pair, (n, m) in [0, 1]; 0 where both boxes have no area."""
+    """Intersection over union of each pair of boxes, float32 ``(n, m)`` in [0, 1]; 0 if both have no area."""
     top_left = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
     bottom_right = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
     sides = np.maximum(bottom_right - top_left, 0)

@@ -1,4 +1,4 @@
-"""Masks: bool arrays and COCO run-length encoding, what is measured on them, and cleaning."""
+"""Masks as bool arrays and as COCO run-length encoding (RLE): conversion, checks, measurements and cleaning."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from labeler.sizes import checked_size, shown
 
 
 class Rle(TypedDict):
-    """COCO compressed RLE: ``size`` is ``[height, width]``, ``counts`` the compressed runs in column order."""
+    """COCO compressed RLE: ``size`` is ``[height, width]``; ``counts`` are the compressed runs, column by column."""
 
     size: list[int]
     counts: bytes
 
 
 def mask_to_rle(mask: npt.NDArray[np.bool_]) -> Rle:
-    """Encode a bool mask (H, W)."""
+    """Encode a mask, bool ``(H, W)``."""
     rle: Rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
 
 
 def rle_to_mask(rle: Rle) -> npt.NDArray[np.bool_]:
-    """Decode to a bool mask (H, W), column-major in memory as RLE is.
+    """Decode a mask to bool ``(H, W)``, in column-major memory order, as in RLE.
 
     Raises:
-        ValueError: as ``rle_runs``.
+        ValueError: see ``rle_runs``.
     """
     height, width = rle["size"]
     runs = rle_runs(rle)
@@ -39,49 +39,50 @@ def rle_to_mask(rle: Rle) -> npt.NDArray[np.bool_]:
 
 
 def rle_runs(rle: Rle) -> npt.NDArray[np.int64]:
-    """Lengths of the runs, background first, in column order; they sum to H × W.
+    """The lengths of the runs, int64 ``(n,)``: background first, column by column. They sum to H x W.
 
-    The one place where counts are checked; ``pycocotools`` trusts what it is given. The encoding is ``rleToString``
-    of the COCO API: five bits a character, low ones first, from the fourth run on the difference to the last but one.
+    Counts must be checked here before ``pycocotools`` gets them, because it does not check them. The encoding is that
+    of ``rleToString`` in the COCO API (``common/maskApi.c``). Each character holds five bits, the lowest first. From
+    the fourth run on, a run is stored as its difference to the run two before.
 
     Raises:
-        ValueError: the counts are torn or do not fit the size.
+        ValueError: the counts are damaged or do not fit the size.
     """
     codes = np.frombuffer(rle["counts"], dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 32 == 0)
     if not codes.size or codes.min() < 0 or codes.max() > 63 or not last.size or last[-1] != codes.size - 1:
-        raise ValueError("RLE counts are not a whole COCO string")
+        raise ValueError("RLE counts are not a complete COCO string")
     first = np.concatenate(([0], last[:-1] + 1))
     digits = last - first + 1
     if digits.max() > 8:
-        raise ValueError("RLE counts hold a run longer than any image")
-    place = 5 * (np.arange(codes.size) - np.repeat(first, digits))
-    runs = np.add.reduceat((codes & 31) << place, first)
+        raise ValueError("RLE counts contain a run longer than any image")
+    shift = 5 * (np.arange(codes.size) - np.repeat(first, digits))
+    runs = np.add.reduceat((codes & 31) << shift, first)
     runs -= np.where(codes[last] & 16, 1 << 5 * digits, 0)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     height, width = rle["size"]
-    # A run longer than the mask is looked for too, so that no sum can overflow and come out right.
+    # Single runs are checked too: with runs that are too long, the sum could overflow to the expected value.
     if runs.min() < 0 or runs.max() > height * width or runs.sum() != height * width:
         raise ValueError(f"RLE counts sum to {runs.sum()}, expected {height} x {width} = {height * width}")
     return runs
 
 
 def checked_rle(content: Any) -> Rle:
-    """An RLE as JSON holds it, ``{"size": [height, width], "counts": text}``, once its size and counts are checked.
+    """Check an RLE from JSON, ``{"size": [height, width], "counts": text}``.
 
     Raises:
-        ValueError: it is none: the size is no list of two sides, or is absurd, or the counts do not fit it.
+        ValueError: it has another form, the size is impossible (see ``checked_size``), or the counts do not fit it.
     """
     size, counts = (content.get("size"), content.get("counts")) if isinstance(content, dict) else (None, None)
     if not isinstance(size, (list, tuple)) or len(size) != 2:
         raise ValueError(f"expected a mask with a size of [height, width], not {shown(size)}")
     width, height = checked_size(size[1], size[0])
     if isinstance(counts, str):
-        counts = counts.encode("utf-8", "surrogatepass")  # what is not ASCII is refused below
+        counts = counts.encode("utf-8", "surrogatepass")  # rle_runs refuses what is not ASCII
     if not isinstance(counts, bytes):
         raise ValueError(f"RLE counts must be text, not {shown(counts)}")
-    # Seven characters are the longest run of so many pixels. A longer text would only cost memory.
+    # A run takes seven characters at most. Longer texts are refused before memory is spent on them.
     if len(counts) > 7 * (width * height + 2):
         raise ValueError(f"RLE counts are longer than any mask of {width} x {height} pixels needs")
     rle: Rle = {"size": [height, width], "counts": counts}
@@ -90,9 +91,9 @@ def checked_rle(content: Any) -> Rle:
 
 
 def rle_crop(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> npt.NDArray[np.bool_]:
-    """The part of a mask in a box along pixel edges, bool (y2 - y1, x2 - x1).
+    """The part of a mask inside a box along pixel edges, bool ``(y2 - y1, x2 - x1)``.
 
-    Only the box's columns are decoded: a small object on a large image stays cheap.
+    Only the columns of the box are decoded, so a small object in a large image is cheap.
     """
     height = rle["size"][0]
     ends = np.clip(np.cumsum(rle_runs(rle)), x1 * height, x2 * height)
@@ -102,53 +103,59 @@ def rle_crop(rle: Rle, x1: int, y1: int, x2: int, y2: int) -> npt.NDArray[np.boo
 
 
 def rle_area(rle: Rle) -> int:
-    """Number of foreground pixels."""
+    """The number of foreground pixels."""
     return int(coco_mask.area(rle))
 
 
 def rle_box_xyxy(rle: Rle) -> tuple[float, float, float, float]:
-    """The tight box along pixel edges: ``x2`` is the last column + 1; four zeros for an empty mask."""
+    """The tight box along pixel edges, so ``x2`` is the last column plus 1; four zeros for an empty mask."""
     x, y, width, height = coco_mask.toBbox(rle).tolist()
     return x, y, x + width, y + height
 
 
 def mask_iou(rles_a: Sequence[Rle], rles_b: Sequence[Rle]) -> npt.NDArray[np.float64]:
-    """Intersection over union of every pair, (n, m); 0 where both masks are empty. All of one size."""
+    """Intersection over union of each pair of masks, float64 ``(n, m)`` in [0, 1]; 0 if both are empty.
+
+    All masks have the same size.
+    """
     return _overlap(rles_a, rles_b, crowd=False)
 
 
 def mask_containment(rles_a: Sequence[Rle], rles_b: Sequence[Rle]) -> npt.NDArray[np.float64]:
-    """Share of each mask of ``rles_a`` that lies in each of ``rles_b``, (n, m): intersection / area of the first."""
+    """Intersection over the area of the first mask, for each pair of masks, float64 ``(n, m)`` in [0, 1].
+
+    All masks have the same size.
+    """
     return _overlap(rles_a, rles_b, crowd=True)
 
 
 def _overlap(rles_a: Sequence[Rle], rles_b: Sequence[Rle], crowd: bool) -> npt.NDArray[np.float64]:
     if not rles_a or not rles_b:
         return np.zeros((len(rles_a), len(rles_b)))
-    # A "crowd" in the COCO API is what a detection may lie inside: the union becomes the detection's own area.
+    # For crowds, the COCO API divides by the area of the detection instead of the union.
     overlap: npt.NDArray[np.float64] = coco_mask.iou(list(rles_a), list(rles_b), [int(crowd)] * len(rles_b))
     return overlap
 
 
 def clean_mask(mask: npt.NDArray[np.bool_], share: float = 0.01) -> npt.NDArray[np.bool_]:
-    """Drop specks and fill pinholes smaller than ``share`` of the mask's area.
+    """Remove specks and fill pinholes that are smaller than ``share`` times the mask's area.
 
-    Specks are 8-connected parts of the mask; the largest always stays. Pinholes are 4-connected parts of the
-    background that the mask encloses, seen after the specks are gone. As in segment-anything's
-    ``remove_small_regions`` (``utils/amg.py``), but relative to the object and only inside its box.
+    Specks are 8-connected parts of the mask; the largest part always stays. Pinholes are 4-connected parts of the
+    background that the mask encloses after specks are removed. This follows ``remove_small_regions`` of
+    segment-anything (``utils/amg.py``), but the limit is relative to the object, and only its box is searched.
 
     Args:
-        mask: bool (H, W); not changed.
-        share: in [0, 1]; 0 is off.
+        mask: bool ``(H, W)``; it is not changed.
+        share: in [0, 1]; 0 changes nothing.
 
     Returns:
-        bool (H, W), a new array unless there was nothing to do.
+        bool ``(H, W)``: a new array, or ``mask`` itself if nothing changes.
     """
     cv2 = opencv()
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     if share <= 0 or width == 0:
         return mask
-    # The margin makes the outside one part, with label 1 at the corner.
+    # The margin of one pixel connects all background outside the mask, so that the corner has its label.
     crop = np.zeros((height + 2, width + 2), dtype=np.uint8)
     crop[1:-1, 1:-1] = mask[y : y + height, x : x + width]
     limit = share * np.count_nonzero(crop)

@@ -1,8 +1,8 @@
-"""COCO's AP and AR (Lin et al. 2014, https://cocodataset.org/#detection-eval), and LVIS's, an image at a time.
+"""AP and AR of COCO (Lin et al. 2014, https://cocodataset.org/#detection-eval) and LVIS, one image at a time.
 
-pycocotools matches and accumulates; between the two only a few bytes a detection are kept, and nothing for the classes
-that an image does not have, so that a hundred thousand images or a thousand classes fit into memory. The figures are
-those of ``COCOeval`` over all images at once.
+pycocotools matches and accumulates, and the results are those of ``COCOeval`` over all images at once. Between matching
+and accumulating, only a few bytes per detection are kept, so a hundred thousand images or a thousand classes fit into
+memory.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.records import Instance
 
-COCO_LIMIT, LVIS_LIMIT = 100, 300  # detections: of an image and class, and of an image
+COCO_LIMIT = 100  # maximum detections per image and class
+LVIS_LIMIT = 300  # maximum detections per image
 
 
 @dataclass(frozen=True, slots=True)
 class CocoMetrics:
-    """In [0, 1]; None where there is no object to find, for which pycocotools says -1.
+    """Metrics in [0, 1]; None if there is no such object, where pycocotools gives -1.
 
     Attributes:
-        ap: average precision, the mean over IoU 0.50, 0.55, …, 0.95.
-        ap50, ap75: at one IoU.
-        ap_small, ap_medium, ap_large: of objects of an area up to 32², up to 96², and above, in pixels.
-        ar1, ar10, ar: average recall with 1, 10 and 100 detections of an image and class (LVIS: 300 of an image).
-        ar_small, ar_medium, ar_large: ``ar`` by area.
+        ap: average precision, the mean over the IoU thresholds 0.50, 0.55, …, 0.95.
+        ap50, ap75: average precision at IoU 0.50 and 0.75.
+        ap_small, ap_medium, ap_large: ``ap`` of objects with an area up to 32² pixels, up to 96² pixels, and above.
+        ar1, ar10, ar: average recall with at most 1, 10 and 100 detections per image and class (LVIS: ``ar`` with at
+            most 300 per image).
+        ar_small, ar_medium, ar_large: ``ar`` by object area.
     """
 
     ap: float | None = None
@@ -53,22 +55,23 @@ class CocoMetrics:
     ar_large: float | None = None
 
     @classmethod
-    def mean(cls, of_classes: Iterable[CocoMetrics]) -> CocoMetrics:
-        """The mean of each figure over the classes that have it."""
-        columns = list(zip(*map(astuple, of_classes), strict=True)) or [()] * len(fields(cls))
+    def mean(cls, per_class: Iterable[CocoMetrics]) -> CocoMetrics:
+        """The mean of each metric over the classes for which it is not None."""
+        columns = list(zip(*map(astuple, per_class), strict=True)) or [()] * len(fields(cls))
         return cls(*(fmean(known) if (known := [v for v in column if v is not None]) else None for column in columns))
 
 
 class CocoAccumulator:
-    """Takes images one after the other, in any order, and gives the figures of all of them.
+    """Computes COCO metrics from images that are added one by one, in any order.
 
-    Where the truth says so, as that of LVIS does (Gupta et al. 2019), only classes that were looked for in an image
-    count there, and of those that are not exhaustively labeled what meets no object is neither right nor wrong.
+    Ground truth such as that of LVIS (Gupta et al. 2019, arXiv 1908.03195) is incomplete. Classes that were not looked
+    for in an image do not count there. Unmatched detections of classes that are not exhaustively labeled in an image
+    are neither right nor wrong.
 
     Args:
         kind: ``segm`` compares masks, ``bbox`` the detector's boxes.
-        image_limit: of an image only so many of the best detections count, all classes together, as LVIS has it (300);
-            else, as COCO has it, 100 of each class.
+        image_limit: maximum detections per image over all classes, as in LVIS (300); None for 100 per image and class,
+            as in COCO.
     """
 
     def __init__(self, kind: Literal["segm", "bbox"], image_limit: int | None = None) -> None:
@@ -79,26 +82,28 @@ class CocoAccumulator:
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
         self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
 
-    def add(self, position: int, image: GroundTruthImage, found: Sequence[Instance], scores: Sequence[float]) -> None:
-        """Count an image.
+    def add(self, index: int, image: GroundTruthImage, candidates: Sequence[Instance], scores: Sequence[float]) -> None:
+        """Add an image.
 
         Args:
-            position: of the image in the truth; of two detections with one score, that of the earlier image goes first.
-            found: class ids are those of the truth.
-            scores: to rank ``found`` by.
+            index: the image's index in the ground truth. It decides the order of detections with equal scores.
+            image: the ground truth.
+            candidates: the detections, with class ids of the ground truth.
+            scores: one per candidate, to rank them by.
         """
-        ranked = sorted(range(len(found)), key=lambda index: -scores[index])
+        ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])
         ranked = ranked[: self._image_limit]
         detections: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for index in ranked:
-            detections[found[index].class_id].append(self._detection(index + 1, found[index], scores[index]))
+        for position in ranked:
+            candidate = candidates[position]
+            detections[candidate.class_id].append(self._detection(position + 1, candidate, scores[position]))
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for number, instance in enumerate(image.instances, start=1):
             objects[instance.class_id].append(_object(number, instance))
         for class_id in {**objects, **detections}:
             if image.looked_for(class_id):
-                lenient = class_id in image.not_exhaustive
-                self._add_class(position, class_id, objects[class_id], detections[class_id], lenient)
+                is_exhaustive = class_id not in image.not_exhaustive
+                self._add_class(index, class_id, objects[class_id], detections[class_id], is_exhaustive)
 
     def _detection(self, number: int, instance: Instance, score: float) -> dict[str, Any]:
         if self._evaluation.params.iouType == "segm":
@@ -108,17 +113,17 @@ class CocoAccumulator:
 
     def _add_class(
         self,
-        position: int,
+        index: int,
         class_id: int,
         objects: list[dict[str, Any]],
         detections: list[dict[str, Any]],
-        lenient: bool,
+        is_exhaustive: bool,
     ) -> None:
         evaluation, params = self._evaluation, self._evaluation.params
         limit = params.maxDets[-1]
         detections = detections[:limit]
         kept = self._classes[class_id]
-        kept.add(position, [each["score"] for each in detections])
+        kept.add(index, [each["score"] for each in detections])
         evaluation._gts, evaluation._dts = {(0, 0): objects}, {(0, 0): detections}
         evaluation.ious = {(0, 0): evaluation.computeIoU(0, 0) if objects and detections else []}
         for area, (low, high) in enumerate(params.areaRng):
@@ -126,24 +131,24 @@ class CocoAccumulator:
                 result = evaluation.evaluateImg(0, 0, (low, high), limit)
                 matched, ignored = result["dtMatches"].T > 0, result["dtIgnore"].T
                 kept.objects[area] += int(np.count_nonzero(result["gtIgnore"] == 0))
-            else:  # nothing can match
+            else:  # there is nothing to match
                 outside = [not low <= each["area"] <= high for each in detections]
                 matched = np.zeros((len(detections), len(self._bits)), dtype=bool)
                 ignored = np.repeat(np.array(outside, dtype=bool)[:, None], len(self._bits), axis=1)
                 kept.objects[area] += sum(not each["ignore"] and low <= each["area"] <= high for each in objects)
-            if lenient:
+            if not is_exhaustive:
                 ignored = ignored | ~matched
             kept.matched[area].frombytes((matched @ self._bits).astype(np.uint16).tobytes())
             kept.ignored[area].frombytes((ignored @ self._bits).astype(np.uint16).tobytes())
 
-    def of_classes(self, class_count: int) -> list[CocoMetrics]:
-        """The figures of each class; their mean is the benchmark's."""
+    def per_class(self, class_count: int) -> list[CocoMetrics]:
+        """The metrics of each class, by class id; ``CocoMetrics.mean`` of them gives the published figures."""
         return [
-            self._of_class(self._classes[class_id]) if class_id in self._classes else CocoMetrics()
+            self._metrics(self._classes[class_id]) if class_id in self._classes else CocoMetrics()
             for class_id in range(class_count)
         ]
 
-    def _of_class(self, kept: _ClassDetections) -> CocoMetrics:
+    def _metrics(self, kept: _ClassDetections) -> CocoMetrics:
         limits = self._evaluation.params.maxDets
         precision, recall = self._accumulated(kept, limits[-1])
         few = [self._accumulated(kept, limit)[1][:, 0] for limit in limits[:-1]]
@@ -153,9 +158,9 @@ class CocoAccumulator:
         return CocoMetrics(*(float(np.mean(each)) if each.min() > -1 else None for each in means))
 
     def _accumulated(self, kept: _ClassDetections, limit: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Precision (IoU, recall, area) and recall (IoU, area) with ``limit`` detections an image."""
-        scores, ranks, positions = map(np.array, (kept.scores, kept.ranks, kept.positions))
-        order = np.argsort(positions, kind="stable")
+        """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image."""
+        scores, ranks, images = map(np.array, (kept.scores, kept.ranks, kept.images))
+        order = np.argsort(images, kind="stable")
         order = order[ranks[order] < limit]
         evaluation = COCOeval(iouType=self._evaluation.params.iouType)
         params = evaluation.params
@@ -170,22 +175,26 @@ class CocoAccumulator:
             }
             for area in range(len(params.areaRng))
         ]
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             evaluation.accumulate()
         return evaluation.eval["precision"][:, :, 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
 
 
 class _ClassDetections:
-    """Of one class: for each detection image, score, rank in the image, and a bit an IoU for what became of it."""
+    """The detections of one class: image index, rank within the image and score of each.
+
+    ``matched`` and ``ignored`` have one bit per IoU threshold, and one array per range of object areas, as ``objects``
+    has one count.
+    """
 
     def __init__(self, areas: int) -> None:
-        self.positions, self.ranks, self.scores = array("I"), array("H"), array("d")
+        self.images, self.ranks, self.scores = array("I"), array("H"), array("d")
         self.matched = [array("H") for _ in range(areas)]
         self.ignored = [array("H") for _ in range(areas)]
         self.objects = [0] * areas
 
-    def add(self, position: int, scores: Sequence[float]) -> None:
-        self.positions.extend([position] * len(scores))
+    def add(self, index: int, scores: Sequence[float]) -> None:
+        self.images.extend([index] * len(scores))
         self.ranks.extend(range(len(scores)))
         self.scores.extend(scores)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: found in the hub's cache, the hub, a folder or this package, and loaded whole or not at all."""
+"""Loads checkpoints from this package, a folder, the hub's cache or the hub; incomplete ones are refused."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ if TYPE_CHECKING:
     from labeler.models.config import ModelConfig
     from labeler.models.runtime import Runtime
 
-QUESTION_WAITS = (0.5, 1.0)  # seconds: who has no network shall not wait long to be told
+HUB_CHECK_WAITS = (0.5, 1.0)  # seconds between retries; short, so that a machine without a network fails fast
 
 
 def load_checkpoint(
     source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig
 ) -> tuple[Any, Any, Runtime]:
-    """Model, processor and how to run them.
+    """The model in evaluation mode on its device, its processor, and its ``Runtime``.
+
+    Code that comes with a checkpoint is never run.
 
     Args:
         source: hub id, folder or embedded model.
-        role: what an error calls it, and the flag that names it.
-        auto_class: of ``transformers``.
-        kinds: the model types that may be there; None for any that ``auto_class`` knows.
+        role: the flag that names the model, without ``--``; for messages.
+        auto_class: the class of ``transformers`` that loads the model.
+        kinds: the allowed model types; None for all that ``auto_class`` knows.
 
     Raises:
-        ModelError: it cannot be found or loaded, or is of no such kind.
+        ModelError: it cannot be found or loaded, or is of another type.
+        UsageError: this machine does not have ``config.device``.
     """
-    import torch
     import transformers
     from huggingface_hub import HfApi
 
@@ -42,23 +44,13 @@ def load_checkpoint(
     device = resolved_device(config.device)
     name, revision = resolve(source, role)
 
-    def read(**where: bool) -> tuple[Any, Any]:
-        # Without the last argument, transformers would ask whether to run the checkpoint's own code.
-        where = {**where, "trust_remote_code": False}
-        model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **where).model_type
+    def read(**options: bool) -> tuple[Any, Any]:
+        # Without trust_remote_code, transformers would ask on the terminal whether to run the checkpoint's code.
+        options = {**options, "trust_remote_code": False}
+        model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **options).model_type
         if kinds is not None and model_type not in kinds:
             raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
-        processor = transformers.AutoProcessor.from_pretrained(name, revision=revision, **where)
-        model, report = getattr(transformers, auto_class).from_pretrained(
-            name,
-            revision=revision,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, in words
-            **where,
-        )
-        _check_whole(model, processor, report)
-        return model, processor
+        return _read(name, auto_class, revision=revision, **options)
 
     reached = os.path.isdir(name)
     try:
@@ -67,44 +59,69 @@ def load_checkpoint(
         except ModelError:
             raise
         except Exception as error:
-            if reached or _wants_own_code(error):
+            if reached or _needs_own_code(error):
                 raise
-            # One quick question; without a network, from_pretrained would retry for half a minute.
-            retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), QUESTION_WAITS)
+            # Check first that the hub answers. Without a network, from_pretrained would retry for half a minute.
+            retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS)
             reached = True
             model, processor = retrying(read)
     except ModelError:
         raise
-    except Exception as error:  # a broken folder raises what its readers happen to raise
-        raise ModelError(_why_not_loaded(source, role, error, reached)) from error
+    except Exception as error:  # a damaged folder can raise anything
+        raise ModelError(_message(source, role, error, reached)) from error
     runtime = Runtime(device, torch_dtype(config.precision, device), config.batch_size, config.floor)
     return model.to(device).eval(), processor, runtime
 
 
-def _check_whole(model: Any, processor: Any, report: dict[str, Any]) -> None:
-    """What ``transformers`` would fill in without a word: weights with random ones, a vocabulary with an empty one."""
+def _read(name: str, auto_class: str, **options: Any) -> tuple[Any, Any]:
+    """Model and processor; ``options`` are those of ``from_pretrained``.
+
+    Raises:
+        ValueError: the checkpoint is incomplete.
+    """
+    import torch
+    import transformers
+
+    processor = transformers.AutoProcessor.from_pretrained(name, **options)
+    model, report = getattr(transformers, auto_class).from_pretrained(
+        name,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported by _check_complete
+        **options,
+    )
+    _check_complete(model, processor, report)
+    return model, processor
+
+
+def _check_complete(model: Any, processor: Any, report: dict[str, Any]) -> None:
+    """Refuse missing weights, which ``transformers`` silently replaces by random ones, and a missing vocabulary.
+
+    Raises:
+        ValueError: weights or vocabulary are missing.
+    """
     unfit = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
     if unfit:
         raise ValueError(
-            f"the weights do not fit config.json: missing or of another shape are {len(unfit)}, such as {unfit[0]}"
+            f"the weights do not fit config.json: {len(unfit)} are missing or have another shape, such as {unfit[0]}"
         )
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is not None and 2 * len(tokenizer) < model.config.text_config.vocab_size:
         raise ValueError(
-            f"its tokenizer has {len(tokenizer)} tokens and the model {model.config.text_config.vocab_size}; "
-            "are the tokenizer's files there?"
+            f"the tokenizer has {len(tokenizer)} tokens and the model {model.config.text_config.vocab_size}; "
+            "are the tokenizer's files missing?"
         )
 
 
-def _wants_own_code(error: Exception) -> bool:
-    """Whether a checkpoint was refused since it brings code that would have to run."""
+def _needs_own_code(error: Exception) -> bool:
+    """Whether ``transformers`` refused a checkpoint because it comes with code to run."""
     return "trust_remote_code" in str(error)
 
 
-def _why_not_loaded(source: str, role: str, error: Exception, reached: bool) -> str:
-    if _wants_own_code(error):
+def _message(source: str, role: str, error: Exception, reached: bool) -> str:
+    if _needs_own_code(error):
         return (
-            f"{role} {source!r} needs code of its own, which is never run; take a checkpoint of a type that "
+            f"{role} {source!r} needs code of its own, which is never run; use a checkpoint of a type that "
             "transformers knows"
         )
     if reached:
@@ -112,6 +129,6 @@ def _why_not_loaded(source: str, role: str, error: Exception, reached: bool) -> 
         return f"{role} {source!r} cannot be loaded: {reason:.300}"
     name = source.partition("@")[0]
     return (
-        f"{role} {source!r} is not on this machine and could not be fetched; where there is a network run "
-        f"`hf download {name} --local-dir {name.split('/')[-1]}`, then give that folder as --{role}"
+        f"{role} {source!r} is not on this machine and could not be downloaded; on a machine with a network, run "
+        f"`hf download {name} --local-dir {name.split('/')[-1]}`, then copy that folder here and give it as --{role}"
     )

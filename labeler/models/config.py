@@ -1,4 +1,4 @@
-"""Presets and the settings of the models."""
+"""The settings of the models, and the presets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Preset:
+    """A detector and a segmenter that go together, by hub id, and what they are good for."""
+
     detector: str
     segmenter: str
     about: str
 
 
-# Open, ungated weights only.
+# Only weights that can be downloaded without an account.
 PRESETS = {
     "demo": Preset("embedded:detector", "embedded:segmenter", "coloured shapes only; ships with the package"),
     "fast": Preset("iSEE-Laboratory/llmdet_tiny", "facebook/sam2.1-hiera-tiny", "a laptop, or a first look"),
@@ -33,7 +35,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides what the models answer, and how fast.
+    """Which models run, and how.
 
     Attributes:
         detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``.

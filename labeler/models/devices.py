@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from labeler.errors import UsageError
+from labeler.errors import DeviceError, UsageError
 from labeler.models.config import ModelConfig
 
-if TYPE_CHECKING:
-    from labeler.models.config import ModelConfig
 
+def resolved_device(device: str) -> str:
+    """The device to run on: ``auto`` becomes ``cuda``, ``mps`` or ``cpu``, whichever comes first on this machine.
 
-def synchronizer(device: str) -> Callable[[], None]:
-    """What waits for all work on a CUDA device, and raises if that is lost."""
+    Raises:
+        UsageError: this machine has no such device.
+    """
     import torch
 
-    return lambda: torch.cuda.synchronize(device)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    kind, _, number = device.partition(":")
+    if not available[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise UsageError(f"device {device!r} is not on this machine; use --device cpu or --device auto")
+    return device
+
+
+def torch_dtype(precision: str, device: str) -> Any:
+    """The ``torch.dtype`` of a precision; ``auto`` is explained in ``ModelConfig``."""
+    import torch
+
+    if precision == "auto":
+        precision = "fp32" if not device.startswith("cuda") else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def cpu_threads(config: ModelConfig) -> int:
-    """Images at once on a CPU."""
+    """How many images a CPU processes at the same time, one thread each."""
     import torch
 
     return min(torch.get_num_threads(), config.batch_size)
 
 
 def limit_threads() -> None:
-    """Make kernels run on the calling thread alone."""
+    """Make torch kernels that this thread calls run on this thread alone."""
     import torch
 
     torch.set_num_threads(1)
 
 
-def resolved_device(wanted: str) -> str:
-    """The device that ``wanted`` stands for.
+def synchronizer(device: str) -> Callable[[], None]:
+    """A function that waits for all work on a CUDA device. It raises if the device no longer responds."""
+    import torch
+
+    return lambda: torch.cuda.synchronize(device)
+
+
+@contextmanager
+def device_checked(synchronize: Callable[[], None]) -> Iterator[None]:
+    """Tell an image that fails from a GPU that fails.
+
+    After some errors, such as an illegal memory access, every later call of this process to its GPU fails. Without this
+    check, every remaining image would be recorded as unreadable.
+
+    Args:
+        synchronize: see ``synchronizer``.
 
     Raises:
-        UsageError: it is not on this machine.
+        DeviceError: the block raised, and ``synchronize`` raises too.
     """
-    import torch
-
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if has[device])
-    kind, _, number = wanted.partition(":")
-    if not has[kind] or (number and int(number) >= torch.cuda.device_count()):
-        raise UsageError(f"device {wanted!r} is not on this machine; take --device cpu or auto")
-    return wanted
-
-
-def torch_dtype(precision: str, device: str) -> Any:
-    import torch
-
-    if precision == "auto":
-        precision = "fp32" if not device.startswith("cuda") else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    try:
+        yield
+    except Exception:
+        try:
+            synchronize()
+        except Exception as error:
+            cause = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DeviceError(f"the GPU no longer responds ({cause}); re-run the same command to resume") from error
+        raise

@@ -1,4 +1,4 @@
-"""Where a checkpoint is, and what tells one model from another."""
+"""Where a checkpoint is, and what identifies a model."""
 
 from __future__ import annotations
 
@@ -12,21 +12,28 @@ from labeler.errors import ModelError
 from labeler.files.retries import retrying
 
 EMBEDDED = "embedded:"
-# What the embedded detector was trained on: every colour with every shape of ``labeler.demo.scenes``, in its order.
+# The classes that the embedded detector was trained on: ``labeler.demo.scenes.PAIRS`` as names, in the same order.
 EMBEDDED_CLASSES = tuple(
     f"{colour} {shape}"
     for colour in ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
     for shape in ("circle", "square", "triangle", "star", "ring", "cross", "heart", "crescent")
 )
 WEIGHTS = Path(__file__).parents[1] / "demo" / "weights"
-CHECKPOINT_FILES = (".pth", ".pt")  # of models that come as a single one
+CHECKPOINT_FILES = (".pth", ".pt")  # models that come as a single file
 
 
 def resolve(source: str, role: str) -> tuple[str, str | None]:
-    """What ``from_pretrained`` takes: a folder or hub id, and a revision."""
+    """The folder or hub id, and the revision, that ``from_pretrained`` takes for ``source``.
+
+    Args:
+        role: the flag that names the model, without ``--``; for messages.
+
+    Raises:
+        ModelError: there is no such folder or embedded model, or ``source`` is not a hub id.
+    """
     if source.startswith(EMBEDDED):
         if source not in embedded_models():
-            raise ModelError(f"{role} {source!r}: this package embeds {', '.join(embedded_models())}")
+            raise ModelError(f"{role} {source!r}: the embedded models are {', '.join(embedded_models())}")
         return str(WEIGHTS / source.removeprefix(EMBEDDED)), None
     if os.path.isdir(os.path.expanduser(source)):
         return os.path.expanduser(source), None
@@ -39,11 +46,16 @@ def resolve(source: str, role: str) -> tuple[str, str | None]:
 
 
 def embedded_models() -> list[str]:
+    """The models that ship with this package, as ``embedded:NAME``."""
     return [f"{EMBEDDED}{folder.name}" for folder in sorted(WEIGHTS.iterdir()) if folder.is_dir()]
 
 
 def model_identity(source: str) -> str:
-    """What tells one model from another: the hub id as it is, or for a folder or file a digest of what is in it."""
+    """The identity of a model: its hub id (and revision), or for a local folder or file the digest of its content.
+
+    Raises:
+        ModelError: see ``resolve``; or there is no such checkpoint file.
+    """
     file = Path(source).expanduser()
     if file.is_file():
         return f"blake2b:{retrying(lambda: _digest([file]))}"
@@ -67,14 +79,14 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 def may_fetch() -> bool:
-    """Whether the hub may be asked: ``HF_HUB_OFFLINE`` forbids it."""
+    """Whether models may be downloaded: not if ``HF_HUB_OFFLINE`` is set."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE
 
 
 def is_on_this_machine(source: str) -> bool:
-    """Whether a model loads without a network: embedded, a folder, or in the hub's cache."""
+    """Whether a model loads without a network: it is embedded, a folder, or in the hub's cache."""
     try:
         name, revision = resolve(source, "model")
     except ModelError:

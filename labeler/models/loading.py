@@ -1,4 +1,4 @@
-"""From the settings of the models to a labeler that is ready to run."""
+"""Loads the detector, the segmenter and the labeler that a ``ModelConfig`` names."""
 
 from __future__ import annotations
 
@@ -7,42 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
-from labeler.models.devices import cpu_threads, limit_threads, resolved_device, synchronizer
 
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-    from labeler.models.labelers.labeler import Labeler
     from labeler.models.runtime import Runtime
     from labeler.models.segmenters.segmenter import Segmenter
 
 
 def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
-    """Both models of ``config``, ready to label.
+    """Grounded SAM with the detector and the segmenter of ``config``.
 
     Raises:
-        ModelError: a model cannot be found or loaded, or is of no kind known here.
+        ModelError: a model cannot be found or loaded, or is of an unknown type.
+        UsageError: this machine does not have ``config.device``.
     """
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 
     return GroundedSamLabeler(
-        load_detector(config), load_segmenter(config), floor=config.floor, max_instances=config.max_instances
+        load_detector(config), load_segmenter(config), candidate_floor=config.floor, max_instances=config.max_instances
     )
 
 
-def for_batches(labeler: Labeler, config: ModelConfig) -> Labeler:
-    """A labeler for many images: CPU cores take images of their own, a lost GPU is told from a bad image."""
-    from labeler.models.labelers.devices import DeviceCheckedLabeler, SingleImageLabeler
-
-    device = resolved_device(config.device)
-    if device == "cpu":
-        return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
-    if device.startswith("cuda"):
-        return DeviceCheckedLabeler(labeler, synchronizer(device))
-    return labeler
-
-
 def load_detector(config: ModelConfig) -> Detector:
+    """The detector of ``config``; for errors see ``load_labeler``."""
     from labeler.models.detectors.grounding_dino import GroundingDinoDetector
     from labeler.models.detectors.omdet_turbo import OmDetTurboDetector
     from labeler.models.detectors.owlv2 import Owlv2Detector
@@ -63,6 +51,7 @@ def load_detector(config: ModelConfig) -> Detector:
 
 
 def load_segmenter(config: ModelConfig) -> Segmenter:
+    """The segmenter of ``config``; for errors see ``load_labeler``."""
     from labeler.models.segmenters.sam import SamSegmenter
 
     kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")

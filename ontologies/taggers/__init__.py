@@ -1,6 +1,6 @@
-"""Taggers: images in, tags with scores out; one file a kind.
+"""Taggers: images in, tags with scores out. Each kind has its own file.
 
-A tagger is anything with ``tag``. Models are given to it, see ``labeler.models.prompters``.
+A tagger is anything with ``tag``. Taggers get loaded models; ``labeler.models.taggers`` loads them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ Tags = list[tuple[str, float]]
 
 
 class Tagger(Protocol):
+    """Names what is visible in images."""
+
     def tag(self, images: Sequence[Image]) -> list[Tags]:
-        """What is to be seen in each image.
+        """Name what is visible in each image.
 
         Args:
             images: uint8 ``(H, W, 3)``, RGB, of any sizes.
 
         Returns:
-            For each image (tag, score in [0, 1]), best first, each tag once; empty if there is none. They depend on
-            that image alone.
+            For each image its (tag, score) pairs, with scores in [0, 1], best first, each tag once. They depend only on
+            that image, not on the rest of the batch.
         """
         ...
 
 
 def best_first(tags: dict[str, float]) -> Tags:
-    """By score, equal ones by name."""
+    """(tag, score) pairs, sorted by score, and by name if scores are equal."""
     return sorted(tags.items(), key=lambda item: (-item[1], item[0]))

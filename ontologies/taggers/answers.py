@@ -1,4 +1,4 @@
-"""Tags out of what a language model wrote: lists of any kind, JSON, or English sentences."""
+"""Extracts tags from the answers of language models: lists of any kind, JSON, or English sentences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 MAX_TAGS = 50
 MAX_WORDS = 5
-_MAX_LETTERS = 40  # of a word
-_MAX_CHARACTERS = 20_000  # of an answer; what lies behind is not read
+_MAX_LETTERS = 40  # per word
+_MAX_CHARACTERS = 20_000  # per answer; the rest is ignored
 
 _LABEL = re.compile(r"""["'](?:label|name|object|tag|class|category)["']\s*:\s*["']([^"'\n]+)["']""")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
@@ -39,7 +39,7 @@ _COUNT = re.compile(r"[x×]?\d+[x×]?")
 _NEGATIONS = _set("no not without isn't aren't")
 _PICTURES = _set("image picture photo photograph scene view background foreground")
 _LETTERS = frozenset(string.ascii_lowercase)
-# Words that end a noun phrase: verbs, prepositions, pronouns, and what an answer says about itself.
+# Words that end a noun phrase: verbs, prepositions, pronouns, and words with which an answer refers to itself.
 _BREAKS = _set(
     "and or but as well along with in on at by to up down off out from into onto near next beside besides behind under "
     "underneath below beneath above over across against around between among through inside outside toward towards "
@@ -50,7 +50,7 @@ _BREAKS = _set(
     "objects object items item list following such like etc none nothing sorry cannot can't don't unable help assist "
     "sure certainly"
 )
-# Before a determiner or a break these are nouns still; other words in -ing are verbs there ("a dog chewing on a bone").
+# Words in -ing that are nouns. Others are taken for verbs before a determiner or break ("a dog chewing on a bone").
 _NOUNS_IN_ING = _set(
     "building painting drawing ceiling clothing railing awning wing ring king string swing spring bedding lighting "
     "earring pudding thing housing landing opening siding flooring crossing"
@@ -58,19 +58,19 @@ _NOUNS_IN_ING = _set(
 
 
 def parse_tags(text: str, complete: bool = True) -> list[str]:
-    """The things that an answer names, in its order.
+    """Extract the things that an answer names, in order.
 
-    Understands commas, lines, bullets and numbers, JSON (also broken off), and simple English sentences, of which it
-    takes the noun phrases: "A dog and two cats." are a dog and cats.
+    Answers may be lists (with commas, lines, bullets or numbers), JSON (complete or truncated), or simple English
+    sentences, from which noun phrases are taken: "A dog and two cats." gives dog and cats.
 
     Args:
         text: the answer.
-        complete: False if it was broken off; its last phrase, which may be torn, is then left out.
+        complete: False if the answer was truncated; its last phrase, which may be incomplete, is then dropped.
 
     Returns:
-        Tags as of ``clean_tags``; none if nothing can be made out.
+        Tags; see ``clean_tags``.
     """
-    text = _THOUGHTS_BEGIN.split(_THOUGHTS_END.split(text)[-1])[0]  # a chat template may have opened them
+    text = _THOUGHTS_BEGIN.split(_THOUGHTS_END.split(text)[-1])[0]  # the opening mark may be in the chat template
     if len(text) > _MAX_CHARACTERS:
         text, complete = text[:_MAX_CHARACTERS], False
     if not complete:
@@ -82,11 +82,13 @@ def parse_tags(text: str, complete: bool = True) -> list[str]:
 
 
 def clean_tags(phrases: Iterable[str]) -> list[str]:
-    """Phrases as tags: lower-case words of letters and digits, without article or count.
+    """Turn phrases into tags: lower-case words of letters and digits, without articles and counts.
+
+    Phrases are dropped if they have more than ``MAX_WORDS`` words or other characters, are negated, or refer to the
+    picture itself.
 
     Returns:
-        Each once, ``MAX_TAGS`` at most. Left out are phrases of more than ``MAX_WORDS`` words or with other characters
-        in them, negated ones, and names of the picture itself.
+        Each tag once, at most ``MAX_TAGS``.
     """
     tags: dict[str, None] = {}
     for phrase in phrases:
@@ -101,8 +103,8 @@ def clean_tags(phrases: Iterable[str]) -> list[str]:
         while words and (words[-1] == "of" or _COUNT.fullmatch(words[-1])):
             del words[-1]
         tag = " ".join(words)
-        sound = 0 < len(words) <= MAX_WORDS and all(map(_is_word, words)) and tag not in _LETTERS
-        if sound and _NEGATIONS.isdisjoint(words) and tag not in _PICTURES:
+        is_tag = 0 < len(words) <= MAX_WORDS and all(map(_is_word, words)) and tag not in _LETTERS
+        if is_tag and _NEGATIONS.isdisjoint(words) and tag not in _PICTURES:
             tags[tag] = None
         if len(tags) == MAX_TAGS:
             break
@@ -118,7 +120,7 @@ def _is_word(word: str) -> bool:
 
 
 def _chunks(line: str) -> Iterator[str]:
-    """What separators part. Behind a bullet the head before a colon counts, elsewhere what follows the colon."""
+    """Split a line at separators. After a bullet, the text before a colon counts; otherwise the text after it."""
     if bullet := _BULLET.match(line):
         line = _HEAD.split(line[bullet.end() :], maxsplit=1)[0]
     for chunk in _SEPARATORS.split(_NUMBER_INSIDE.sub(",", _IN_PARENTHESES.sub(" ", line))):
@@ -126,7 +128,7 @@ def _chunks(line: str) -> Iterator[str]:
 
 
 def _noun_phrases(chunk: str) -> Iterator[str]:
-    """A chunk parted before determiners, and at verbs, prepositions and the like; negated things stay negated."""
+    """Split a chunk before determiners, and at verbs, prepositions and other breaks. Negations stay in their phrase."""
     phrase: list[str] = []
     for word, following in itertools.pairwise([*_words(chunk), ""]):
         ends = following in _BREAKS or following in _DETERMINERS

@@ -1,4 +1,4 @@
-"""A tagger out of a detector: sweep it over a vocabulary, and name what it finds. Needs no further weights."""
+"""A tagger that runs a detector on each word of a vocabulary. It needs no weights besides the detector's."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ from ontologies.ontology import OntologyError
 from ontologies.taggers import Image, Tags, best_first
 
 
-class Found(Protocol):
+class ScoredBoxes(Protocol):
+    """The part of ``labeler.models.detectors.detector.Detections`` that is used here."""
+
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Of each box for each prompt, ``(boxes, prompts)`` in [0, 1]."""
+        """The score of each box for each prompt, float32 ``(boxes, prompts)`` in [0, 1]."""
         ...
 
 
 class BoxDetector(Protocol):
-    def detect(self, images: Sequence[Image], prompts: Sequence[tuple[str, ...]]) -> Sequence[Found]: ...
+    """The part of ``labeler.models.detectors.detector.Detector`` that is used here."""
+
+    def detect(self, images: Sequence[Image], prompts: Sequence[tuple[str, ...]]) -> Sequence[ScoredBoxes]: ...
 
 
 class DetectorTagger:
-    """A word's score is that of its best box.
+    """Tags images with a zero-shot detector; the score of a word is that of its best box.
 
     Args:
-        detector: a zero-shot detector; what does not fit into one forward it splits by itself.
+        detector: takes all words at once, and splits them into several forward passes if needed.
         vocabulary: words or noun phrases.
-        threshold: tags of a lower score are not reported.
+        threshold: tags with a lower score are dropped.
+
+    Raises:
+        OntologyError: the vocabulary is empty.
     """
 
     def __init__(self, detector: BoxDetector, vocabulary: Sequence[str], threshold: float = 0.3) -> None:
@@ -41,8 +48,8 @@ class DetectorTagger:
 
     def tag(self, images: Sequence[Image]) -> list[Tags]:
         tagged = []
-        for found in self.detector.detect(images, [self.vocabulary] * len(images)):
-            scores = found.scores.max(axis=0, initial=0.0)
+        for boxes in self.detector.detect(images, [self.vocabulary] * len(images)):
+            scores = boxes.scores.max(axis=0, initial=0.0)
             above = np.flatnonzero(scores >= self.threshold)
             tagged.append(best_first({self.vocabulary[index]: float(scores[index]) for index in above}))
         return tagged

@@ -1,4 +1,4 @@
-"""Taggers out of vision-language models: Florence-2 by its tasks, any other by a prompt of its chat template."""
+"""Taggers that ask a vision-language model: Florence-2 with a task, others with a prompt in their chat template."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ PROMPT = (
     "each object once, and nothing else."
 )
 TASK = "<OD>"
-# Qwen2-VL refuses sides of more than 200 to 1; such an image is padded at its bottom or right to this.
+# Qwen2-VL refuses aspect ratios above 200. Longer images are padded at the bottom or right to this ratio.
 MAX_ASPECT = 100
 
 
 class LanguageTagger:
-    """What a model of ``AutoModelForImageTextToText`` names when asked what is to be seen.
+    """Asks a model of ``AutoModelForImageTextToText`` what is visible in an image. Decoding is greedy.
 
-    Florence-2 (Xiao et al. 2024) answers tasks: ``<OD>`` and ``<DENSE_REGION_CAPTION>`` give labels of regions,
-    ``<CAPTION>`` and the longer ones a text. Qwen2-VL, Qwen2.5-VL and others with a chat template answer ``prompt``.
-    Decoding is greedy.
+    Florence-2 (Xiao et al. 2023, arXiv 2311.06242) takes a task: ``<OD>`` and ``<DENSE_REGION_CAPTION>`` give labels of
+    regions; ``<CAPTION>``, ``<DETAILED_CAPTION>`` and ``<MORE_DETAILED_CAPTION>`` give text. Qwen2-VL, Qwen2.5-VL and
+    other models with a chat template take a question.
 
-    Every tag's score is 1.0: such a model says what it sees, but not how sure it is. The probabilities of its tokens
-    tell how it puts things, not whether they are there, and depend on what it has named before.
+    The score of every tag is 1.0, because these models do not say how sure they are. The probability of a token depends
+    on the wording and on earlier tokens, not only on whether the object is there.
 
-    Images share a batch with padding on the left, masked out: other images in it change no more than the rounding.
+    Images of a batch are padded on the left and the padding is masked, so other images change a result by rounding
+    only.
 
     Args:
         model: the model, on its device.
         processor: its processor.
-        prompt: a Florence-2 task, or the question for the others; ``TASK`` or ``PROMPT`` if not given.
-        batch_size: images in one ``generate``, at most.
-        max_new_tokens: the length of an answer, at most.
-        autocast: makes what forward passes run in, such as ``torch.autocast`` to a lower precision.
+        prompt: a task of Florence-2, or the question for other models; None for ``TASK`` or ``PROMPT``.
+        batch_size: maximum number of images per call of ``generate``.
+        max_new_tokens: maximum length of an answer.
+        autocast: returns the context that forward passes run in, such as ``torch.autocast``.
 
     Attributes:
-        unparsed: answers so far that no tag could be read from; their images have no tags.
+        unparsed: the number of answers without a readable tag so far; these images have no tags.
 
     Raises:
-        OntologyError: the processor has no chat template, or Florence-2 no such task.
+        OntologyError: the processor has no chat template, or Florence-2 has no such task.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class LanguageTagger:
                 raise OntologyError(f"Florence-2 has no task {self.prompt!r}; its tasks are {', '.join(tasks)}")
         elif not getattr(processor, "chat_template", None):
             kind = model.config.model_type
-            raise OntologyError(f"a tagger of type {kind!r} has no chat template; take Florence-2 or a chat model")
+            raise OntologyError(f"a tagger of type {kind!r} has no chat template; use Florence-2 or a chat model")
 
     def tag(self, images: Sequence[Image]) -> list[Tags]:
         tagged: list[Tags] = []
@@ -90,7 +91,7 @@ class LanguageTagger:
 
     @torch.inference_mode()
     def _generate(self, pictures: list[PIL.Image.Image]) -> list[list[int]]:
-        """The tokens of each answer, without those of the prompt."""
+        """The tokens of each answer, without the prompt."""
         inputs = self._inputs(pictures).to(self.model.device, dtype=self.model.dtype)
         with self.autocast():
             sequences = self.model.generate(
@@ -101,7 +102,7 @@ class LanguageTagger:
         return answers
 
     def _inputs(self, pictures: list[PIL.Image.Image]) -> Any:
-        if self._is_florence:  # one prompt and one size: nothing to pad
+        if self._is_florence:  # all inputs have the same length, so there is nothing to pad
             return self.processor(images=pictures, text=[self.prompt] * len(pictures), return_tensors="pt")
         content = [{"type": "image"}, {"type": "text", "text": self.prompt}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -125,13 +126,13 @@ class LanguageTagger:
             try:
                 answers = self.processor.post_process_generation(text=marked, task=self.prompt, image_size=size)
             except (ValueError, IndexError, KeyError, AttributeError, TypeError):
-                return []  # no such answer as the task has
+                return []  # the answer does not have the form that the task prescribes
             if isinstance(answer := answers[self.prompt], dict):
                 return clean_tags(answer["labels"])
         return parse_tags(text, complete=self._ended(tokens))
 
     def _ended(self, tokens: list[int]) -> bool:
-        """Whether the answer ends by itself, not by ``max_new_tokens``."""
+        """Whether the model ended the answer, so that it was not truncated at ``max_new_tokens``."""
         ends = self.model.generation_config.eos_token_id
         return len(tokens) < self.max_new_tokens or not {*(ends if isinstance(ends, list) else [ends])}.isdisjoint(
             tokens
@@ -139,6 +140,7 @@ class LanguageTagger:
 
 
 def _picture(image: Image) -> PIL.Image.Image:
+    """The image, padded to at most ``MAX_ASPECT``."""
     height, width = image.shape[:2]
     least = -(-max(height, width) // MAX_ASPECT)
     missing = ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0))

@@ -1,6 +1,7 @@
-"""A tagger that scores every word of a vocabulary, by SigLIP, SigLIP 2 or CLIP.
+"""A tagger that scores each word of a vocabulary with SigLIP, SigLIP 2 or CLIP.
 
-The text side runs once a vocabulary; an image then costs one pass of the image side and a matrix product.
+The text encoder runs once per vocabulary. Each image then takes a forward pass of the image encoder and a matrix
+product.
 """
 
 from __future__ import annotations
@@ -17,28 +18,34 @@ from torch import Tensor
 from ontologies.ontology import OntologyError
 from ontologies.taggers import Image, Tags, best_first
 
-TEMPLATE = "This is a photo of {}."  # SigLIP's own; CLIP's "a photo of a {}." differs by an article that plurals lack
-# What CLIP weighs a word against: photographs of nothing in particular.
+# The template of SigLIP. It also serves CLIP, whose own "a photo of a {}." does not fit plurals.
+TEMPLATE = "This is a photo of {}."
+# Texts for photographs of nothing in particular, against which CLIP compares a word.
 NEUTRAL = ("This is a photo.", "This is a photo of something.", "This is an image.", "This is a picture of a scene.")
-TEXTS_A_FORWARD = 64
+TEXTS_PER_FORWARD_PASS = 64
 
 
 class VocabularyTagger:
-    """Scores by SigLIP (Zhai et al. 2023, also SigLIP 2), or by CLIP (Radford et al. 2021).
+    """Scores words with an image-text model; a word's score does not depend on the rest of the vocabulary.
 
-    SigLIP's score of a word is the sigmoid that it was trained with: each word is answered for itself. CLIP knows no
-    such answer; a word's score is its softmax probability against ``NEUTRAL`` texts, each word alone with them, so that
-    it does not depend on the rest of the vocabulary either.
+    - SigLIP: Zhai et al. 2023, arXiv 2303.15343; SigLIP 2: Tschannen et al. 2025, arXiv 2502.14786. The score of a word
+      is the sigmoid that these models were trained with.
+    - CLIP: Radford et al. 2021, arXiv 2103.00020. The score of a word is its softmax probability among the word and the
+      ``NEUTRAL`` texts.
 
     Args:
         model: ``SiglipModel``, ``Siglip2Model`` or ``CLIPModel``, on its device.
         processor: its processor.
         vocabulary: words or noun phrases.
-        embeddings: what ``embed_texts`` made of the vocabulary; made here if not given.
-        threshold: tags of a lower score are not reported.
-        tiles: 2 looks at the quarters of an image too, for small things; a word's score is the best of all views.
-        batch_size: views in one forward, at most.
-        autocast: makes what forward passes run in, such as ``torch.autocast`` to a lower precision.
+        embeddings: the result of ``embed_texts`` for the vocabulary; None to compute it.
+        threshold: tags with a lower score are dropped.
+        tiles: also score the tiles of a ``tiles`` x ``tiles`` grid, for small objects; a word's score is the best of
+            all views. 1 scores the whole image only.
+        batch_size: maximum number of views per forward pass.
+        autocast: returns the context that forward passes run in, such as ``torch.autocast``.
+
+    Raises:
+        OntologyError: the vocabulary is empty, or a word has too many tokens for the model.
     """
 
     def __init__(
@@ -71,13 +78,13 @@ class VocabularyTagger:
     def tag(self, images: Sequence[Image]) -> list[Tags]:
         tagged = []
         for scores in self.scores(images):
-            found = np.flatnonzero(scores >= self.threshold)
-            tagged.append(best_first({self.vocabulary[index]: float(scores[index]) for index in found}))
+            above = np.flatnonzero(scores >= self.threshold)
+            tagged.append(best_first({self.vocabulary[index]: float(scores[index]) for index in above}))
         return tagged
 
     @torch.inference_mode()
     def scores(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Every word's score in every image, float32 ``(images, words)`` in [0, 1]."""
+        """The score of each word in each image, float32 ``(images, words)`` in [0, 1]."""
         views = [view for image in images for view in _views(image, self.tiles)]
         rows = [self._scores(views[start : start + self.batch_size]) for start in range(0, len(views), self.batch_size)]
         scores = torch.cat(rows) if rows else torch.zeros(0, len(self.vocabulary))
@@ -85,7 +92,7 @@ class VocabularyTagger:
         return of_image.cpu().numpy().astype(np.float32)
 
     def _scores(self, views: Sequence[Image]) -> Tensor:
-        # Views one by one: processors that keep the aspect would pad them to each other.
+        # Views are processed one at a time, because processors that keep the aspect ratio pad a batch to a common size.
         inputs = [
             self.image_processor(images=view, input_data_format="channels_last", return_tensors="pt") for view in views
         ]
@@ -104,16 +111,16 @@ def embed_texts(model: Any, processor: Any, texts: Sequence[str], template: str 
     """Text embeddings of unit length, float32 ``(len(texts), d)``.
 
     Raises:
-        OntologyError: a text is longer than the model reads.
+        OntologyError: a text has too many tokens for the model.
     """
     tokenizer = processor.tokenizer
     length = model.config.text_config.max_position_embeddings
     rows = []
-    for start in range(0, len(texts), TEXTS_A_FORWARD):
-        chosen = [template.format(text) for text in texts[start : start + TEXTS_A_FORWARD]]
+    for start in range(0, len(texts), TEXTS_PER_FORWARD_PASS):
+        chosen = [template.format(text) for text in texts[start : start + TEXTS_PER_FORWARD_PASS]]
         if too_long := [t for t, ids in zip(chosen, tokenizer(chosen).input_ids, strict=True) if len(ids) > length]:
             raise OntologyError(f"{too_long[0]!r} has more tokens than the tagger reads ({length}); shorten the word")
-        # Padded to full length, as SigLIP was trained; CLIP reads up to its end-of-text token anyway.
+        # SigLIP was trained with texts padded to full length; CLIP ignores what follows the end-of-text token.
         tokens = tokenizer(chosen, padding="max_length", max_length=length, return_tensors="pt")
         inputs = {name: values.to(model.device) for name, values in tokens.items() if name != "token_type_ids"}
         rows.append(_normalised(model.get_text_features(**inputs).pooler_output).float().cpu().numpy())
@@ -126,16 +133,17 @@ def _normalised(features: Tensor) -> Tensor:
 
 
 def _views(image: Image, tiles: int) -> Iterator[Image]:
-    """The whole image, and its ``tiles`` × ``tiles`` parts, at least a pixel each."""
+    """The whole image and, if ``tiles`` is above 1, the tiles of a grid; each has at least one pixel."""
     yield image
     if tiles == 1:
         return
-    parts = [[(part[0], part[-1] + 1) for part in _shares(side, tiles)] for side in image.shape[:2]]
+    parts = [[(part[0], part[-1] + 1) for part in _parts(side, tiles)] for side in image.shape[:2]]
     for top, bottom in parts[0]:
         for left, right in parts[1]:
             yield image[top:bottom, left:right]
 
 
-def _shares(side: int, count: int) -> list[NDArray[np.int_]]:
+def _parts(side: int, count: int) -> list[NDArray[np.int_]]:
+    """The pixel indices of a side, split into ``count`` parts."""
     pixels = np.arange(side)
     return [part if len(part) else pixels[:1] for part in np.array_split(pixels, count)]

@@ -1,6 +1,6 @@
-"""Words to look for when nobody has said which: what tagging chooses from.
+"""Lists of words that taggers choose from.
 
-The shipped lists are the class names of public datasets, in the datasets' own order, one noun phrase a line:
+The built-in lists are the class names of public datasets, in the order of the datasets:
 
     ============  =====  ==============================================
     coco             80  COCO (2014 and later)
@@ -9,8 +9,8 @@ The shipped lists are the class names of public datasets, in the datasets' own o
     openimages      601  the boxable classes of Open Images V7
     ============  =====  ==============================================
 
-Of several synonyms the first that names the thing plainly stands. Misspelt names are mended ("noodles"), and what is
-ambiguous without its picture is qualified ("bat animal", "tennis ball"), so that each line is fit to be a prompt.
+Each line is a noun phrase that can be a prompt. If a dataset lists synonyms, the list has the first one that is plain.
+Spelling mistakes are corrected ("noodles"), and ambiguous names are qualified ("bat animal", "tennis ball").
 """
 
 from __future__ import annotations
@@ -23,28 +23,30 @@ from ontologies.ontology import OntologyError, OntologyWarning, clean_prompt
 from ontologies.sources import read_text, without_comment
 
 VOCABULARIES: tuple[str, ...] = ("coco", "lvis", "objects365", "openimages")
-"""The shipped lists."""
+"""The built-in lists."""
 
 
 def read_vocabulary(source: str | Path) -> tuple[str, ...]:
-    """The words of a vocabulary, in its own order.
+    """The words of a vocabulary, in its order.
 
     Args:
-        source: one of ``VOCABULARIES``, or else the path of a UTF-8 file of one word (or noun phrase) a line; ``#`` at
-            the start or after a space opens a comment.
+        source: one of ``VOCABULARIES``, or the path of a UTF-8 file with one word or noun phrase per line; ``#`` at the
+            start or after a space begins a comment.
 
     Raises:
-        OntologyError: there is no such vocabulary, it cannot be read, it holds no word, or a line is no prompt (see
-            ``ClassSpec``). The text begins with the source.
+        OntologyError: there is no such vocabulary, it cannot be read, it is empty, or a line is not a valid prompt (see
+            ``ClassSpec``); the message begins with the source.
 
     Warns:
-        OntologyWarning: words are given again, case and spacing aside; the first of each is kept.
+        OntologyWarning: words are repeated (ignoring case and spacing); the first of each is kept.
     """
     if str(source) in VOCABULARIES:
         text = resources.files(__name__).joinpath(f"{source}.txt").read_text(encoding="utf-8")
     elif not (path := Path(source)).exists():
         known = ", ".join(VOCABULARIES)
-        raise OntologyError(f"{source}: no such vocabulary or file; name one of {known}, or a file of one word a line")
+        raise OntologyError(
+            f"{source}: no such vocabulary or file; give one of {known}, or a file with one word per line"
+        )
     else:
         text = read_text(path)
     words: dict[str, str] = {}
@@ -56,11 +58,11 @@ def read_vocabulary(source: str | Path) -> tuple[str, ...]:
         if words.setdefault(word.casefold(), word) is not word:
             repeats.append(word)
     if not words:
-        raise OntologyError(f"{source}: no word in it; write one a line")
+        raise OntologyError(f"{source}: there are no words in it; write one per line")
     if repeats:
         count = f"{len(repeats)} words are" if len(repeats) > 1 else "1 word is"
         warnings.warn(
-            f"{source}: {count} given again (the first: {repeats[0]!r}) and left out; remove them",
+            f"{source}: {count} repeated and left out, such as {repeats[0]!r}; remove the repetitions",
             OntologyWarning,
             stacklevel=2,
         )

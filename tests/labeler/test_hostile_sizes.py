@@ -1,6 +1,6 @@
-"""Ground truth and corrections with impossible sizes: one line each, where ``pycocotools`` would hang or crash.
+"""Ground truth and corrections with impossible sizes give one line, where ``pycocotools`` would hang or crash.
 
-They are read in a process of its own with little memory and a time limit, so that a reader that hangs, crashes or asks
+They are read in a separate process with little memory and a time limit, so that a reader that hangs, crashes or asks
 for terabytes fails the test and not the test run.
 """
 
@@ -41,7 +41,7 @@ SIDES = ["0", "-5", "true", '"30"', "null", "NaN", "Infinity", "1e999", "30.5", 
 
 
 def answers(folder: Path, files: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """What comes of each file: its name, its text, and how it is to be read."""
+    """The result of reading each file; a case is a name, the text and the kind of reader."""
     for name, (text, _) in files.items():
         (folder / name).write_text(text)
     done = subprocess.run(
@@ -57,7 +57,7 @@ def answers(folder: Path, files: dict[str, tuple[str, str]]) -> dict[str, str]:
 
 
 def check(folder: Path, files: dict[str, tuple[str, str]]) -> None:
-    """Every file is refused in one line that names it."""
+    """Check that every file is refused in one line that names it."""
     for name, answer in answers(folder, files).items():
         assert answer != "read", f"{name} was accepted"
         (line,) = json.loads(answer).splitlines()
@@ -66,7 +66,7 @@ def check(folder: Path, files: dict[str, tuple[str, str]]) -> None:
 
 
 def coco(segmentation: Any = SQUARE, width: str = "30", height: str = "20", **annotation: Any) -> str:
-    """An instances file of one object; sides are written as they are given."""
+    """An instances file with one object; sides are written as given, even if they are not valid JSON."""
     entry = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": segmentation, **annotation}
     return (
         f'{{"images": [{{"id": 1, "file_name": "a.png", "width": {width}, "height": {height}}}], '
@@ -160,7 +160,7 @@ def test_label_studio(tmp_path: Path) -> None:
     check(tmp_path, {f"{number}.json": (text, "corrected") for number, text in enumerate(texts)})
 
 
-def test_what_is_sound_is_read(tmp_path: Path) -> None:
+def test_valid_files_are_read(tmp_path: Path) -> None:
     files = {
         "polygon.json": (coco(), "truth"),
         "rle.json": (coco(COMPRESSED, area=5.5, bbox=[1, 2, 3, 4]), "truth"),

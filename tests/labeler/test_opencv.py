@@ -1,4 +1,4 @@
-"""What is said where OpenCV is only half installed; a machine without libGL is in the workflow tests."""
+"""The message if OpenCV is only partly installed. The workflow tests cover machines without libGL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labeler.opencv import opencv
 
 
 def test_an_empty_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left of ``cv2`` when one of its two builds was uninstalled."""
+    """An empty ``cv2``, as it is left when one of its two builds is uninstalled."""
     opencv.cache_clear()
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "cv2", ModuleType("cv2"))

@@ -1,4 +1,4 @@
-"""The autodistill model against the labeler it wraps, and inside autodistill's own classes."""
+"""The autodistill model, compared with the labeler that it wraps, and used in autodistill's own classes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from labeler.quality import QualityConfig, judge
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology, OntologyError
 
-# The gate open: what is tested here is the way of the detections, not their worth.
+# The gate accepts everything, because these tests are about the conversion of detections.
 OPEN = QualityConfig.from_dict(
     {name: 0 for name, value in QualityConfig().to_dict().items() if value and name != "score"}
 )
@@ -109,7 +109,7 @@ def test_methods_are_those_of_the_base(method: str) -> None:
     ("arguments", "error", "words"),
     [
         ({"ontology": {"dog": "dog"}}, OntologyError, "expected a CaptionOntology, not dict"),
-        ({"ontology": CaptionOntology({"a dog. a cat": "pet"})}, OntologyError, "holds '.'"),
+        ({"ontology": CaptionOntology({"a dog. a cat": "pet"})}, OntologyError, "contains '.'"),
         ({"box_threshold": 35}, UsageError, "box_threshold must be a number from 0 to 1, not 35"),
         ({"text_threshold": None}, UsageError, "text_threshold must be a number from 0 to 1, not None"),
         ({"model": "huge"}, UsageError, "model must be one of demo, fast, balanced, best, not 'huge'"),
@@ -128,7 +128,7 @@ def test_construction_refuses(arguments: dict[str, Any], error: type[Exception],
 
 
 def raw(model: GroundedSAM, image: Any, quality: QualityConfig = OPEN) -> list[Instance]:
-    """The labeler's own candidates at its low floor, through the gate with the box threshold as min_score."""
+    """The labeler's candidates at its candidate floor, passed through the gate with the box threshold as min_score."""
     ontology = Ontology(tuple(ClassSpec(name.replace(" ", "-"), (name,)) for name in NAMES))
     instances = model.labeler.label([image], [ontology])[0]
     record = ImageRecord("x", image.shape[1], image.shape[0], "", instances=tuple(instances))
@@ -201,7 +201,7 @@ def test_pil_images_of_any_mode(model: GroundedSAM, mode: str, tmp_path: Path) -
         assert len(found) == len(model.predict(np.repeat(grey[:, :, None], 3, axis=2)))
 
 
-def test_a_file_is_set_upright_and_a_pil_image_taken_as_it_is(model: GroundedSAM, tmp_path: Path) -> None:
+def test_files_are_exif_corrected_and_pil_images_are_not(model: GroundedSAM, tmp_path: Path) -> None:
     path = tmp_path / "turned.png"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -229,7 +229,7 @@ def test_a_url(model: GroundedSAM, url: str) -> None:
         model.predict(f"{url}/missing.png")
 
 
-def test_nothing_found_is_empty_and_merges(model: GroundedSAM) -> None:
+def test_empty_detections_can_be_merged(model: GroundedSAM) -> None:
     strict = changed(model, box_threshold=1.0)
     nothing, something = strict.predict(EMPTY_SCENE), model.predict(bgr(SCENES[0].image))
     for found in (nothing, strict.sahi_predict(EMPTY_SCENE)):
@@ -262,7 +262,7 @@ def test_predict_refuses(model: GroundedSAM, source: Any, error: type[Exception]
 
 
 def test_several_prompts_for_one_class(model: GroundedSAM, folder: Path) -> None:
-    """Ids are positions in ``classes()``, so that it names them rightly; the dataset has each class once."""
+    """Class ids are indices in ``classes()``, so that it gives the right names; the dataset has each class once."""
     halves = {name: "first" if index < 3 else " second  half " for index, name in enumerate(NAMES)}
     double = changed(model, ontology=CaptionOntology(halves))
     assert double.ontology.classes() == ["first"] * 3 + [" second  half "] * 3
@@ -302,7 +302,7 @@ class Brightness(ClassificationBaseModel):  # type: ignore[misc]
 def test_inside_composed_detection_model(
     model: GroundedSAM, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # it writes a temp.jpeg
+    monkeypatch.chdir(tmp_path)  # autodistill writes a temp.jpeg
     composed = ComposedDetectionModel(
         detection_model=model, classification_model=Brightness(CaptionOntology({"bright": "bright", "dark": "dark"}))
     )
@@ -313,7 +313,7 @@ def test_inside_composed_detection_model(
     assert np.array_equal(found.mask, alone.mask)
 
 
-def test_sahi_predict_on_one_tile_is_predict_less_overlaps(model: GroundedSAM) -> None:
+def test_sahi_predict_on_one_tile_is_predict_without_overlaps(model: GroundedSAM) -> None:
     image = bgr(SCENES[0].image)
     expected = model.predict(image).with_nms(0.5)
     assert_equal(model.sahi_predict(image), expected)
@@ -329,7 +329,7 @@ def test_sahi_predict_finds_in_every_tile(model: GroundedSAM, batch_size: int) -
     assert found.mask.shape == (len(found), 320, 1280)
     by_base = DetectionBaseModel.sahi_predict(model, np.ascontiguousarray(bgr(wide)))
     assert_equal(found, by_base)
-    # A mask lies where its box lies.
+    # Masks are inside their boxes.
     assert all(
         mask[:, int(x1) : int(x2) + 1].any() for mask, (x1, _, x2, _) in zip(found.mask, found.xyxy, strict=True)
     )
@@ -381,7 +381,7 @@ def test_labels_read_back_by_supervision_and_ultralytics(model: GroundedSAM, fol
             assert (result[5], result[8]) == (0, 0), result[9]  # neither missing nor corrupt
             for index, mask in enumerate(np.asarray(expected.mask)):
                 assert iou(np.asarray(annotation.mask)[index], mask) > 0.9
-            if len(result[3]) == len(expected):  # it drops equal lines
+            if len(result[3]) == len(expected):  # Ultralytics drops equal lines
                 for segment in result[3]:
                     drawn = ultralytics_mask(segment, image.shape[:2])
                     assert max(iou(drawn, mask) for mask in np.asarray(expected.mask)) > 0.9
@@ -393,7 +393,7 @@ def iou(a: Any, b: Any) -> float:
 
 
 def ultralytics_mask(segment: Any, size: tuple[int, int]) -> Any:
-    """As ``ultralytics.data.utils.polygon2mask``: scaled, cut to whole pixels, filled."""
+    """As ``ultralytics.data.utils.polygon2mask``: scaled, truncated to whole pixels, filled."""
     canvas = np.zeros(size, dtype=np.uint8)
     cv2.fillPoly(canvas, [(segment * size[::-1]).astype(np.int32)], color=1)
     return canvas.astype(bool)
@@ -424,7 +424,7 @@ def test_label_with_sahi(model: GroundedSAM, tmp_path: Path) -> None:
     assert_equal(annotation, model.sahi_predict(bgr(wide)))
 
 
-def test_confidences_stand_beside_the_labels(model: GroundedSAM, folder: Path) -> None:
+def test_confidences_are_written_next_to_the_labels(model: GroundedSAM, folder: Path) -> None:
     dataset = model.label(str(folder), ".png", record_confidence=True)
     for path, annotation in dataset.annotations.items():
         (labels,) = Path(f"{folder}_labeled").glob(f"*/labels/{Path(path).stem}.txt")
@@ -463,7 +463,7 @@ def test_human_in_the_loop_uploads_the_folder(
     assert calls == ["login", (f"{folder}_labeled", "yards")]
 
 
-def test_a_bad_file_is_left_out_with_a_warning(
+def test_a_bad_file_is_skipped_with_a_warning(
     model: GroundedSAM, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("bad 1.png", "bad 2.png", "bad 3.png"):  # more than a batch
@@ -474,7 +474,7 @@ def test_a_bad_file_is_left_out_with_a_warning(
     messages = [record.getMessage() for record in caplog.records if record.name == "labeler.plugin"]
     assert len(messages) == 3
     assert messages[0].startswith(f"{folder}/bad 1.png: ")
-    assert messages[0].endswith("; left out")
+    assert messages[0].endswith("; skipped")
 
 
 def test_one_image_gives_a_dataset_that_ultralytics_takes(model: GroundedSAM, folder: Path) -> None:

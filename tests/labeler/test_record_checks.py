@@ -1,4 +1,4 @@
-"""What a record file is refused for; ``rle_runs``, which looks at one mask, is the reference for many."""
+"""Reasons to refuse a record file; ``rle_runs``, which checks one mask, is the reference for many masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from labeler.errors import FormatError
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_runs
-from labeler.record_checks import first_unfit
+from labeler.record_checks import first_invalid_rle
 from labeler.records import SCHEMA, ImageRecord, Instance, read_record, read_records, write_records
 
 
@@ -25,7 +25,7 @@ def is_whole(rle: Rle) -> bool:
     return True
 
 
-def test_the_first_mask_that_does_not_fit_is_found() -> None:
+def test_the_first_invalid_mask_is_found() -> None:
     rng = np.random.default_rng(1)
     refused = 0
     for _ in range(400):
@@ -47,7 +47,7 @@ def test_the_first_mask_that_does_not_fit_is_found() -> None:
             rles.append({"size": [height, width], "counts": bytes(counts)})
         expected = next((place for place, rle in enumerate(rles) if not is_whole(rle)), None)
         pixels = np.array([np.prod(rle["size"]) for rle in rles])
-        assert first_unfit([rle["counts"] for rle in rles], pixels) == expected
+        assert first_invalid_rle([rle["counts"] for rle in rles], pixels) == expected
         refused += expected is not None
     assert 100 < refused < 300
 
@@ -56,8 +56,8 @@ def test_masks_beyond_one_chunk() -> None:
     noise = mask_to_rle(np.random.default_rng(2).random((200, 200)) < 0.5)["counts"]
     pixels = np.full(9, 40_000)
     assert len(noise) > 2**14, "several chunks"
-    assert first_unfit([noise] * 9, pixels) is None
-    assert first_unfit([*[noise] * 7, noise[:-1], noise], pixels) == 7
+    assert first_invalid_rle([noise] * 9, pixels) is None
+    assert first_invalid_rle([*[noise] * 7, noise[:-1], noise], pixels) == 7
 
 
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
@@ -66,7 +66,7 @@ RECORD = ImageRecord("sub/a.png", 8, 6, "d", instances=(INSTANCE,))
 
 
 def rows(**changes: Any) -> dict[str, Any]:
-    """A row as Parquet has it; keys that an instance has are changed there."""
+    """A row as Parquet stores it, with changes to its columns or to its instances."""
     instance = {
         "class_id": 0, "prompt": "dog", "box_xyxy": [0, 0, 6, 6], "score": 0.5, "mask_score": 0.5, "stability": 0.5,
         "area": 6, "rle_counts": RLE["counts"],
@@ -109,7 +109,7 @@ def test_records_that_are_refused(changes: dict[str, Any], says: str, tmp_path: 
         assert str(path) in line
 
 
-def test_other_columns_and_text_that_is_none_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_other_columns_and_invalid_text_are_refused_in_one_line(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([rows()], schema=SCHEMA)
     no_utf8 = pa.array([b"\xff\xfe.png"]).view(pa.string())
     broken = {
@@ -127,7 +127,7 @@ def test_other_columns_and_text_that_is_none_are_refused_in_one_line(tmp_path: P
         assert len(str(raised.value).splitlines()) == 1, name
 
 
-def test_records_that_are_sound_pass(tmp_path: Path) -> None:
+def test_valid_records_pass(tmp_path: Path) -> None:
     records = [
         replace(RECORD, image_id=f"sub/{number}.png", instances=(INSTANCE,) * (number % 4)) for number in range(600)
     ]

@@ -76,13 +76,13 @@ TEXT = GOOD["counts"].decode()
         ([20, 30], "o" * 9 + "0"),
     ],
 )
-def test_rles_that_do_not_hold_together(size: Any, counts: Any) -> None:
+def test_damaged_rles(size: Any, counts: Any) -> None:
     with pytest.raises(ValueError, match=r"\S") as raised:
         checked_rle({"size": size, "counts": counts})
     assert not isinstance(raised.value, UnicodeError)
 
 
-def test_an_rle_that_is_none() -> None:
+def test_not_an_rle() -> None:
     for content in (None, [], "x", 5, {}):
         with pytest.raises(ValueError, match="expected a mask with a size"):
             checked_rle(content)
@@ -94,10 +94,10 @@ def test_an_rle_that_is_none() -> None:
     ("polygons", "says"),
     [
         ([], "empty"),
-        ([[]], "three or more"),
-        ([[1, 2, 3, 4]], "three or more"),
-        ([[1, 2, 3, 4, 5, 6, 7]], "three or more"),
-        ([[[1, 2], [3, 4], [5, 6]]], "three or more"),
+        ([[]], "at least three"),
+        ([[1, 2, 3, 4]], "at least three"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "at least three"),
+        ([[[1, 2], [3, 4], [5, 6]]], "at least three"),
         ([["1", "2", "3", "4", "5", "6"]], "not a list of numbers"),
         ([[1, 2, 3, 4, 5, None]], "not a list of numbers"),
         ([[True] * 6], "not a list of numbers"),
@@ -107,10 +107,10 @@ def test_an_rle_that_is_none() -> None:
         ([[1, 2, 3, 4, 5, 1e9]], "far outside"),
         ([[1, 2, 3, 4, 5, 10**400]], "not a list of numbers"),
         ([[1, 2, 3, 4, 5, {}]], "not a list of numbers"),
-        ([7], "not a list of|three or more"),
+        ([7], "not a list of|at least three"),
         ([[0, 0, 90, 90] * 100_000], "longer than"),  # pycocotools would ask for gigabytes
     ],
 )
-def test_polygons_that_do_not_hold_together(polygons: Any, says: str) -> None:
+def test_damaged_polygons(polygons: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         polygons_to_rle(polygons, 100, 100)

@@ -1,4 +1,4 @@
-"""Tags out of answers as vision-language models write them."""
+"""Tags from answers such as vision-language models give."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def test_answers(answer: str, tags: list[str]) -> None:
         ("dog, cat.", ["dog", "cat"]),
     ],
 )
-def test_the_last_phrase_of_a_broken_answer_is_left_out(answer: str, tags: list[str]) -> None:
+def test_the_last_phrase_of_a_truncated_answer_is_dropped(answer: str, tags: list[str]) -> None:
     assert parse_tags(answer, complete=False) == tags
 
 
-# Quadratic work on any of these would not come to an end.
+# On any of these, quadratic work would never end.
 @pytest.mark.parametrize(
     ("piece", "tags"),
     [
@@ -110,7 +110,7 @@ def test_there_is_a_limit() -> None:
 
 
 def test_labels_stay_whole() -> None:
-    """What a detector of phrases calls a thing is one phrase, whatever stands in it."""
+    """A label of a phrase detector is one phrase, whatever it contains."""
     assert clean_tags(["Woman in white dress", "a dog", "dog", "no entry", "image", "a.b"]) == [
         "woman in white dress",
         "dog",
@@ -119,7 +119,7 @@ def test_labels_stay_whole() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_tags_can_always_be_prompts(seed: int) -> None:
-    """Whatever characters come: no separator of Grounding DINO, printable, short, lower-case, parsed to itself."""
+    """For any characters, tags have no separator of Grounding DINO, are printable, short and lower-case."""
     import random
 
     draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""``LanguageTagger`` on tiny models that were taught, on the spot, to say a text for each of a few images."""
+"""``LanguageTagger`` with tiny models that are trained, in the test, to give a text for each of a few images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REGION_TAGS = [["dog", "red van"], ["dog"], []]
 
 
 def plain_inputs(processor: Any, image: Any, prompt: str) -> Any:
-    """Of one image, as the model cards show it."""
+    """The inputs for one image, as in the model cards."""
     picture = PIL.Image.fromarray(image)
     if not processor.chat_template:
         return processor(text=prompt, images=picture, return_tensors="pt")
@@ -54,7 +54,7 @@ def plain_text(speaker: Speaker, image: Any, prompt: str, **options: Any) -> str
 
 
 def teach(speaker: Speaker, answers: tuple[str, ...], prompt: str) -> Speaker:
-    """To say the answer of each of ``IMAGES``."""
+    """Train a model to give the answer for each of ``IMAGES``."""
     model, processor = speaker
     lessons = []
     for image, answer in zip(IMAGES, answers, strict=True):
@@ -117,7 +117,7 @@ def test_a_chat_model_is_asked_as_its_card_shows(chat: Speaker) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_images_do_not_change_each_other(batch_size: int, chat: Speaker) -> None:
-    """Prompts of three lengths share a batch; padded wrongly, or seen through, the model says something else."""
+    """Prompts of three lengths share a batch; with wrong or unmasked padding, the model gives another answer."""
     order = [2, 0, 1, 1, 0]
     tagger = LanguageTagger(*chat, batch_size=batch_size)
     assert len({plain_inputs(chat[1], image, PROMPT)["input_ids"].shape[1] for image in IMAGES}) == 3
@@ -126,7 +126,7 @@ def test_images_do_not_change_each_other(batch_size: int, chat: Speaker) -> None
 
 
 @pytest.mark.parametrize("other", [0, 1])
-def test_logits_in_a_batch_are_those_alone(other: int, chat: Speaker) -> None:
+def test_logits_in_a_batch_equal_those_alone(other: int, chat: Speaker) -> None:
     model, _ = chat
     tagger = LanguageTagger(*chat)
     options = dict(max_new_tokens=4, do_sample=False, output_logits=True, return_dict_in_generate=True)
@@ -160,8 +160,8 @@ def test_florence_captions_are_read(captioning: Speaker) -> None:
 
 
 @pytest.mark.parametrize(("max_new_tokens", "tags"), [(3, []), (15, ["dog"]), (16, ["cats", "dog"])])
-def test_a_torn_tag_is_no_tag(max_new_tokens: int, tags: list[str], chat: Speaker) -> None:
-    """16 tokens are "a dog, two cats" and its end; "cats" might have gone on."""
+def test_an_incomplete_tag_is_dropped(max_new_tokens: int, tags: list[str], chat: Speaker) -> None:
+    """16 tokens are "a dog, two cats" without an end, so "cats" may be incomplete."""
     tagger = LanguageTagger(*chat, max_new_tokens=max_new_tokens)
     assert names(tagger.tag(IMAGES[:1])) == [tags]
 
@@ -179,7 +179,7 @@ def test_images_of_any_shape_are_answered(size: tuple[int, int], chat: Speaker, 
         assert len(LanguageTagger(*speaker, max_new_tokens=2).tag([np.zeros((*size, 3), np.uint8), IMAGES[0]])) == 2
 
 
-def test_what_cannot_be_asked_is_said(chat: Speaker, detecting: Speaker) -> None:
+def test_unsupported_prompts_are_refused(chat: Speaker, detecting: Speaker) -> None:
     with pytest.raises(OntologyError, match="no task 'List things'; its tasks are <OCR>, ") as raised:
         LanguageTagger(*detecting, prompt="List things")
     assert len(str(raised.value).splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Ontologies: what is accepted, what is refused and in which words, and every file format, read and written."""
+"""Ontologies: what is accepted, what is refused with which message, and all file formats."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def test_thresholds_from_zero_to_one_are_accepted(score: float) -> None:
         ),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(build, message: str) -> None:
+def test_invalid_ontologies_are_refused_in_one_line(build, message: str) -> None:
     with pytest.raises(OntologyError, match=message) as caught:
         build()
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_name_may_hold_what_a_prompt_may_not() -> None:
+def test_a_name_may_contain_what_a_prompt_may_not() -> None:
     assert ClassSpec("St. Bernard", ("saint bernard",)).name == "St. Bernard"
 
 
@@ -206,7 +206,7 @@ def replaced(class_id: int, **changes: object) -> Ontology:
         (dataclasses.replace(PETS, classes=PETS.classes[::-1]), True),
         (dataclasses.replace(PETS, distractors=("toy dog",)), True),
         (dataclasses.replace(PETS, distractors=("plush", "toy dog")), True),
-        # The same prompts in the same order, but the classes are cut elsewhere.
+        # The same prompts in the same order, but assigned to other classes.
         (
             Ontology(
                 (ClassSpec("dog", ("golden retriever",), 0.4), ClassSpec("cat", ("puppy", "cat"))), ("toy dog", "plush")
@@ -278,7 +278,7 @@ def test_a_real_caption_ontology() -> None:
         assert ontology.class_names[class_id] == caption.promptToClass(prompt)
 
 
-def test_something_else_than_a_caption_ontology() -> None:
+def test_not_a_caption_ontology() -> None:
     with pytest.raises(OntologyError, match="expected a CaptionOntology, not dict"):
         from_caption_ontology({"dog": "dog"})  # type: ignore[arg-type]
 
@@ -324,7 +324,7 @@ OWN = {
         ("pets.json", json.dumps(OWN)),
     ],
 )
-def test_own_shape_in_every_syntax(tmp_path: Path, name: str, text: str) -> None:
+def test_own_format_in_every_syntax(tmp_path: Path, name: str, text: str) -> None:
     assert read_ontology(write(tmp_path, name, text)) == PETS
 
 
@@ -371,7 +371,7 @@ def test_ultralytics_data_yaml(tmp_path: Path, names: str) -> None:
 
 
 def test_the_data_yaml_files_that_ultralytics_ships() -> None:
-    spec = importlib.util.find_spec("ultralytics")  # importing it takes seconds
+    spec = importlib.util.find_spec("ultralytics")  # the import takes seconds
     if spec is None or spec.origin is None:
         pytest.skip("ultralytics is not installed")
     folder = Path(spec.origin).parent / "cfg" / "datasets"
@@ -403,7 +403,7 @@ def test_plain_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        # nothing in it, or something else
+        # empty, or another content
         ("a.txt", "# only a comment\n\n", "no class"),
         ("a.toml", "", "no ontology in it"),
         ("a.yaml", "", "no ontology in it"),
@@ -423,11 +423,11 @@ def test_plain_lines(tmp_path: Path) -> None:
         ("a.yaml", "names:\n  - [dog\n  - cat\n", r"not valid YAML: .*\(at line 4, column 1\)"),
         ("a.yaml", "names: [dog\x07]\n", "not valid YAML"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "not valid YAML: could not determine a constructor"),
-        # keys given twice, which most parsers let pass
+        # repeated keys, which most parsers accept
         ("a.json", '{"puppy": "dog", "puppy": "cat"}', "not valid JSON: the key 'puppy' is given twice"),
         ("a.yaml", "puppy: dog\nkitten: cat\npuppy: cat\n", r"the key 'puppy' is given twice \(at line 3, column 1\)"),
         ("a.yaml", "names:\n  0: dog\n  0: cat\n  1: ant\n", "the key '0' is given twice"),
-        # our own shape
+        # our own format
         ("a.toml", '[class]\nname = "dog"\n', r"write \[\[class\]\]"),
         ("a.toml", 'class = "dog"\n', r"write \[\[class\]\]"),
         ("a.toml", 'class = ["dog"]\n', "class number 1 must be a table"),
@@ -539,7 +539,7 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     assert read_ontology(path).class_names == ("ant",)
 
 
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     write(tmp_path, "file", "")
     for name in ("gone/a.toml", "file/a.toml"):
         with pytest.raises(OntologyError, match=r"a\.toml: cannot be written"):

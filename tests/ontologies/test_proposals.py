@@ -1,4 +1,4 @@
-"""Proposals: tags counted in any order, spellings merged or kept apart, and the file that is written from them."""
+"""Proposals: counting tags in any order, merging spellings or keeping them apart, and the file that is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def counted(*images: Tagged) -> TagCounts:
 
 
 def met(*tags: str) -> TagCounts:
-    """Each tag in an image of its own."""
+    """Counts in which each tag has its own image."""
     return counted(*((f"{number}.jpg", [(tag, 0.5)]) for number, tag in enumerate(tags)))
 
 
@@ -51,7 +51,7 @@ def prompts(proposals: list[Proposal]) -> dict[str, tuple[str, ...]]:
 
 
 def many(number: int = 120) -> list[Tagged]:
-    """Images with up to eight tags of a few classes in many spellings, the same each time."""
+    """The same images each time, with up to eight tags of a few classes in many spellings."""
     draw = random.Random(5)
     words = ["dog", "Dog", "dogs", "puppy", "puppies", "fire hydrant", "fire-hydrants", "fire_hydrant", "bus", "buses"]
     words += ["glass", "glasses", "Christmas tree", "christmas trees", "scissors", "person", "people", "leaf", "leaves"]
@@ -107,7 +107,7 @@ def test_neither_order_nor_workers_change_the_result(tmp_path: Path) -> None:
         left, right = TagCounts(), TagCounts()
         for shard in shards:
             left.merge(shard)
-        shards[2].merge(shards[3])  # the other way to put brackets
+        shards[2].merge(shards[3])  # merging is associative
         shards[1].merge(shards[2])
         right.merge(shards[1])
         right.merge(shards[0])
@@ -116,7 +116,7 @@ def test_neither_order_nor_workers_change_the_result(tmp_path: Path) -> None:
             assert propose(counts, {"puppy": "dog"}) == expected
 
 
-def test_what_is_counted_already_changes_nothing() -> None:
+def test_counting_again_changes_nothing() -> None:
     counts = counted(*many())
     expected = propose(counts)
     counts.merge(counted(*many(60)))
@@ -125,7 +125,7 @@ def test_what_is_counted_already_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
-def test_a_score_that_is_no_number_is_refused(score: float) -> None:
+def test_a_score_that_is_not_a_number_is_refused(score: float) -> None:
     with pytest.raises(OntologyError, match=rf"^a\\n.jpg: tag 'dog' has the score {score}") as caught:
         counted(("a\n.jpg", [("dog", score)]))
     assert "\n" not in str(caught.value)
@@ -192,7 +192,7 @@ def test_the_most_frequent_spelling_names_the_class_and_all_are_prompts() -> Non
 
 
 @pytest.mark.parametrize("tag", ["", " ", "...", "_", "\x00", "\ud800", "?\n"])
-def test_a_tag_of_nothing_is_left_out(tag: str) -> None:
+def test_an_empty_tag_is_left_out(tag: str) -> None:
     assert list(prompts(propose(met(tag, "dog")))) == ["dog"]
 
 
@@ -228,7 +228,7 @@ def test_the_user_may_join_what_rules_keep_apart_and_the_other_way_round() -> No
     assert list(prompts(propose(met("glass", "glasses"), {"glasses": "glass"}))) == ["glass"]
     apart = {"brush": "hairbrush", "brushes": "tools"}
     assert prompts(propose(met("brush", "brushes"), apart)) == {"hairbrush": ("brush",), "tools": ("brushes",)}
-    apart = {"people": "crowd", "persons": "guests"}  # and "person" between them is somebody's, but joins nothing
+    apart = {"people": "crowd", "persons": "guests"}  # "person" belongs to one and joins nothing
     found = prompts(propose(met("people", "person", "persons"), apart))
     assert sorted(found) == ["crowd", "guests"]
     assert sorted(sum(found.values(), ())) == ["people", "person", "persons"]
@@ -259,9 +259,7 @@ def test_a_file_of_synonyms(tmp_path: Path) -> None:
         (b"[synonyms]\n# \xff", "not UTF-8"),
     ],
 )
-def test_a_file_of_synonyms_that_cannot_be_meant_is_refused_in_one_line(
-    tmp_path: Path, text: str | bytes, message: str
-) -> None:
+def test_an_invalid_file_of_synonyms_is_refused_in_one_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "synonyms.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(OntologyError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
@@ -284,13 +282,13 @@ def test_order_and_limits() -> None:
     )
     assert [item.name for item in propose(counts)] == ["tree", "cat", "ant", "bee"]
     assert [item.name for item in propose(counts, max_classes=3)] == ["tree", "cat", "ant"]
-    assert [item.name for item in propose(counts, min_tag_count=2)] == ["tree", "cat"]  # a class's images, not a word's
+    assert [item.name for item in propose(counts, min_tag_count=2)] == ["tree", "cat"]  # images per class, not per word
     assert propose(counts, min_tag_count=3) == []
     assert propose(TagCounts()) == []
 
 
 @pytest.mark.parametrize(("limit", "value"), [("min_tag_count", 0), ("max_classes", 0), ("max_classes", -1)])
-def test_limits_that_cannot_be_meant(limit: str, value: int) -> None:
+def test_invalid_limits(limit: str, value: int) -> None:
     with pytest.raises(OntologyError, match=f"^{limit} is {value}; it must be at least 1$"):
         propose(met("dog"), **{limit: value})  # type: ignore[arg-type]
 
@@ -298,7 +296,7 @@ def test_limits_that_cannot_be_meant(limit: str, value: int) -> None:
 # --- the file
 
 
-def test_a_proposal_is_an_ontology_with_what_speaks_for_it(tmp_path: Path) -> None:
+def test_a_proposal_is_an_ontology_with_evidence_in_comments(tmp_path: Path) -> None:
     path = tmp_path / "proposed.toml"
     found = propose(counted(*many()), {"puppy": "dog"})
     write_proposal(path, found, 120)
@@ -351,7 +349,7 @@ def test_a_path_with_a_space_can_be_pasted(tmp_path: Path) -> None:
     assert f"--ontology '{tmp_path}/my pets.toml'\n" in (tmp_path / "my pets.toml").read_text()
 
 
-def test_what_cannot_be_written_is_said_in_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_failed_write_gives_one_line_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     path.write_text("old")
     found = propose(met("dog"))

@@ -1,4 +1,4 @@
-"""``RamTagger`` on a stand-in of the package ``ram``, whose own inference is the reference."""
+"""``RamTagger`` with a stand-in for the package ``ram``, compared with the stand-in's inference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGES = [make_image(40 + 9 * seed, 64 - 5 * seed, seed) for seed in range(5)]
 
 @pytest.fixture(autouse=True)
 def no_ram() -> Iterator[None]:
-    """Whatever package ``ram`` a test puts there is forgotten behind it."""
+    """Forget the package ``ram`` that a test imports."""
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
         del sys.modules[name]
@@ -50,7 +50,7 @@ def own_answer(kind: str, tagger: RamTagger, image: Any) -> set[str]:
 
 @torch.no_grad()
 def own_scores(model: Any, pixels: torch.Tensor) -> np.ndarray:
-    """The model's public parts, put together by hand for one image."""
+    """The scores of one image, computed from the public parts of the model."""
     embeds = model.visual_encoder(pixels)
     if hasattr(model, "image_proj"):
         embeds = model.image_proj(embeds)
@@ -95,7 +95,7 @@ def test_nothing_is_left_behind(kind: str, package: None, tmp_path: Path) -> Non
 
 
 def test_deleted_tags_give_no_name_and_no_score(package: None, tmp_path: Path) -> None:
-    """The second "train" is deleted and scores higher: the first one's score counts."""
+    """The second "train" is deleted and has a higher score; the score of the first one counts."""
     tagger = load_ram(str(write_ram_weights("tag2text", tmp_path / "weights.pth")), "tag2text")
     with torch.no_grad():
         tagger.model.fc.W.zero_()
@@ -135,7 +135,7 @@ def say(checkpoint: Path, kind: str = "ram_plus") -> str:
     return line
 
 
-def test_an_absent_package_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "ram").exists()])
     (tmp_path / "weights.pth").touch()
     line = say(tmp_path / "weights.pth")
@@ -145,7 +145,7 @@ def test_an_absent_package_is_said_in_one_line(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "code", ["from transformers.modeling_utils import apply_chunking_to_forward_", "import fairscale_"]
 )
-def test_a_package_that_does_not_import_is_said_in_one_line(
+def test_a_package_that_does_not_import_gives_one_line(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site" / "ram").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_a_package_that_does_not_import_is_said_in_one_line(
     assert "pip install" not in line
 
 
-def test_bad_checkpoints_are_said_in_one_line(package: None, tmp_path: Path) -> None:
+def test_bad_checkpoints_give_one_line(package: None, tmp_path: Path) -> None:
     assert "absent.pth: no such file" in say(tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("no checkpoint")
     assert "text.pth: cannot be loaded as ram_plus" in say(tmp_path / "text.pth")
@@ -182,7 +182,7 @@ class Evil:
 def test_a_checkpoint_runs_no_code(
     kind: str, zipped: bool, package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where ``torch.load`` would by default, as it does before torch 2.6."""
+    """Also if ``torch.load`` runs code by default, as before torch 2.6."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     path, marker = write_ram_weights(kind, tmp_path / "weights.pth"), tmp_path / "ran.txt"
     state = torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""Taggers against a plain forward of ``transformers``, on tiny random checkpoints."""
+"""Taggers, compared with a plain forward pass of ``transformers``, with tiny random checkpoints."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_scores_are_those_of_a_plain_forward(kind: str) -> None:
         else:
             expected = plain_logits(model, processor, image, texts).sigmoid().tolist()
         assert row == pytest.approx(expected, abs=1e-4)
-    assert np.ptp(scores) > 0.01  # they tell words and images apart
+    assert np.ptp(scores) > 0.01  # the model distinguishes words and images
 
 
 @pytest.mark.parametrize("kind", IMAGE_KINDS)
-def test_neither_company_nor_other_words_matter(kind: str) -> None:
+def test_scores_do_not_depend_on_batch_or_other_words(kind: str) -> None:
     model, processor = tiny_contrastive(kind)
     together = VocabularyTagger(model, processor, WORDS, batch_size=3).scores(IMAGES)
     for index, image in enumerate(IMAGES):

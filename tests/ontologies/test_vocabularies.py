@@ -1,4 +1,4 @@
-"""Vocabularies: the shipped lists against an independent copy of the class names, and files of one's own."""
+"""Vocabularies: the built-in lists, compared with an independent copy of the class names, and users' files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-# --- the shipped lists
+# --- the built-in lists
 
 
 def test_every_shipped_list_is_named_and_every_name_is_shipped() -> None:
@@ -78,7 +78,7 @@ def test_a_shipped_list_has_the_order_of_its_dataset(name: str) -> None:
     def letters(text: str) -> str:
         return re.sub(r"[^a-z]", "", text.lower())
 
-    # One by one, so that no shift goes unseen: word for word, but for what was mended or qualified.
+    # Line by line, so that a shift is noticed; words may differ if they were corrected or qualified.
     other = {
         word: names[class_id]
         for class_id, word in enumerate(words)
@@ -93,7 +93,7 @@ def test_the_lists_come_with_the_package(tmp_path: Path) -> None:
     assert answer.stdout.split() == [str(SIZES[name]) for name in VOCABULARIES]
 
 
-# --- files of one's own
+# --- users' files
 
 
 def test_a_file_is_read_in_its_order_without_comments_and_blank_lines(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Masks that break writers, and seeded random ones. Bool (H, W) each, never empty."""
+"""Masks that are hard to write, and seeded random ones; bool (H, W), never empty."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ HARD_MASKS: dict[str, Mask] = {
     "sparse noise": _noise(0.1),
     "dense noise": _noise(0.8),
 }
-# One polygon must join their many small parts over the background, so a YOLO line cannot hold them exactly.
+# These have many small parts, which one polygon joins over the background, so YOLO cannot store them exactly.
 SCATTERED = {"many parts", "sparse noise"}
 
 
 def random_masks(count: int, seed: int = 0) -> Iterator[Mask]:
-    """Noise and smooth blobs of any density, up to 64 x 64; never empty."""
+    """Noise and smooth blobs of various densities, up to 64 x 64, never empty."""
     rng = np.random.default_rng(seed)
     while count:
         values = rng.random(rng.integers(1, 65, size=2))

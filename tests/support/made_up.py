@@ -1,4 +1,4 @@
-"""A seeded set of true objects and candidates: several classes and sizes, crowds, equal scores, a crowded image."""
+"""Seeded ground truth and candidates, with several classes and sizes, crowds, equal scores and a crowded image."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def made_up(count: int = 40, seed: int = 0, crowds: bool = True) -> tuple[list[G
         true: list[GroundTruthInstance] = []
         candidates: list[Instance] = []
         for _ in range(rng.integers(0, 7)):
-            class_id = int(rng.integers(CLASSES - 1))  # of the last one there are no objects
+            class_id = int(rng.integers(CLASSES - 1))  # the last class has no objects
             centre, radii = rng.integers((0, 0), (WIDTH, HEIGHT)), rng.integers(4, 90, size=2)
             rle = ellipse(centre, radii)
-            stated = float(rle_area(rle) * rng.uniform(0.8, 1.2))  # as from a polygon; it decides on small and large
+            stated = float(rle_area(rle) * rng.uniform(0.8, 1.2))  # as stated with a polygon; COCO's size ranges use it
             crowd = crowds and bool(rng.random() < 0.1)
             true.append(GroundTruthInstance(class_id, rle, crowd, None if rng.random() < 0.5 else _wider(rle), stated))
             for _ in range(rng.integers(0, 4)):
@@ -63,7 +63,7 @@ def _wider(rle: Rle) -> tuple[float, float, float, float]:
 
 
 def as_coco(images: Sequence[GroundTruthImage]) -> dict[str, Any]:
-    """The truth as a COCO dictionary: ids count from 1."""
+    """The ground truth as a COCO dictionary; ids count from 1."""
     annotations = []
     for image_id, image in enumerate(images, start=1):
         for each in image.instances:
@@ -85,7 +85,7 @@ def as_coco(images: Sequence[GroundTruthImage]) -> dict[str, Any]:
 
 
 def as_results(found: Found, kind: Literal["segm", "bbox"]) -> list[dict[str, Any]]:
-    """Candidates in COCO's format of results, ranked by detector score."""
+    """Candidates in COCO's results format, with the detector scores."""
     results = []
     for image_id, candidates in enumerate(found, start=1):
         for each in candidates:
@@ -98,7 +98,7 @@ def as_results(found: Found, kind: Literal["segm", "bbox"]) -> list[dict[str, An
 
 
 def by_pycocotools(images: Sequence[GroundTruthImage], found: Found, kind: Literal["segm", "bbox"]) -> COCOeval:
-    """An evaluation as everybody does it; with ``stats``."""
+    """The usual evaluation with pycocotools, including ``stats``."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = as_coco(images)

@@ -1,4 +1,4 @@
-"""Tiny vision-language models with random weights, made on the spot."""
+"""Tiny vision-language models with random weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Speaker = tuple[Any, Any]
 
 
 def tokenizer(specials: tuple[str, ...], **roles: Any) -> Any:
-    """A token for each byte, and the special ones."""
+    """A tokenizer with a token for each byte, and special tokens."""
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: index for index, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}

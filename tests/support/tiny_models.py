@@ -1,7 +1,7 @@
-"""Tiny checkpoints of every model family, with random weights, made on the fly and read with ``from_pretrained``.
+"""Tiny checkpoints of every model family, with random weights, for ``from_pretrained``.
 
-Fresh weights of ``transformers`` are so small that every box and mask looks alike; ``_enliven`` draws larger ones, and
-lets text reach the image, so that a comparison of two results means something.
+New weights of ``transformers`` are so small that all boxes and masks are alike. ``_enliven`` draws larger ones, and
+lets text influence the image, so that comparing two results means something.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SIDE = 64
 
 
 def write_checkpoint(family: str, folder: Path) -> None:
-    """A tiny model of ``family`` with its processor, the same every time."""
+    """Write a tiny model of ``family`` with its processor, the same every time."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model, processor = _BUILDERS[family]()
-        _enliven(model, gain=1.25 if family == "grounding_dino" else 1.0)  # its scores are not scaled
+        _enliven(model, gain=1.25 if family == "grounding_dino" else 1.0)  # its scores have no scale parameter
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
 def make_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Coloured blots, uint8 (height, width, 3)."""
+    """Coloured blobs, uint8 (height, width, 3)."""
     import cv2
 
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -51,7 +51,7 @@ def make_boxes(count: int, height: int, width: int, seed: int = 0) -> NDArray[np
 
 
 def bert_tokenizer() -> Any:
-    """WordPiece over ``WORDS`` and single characters, with BERT's own ids for the separators."""
+    """A WordPiece tokenizer for ``WORDS`` and single characters, with BERT's ids for the separators."""
     from transformers import BertTokenizer
 
     fixed = {**BERT_SEPARATORS, "[PAD]": 0, "[UNK]": 100, "[MASK]": 103}
@@ -72,12 +72,12 @@ def _clip_tokenizer(length: int) -> Any:
 
 
 def _enliven(model: Any, gain: float = 1.0) -> None:
-    """Weights of that gain instead of std 0.02, on every matrix and kernel; text and image fused at full strength."""
+    """Draw all matrices and kernels with ``gain`` instead of a deviation of 0.02, and fuse text and image fully."""
     from torch import nn
 
     for name, parameter in model.named_parameters():
         if "timm_model" in name:
-            continue  # deep enough to blow rounding up
+            continue  # in deep models, larger weights would amplify rounding errors
         if name.endswith(("vision_param", "text_param")):
             nn.init.constant_(parameter, 0.5)
         elif parameter.ndim >= 2 and "positional_embedding" not in name:
@@ -255,7 +255,7 @@ _MEMORY = dict(
 
 
 def _sam2_video() -> tuple[Any, Any]:
-    """As facebook/sam2.1-hiera-* are on the hub: the video model whole, with its processor."""
+    """Like facebook/sam2.1-hiera-* on the hub: the whole video model with its processor."""
     from transformers import Sam2VideoConfig, Sam2VideoModel, Sam2VideoProcessor, Sam2VideoVideoProcessor
 
     config = Sam2VideoConfig(**_sam2_parts(), **_MEMORY, memory_attention_rope_feat_sizes=[SIDE // 16] * 2)

@@ -1,4 +1,4 @@
-"""Tiny SigLIP, SigLIP 2 and CLIP models with random weights, made on the spot; weights of the stand-in of ``ram``."""
+"""Tiny SigLIP, SigLIP 2 and CLIP models with random weights, and weights for the stand-in of ``ram``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 SIDE = 32
-RAM_PACKAGE = Path(__file__).parent / "ontologies" / "ram_package"  # to be put on the path
+RAM_PACKAGE = Path(__file__).parent / "ontologies" / "ram_package"  # goes on sys.path
 IMAGE_KINDS = ("siglip", "siglip2", "clip")
 
 
 def _tokenizer(length: int, ends: bool) -> Any:
-    """Character by character, with an end of text that CLIP looks for."""
+    """A tokenizer with a token per character, and the end-of-text token that CLIP needs."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

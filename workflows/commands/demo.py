@@ -72,7 +72,7 @@ def _draw(options: DemoOptions) -> Ontology | None:
 
 def _label(output: Path, ontology: Ontology | None, console: Terminal) -> Labeled:
     from labeler.models.config import PRESETS, ModelConfig
-    from labeler.models.tagging import TaggingConfig, vocabulary_for
+    from labeler.models.taggers.config import TaggingConfig, vocabulary_for
     from workflows.commands.console import ConsoleProgress, print_label_summary
     from workflows.dataset.labeled import open_labeled
     from workflows.label import label

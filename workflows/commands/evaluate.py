@@ -109,8 +109,8 @@ def class_map_from(text: str) -> dict[str, str]:
 def print_evaluation(console: Terminal, evaluation: Evaluation, protocol: str | None) -> None:
     """The tables, and what was not compared."""
     from workflows.evaluation.tables import (
+        NOT_COMPARED,
         SEMANTIC_NOTE,
-        SIDES,
         coco_lines,
         lvis_rows,
         notes,
@@ -137,7 +137,7 @@ def print_evaluation(console: Terminal, evaluation: Evaluation, protocol: str | 
         console.print(note, highlight=False)
     if evaluation.semantic:
         console.print(SEMANTIC_NOTE, highlight=False)
-    for key, what in SIDES.items():
+    for key, what in NOT_COMPARED.items():
         if names := getattr(evaluation, key):
             more = ", …" if len(names) > NAMES_SHOWN else ""
             console.print(f"{len(names)} {what}: {', '.join(names[:NAMES_SHOWN])}{more}", highlight=False, markup=False)

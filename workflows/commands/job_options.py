@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
-from labeler.models.tagging import FLAGS, TaggingConfig, vocabulary_for
-from labeler.models.tagging import GROUP as TAGS
+from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
+from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
 from labeler.setting import setting
 from ontologies import Ontology, read_ontology

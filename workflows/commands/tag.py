@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import local_path
-from labeler.models.tagging import GROUP as TAGS
+from labeler.models.taggers.config import GROUP as TAGS
 from labeler.setting import setting
 from ontologies import read_synonyms
 from workflows.commands.job_options import (

@@ -11,10 +11,12 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from labeler.models.config import ModelConfig
-from labeler.models.loading import for_batches, load_labeler
-from labeler.models.prompters import TagPrompts
-from labeler.models.taggers import load_prompter, load_tagger
-from labeler.models.tagging import TaggingConfig
+from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.loading import load_labeler
+from labeler.models.prompters.loading import load_prompter
+from labeler.models.prompters.prompter import TagPrompts
+from labeler.models.taggers.config import TaggingConfig
+from labeler.models.taggers.loading import load_tagger
 from ontologies import Ontology
 from workflows.run.folder import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards
@@ -52,7 +54,7 @@ class WorkerConfig:
             return Stages(load_prompter(self.tagging, self.ontology, self.model, None, self.cache), self.load())
         labeler = load_labeler(self.model)
         prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector, self.cache)
-        return Stages(prompter, for_batches(labeler, self.model))
+        return Stages(prompter, labeler_on_device(labeler, self.model))
 
 
 class Worker:

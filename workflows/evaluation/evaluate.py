@@ -1,5 +1,7 @@
-"""Labels against the truth: images are paired by name, classes by name or as told, and everything is measured in one
-pass over the records."""
+"""Measures a labeled folder against ground truth, in one pass over its records.
+
+Images are paired by name, and classes by name or by a given mapping.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from labeler.errors import UsageError
 from labeler.ground_truth import GroundTruth, GroundTruthInstance, pair_images
-from labeler.metrics.measures import ImageMeasures, Measured, Measures
-from labeler.quality import QualityConfig
-from labeler.records import Instance
+from labeler.metrics.accumulator import MeasureAccumulator
+from labeler.metrics.measures import DatasetMeasures, ImageMeasures
+from labeler.quality import Judgement, QualityConfig
+from labeler.records import ImageRecord, Instance
 from workflows.dataset.labeled import Labeled
 from workflows.settings.evaluation import EvaluationConfig as EvaluationConfig
 
@@ -22,162 +25,204 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class WorstImage:
-    """An image with much wrong, and what to draw of it.
+    """One of the images with the lowest scores, and what to draw on it.
 
     Attributes:
-        found: accepted instances, class ids of the truth.
+        accepted: the accepted instances, with class ids of the ground truth.
+        true: the objects of the ground truth.
     """
 
     image_id: str
     digest: str
     measures: ImageMeasures
-    found: tuple[Instance, ...]
+    accepted: tuple[Instance, ...]
     true: tuple[GroundTruthInstance, ...]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it.
+    """The result of ``evaluate``.
 
     Attributes:
-        images: how many were compared; what follows was not.
-        only_labeled, only_true: image names on one side.
-        other_size: images whose truth is of another size.
-        failed: images that could not be labeled; their objects count as missed.
-        quality, include_review: what was accepted, or with ``include_review`` not rejected, counts as found.
-        decided: instances of the compared images that people decided on.
-        classes_only_labeled, classes_only_true: class names on one side.
-        class_names, frequencies: as of the truth.
-        image_scores: of the images that have one, in the order of the records.
-        worst: images with the lowest score, the worst first.
+        images: the number of images compared. The next four lists name images that are not among them, or that failed.
+        only_labeled: images that are not in the ground truth.
+        only_in_ground_truth: images of the ground truth that were not labeled.
+        other_size: images that have another size in the ground truth.
+        failed: images that could not be labeled; they are compared, and all their objects are false negatives.
+        quality, include_review: the gate of the dataset, and whether instances under review count as accepted.
+        decided: the number of instances, in the compared images, that people decided on.
+        classes_only_labeled: labeled classes that are not in the ground truth.
+        classes_only_in_ground_truth: classes of the ground truth that were not labeled.
+        class_names, frequencies: those of the ground truth.
+        image_scores: ``ImageMeasures.score`` of each image that has one, in the order of the records.
+        worst: the images with the lowest scores, the worst first.
     """
 
     config: EvaluationConfig
     semantic: bool
     images: int
     only_labeled: list[str]
-    only_true: list[str]
+    only_in_ground_truth: list[str]
     other_size: list[str]
     failed: list[str]
     quality: QualityConfig
     include_review: bool
     decided: int
     classes_only_labeled: list[str]
-    classes_only_true: list[str]
-    measured: Measured
+    classes_only_in_ground_truth: list[str]
+    measured: DatasetMeasures
     class_names: tuple[str, ...]
     frequencies: tuple[str, ...]
     image_scores: Sequence[float]
     worst: list[WorstImage]
 
 
-def evaluate(labeled: Labeled, truth: GroundTruth, config: EvaluationConfig | None = None) -> Evaluation:
-    """Measure ``labeled`` against ``truth``; memory grows by a few bytes an image and instance.
+def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConfig | None = None) -> Evaluation:
+    """Measure ``labeled`` against ``ground_truth``. Memory grows by a few bytes per image and instance.
 
     Raises:
-        UsageError: they have no image or no class in common, or the class map names what neither has.
+        UsageError: they have no image or no class in common, or the class map names an unknown class.
     """
     config = config or EvaluationConfig()
     names = labeled.ontology.class_names
-    class_ids = pair_classes(names, truth.class_names, config.class_map)
-    wanted = {each for each in class_ids if each is not None}
+    class_ids = pair_classes(names, ground_truth.class_names, config.class_map)
+    compared = {each for each in class_ids if each is not None}
     sizes = labeled.run.sizes()
-    pairs = pair_images(sizes, (image.name for image in truth.images))
+    pairs = pair_images(sizes, (image.name for image in ground_truth.images))
     if not pairs:
         raise UsageError(
             f"no image in common: {_some('labeled', list(sizes))}; "
-            f"{_some('truth', [image.name for image in truth.images])}"
+            f"{_some('ground truth', [image.name for image in ground_truth.images])}"
         )
-    positions = {image.name: position for position, image in enumerate(truth.images)}
-    measures = Measures(truth.class_names, config.measures, None if config.every_class else sorted(wanted))
+    indices = {image.name: index for index, image in enumerate(ground_truth.images)}
+    measures = MeasureAccumulator(
+        ground_truth.class_names, config.measures, None if config.every_class else sorted(compared)
+    )
     only_labeled: list[str] = []
     other_size: list[str] = []
     failed: list[str] = []
     scores = array("f")
-    worst: list[tuple[float, int, int, WorstImage]] = []
+    worst = _WorstImages()
     images = decided = 0
-    counted = ("accept", "review") if labeled.export.include_review else ("accept",)
     for record, judgements in labeled.judged(config.by_hand):
         if record.image_id not in pairs:
             only_labeled.append(record.image_id)
             continue
-        position = positions[pairs[record.image_id]]
-        image = truth.images[position]
+        index = indices[pairs[record.image_id]]
+        image = ground_truth.images[index]
         if record.status == "error":
             failed.append(record.image_id)
         elif (record.width, record.height) != (image.width, image.height):
             other_size.append(record.image_id)
             continue
-        found: list[Instance] = []
-        accepted: list[bool] = []
-        for instance, judgement in zip(record.instances, judgements, strict=True):
-            decided += judgement.by_hand
-            if judgement.by_hand and judgement.verdict == "reject":
-                continue  # no candidate any more
-            if (class_id := class_ids[instance.class_id]) is not None:
-                found.append(replace(instance, class_id=class_id))
-                accepted.append(judgement.verdict in counted)
-        measured = measures.add(position, image, found, accepted)
+        candidates, accepted = _candidates(record, judgements, class_ids, labeled.export.include_review)
+        decided += sum(judgement.by_hand for judgement in judgements)
+        measured = measures.add(index, image, candidates, accepted)
         images += 1
         if measured.score is None:
             continue
         scores.append(measured.score)
-        rank = (-measured.score, measured.misses + measured.extras, -images)
-        if len(worst) < WORST or rank > worst[0][:3]:
-            kept = tuple(each for each, is_kept in zip(found, accepted, strict=True) if is_kept)
-            true = tuple(each for each in image.instances if config.every_class or each.class_id in wanted)
-            item = (*rank, WorstImage(record.image_id, record.digest, measured, kept, true))
-            (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, item)
+        kept = tuple(each for each, is_accepted in zip(candidates, accepted, strict=True) if is_accepted)
+        true = tuple(each for each in image.instances if config.every_class or each.class_id in compared)
+        worst.add(measured.score, WorstImage(record.image_id, record.digest, measured, kept, true))
     if not images:
-        raise UsageError(f"every image in common is of another size in the truth: {_some('such as', other_size)}")
-    labeled_too = set(pairs.values())
+        raise UsageError(f"every image in common has another size in the ground truth; {_some('these', other_size)}")
+    labeled_names = set(pairs.values())
     return Evaluation(
         config=config,
-        semantic=truth.semantic,
+        semantic=ground_truth.semantic,
         images=images,
         only_labeled=only_labeled,
-        only_true=[image.name for image in truth.images if image.name not in labeled_too],
+        only_in_ground_truth=[image.name for image in ground_truth.images if image.name not in labeled_names],
         other_size=other_size,
         failed=failed,
         quality=labeled.export.quality,
         include_review=labeled.export.include_review,
         decided=decided,
         classes_only_labeled=[name for name, class_id in zip(names, class_ids, strict=True) if class_id is None],
-        classes_only_true=[name for class_id, name in enumerate(truth.class_names) if class_id not in wanted],
+        classes_only_in_ground_truth=[
+            name for class_id, name in enumerate(ground_truth.class_names) if class_id not in compared
+        ],
         measured=measures.result(),
-        class_names=truth.class_names,
-        frequencies=truth.frequencies,
+        class_names=ground_truth.class_names,
+        frequencies=ground_truth.frequencies,
         image_scores=scores,
-        worst=[item[-1] for item in sorted(worst, key=lambda item: item[:3], reverse=True)],
+        worst=worst.sorted(),
     )
 
 
-def pair_classes(names: Sequence[str], true: Sequence[str], class_map: Mapping[str, str]) -> list[int | None]:
-    """The class id in the truth of each of ``names``, or None.
+def _candidates(
+    record: ImageRecord, judgements: Sequence[Judgement], class_ids: Sequence[int | None], include_review: bool
+) -> tuple[list[Instance], list[bool]]:
+    """The record's candidates with class ids of the ground truth, and whether each counts as accepted.
 
-    Names are one if they differ in nothing but case, underscores and spaces; several of ``names`` may be mapped to one
-    class of the truth.
+    Candidates of classes that are not in the ground truth, and those that a person rejected, are left out.
+    """
+    counted = ("accept", "review") if include_review else ("accept",)
+    candidates: list[Instance] = []
+    accepted: list[bool] = []
+    for instance, judgement in zip(record.instances, judgements, strict=True):
+        class_id = class_ids[instance.class_id]
+        if class_id is not None and not (judgement.by_hand and judgement.verdict == "reject"):
+            candidates.append(replace(instance, class_id=class_id))
+            accepted.append(judgement.verdict in counted)
+    return candidates, accepted
+
+
+class _WorstImages:
+    """Keeps the ``WORST`` images with the lowest scores; of equal scores those with more errors, then earlier ones."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, int, WorstImage]] = []
+        self._added = 0
+
+    def add(self, score: float, image: WorstImage) -> None:
+        self._added += 1
+        errors = image.measures.false_negatives + image.measures.false_positives
+        item = (-score, errors, -self._added, image)
+        if len(self._heap) < WORST:
+            heapq.heappush(self._heap, item)
+        else:
+            heapq.heappushpop(self._heap, item)
+
+    def sorted(self) -> list[WorstImage]:
+        """The worst first."""
+        return [item[-1] for item in sorted(self._heap, key=lambda item: item[:3], reverse=True)]
+
+
+def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Mapping[str, str]) -> list[int | None]:
+    """For each labeled class, the class id in the ground truth, or None.
+
+    Names are equal if they differ only in case, underscores and spaces. Several labeled classes may be mapped to one
+    class of the ground truth.
+
+    Args:
+        names: the labeled classes.
+        true_names: the classes of the ground truth, by class id.
+        class_map: labeled class -> class of the ground truth.
 
     Raises:
-        UsageError: there is none in common, or ``class_map`` names a class that is not there.
+        UsageError: no class is in common, or ``class_map`` names an unknown class.
     """
-    ids = {_folded(name): class_id for class_id, name in reversed(list(enumerate(true)))}
+    ids = {_folded(name): class_id for class_id, name in reversed(list(enumerate(true_names)))}
     known = {_folded(name) for name in names}
     mapped: dict[str, int] = {}
     for ours, theirs in class_map.items():
         if _folded(ours) not in known:
-            raise UsageError(f"--map {ours}={theirs}: nothing was labeled as {ours!r}; {_some('labeled', names)}")
+            raise UsageError(f"--map {ours}={theirs}: {ours!r} is not a labeled class; {_some('labeled', names)}")
         if _folded(theirs) not in ids:
-            raise UsageError(f"--map {ours}={theirs}: the truth has no class {theirs!r}; {_some('truth', true)}")
+            raise UsageError(
+                f"--map {ours}={theirs}: the ground truth has no class {theirs!r}; {_some('ground truth', true_names)}"
+            )
         mapped[_folded(ours)] = ids[_folded(theirs)]
     ids |= mapped
-    found = [ids.get(_folded(name)) for name in names]
-    if all(class_id is None for class_id in found):
+    class_ids = [ids.get(_folded(name)) for name in names]
+    if all(class_id is None for class_id in class_ids):
         raise UsageError(
-            f"no class in common: {_some('labeled', names)}; {_some('truth', true)}; say which is which with "
-            '--map "labeled=truth"'
+            f"no class in common: {_some('labeled', names)}; {_some('ground truth', true_names)}; say which is which "
+            'with --map "labeled=ground truth"'
         )
-    return found
+    return class_ids
 
 
 def _folded(name: str) -> str:
@@ -186,4 +231,4 @@ def _folded(name: str) -> str:
 
 def _some(what: str, names: Sequence[str]) -> str:
     shown = ", ".join(names[:NAMES_SHOWN]) or "none"
-    return f"{what} {shown}{f', … ({len(names)} in all)' if len(names) > NAMES_SHOWN else ''}"
+    return f"{what}: {shown}{f', … ({len(names)} in all)' if len(names) > NAMES_SHOWN else ''}"

@@ -1,4 +1,4 @@
-"""What ``labeler evaluate`` leaves in ``OUT/evaluation``: figures as JSON and Markdown, a histogram, pictures."""
+"""Writes ``OUT/evaluation``: the measures as JSON and Markdown, a histogram, and pictures of the worst images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from labeler.migrations import VERSIONS
 from workflows.drawing.comparison import comparison
 from workflows.evaluation.evaluate import WORST, Evaluation, WorstImage
 from workflows.evaluation.tables import (
+    NOT_COMPARED,
     SEMANTIC_NOTE,
-    SIDES,
     coco_lines,
     lvis_metrics,
     lvis_rows,
@@ -39,56 +39,64 @@ if TYPE_CHECKING:
 
 BINS = 20
 NAMES_SHOWN = 20
+# Fields that have another name in evaluation.json, whose keys stay those of its first version.
+KEYS = {
+    "false_negatives": "misses",
+    "false_positives": "extras",
+    "only_in_ground_truth": "only_true",
+    "classes_only_in_ground_truth": "classes_only_true",
+}
 
 
 def write_evaluation(
     folder: AnyPath,
     evaluation: Evaluation,
     read: Callable[[str, str], DecodedImage],
-    truth: str,
+    source: str,
     protocol: str | None,
 ) -> None:
-    """Write everything into ``folder``; what an earlier evaluation left there is replaced.
+    """Write an evaluation into ``folder``, in place of an earlier one.
 
     Args:
-        read: gives the image of an id and content digest, as ``Labeled.image``; those that are gone have no picture.
-        truth: what it was measured against, to be named.
-        protocol: ``lvis`` adds that table.
+        read: reads the image with an id and a content digest, as ``Labeled.image`` does. Images that cannot be read get
+            no picture.
+        source: path or URI of the ground truth.
+        protocol: the benchmark protocol, if any; ``lvis`` adds its table.
     """
     pictures: list[str | None] = []
-    for position in range(WORST):
-        name = f"worst_{position + 1:02d}.jpg"
-        picture = _picture(evaluation, evaluation.worst[position], read) if position < len(evaluation.worst) else None
+    for index in range(WORST):
+        name = f"worst_{index + 1:02d}.jpg"
+        picture = _picture(evaluation, evaluation.worst[index], read) if index < len(evaluation.worst) else None
         if picture is None:
             remove(folder / name)
         else:
             write_bytes(folder / name, picture)
         pictures.append(name if picture else None)
     write_bytes(folder / "histogram.png", _histogram(evaluation))
-    text = _markdown(evaluation, pictures, truth, protocol)
+    text = _markdown(evaluation, pictures, source, protocol)
     write_bytes(folder / "evaluation.md", text.encode())
-    content = to_json(evaluation, pictures, truth, protocol)
+    content = to_json(evaluation, pictures, source, protocol)
     write_bytes(folder / "evaluation.json", (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _picture(evaluation: Evaluation, worst: WorstImage, read: Callable[[str, str], DecodedImage]) -> bytes | None:
-    """None if the image cannot be read, or is another one now."""
+    """A JPEG; None if the image cannot be read, or its content has changed."""
     with suppress(ImageError, OSError):
         pixels = read(worst.image_id, worst.digest).pixels
-        return comparison(pixels, worst.true, worst.found, evaluation.class_names)
+        return comparison(pixels, worst.true, worst.accepted, evaluation.class_names)
     return None
 
 
 def to_json(
-    evaluation: Evaluation, pictures: list[str | None], truth: str = "", protocol: str | None = None
+    evaluation: Evaluation, pictures: list[str | None], source: str = "", protocol: str | None = None
 ) -> dict[str, Any]:
-    """Plain values; shares are in [0, 1], and None is for what is not defined."""
+    """The content of ``evaluation.json``. Measures are in [0, 1], or None where they are undefined."""
     config, measured = evaluation.config, evaluation.measured
     scores = np.asarray(evaluation.image_scores)
     counts, edges = np.histogram(scores, bins=BINS, range=(0, 1))
     return {
         "version": VERSIONS["evaluation.json"],
-        "truth": truth,
+        "truth": source,
         "protocol": protocol,
         "settings": {
             **asdict(config.measures),
@@ -101,9 +109,9 @@ def to_json(
         "decided": evaluation.decided,
         "semantic_truth": evaluation.semantic,
         "images": evaluation.images,
-        "not_compared": {key: getattr(evaluation, key) for key in SIDES},
-        "all": asdict(measured.total),
-        "classes": [asdict(each) for each in measured.classes],
+        "not_compared": _with_keys({name: getattr(evaluation, name) for name in NOT_COMPARED}),
+        "all": _with_keys(asdict(measured.total)),
+        "classes": [_with_keys(asdict(each)) for each in measured.classes],
         "single_object": {rule: asdict(each) for rule, each in measured.single.items()},
         **({"lvis": lvis_metrics(evaluation)} if protocol == "lvis" else {}),
         "image_score": {
@@ -111,32 +119,35 @@ def to_json(
             "histogram": {"edges": edges.round(3).tolist(), "counts": counts.tolist()},
         },
         "worst": [
-            {"image_id": each.image_id, **asdict(each.measures), "picture": picture}
+            {"image_id": each.image_id, **_with_keys(asdict(each.measures)), "picture": picture}
             for each, picture in zip(evaluation.worst, pictures, strict=False)
         ],
     }
 
 
-def _markdown(evaluation: Evaluation, pictures: list[str | None], truth: str, protocol: str | None) -> str:
+def _with_keys(values: dict[str, Any]) -> dict[str, Any]:
+    return {KEYS.get(name, name): value for name, value in values.items()}
+
+
+def _markdown(evaluation: Evaluation, pictures: list[str | None], source: str, protocol: str | None) -> str:
     config, measured = evaluation.config.measures, evaluation.measured
-    ranked = f"{config.rank_by} score"
     parts = [
-        f"# Labels against {truth}",
-        f"{evaluation.images} images. Precision, recall and F1 are of what the quality gate accepted, at mask IoU "
-        f"{config.iou:g}; IoU and boundary (IoU of the inner boundaries, Cheng et al. 2021) are means over "
-        "those matched pairs, semantic is the IoU of the pixels of the class. AP is COCO's, over all candidates "
-        f"ranked by {ranked}.",
+        f"# Labels against {source}",
+        f"{evaluation.images} images. Precision, recall, F1, FN (false negatives) and FP (false positives) count "
+        f"accepted instances, which match an object at mask IoU {config.iou:g} or more. IoU and boundary (IoU of the "
+        "inner boundaries, Cheng et al. 2021) are means over the matched pairs, and semantic is the IoU of the class's "
+        f"pixels. AP is that of COCO, over all candidates, ranked by {config.rank_by} score.",
     ]
     if config.band_width:
         parts.append(
-            f"Tolerant: IoU where {config.band_width} pixels on each side of the true contour weigh "
+            f"Tolerant: IoU in which pixels within {config.band_width} pixels of the true contour count "
             f"{config.band_weight:g}."
         )
     if evaluation.semantic:
         parts.append(SEMANTIC_NOTE)
     parts += [f"Note: {note}." for note in notes(evaluation)]
     gate = ", ".join(f"{name} {value}" for name, value in evaluation.quality.to_dict().items() if value)
-    parts.append(f"The gate: {gate}.")
+    parts.append(f"The quality gate: {gate}.")
     parts += [markdown(verdict_rows(evaluation)), markdown(overlap_rows(evaluation))]
     if len(rows := single_rows(evaluation)) > 1:
         parts.append(markdown(rows))
@@ -145,25 +156,25 @@ def _markdown(evaluation: Evaluation, pictures: list[str | None], truth: str, pr
             parts += [f"{kind}, COCO:", "```\n" + "\n".join(coco_lines(metrics)) + "\n```"]
     if protocol == "lvis":
         parts.append(markdown(lvis_rows(evaluation)))
-    for key, what in SIDES.items():
+    for key, what in NOT_COMPARED.items():
         if names := getattr(evaluation, key):
             more = f", … ({len(names)} in all, see evaluation.json)" if len(names) > NAMES_SHOWN else ""
             parts.append(f"{what[0].upper()}{what[1:]}: {', '.join(names[:NAMES_SHOWN])}{more}.")
     mean = fmean(evaluation.image_scores) if evaluation.image_scores else None
     parts += [
         "## Images",
-        f"An image's score is the sum of its matched pairs' IoU by matched + (misses + extras) / 2: its panoptic "
-        f"quality. The mean is {number(mean)}.",
-        "![How many images have which score](histogram.png)",
-        "The worst first; the truth is cyan, what was accepted magenta.",
+        "An image's score is its panoptic quality: the sum of IoU over its matched pairs, divided by "
+        f"matched + (false negatives + false positives) / 2. The mean over images is {number(mean)}.",
+        "![Histogram of image scores](histogram.png)",
+        "The images with the lowest scores, worst first. Ground truth is cyan, accepted instances are magenta.",
     ]
     for worst, picture in zip(evaluation.worst, pictures, strict=False):
         counts = worst.measures
         parts.append(
-            f"**{worst.image_id}**: {number(counts.score)}; {counts.matched} matched, {counts.misses} missed, "
-            f"{counts.extras} extra"
+            f"**{worst.image_id}**: {number(counts.score)}; {counts.matched} matched, {counts.false_negatives} false "
+            f"negatives, {counts.false_positives} false positives"
         )
-        parts.append(f"![{worst.image_id}]({picture})" if picture else "(the image is not there any more)")
+        parts.append(f"![{worst.image_id}]({picture})" if picture else "(the image is no longer available)")
     return "\n\n".join(parts) + "\n"
 
 

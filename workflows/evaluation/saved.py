@@ -1,7 +1,7 @@
-"""``OUT/evaluation`` read back for the report.
+"""Reads ``OUT/evaluation`` back for the report.
 
-The folder may come from a stranger: nothing is taken from it but the numbers that ``evaluate`` writes and the pictures
-that it makes, under the names that it gives them.
+The folder may come from anywhere. Only what ``evaluate`` writes is taken from it: numbers, names, and JPEG files with
+the names that it gives to its pictures.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _NESTED_SHARES = (("mask", "ap"), ("mask", "ap50"), ("box", "ap"), ("overlap", "
 
 
 def read_evaluation(output: AnyPath) -> dict[str, Any] | None:
-    """What ``labeler evaluate`` left in ``output``, if it was run.
+    """What ``labeler evaluate`` wrote into ``output``; None if it was not run.
 
     Returns:
-        ``evaluation.json``, with ``pictures`` in addition: pairs of an entry of ``worst`` and a JPEG as a data URI.
+        The content of ``evaluation.json`` and, under ``pictures``, pairs of an entry of ``worst`` and its picture, a
+        JPEG as a data URI.
 
     Raises:
         RunError: it is damaged, of another version, or names a file that ``evaluate`` does not write.
@@ -59,7 +60,11 @@ def read_evaluation(output: AnyPath) -> dict[str, Any] | None:
 
 
 def _check(content: dict[str, Any]) -> None:
-    """Raises: KeyError, TypeError, ValueError, AttributeError: what the report shows is not there, or no number."""
+    """Check all that the report shows.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: something is missing, or is not a number.
+    """
     settings, scores = content["settings"], content["image_score"]
     _numbers("settings", settings["iou"], settings["band_width"])
     _ = settings["quality"], settings["include_review"], content["truth"]
@@ -72,12 +77,12 @@ def _check(content: dict[str, Any]) -> None:
         _numbers("single_object", each["pairs"])
         _shares("single_object", *(each[name] for name in ("iou", "boundary_iou", "tolerant_iou")))
     if not all(isinstance(names, list) for names in content["not_compared"].values()):
-        raise ValueError("'not_compared' does not hold lists")
+        raise ValueError("'not_compared' must contain lists")
     _shares("image_score", scores["mean"])
     edges, counts = scores["histogram"]["edges"], scores["histogram"]["counts"]
     _numbers("histogram", *edges, *counts)
     if len(edges) != len(counts) + 1 or not counts or edges != sorted(set(edges)):
-        raise ValueError("its histogram's edges do not fit its counts")
+        raise ValueError("the histogram's edges do not fit its counts")
     for each in content["worst"]:
         _shares("worst", each["score"])
         _numbers("worst", each["matched"], each["misses"], each["extras"])
@@ -90,12 +95,16 @@ def _numbers(what: str, *values: object) -> None:
 
 
 def _shares(what: str, *values: object) -> None:
-    """Numbers, or None for what is not defined."""
+    """Check measures: numbers, or None where they are undefined."""
     _numbers(what, *(value for value in values if value is not None))
 
 
 def _pictures(folder: AnyPath, worst: Iterable[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], str]]:
-    """Each entry with a picture that is there."""
+    """The entries of ``worst`` whose picture exists, each with the picture as a data URI.
+
+    Raises:
+        ValueError: a name is not one that ``evaluate`` writes, or its file is not a JPEG in the folder itself.
+    """
     for each in worst:
         name = each["picture"]
         if name is None:
@@ -119,6 +128,6 @@ def _is_jpeg(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             image.load()
-    except Exception:  # decoders raise whatever comes
+    except Exception:  # decoders can raise anything
         return False
     return True

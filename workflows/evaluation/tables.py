@@ -1,4 +1,4 @@
-"""An evaluation as tables, on the terminal and in Markdown; and in the shape in which benchmarks publish theirs."""
+"""An evaluation as tables for terminal and Markdown, including those that benchmarks publish."""
 
 from __future__ import annotations
 
@@ -12,54 +12,56 @@ from labeler.metrics.coco import COCO_LIMIT, CocoMetrics
 from labeler.metrics.measures import ClassMeasures, Overlap
 from workflows.evaluation.evaluate import Evaluation
 
-Rows = list[list[str]]  # the first one is the header
-FREQUENCIES = "rcf"
-SIDES = {
-    "only_labeled": "images without truth",
-    "only_true": "images of the truth that are not labeled",
-    "other_size": "images of another size in the truth, not compared",
-    "failed": "images that could not be labeled; their objects count as missed",
-    "classes_only_labeled": "classes without truth, not compared",
-    "classes_only_true": "classes of the truth that nothing was labeled with",
+Rows = list[list[str]]  # the first row is the header
+FREQUENCIES = "rcf"  # of LVIS: rare, common, frequent
+# Fields of ``Evaluation`` that list what was not compared, or failed.
+NOT_COMPARED = {
+    "only_labeled": "images without ground truth",
+    "only_in_ground_truth": "images of the ground truth that were not labeled",
+    "other_size": "images of another size in the ground truth, not compared",
+    "failed": "images that could not be labeled; their objects count as false negatives",
+    "classes_only_labeled": "classes without ground truth, not compared",
+    "classes_only_in_ground_truth": "classes of the ground truth that were not labeled",
 }
 SEMANTIC_NOTE = (
-    "The truth does not tell objects of a class apart: all of an image's pixels of a class are one object there. Where "
-    "an image shows several, look at semantic IoU alone."
+    "This ground truth does not separate the objects of a class: all pixels of a class in an image are one object. For "
+    " images with several objects, only the semantic IoU is meaningful."
 )
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """What figures of the dataset hold that the models did not do, or the gate did not accept."""
-    found = []
+    """What the measures include besides the models' candidates and the gate's verdicts."""
+    lines = []
     if evaluation.decided:
-        found.append(f"{evaluation.decided} instances are as people decided, in every figure")
+        lines.append(f"people's decisions on {evaluation.decided} instances are included in every figure")
     if evaluation.include_review:
-        found.append("instances under review count as accepted, since the dataset holds them")
-    return found
+        lines.append("instances under review count as accepted, because the dataset includes them")
+    return lines
 
 
 def verdict_rows(evaluation: Evaluation) -> Rows:
-    """How right the gate's verdicts are: a line a class that is in the truth or was accepted, and one for all."""
-    rows = [["class", "objects", "accepted", "precision", "recall", "F1", "misses", "extras"]]
-    for of in _shown(evaluation):
-        rates = map(number, (of.precision, of.recall, of.f1))
-        rows.append([of.name, str(of.objects), str(of.accepted), *rates, str(of.misses), str(of.extras)])
+    """How good the gate's verdicts are: a row for each class with objects or accepted instances, and one for all."""
+    rows = [["class", "objects", "accepted", "precision", "recall", "F1", "FN", "FP"]]
+    for each in _shown(evaluation):
+        rates = map(number, (each.precision, each.recall, each.f1))
+        errors = str(each.false_negatives), str(each.false_positives)
+        rows.append([each.name, str(each.objects), str(each.accepted), *rates, *errors])
     return rows
 
 
 def overlap_rows(evaluation: Evaluation) -> Rows:
-    """How good the masks are, and the candidates' ranking: the same lines."""
+    """How good the masks and the ranking of the candidates are, with the same rows as ``verdict_rows``."""
     tolerant = evaluation.measured.total.overlap.tolerant_iou is not None
     header = ["class", *_overlap_header(tolerant), "semantic", "mask AP", "AP50", "AP75", "box AP"]
     return [
         header,
         *(
             [
-                of.name,
-                *_overlap(of.overlap, tolerant),
-                *map(number, (of.semantic_iou, of.mask.ap, of.mask.ap50, of.mask.ap75, of.box.ap)),
+                each.name,
+                *_overlap(each.overlap, tolerant),
+                *map(number, (each.semantic_iou, each.mask.ap, each.mask.ap50, each.mask.ap75, each.box.ap)),
             ]
-            for of in _shown(evaluation)
+            for each in _shown(evaluation)
         ),
     ]
 
@@ -70,10 +72,10 @@ def _shown(evaluation: Evaluation) -> list[ClassMeasures]:
 
 
 def single_rows(evaluation: Evaluation) -> Rows:
-    """How good the one mask is that each rule picks; no line but the header for a set of several objects an image."""
+    """How good the masks are that each rule picks; only the header if an image has several objects."""
     single = evaluation.measured.single
     tolerant = any(each.tolerant_iou is not None for each in single.values())
-    header = ["the one mask, picked by", "images", *_overlap_header(tolerant)]
+    header = ["one mask per image, by", "images", *_overlap_header(tolerant)]
     return [header, *([rule, str(each.pairs), *_overlap(each, tolerant)] for rule, each in single.items())]
 
 
@@ -103,51 +105,53 @@ def coco_lines(metrics: CocoMetrics) -> list[str]:
 
 
 def lvis_metrics(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
-    """LVIS's figures of masks and of boxes; those of rare, common and frequent classes if the truth says which are."""
-    found = {}
+    """LVIS's figures for masks and boxes. Those by class frequency need ground truth that states frequencies."""
+    by_kind = {}
     for kind, total in (("mask", evaluation.measured.total.mask), ("box", evaluation.measured.total.box)):
         figures = {"AP": total.ap, "AP50": total.ap50, "AP75": total.ap75}
         figures |= {"APs": total.ap_small, "APm": total.ap_medium, "APl": total.ap_large}
         for frequency in FREQUENCIES:
-            of_group = [
+            in_group = [
                 each.mask if kind == "mask" else each.box
                 for each, group in zip(evaluation.measured.classes, evaluation.frequencies, strict=False)
                 if group == frequency
             ]
-            figures[f"AP{frequency}"] = CocoMetrics.mean(of_group).ap
-        found[kind] = figures
-    return found
+            figures[f"AP{frequency}"] = CocoMetrics.mean(in_group).ap
+        by_kind[kind] = figures
+    return by_kind
 
 
 def lvis_rows(evaluation: Evaluation) -> Rows:
+    """``lvis_metrics``, a row for masks and one for boxes."""
     metrics = lvis_metrics(evaluation)
     header = ["", *next(iter(metrics.values()))]
     return [header, *([kind, *map(number, figures.values())] for kind, figures in metrics.items())]
 
 
 def number(value: float | None) -> str:
+    """A measure with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def print_rows(console: Console, rows: Rows, limit: int | None = None, bold_last: bool = False) -> None:
-    """A table; of more than ``limit`` lines those in the middle are left out, and counted."""
+    """Print a table. With more than ``limit`` rows, those before the last one are cut, and their number is shown."""
     table = Table(box=None, pad_edge=False)
-    for position, name in enumerate(rows[0]):
-        longest = max(len(row[position]) for row in rows)  # a figure is shown whole, in a narrow terminal too
-        table.add_column(name, justify="right" if position else "left", no_wrap=True, min_width=longest)
+    for column, name in enumerate(rows[0]):
+        longest = max(len(row[column]) for row in rows)  # in a narrow terminal too, no figure is cut
+        table.add_column(name, justify="right" if column else "left", no_wrap=True, min_width=longest)
     lines = rows[1:]
     left_out = 0 if limit is None else max(0, len(lines) - limit)
-    for position, line in enumerate(lines):
-        last = position == len(lines) - 1
+    for index, line in enumerate(lines):
+        last = index == len(lines) - 1
         if left_out and last:
             table.add_row(f"… {left_out} more", style="dim")
-        if last or position < len(lines) - 1 - left_out:
+        if last or index < len(lines) - 1 - left_out:
             table.add_row(*map(escape, line), style="bold" if bold_last and last else None)
     console.print(table, crop=False)
 
 
 def markdown(rows: Rows) -> str:
-    """A table."""
+    """A table in Markdown."""
     lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:]))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from labeler.errors import ImageError, LabelerError
 from labeler.files.images import DecodedImage, ImageFile
 from labeler.files.storage import REQUESTS
-from labeler.models.prompters import ImagePrompts, Prompter
+from labeler.models.prompters.prompter import ImagePrompts, Prompter
 from labeler.records import ImageRecord, Instance, read_records, write_records
 from workflows.run.attempts import CRASHES, Attempts
 from workflows.run.folder import Shard

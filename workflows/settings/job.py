@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
-from labeler.models.tagging import TaggingConfig
+from labeler.models.taggers.config import TaggingConfig
 from labeler.setting import check, setting
 from ontologies import Ontology
 from workflows.settings.engine import EngineConfig

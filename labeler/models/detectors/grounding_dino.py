@@ -1,4 +1,4 @@
-"""Grounding DINO, MM-Grounding-DINO and LLMDet."""
+"""Grounding DINO, MM-Grounding-DINO and LLMDet: detectors that read all prompts as one caption."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labeler.models.detectors.detector import Detections, Image, Prompts, above_floor, batches, merge, pixel_values_of
-from labeler.models.prompts import Caption, pack_prompts
+from labeler.models.detectors.batching import batches_by_key, detections_above, preprocess
+from labeler.models.detectors.captions import Caption, pack_prompts
+from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.runtime import Runtime
 
 
 class GroundingDinoDetector:
-    """Grounding DINO, MM-Grounding-DINO and LLMDet.
+    """Grounding DINO and the models that share its architecture.
 
-    A box's score for a prompt is the mean sigmoid over the prompt's tokens, as in the COCO zero-shot protocol of
-    Grounding DINO (Liu et al. 2023).
+    - Grounding DINO: Liu et al. 2023, arXiv 2303.05499, github.com/IDEA-Research/GroundingDINO.
+    - MM-Grounding-DINO: Zhao et al. 2024, arXiv 2401.02361, github.com/open-mmlab/mmdetection.
+    - LLMDet: Fu et al. 2025, arXiv 2501.18954, github.com/iSEE-Laboratory/LLMDet.
+
+    A box's score for a prompt is the mean sigmoid over the prompt's tokens, as in the COCO zero-shot evaluation of
+    Grounding DINO (``PostProcessCocoGrounding`` in ``demo/test_ap_on_coco.py``).
 
     Args:
-        model: ``GroundingDinoForObjectDetection`` or ``MMGroundingDinoForObjectDetection``.
+        model: ``GroundingDinoForObjectDetection`` or ``MMGroundingDinoForObjectDetection``, on its device.
         processor: its ``GroundingDinoProcessor``.
-        prompts_per_caption: at most so many prompts in one forward; None packs as many as the model reads.
+        prompts_per_caption: maximum number of prompts per forward pass; None for as many as the model reads.
     """
 
     def __init__(self, model: Any, processor: Any, runtime: Runtime, prompts_per_caption: int | None = None) -> None:
@@ -32,7 +37,7 @@ class GroundingDinoDetector:
         self.processor = processor
         self.runtime = runtime
         budget = min(model.config.max_text_len, model.config.text_config.max_position_embeddings)
-        # One ontology serves many images: pack it once.
+        # Most images share their prompts, so captions are cached.
         self._captions: Callable[[Prompts], list[Caption]] = functools.lru_cache(maxsize=1024)(
             lambda prompts: pack_prompts(prompts, processor.tokenizer, budget, prompts_per_caption)
         )
@@ -42,21 +47,21 @@ class GroundingDinoDetector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
-        pixels = [pixel_values_of(self.processor.image_processor, image) for image in images]
+        pixels = [preprocess(self.processor.image_processor, image) for image in images]
         jobs = [
             (index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)
         ]
-        found: list[list[Detections]] = [[] for _ in images]
-        for batch in batches(jobs, lambda job: pixels[job[0]].shape, self.runtime.batch_size):
+        parts: list[list[Detections]] = [[] for _ in images]
+        for batch in batches_by_key(jobs, lambda job: pixels[job[0]].shape, self.runtime.batch_size):
             for (index, caption), logits, boxes in zip(batch, *self._forward(batch, pixels), strict=True):
                 scores = np.zeros((len(boxes), len(prompts[index])), dtype=np.float32)
                 for prompt_index, (start, stop) in zip(caption.prompt_indices, caption.spans, strict=True):
                     scores[:, prompt_index] = logits[:, start:stop].sigmoid().mean(1).cpu().numpy()
-                found[index].append(above_floor(boxes, scores, images[index], self.runtime.floor))
-        return [merge(parts, len(image_prompts)) for parts, image_prompts in zip(found, prompts, strict=True)]
+                parts[index].append(detections_above(self.runtime.candidate_floor, boxes, scores, images[index]))
+        return [Detections.concatenate(own, len(asked)) for own, asked in zip(parts, prompts, strict=True)]
 
     def _forward(self, batch: list[tuple[int, Caption]], pixels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, queries, tokens)`` and boxes ``(B, queries, 4)``, cxcywh as shares of the image."""
+        """Logits ``(B, queries, tokens)`` and cxcywh boxes ``(B, queries, 4)``, relative to the image size."""
         length = max(len(caption.token_ids) for _, caption in batch)
         input_ids = torch.zeros(len(batch), length, dtype=torch.long)
         attention_mask = torch.zeros_like(input_ids)

@@ -1,4 +1,4 @@
-"""OmDet-Turbo."""
+"""OmDet-Turbo: a detector that reads each prompt on its own, and all of them once more as a task."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ from typing import Any
 
 import torch
 
-from labeler.models.detectors.detector import (
-    Detections,
-    Image,
-    Prompts,
-    above_floor,
-    fixed_length,
-    nothing,
-    pixel_values_of,
-    shared_prompts,
+from labeler.models.detectors.batching import (
+    batches_of_equal_prompts,
+    detections_above,
+    preprocess,
+    tokenize_to_length,
 )
+from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.runtime import Runtime
+
+MAX_TOKENS = 77  # of CLIP's text encoder
 
 
 class OmDetTurboDetector:
-    """OmDet-Turbo (Zhao et al. 2024): prompts as classes, with the task "Detect a, b."."""
+    """OmDet-Turbo: Zhao et al. 2024, arXiv 2403.06892, github.com/om-ai-lab/OmDet.
+
+    Prompts ``a`` and ``b`` are the classes, and ``Detect a, b.`` is the task. A box's score for a prompt is the sigmoid
+    of its class logit.
+
+    Args:
+        model: ``OmDetTurboForObjectDetection``, on its device.
+        processor: its ``OmDetTurboProcessor``.
+    """
 
     def __init__(self, model: Any, processor: Any, runtime: Runtime) -> None:
         self.model = model
@@ -32,22 +39,23 @@ class OmDetTurboDetector:
         return 1 if prompts and self._classes(prompts) else 0
 
     def _classes(self, prompts: Prompts) -> Any:
-        return fixed_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], 77)
+        return tokenize_to_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], MAX_TOKENS)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
-        found = [nothing(len(image_prompts)) for image_prompts in prompts]
-        pixels = [pixel_values_of(self.processor.image_processor, image) for image in images]
-        for batch in shared_prompts(prompts, pixels, self.runtime.batch_size):
+        detections = [Detections.none(len(image_prompts)) for image_prompts in prompts]
+        pixels = [preprocess(self.processor.image_processor, image) for image in images]
+        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.batch_size):
             names = [prompt.lower() for prompt in prompts[batch[0]]]
             classes = self._classes(prompts[batch[0]])
+            # A long task is truncated, as in the authors' code. Every class keeps its own, whole text.
             task = self.processor.tokenizer(
                 [f"Detect {', '.join(names)}."],
                 padding="max_length",
                 truncation=True,
-                max_length=77,
+                max_length=MAX_TOKENS,
                 return_tensors="pt",
-            )  # the task only colours the text; the authors cut it too
+            )
             device = self.runtime.device
             with self.runtime.autocast():
                 outputs = self.model(
@@ -61,5 +69,5 @@ class OmDetTurboDetector:
             logits, boxes = outputs.decoder_class_logits.float(), outputs.decoder_coord_logits.float()
             for index, image_logits, image_boxes in zip(batch, logits, boxes, strict=True):
                 scores = image_logits[:, : len(names)].sigmoid().cpu().numpy()
-                found[index] = above_floor(image_boxes, scores, images[index], self.runtime.floor)
-        return found
+                detections[index] = detections_above(self.runtime.candidate_floor, image_boxes, scores, images[index])
+        return detections

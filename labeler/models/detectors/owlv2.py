@@ -1,4 +1,4 @@
-"""OWLv2."""
+"""OWLv2: a detector that reads each prompt on its own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from typing import Any
 
 import torch
 
-from labeler.models.detectors.detector import (
-    Detections,
-    Image,
-    Prompts,
-    above_floor,
-    fixed_length,
-    nothing,
-    pixel_values_of,
-    shared_prompts,
+from labeler.models.detectors.batching import (
+    batches_of_equal_prompts,
+    detections_above,
+    preprocess,
+    tokenize_to_length,
 )
+from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.runtime import Runtime
 
 
 class Owlv2Detector:
-    """OWLv2 (Minderer et al. 2023): one query a prompt, the image padded to a square at its bottom and right."""
+    """OWLv2: Minderer et al. 2023, arXiv 2306.09683, github.com/google-research/scenic (``projects/owl_vit``).
+
+    Each prompt is one text query, and a box's score for it is the sigmoid of its logit. The processor pads the image
+    at the bottom and right to a square; boxes are relative to that square.
+
+    Args:
+        model: ``Owlv2ForObjectDetection``, on its device.
+        processor: its ``Owlv2Processor``.
+    """
 
     def __init__(self, model: Any, processor: Any, runtime: Runtime) -> None:
         self.model = model
@@ -30,9 +35,9 @@ class Owlv2Detector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
-        found = [nothing(len(image_prompts)) for image_prompts in prompts]
-        pixels = [pixel_values_of(self.processor.image_processor, image) for image in images]
-        for batch in shared_prompts(prompts, pixels, self.runtime.batch_size):
+        detections = [Detections.none(len(image_prompts)) for image_prompts in prompts]
+        pixels = [preprocess(self.processor.image_processor, image) for image in images]
+        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.batch_size):
             text = self._text(prompts[batch[0]])
             with self.runtime.autocast():
                 outputs = self.model(
@@ -43,12 +48,14 @@ class Owlv2Detector:
             for index, logits, boxes in zip(batch, outputs.logits.float(), outputs.pred_boxes.float(), strict=True):
                 side = max(images[index].shape[:2])
                 scores = logits.sigmoid().cpu().numpy()
-                found[index] = above_floor(boxes, scores, images[index], self.runtime.floor, scale=(side, side))
-        return found
+                detections[index] = detections_above(
+                    self.runtime.candidate_floor, boxes, scores, images[index], scale=(side, side)
+                )
+        return detections
 
     def forward_passes(self, prompts: Prompts) -> int:
         return 1 if prompts and self._text(prompts) else 0
 
     def _text(self, prompts: Prompts) -> Any:
         length = self.model.config.text_config.max_position_embeddings
-        return fixed_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], length)
+        return tokenize_to_length(self.processor.tokenizer, [prompt.lower() for prompt in prompts], length)

@@ -11,11 +11,17 @@ from ontologies import Ontology
 
 
 class Labeler(Protocol):
+    """Finds instances of the classes of an ontology."""
+
     def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
-        """Every candidate above the labeler's floor, best detector score first.
+        """All candidates above the labeler's candidate floor, best detector score first.
 
         Args:
             images: uint8 ``(H, W, 3)``, RGB, of any sizes.
-            ontologies: one an image; they may differ.
+            ontologies: one per image; they may differ.
+
+        Returns:
+            For each image its candidates. They depend only on that image and its ontology, not on the rest of the
+            batch.
         """
         ...

@@ -1,4 +1,7 @@
-"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM. Masks are run-length encoded right behind the mask decoder."""
+"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM, prompted with boxes.
+
+Masks are run-length encoded as soon as they are decoded, so that few dense masks exist at a time.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,23 @@ from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.segmenter import SegmentedMask
 
-# Boxes in one decoder call: SAM's upscaled features take 8 MB a box, so more would not be bounded.
-BOXES_A_CALL = 64
-# Mask pixels brought to image size at a time; as float32 logits, 64 MiB.
-PIXELS_A_CHUNK = 16 * 2**20
-# Chunks that wait for the encoder, at most: the decoder may be faster, and must not pile up dense masks.
-CHUNKS_WAITING = 4
+BOXES_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per box
+PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
+MAX_WAITING_CHUNKS = 4  # decoded chunks that wait to be encoded, so that dense masks do not pile up
 
 
 class SamSegmenter:
-    """SAM (Kirillov et al. 2023) and its kin, prompted with boxes, one mask a box.
+    """SAM and the models that share its prompt interface; one mask per box.
+
+    - SAM: Kirillov et al. 2023, arXiv 2304.02643, github.com/facebookresearch/segment-anything.
+    - SAM-HQ: Ke et al. 2023, arXiv 2306.01567, github.com/SysCV/sam-hq.
+    - SAM 2 and 2.1: Ravi et al. 2024, arXiv 2408.00714, github.com/facebookresearch/sam2.
+    - EdgeTAM: Zhou et al. 2025, arXiv 2501.07256, github.com/facebookresearch/EdgeTAM.
 
     Args:
-        model: ``SamModel``, ``SamHQModel``, ``Sam2Model`` or ``EdgeTamModel``.
+        model: ``SamModel``, ``SamHQModel``, ``Sam2Model`` or ``EdgeTamModel``, on its device.
         processor: its processor.
-        clean_share: specks and pinholes smaller than this share of the mask are removed; 0 leaves masks as they are.
+        clean_share: see ``labeler.geometry.masks.clean_mask``.
     """
 
     def __init__(self, model: Any, processor: Any, runtime: Runtime, clean_share: float = 0.01) -> None:
@@ -40,16 +45,16 @@ class SamSegmenter:
         self.image_processor = processor.image_processor
         self.runtime = runtime
         self.clean_share = clean_share
-        # One thread encodes the masks of an image while the model works on the next.
+        # Encodes the masks of one image while the model works on the next.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
 
     @torch.inference_mode()
     def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
         pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
         waiting: deque[Future[list[SegmentedMask]]] = deque()
-        asked = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
-        for start in range(0, len(asked), self.runtime.batch_size):
-            batch = asked[start : start + self.runtime.batch_size]
+        with_boxes = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
+        for start in range(0, len(with_boxes), self.runtime.batch_size):
+            batch = with_boxes[start : start + self.runtime.batch_size]
             inputs = [self._preprocess(images[index]) for index in batch]
             with self.runtime.autocast():
                 embeddings = self._embed(torch.cat([pixels for pixels, _ in inputs]))
@@ -57,23 +62,23 @@ class SamSegmenter:
                 for masks, mask_scores, stabilities in self._decode(
                     [level[row : row + 1] for level in embeddings], boxes_xyxy[index], images[index].shape[:2], shape
                 ):
-                    if len(waiting) == CHUNKS_WAITING:
+                    if len(waiting) == MAX_WAITING_CHUNKS:
                         waiting.popleft().result()
                     waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
                     pending[index].append(waiting[-1])
         return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
-        """Pixels ``(1, 3, h, w)`` and the (height, width) of them that the image takes; the rest is padding."""
+        """The model's input ``(1, 3, h, w)``, and the (height, width) of the image in it; the rest is padding."""
         values = self.image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
         pixels = values["pixel_values"]
-        if "reshaped_input_sizes" in values:  # SAM keeps the aspect and pads; SAM 2 stretches
+        if "reshaped_input_sizes" in values:  # SAM keeps the aspect ratio and pads; SAM 2 stretches
             height, width = (int(n) for n in values["reshaped_input_sizes"][0])
             return pixels, (height, width)
         return pixels, (pixels.shape[-2], pixels.shape[-1])
 
     def _embed(self, pixels: Tensor) -> list[Tensor]:
-        """Image embeddings as a flat list of ``(B, …)`` tensors, whatever the family returns."""
+        """Image embeddings as a flat list of ``(B, …)`` tensors; each family returns another structure."""
         embeddings = self.model.get_image_embeddings(pixels.to(self.runtime.device))
         if isinstance(embeddings, Tensor):
             return [embeddings]
@@ -89,16 +94,16 @@ class SamSegmenter:
         image_size: tuple[int, int],
         input_size: tuple[int, int],
     ) -> Iterator[tuple[NDArray[np.bool_], list[float], list[float]]]:
-        """Masks at image size with mask and stability scores, in chunks of bounded size."""
+        """Masks ``(n, H, W)`` of the boxes with their mask and stability scores, in chunks of bounded size."""
         (height, width), (input_height, input_width) = image_size, input_size
         scale = np.asarray([input_width / width, input_height / height] * 2, dtype=np.float32)
         boxes = torch.from_numpy(boxes_xyxy * scale)[None].to(self.runtime.device)
-        chunk = max(1, PIXELS_A_CHUNK // (height * width))
-        for first in range(0, boxes.shape[1], BOXES_A_CALL):
+        chunk = max(1, PIXELS_PER_CHUNK // (height * width))
+        for first in range(0, boxes.shape[1], BOXES_PER_CALL):
             with self.runtime.autocast():
                 outputs = self.model(
                     **self._decoder_inputs(embeddings),
-                    input_boxes=boxes[:, first : first + BOXES_A_CALL],
+                    input_boxes=boxes[:, first : first + BOXES_PER_CALL],
                     multimask_output=False,
                 )
             logits, scores = outputs.pred_masks[0].float(), outputs.iou_scores[0, :, 0].float()
@@ -119,7 +124,7 @@ class SamSegmenter:
         return {"image_embeddings": embeddings}
 
     def _to_image_size(self, logits: Tensor, image_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-        """As the processors' ``post_process_masks``: padding away, then to the image's own size."""
+        """Crop the padding and resize to image size, as ``post_process_masks`` of the processors does."""
         pad_size = getattr(self.image_processor, "pad_size", None)
         if pad_size and self.model.config.model_type in ("sam", "sam_hq"):
             padded = (pad_size["height"], pad_size["width"])

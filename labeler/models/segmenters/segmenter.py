@@ -1,4 +1,4 @@
-"""The interface of segmenters: images and boxes in, one mask per box out."""
+"""The interface of segmenters: images and boxes in, one mask with scores per box out."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class SegmentedMask:
     """The mask of one box.
 
     Attributes:
-        rle: at image size.
-        area: pixels.
-        mask_score: the model's own estimate of the mask's IoU.
-        stability: IoU of the masks cut one logit above and one below the threshold, at image size, as
-            segment-anything's ``calculate_stability_score`` with its default offset.
+        rle: the mask, at image size.
+        area: its pixels.
+        mask_score: the model's estimate of the mask's IoU; not clipped to [0, 1].
+        stability: IoU of the masks at logit thresholds of +1 and -1, in [0, 1]. As ``calculate_stability_score`` of
+            segment-anything (``utils/amg.py``) with its default offset, but at image size.
     """
 
     rle: Rle
@@ -32,11 +32,16 @@ class SegmentedMask:
 
 
 class Segmenter(Protocol):
+    """Turns boxes into masks."""
+
     def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
-        """One mask for each box of each image.
+        """Segment one object per box.
 
         Args:
             images: uint8 ``(H, W, 3)``, RGB, of any sizes.
-            boxes_xyxy: for each image float32 ``(n, 4)`` in its pixels; ``n`` may be 0.
+            boxes_xyxy: for each image float32 ``(n, 4)``, in pixels; ``n`` may be 0.
+
+        Returns:
+            For each image its masks, in the order of its boxes.
         """
         ...

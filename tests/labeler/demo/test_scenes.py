@@ -22,7 +22,7 @@ from labeler.models.identity import EMBEDDED_CLASSES
 SCENES = [make_scene(scene_rng(5, index)) for index in range(60)]
 
 
-def test_the_world_is_as_described() -> None:
+def test_scenes_are_as_documented() -> None:
     assert len(PAIRS) == 64
     assert len(HELD_OUT_PAIRS) == 6
     assert not set(HELD_OUT_PAIRS) & set(SEEN_PAIRS)
@@ -32,7 +32,7 @@ def test_the_world_is_as_described() -> None:
     assert max(counts) == 8
 
 
-def test_a_scene_is_its_seed() -> None:
+def test_a_scene_depends_only_on_its_seed() -> None:
     again = make_scene(scene_rng(5, 3))
     assert np.array_equal(again.image, SCENES[3].image)
     assert np.array_equal(again.index_map, SCENES[3].index_map)
@@ -48,7 +48,7 @@ def test_masks_show_pixels_of_the_object_s_colour() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "share"),  # of the area of the circle around it
+    ("shape", "share"),  # share of the area of the enclosing circle
     [("circle", 1.0), ("square", 2 / np.pi), ("triangle", 3 * np.sqrt(3) / 4 / np.pi), ("ring", 1 - 0.55**2),
      ("cross", 20 / 10 / np.pi)],
 )  # fmt: skip
@@ -67,8 +67,8 @@ def test_areas_by_geometry(shape: str, share: float) -> None:
     assert all(ratio == pytest.approx(1, abs=0.05) for ratio in ratios)
 
 
-def test_no_more_is_hidden_than_promised() -> None:
-    """A circle is round: where a part is hidden, the visible rest tells how much."""
+def test_no_object_is_hidden_by_more_than_the_limit() -> None:
+    """For circles, the visible part tells how much is hidden."""
     for index in range(40):
         scene = make_scene(scene_rng(9, index), pairs=[("red", "circle")])
         for position in range(len(scene.pairs)):
@@ -77,7 +77,7 @@ def test_no_more_is_hidden_than_promised() -> None:
             assert len(ys) >= (1 - MAX_HIDDEN) * np.pi * radius**2 * 0.9
 
 
-def test_truth_counts_pixels() -> None:
+def test_ground_truth_matches_the_pixels() -> None:
     names = [*(class_name(pair) for pair in PAIRS), *SHAPES]
     truth = coco_ground_truth(SCENES[:5], [f"{index}.png" for index in range(5)], names)
     assert len(truth["annotations"]) == 2 * sum(len(scene.pairs) for scene in SCENES[:5])

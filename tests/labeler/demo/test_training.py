@@ -1,4 +1,4 @@
-"""The training script: what it may show the models, its losses, and that it leaves checkpoints that load."""
+"""The training script: which captions it uses, its losses, and that its checkpoints load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> ScenePool:
     return scene_pool(tmp_path_factory.mktemp("pool"), 12, seed=3, pairs=SEEN_PAIRS)
 
 
-def test_boxes_of_a_batch_follow_its_turn(pool: ScenePool) -> None:
+def test_boxes_follow_the_rotation_of_the_batch(pool: ScenePool) -> None:
     batches = pool.batches(6, np.random.default_rng(0))
     for _ in range(6):  # six turns and flips
         batch = next(batches)
@@ -46,7 +46,7 @@ def test_no_caption_names_a_held_out_pair(pool: ScenePool) -> None:
         assert not held_out & set(caption)
 
 
-def test_set_loss_is_least_for_the_truth() -> None:
+def test_set_loss_is_lowest_for_the_ground_truth() -> None:
     boxes = torch.tensor([[0.2, 0.2, 0.1, 0.1], [0.7, 0.6, 0.2, 0.3]])
     token_map = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
     logits = torch.full((1, 3, 4), -9.0)
@@ -59,12 +59,12 @@ def test_set_loss_is_least_for_the_truth() -> None:
     assert swapped > right + 1
     moved = set_loss(logits, predicted + 0.02, [token_map], [boxes])
     assert moved > right + 0.1
-    # no object: only the class term is left, and silence costs next to nothing
+    # without objects only the class term is left, which is almost 0 if nothing is detected
     silent = set_loss(torch.full((1, 3, 4), -9.0), predicted, [torch.zeros(0, 4)], [torch.zeros(0, 4)])
     assert silent == pytest.approx(0, abs=1e-3)
 
 
-def test_mask_loss_weighs_small_and_large_alike() -> None:
+def test_mask_loss_weighs_small_and_large_objects_equally() -> None:
     small, large = torch.zeros(64, 64), torch.zeros(64, 64)
     small[10:14, 10:14] = 1
     large[10:42, 10:42] = 1
@@ -102,7 +102,7 @@ def test_a_trained_detector_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-def test_a_trained_segmenter_loads_and_goes_on_at_another_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_segmenter_loads_and_resumes_at_another_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, boxes = np.zeros((50, 70, 3), dtype=np.uint8), np.array([[5, 5, 40, 40]], dtype=np.float32)
     for side, more in (("64", ()), ("96", ("--resume",))):
         config = run_script(monkeypatch, tmp_path, "segmenter", "--side", side, *more)

@@ -24,7 +24,7 @@ def instance(mask: np.ndarray) -> Instance:
 
 
 def noise(mask: np.ndarray) -> np.ndarray:
-    """An image no pixel of which is white or black."""
+    """An image without white or black pixels."""
     return np.random.default_rng(0).integers(20, 200, (*mask.shape, 3), dtype=np.uint8)
 
 
@@ -35,11 +35,11 @@ def tight(mask: np.ndarray) -> tuple[slice, slice]:
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("radius", [0.0, 0.5, 2.0, 7.5, 300.0])
-def test_the_contour_stays_and_the_ramp_lies_within_the_radius(name: str, radius: float) -> None:
+def test_the_contour_stays_in_place_and_the_ramp_within_the_radius(name: str, radius: float) -> None:
     mask = MASKS[name]
     alpha = smooth_alpha(mask, radius)
     assert np.array_equal(alpha >= 128, mask)
-    # Distances by another library; None of the mask (or all of it) means no contour in sight.
+    # Distances by another library; an empty or a full mask has no contour.
     far_inside = distance_transform_edt(mask) - 0.5 >= radius if not mask.all() else mask
     far_outside = distance_transform_edt(~mask) - 0.5 >= radius
     assert (alpha[far_inside] == 255).all()
@@ -77,14 +77,14 @@ def test_on_white_in_the_full_frame(name: str) -> None:
     assert (shown[(outside >= 3) & ~mask] == 255).all()
     deep = (inside >= 3) | mask.all()
     assert np.array_equal(shown[deep & mask], image[deep & mask])
-    # Solved for alpha, where the object is of one colour: a pixel of it shows by half or more.
+    # Solved for alpha, where the object has a single colour: its pixels have an opacity of half or more.
     flat = cut_out(np.full_like(image, 55), instance(mask), CutoutConfig(frame="full", smooth_radius=2))
     assert iou((255.0 - flat[..., 0]) / 200 >= 0.495, mask) >= 0.98
 
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("frame", ["crop", "full"])
-def test_on_nothing(name: str, frame: str) -> None:
+def test_on_a_transparent_background(name: str, frame: str) -> None:
     mask = MASKS[name]
     image = noise(mask)
     shown = cut_out(image, instance(mask), CutoutConfig("transparent", 2.0, frame))  # type: ignore[arg-type]
@@ -92,18 +92,18 @@ def test_on_nothing(name: str, frame: str) -> None:
     if frame == "full":
         window = (slice(None), slice(None))
         assert alpha.shape == mask.shape
-    else:  # the crop is what shows
+    else:  # the crop contains the visible pixels
         window = tight(smooth_alpha(mask, 2.0) > 0)
     assert iou(alpha >= 128, mask[window]) == 1
     assert (shown[alpha == 0] == 0).all()
     assert np.array_equal(shown[mask[window]][:, :3], image[window][mask[window]])
-    # Outside, each colour is that of a pixel of the mask, and none is nearer.
+    # Outside the mask, each colour is that of a nearest pixel of the mask.
     rim = (alpha > 0) & ~mask[window]
     own = {tuple(colour) for colour in image[mask]}
     assert {tuple(colour) for colour in shown[rim][:, :3]} <= own
 
 
-def test_margin_reaches_to_the_border_of_the_image_at_most() -> None:
+def test_the_margin_stays_within_the_image() -> None:
     image = noise(DISC)
     mask = DISC.copy()
     assert cut_out(image, instance(mask), CutoutConfig(smooth_radius=0)).shape == (41, 41, 3)
@@ -148,6 +148,6 @@ def test_names_are_safe_and_never_collide() -> None:
     "settings",
     [{"background": "red"}, {"frame": "half"}, {"smooth_radius": -1}, {"smooth_radius": np.nan}, {"margin": -1}],
 )
-def test_settings_that_cannot_be_meant(settings: dict[str, object]) -> None:
+def test_invalid_settings(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(settings))):
         CutoutConfig(**settings)  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_lvis(tmp_path: Path) -> None:
     assert [image.not_exhaustive for image in truth.images] == [{1}, set()]
 
 
-def test_sizes_are_asked_for_only_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_sizes_are_requested_only_if_the_file_does_not_state_them(tmp_path: Path) -> None:
     def sizes() -> Mapping[str, tuple[int, int]]:
         return {"photos/val/a.jpg": (30, 20)}
 
@@ -147,14 +147,14 @@ def test_binary_masks(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
 
 
-def test_soft_edges_of_a_scaled_mask_end_half_way(tmp_path: Path) -> None:
+def test_soft_edges_of_a_scaled_mask_are_cut_in_the_middle(tmp_path: Path) -> None:
     mask = Image.fromarray(square(8, 8, 60, 120, 120).astype(np.uint8) * 255)
     mask.rotate(20, Image.Resampling.BICUBIC).resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "a.png")
     (true,) = read_ground_truth(tmp_path).images[0].instances
     assert rle_area(true.rle) == pytest.approx(30 * 30, rel=0.03)
 
 
-def test_soft_edges_of_a_jpeg_end_half_way(tmp_path: Path) -> None:
+def test_soft_edges_of_a_jpeg_are_cut_in_the_middle(tmp_path: Path) -> None:
     mask = square(8, 8, 8, 32, 32)
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "a.jpg", quality=90)
     (true,) = read_ground_truth(tmp_path).images[0].instances
@@ -166,7 +166,7 @@ LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:128,0,0::\
 
 @pytest.mark.parametrize("folder", ["", "SegmentationClass"])
 @pytest.mark.parametrize("mode", ["RGB", "P"])
-def test_one_colour_a_class(tmp_path: Path, folder: str, mode: str) -> None:
+def test_one_colour_per_class(tmp_path: Path, folder: str, mode: str) -> None:
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)
     pixels[square(2, 2)] = pixels[square(12, 2)] = (128, 0, 0)
     pixels[square(5, 12)] = (0, 128, 0)
@@ -259,30 +259,30 @@ def broken(folder: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("missing", r"nothing.json: no such truth; give a COCO .json"),
+        ("missing", r"nothing.json: no such ground truth; give a COCO .json"),
         ("torn", r"truth.json: not a COCO file \("),
         ("no COCO", r"truth.json: not a COCO file \(expected lists"),
         ("no mask", r"truth.json: annotation 1: the segmentation is empty"),
         ("unknown image", r"truth.json: annotation 3: names image 99, which the file does not hold"),
         ("torn RLE", r"truth.json: annotation 3: RLE counts"),
         ("no name", r"truth.json: image at position 0: 'file_name' is empty"),
-        ("root", r"truth.json: '/' is no name of an image"),
-        ("twice", r"truth.json: the image val/a.jpg is there twice"),
-        ("unknown category", r"truth.json: image 7: expected 'neg_category_ids' to list category ids of the file"),
+        ("root", r"truth.json: '/' is not the name of an image"),
+        ("twice", r"truth.json: the image val/a.jpg is listed twice"),
+        ("unknown category", r"truth.json: image 7: 'neg_category_ids' must list category ids of the file"),
         ("area", r"truth.json: annotation 1: area: "),
-        ("empty folder", r"no truth in it; give a COCO .json"),
-        ("not binary", r"a.png: values \[1\] … beside 2, so not binary"),
-        ("grey classes", r"a.png: values \[85, 170\] … beside 255, so not binary"),
-        ("a colour an image", r"b.png: its objects have another colour or value than those before"),
+        ("empty folder", r"no ground truth in it; give a COCO .json"),
+        ("not binary", r"a.png: not binary, has the values \[1\] … and 2"),
+        ("grey classes", r"a.png: not binary, has the values \[85, 170\] … and 255"),
+        ("a colour an image", r"b.png: the mask's colour or value differs from that of earlier files"),
         ("16 bits", r"a.png: has values above 255"),
-        ("colours without names", r"a.png: has colours, but there is no labelmap.txt"),
+        ("colours without names", r"a.png: has several colours; name them in a labelmap.txt"),
         ("unknown colour", r"a.png: colour 7,7,7 is not in labelmap.txt; add a line name:7,7,7::"),
-        ("label map", r"labelmap.txt:1: expected name:r,g,b:: with colours from 0 to 255"),
+        ("label map", r"labelmap.txt:1: expected name:r,g,b:: with values from 0 to 255"),
         ("torn image", r"a.png: not a mask image \("),
-        ("data.yaml", r"data.yaml: expected 'names'"),
+        ("data.yaml", r"data.yaml: 'names' must be a list"),
     ],
 )
-def test_what_does_not_hold_together(tmp_path: Path, what: str, message: str) -> None:
+def test_damaged_files(tmp_path: Path, what: str, message: str) -> None:
     with pytest.raises(FormatError, match=message) as raised:
         read_ground_truth(broken(tmp_path, what))
     assert len(str(raised.value).splitlines()) == 1

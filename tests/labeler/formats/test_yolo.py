@@ -45,7 +45,7 @@ def hard_records() -> dict[str, ImageRecord]:
 
 
 def demands(name: str, mask: np.ndarray) -> float:
-    """The least IoU: exact in one part; bridges between parts cost pixels, in a large mask less than 1 %."""
+    """The lowest IoU allowed: 1 for one part; bridges between parts add pixels, in a large mask less than 1 %."""
     if cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0] == 2:
         return 1.0
     return 0.99 if mask.sum() > 32 * 32 and name in HARD_MASKS and name not in SCATTERED else 0.3
@@ -70,7 +70,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_image_width_does_not_matter(tmp_path: Path) -> None:
-    """Six digits bring every pixel index back, by cutting and by rounding to float32."""
+    """With six decimals, both truncating and rounding in float32 restore every pixel index."""
     for width, height in ((7, 3), (641, 479), (1920, 1080), (8191, 5), (3, 30_001)):
         pixels = np.arange(max(width, height))
         for size in (width, height):
@@ -194,7 +194,7 @@ def test_reads_what_others_write(tmp_path: Path) -> None:
         ("3 0.5 0.5 0.1 0.1", "class 3, but data.yaml names 2 classes"),
         ("-1 0.5 0.5 0.1 0.1", "class -1"),
         ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
-        ("0 0.5 0.5 0.1", "3 coordinates, expected 4"),
+        ("0 0.5 0.5 0.1", "3 coordinates; expected 4"),
         ("0 0.5 0.5 0.1 0.1 0.2 0.2 0.3", "7 coordinates"),
         ("0 0.5 0.5", "2 coordinates"),
         ("0", "0 coordinates"),
@@ -219,9 +219,9 @@ def test_broken_lines_are_named(tmp_path: Path, line: str, message: str) -> None
     ("text", "message"),
     [
         ("[", "not a data.yaml"),
-        ("train: images/train", "expected 'names'"),
-        ("just text", "expected 'names'"),
-        ("train: images/train\nnames: {1: a}", "expected 'names'"),
+        ("train: images/train", "'names' must be"),
+        ("just text", "'names' must be"),
+        ("train: images/train\nnames: {1: a}", "'names' must be"),
         ("train: images/none\nnames: [a]", "there is no folder"),
     ],
 )

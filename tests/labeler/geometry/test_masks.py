@@ -18,7 +18,7 @@ from tests.support.hard_masks import HARD_MASKS, random_masks
 ALL_MASKS = [*HARD_MASKS.values(), *random_masks(300)]
 
 
-def test_rle_holds_mask_area_box_and_runs() -> None:
+def test_rle_round_trip_area_box_and_runs() -> None:
     for mask in ALL_MASKS:
         rle = mask_to_rle(mask)
         rows, columns = np.nonzero(mask)
@@ -43,15 +43,15 @@ def test_empty_mask() -> None:
 @pytest.mark.parametrize(
     "counts",
     [
-        b"",  # nothing
-        b"\xff",  # not of the alphabet
+        b"",  # empty
+        b"\xff",  # not a character of the encoding
         b"04",  # sums to 4, not 20
-        b"o",  # the last number goes on
-        b"o" * 30 + b"0",  # a number beyond any image
-        b"0O",  # a run below zero
+        b"o",  # the last number is incomplete
+        b"o" * 30 + b"0",  # a number larger than any image
+        b"0O",  # a negative run
     ],
 )
-def test_rle_runs_refuses_torn_counts(counts: bytes) -> None:
+def test_rle_runs_refuses_damaged_counts(counts: bytes) -> None:
     with pytest.raises(ValueError, match="RLE counts"):
         rle_runs({"size": [4, 5], "counts": counts})
 
@@ -87,7 +87,7 @@ class TestCleanMask:
         expected[0:3, 46:50] = True
         np.testing.assert_array_equal(cleaned, expected)
 
-    def test_share_is_of_the_object_and_zero_is_off(self) -> None:
+    def test_share_is_relative_to_the_object_and_zero_changes_nothing(self) -> None:
         mask = np.zeros((9, 9), dtype=bool)
         mask[2:6, 2:6] = True
         mask[4, 4] = False
@@ -98,9 +98,9 @@ class TestCleanMask:
     def test_connectivity(self) -> None:
         mask = np.zeros((40, 40), dtype=bool)
         mask[5:30, 5:30] = True
-        mask[30, 30] = True  # by a corner: belongs to the mask
-        mask[10, 10] = mask[11, 11] = False  # by a corner: two pinholes
-        mask[29, 5] = False  # by a side: the outside
+        mask[30, 30] = True  # connected at a corner: part of the mask
+        mask[10, 10] = mask[11, 11] = False  # connected at a corner: two pinholes
+        mask[29, 5] = False  # connected at a side: the outside
         mask[5, 29] = False
         cleaned = clean_mask(mask, 0.003)  # the limit is 1.8 pixels
         assert cleaned[30, 30]
@@ -108,7 +108,7 @@ class TestCleanMask:
         assert cleaned[11, 11]
         assert not cleaned[29, 5]
 
-    def test_largest_part_stays_whatever_the_share(self) -> None:
+    def test_the_largest_part_always_stays(self) -> None:
         for mask in ALL_MASKS:
             before = mask.copy()
             cleaned = clean_mask(mask, 1.0)

@@ -18,7 +18,7 @@ def through_single_polygon(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", HARD_MASKS)
-def test_coco_polygons_give_hard_masks_back(name: str) -> None:
+def test_coco_polygons_round_trip_hard_masks(name: str) -> None:
     mask = HARD_MASKS[name]
     polygons = mask_to_polygons(mask)
     assert len(polygons) == parts(mask)
@@ -26,7 +26,7 @@ def test_coco_polygons_give_hard_masks_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HARD_MASKS)
-def test_single_polygon_gives_hard_masks_back_but_for_bridges(name: str) -> None:
+def test_single_polygon_round_trips_hard_masks_except_for_bridges(name: str) -> None:
     mask = HARD_MASKS[name]
     back = through_single_polygon(mask)
     assert not (mask & ~back).any()
@@ -49,7 +49,7 @@ def test_random_masks() -> None:
 
 
 def test_bridges_are_the_shortest() -> None:
-    """No more is painted than along the minimum spanning tree over all pairs of parts, found by brute force."""
+    """No more pixels are painted than along the minimum spanning tree of all pairs of parts, found by brute force."""
     from scipy.sparse.csgraph import minimum_spanning_tree
     from scipy.spatial.distance import cdist
 
@@ -62,13 +62,13 @@ def test_bridges_are_the_shortest() -> None:
         pixels = [np.argwhere(labels == part) for part in range(1, count)]
         gaps = np.array([[cdist(a, b).min() for b in pixels] for a in pixels])
         shortest = minimum_spanning_tree(gaps).sum()
-        # A bridge from pixel to pixel paints those between, no more than its length - 1.
+        # A bridge paints the pixels between its ends, at most its length - 1.
         painted = (through_single_polygon(mask) & ~mask).sum()
         assert painted <= 1.01 * shortest - len(pixels) + 1
     assert checked > 10
 
 
-def test_polygons_are_lean() -> None:
+def test_polygons_have_no_needless_points() -> None:
     mask = np.zeros((50, 60), dtype=bool)
     mask[10:20, 5:30] = True
     assert mask_to_polygons(mask) == [[5, 10, 5, 20, 30, 20, 30, 10]]

@@ -1,4 +1,4 @@
-"""Against pycocotools used directly, the ``lvis`` package where it is installed, and LVIS's rules by hand."""
+"""COCO metrics, compared with pycocotools, the ``lvis`` package if it is installed, and the rules of LVIS by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measured(
     for position in order or range(len(images)):
         scores = [each.score for each in found[position]]
         accumulator.add(position, images[position], found[position], scores)
-    return accumulator.of_classes(CLASSES)
+    return accumulator.per_class(CLASSES)
 
 
 def as_stats(metrics: CocoMetrics) -> list[float]:
@@ -40,12 +40,12 @@ def as_stats(metrics: CocoMetrics) -> list[float]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_twelve_figures_are_those_of_pycocotools(kind: Literal["segm", "bbox"], seed: int) -> None:
+def test_the_twelve_metrics_equal_those_of_pycocotools(kind: Literal["segm", "bbox"], seed: int) -> None:
     images, found = made_up(seed=seed)
     wanted = by_pycocotools(images, found, kind)
     of_classes = measured(images, found, kind)
     assert as_stats(CocoMetrics.mean(of_classes)) == pytest.approx(wanted.stats.tolist(), abs=1e-12)
-    assert wanted.stats.min() > 0  # each of them is put to the test
+    assert wanted.stats.min() > 0  # none of them is trivial
     for class_id, each in enumerate(of_classes):
         precision = wanted.eval["precision"][:, :, class_id, 0, 2]
         assert (-1 if each.ap is None else each.ap) == pytest.approx(precision.mean(), abs=1e-12)
@@ -67,7 +67,7 @@ def test_absent_sizes_are_none() -> None:
 
 
 def federated(images: Sequence[GroundTruthImage], seed: int = 0) -> list[GroundTruthImage]:
-    """Each image with some of the classes that it lacks looked for, and some not exhaustively labeled."""
+    """Images that were searched for only some of the classes, some of which are not exhaustively labeled."""
     rng = np.random.default_rng(seed)
     made = []
     for image in images:
@@ -79,11 +79,11 @@ def federated(images: Sequence[GroundTruthImage], seed: int = 0) -> list[GroundT
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lvis_is_that_of_its_own_package(
+def test_lvis_metrics_equal_those_of_the_lvis_package(
     tmp_path: Path, kind: Literal["segm", "bbox"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lvis = pytest.importorskip("lvis")
-    monkeypatch.setattr(np, "float", float, raising=False)  # gone from NumPy since that package was written
+    monkeypatch.setattr(np, "float", float, raising=False)  # the package uses a name that NumPy has removed
     images, found = made_up(30, seed=1, crowds=False)
     images = federated(images)
     found[5] = (found[5] + found[6] + found[3]) * 3  # more than 300
@@ -122,15 +122,15 @@ def test_the_rules_of_lvis_by_hand() -> None:
     objects = (GroundTruthInstance(0, here),)
     wrong_first = [candidate(0, there, 0.9), candidate(0, here, 0.8)]
     assert ap(GroundTruthImage("a", 320, 240, objects), wrong_first) == pytest.approx(0.5)
-    # Of a class that is not exhaustively labeled, what meets no object may be right.
+    # In a class that is not exhaustively labeled, unmatched detections are not counted.
     assert ap(GroundTruthImage("a", 320, 240, objects, not_exhaustive=frozenset({0})), wrong_first) == pytest.approx(1)
-    # A class that was not looked for in an image: nothing is known of what is found there.
+    # In an image that was not searched for a class, its detections are not counted.
     images = [GroundTruthImage("a", 320, 240, objects), GroundTruthImage("b", 320, 240, (), absent=frozenset({1}))]
     found = [[candidate(0, here, 0.8)], [candidate(0, there, 0.9)]]
     assert measured(images, found, "segm")[0].ap == pytest.approx(1)
     images[1] = replace(images[1], absent=frozenset({0}))
     assert measured(images, found, "segm")[0].ap == pytest.approx(0.5)
-    # An image has 300 detections in all; so the 301st is not seen, whatever its class.
+    # At most 300 detections per image count, over all classes.
     many = [candidate(1, there, 0.9)] * 300 + [candidate(0, here, 0.8)]
     assert ap(GroundTruthImage("a", 320, 240, objects), many) == pytest.approx(1)
     assert ap(GroundTruthImage("a", 320, 240, objects), many, LVIS_LIMIT) == 0

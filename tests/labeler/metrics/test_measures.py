@@ -1,4 +1,4 @@
-"""Hand-made cases: strips on a line, whose overlaps are plain to see."""
+"""Measures of hand-made cases: strips on a line, whose overlaps are easy to see."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pytest
 
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
-from labeler.metrics.measures import MeasureConfig, Measured, Measures
-from labeler.metrics.overlap import boundary_iou, tolerant_iou
+from labeler.metrics.accumulator import MeasureAccumulator
+from labeler.metrics.iou import boundary_iou, tolerant_iou
+from labeler.metrics.measure_config import MeasureConfig
+from labeler.metrics.measures import DatasetMeasures
 from labeler.records import Instance
 from tests.support.made_up import by_pycocotools, made_up
 
@@ -28,8 +30,10 @@ def image(*objects: GroundTruthInstance, name: str = "a") -> GroundTruthImage:
     return GroundTruthImage(name, 100, 20, objects)
 
 
-def measured(found: list[Instance], *objects: GroundTruthInstance, config: MeasureConfig | None = None) -> Measured:
-    measures = Measures(["thing", "other"], config)
+def measured(
+    found: list[Instance], *objects: GroundTruthInstance, config: MeasureConfig | None = None
+) -> DatasetMeasures:
+    measures = MeasureAccumulator(["thing", "other"], config)
     measures.add(0, image(*objects), found, [True] * len(found))
     return measures.result()
 
@@ -42,7 +46,7 @@ def measured(found: list[Instance], *objects: GroundTruthInstance, config: Measu
         ([(0, 0.9), (52, 0.8)], 1.0, 51 / 101, 1.0, 1.0),  # recall reaches 0.5 at IoU 0.75
         ([(0, 0.9), (30, 0.8)], 51 / 101, 51 / 101, 0.5, 0.5),
         ([(30, 0.9), (0, 0.8), (50, 0.7)], 2 / 3, 2 / 3, 2 / 3, 1.0),  # precision 1/2 then 2/3, interpolated
-        ([(0, 0.9), (0, 0.8)], 51 / 101, 51 / 101, 0.5, 0.5),  # one object is found once
+        ([(0, 0.9), (0, 0.8)], 51 / 101, 51 / 101, 0.5, 0.5),  # an object is matched only once
         ([], 0.0, 0.0, None, 0.0),
     ],
 )
@@ -62,19 +66,25 @@ def test_ap_averages_ten_thresholds() -> None:
 
 
 def test_candidates_count_for_ap_and_accepted_ones_for_the_rest() -> None:
-    measures = Measures(["thing", "other"])
+    measures = MeasureAccumulator(["thing", "other"])
     found = [instance(0, 0.9), instance(50, 0.2), instance(80, 0.8), instance(20, 0.7, class_id=1)]
     of_image = measures.add(0, image(true(0), true(50)), found, [True, False, True, True])
     result = measures.result()
     thing, other = result.classes
-    assert (thing.objects, thing.accepted, thing.matched, thing.misses, thing.extras) == (2, 2, 1, 1, 1)
+    assert (thing.objects, thing.accepted, thing.matched, thing.false_negatives, thing.false_positives) == (
+        2,
+        2,
+        1,
+        1,
+        1,
+    )
     assert (thing.precision, thing.recall, thing.f1) == (0.5, 0.5, 0.5)
     assert thing.mask.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
-    assert (other.objects, other.accepted, other.extras, other.precision, other.recall) == (0, 1, 1, 0, None)
+    assert (other.objects, other.accepted, other.false_positives, other.precision, other.recall) == (0, 1, 1, 0, None)
     assert other.mask.ap is None
     assert result.total.mask == thing.mask  # the mean over classes that have objects
     assert (result.total.accepted, result.total.precision) == (3, pytest.approx(1 / 3))
-    assert (of_image.matched, of_image.misses, of_image.extras) == (1, 1, 2)
+    assert (of_image.matched, of_image.false_negatives, of_image.false_positives) == (1, 1, 2)
     assert of_image.score == pytest.approx(1 / (1 + 3 / 2))
 
 
@@ -90,8 +100,8 @@ def test_overlap_of_matched_pairs() -> None:
 
 
 def test_semantic_iou_is_the_mean_over_classes_of_pixels_over_all_images() -> None:
-    measures = Measures(["thing", "other", "nowhere"])
-    measures.add(0, image(true(0)), [instance(5, 0.9)], [True])  # shared 5 columns, covered 15
+    measures = MeasureAccumulator(["thing", "other", "nowhere"])
+    measures.add(0, image(true(0)), [instance(5, 0.9)], [True])  # intersection 5 columns, union 15
     measures.add(1, image(true(0), true(50, 1)), [instance(0, 0.9), instance(50, 0.9, 1)], [True, False])
     thing, other, nowhere = measures.result().classes
     assert thing.semantic_iou == pytest.approx((5 + 10) / (15 + 10))
@@ -102,15 +112,21 @@ def test_semantic_iou_is_the_mean_over_classes_of_pixels_over_all_images() -> No
 
 def test_crowds_are_neither_missed_nor_wrong() -> None:
     total = measured([instance(20, 0.9), instance(70, 0.8)], true(15, crowd=True, width=30), true(70)).total
-    assert (total.objects, total.accepted, total.misses, total.extras, total.precision) == (1, 1, 0, 0, 1)
+    assert (total.objects, total.accepted, total.false_negatives, total.false_positives, total.precision) == (
+        1,
+        1,
+        0,
+        0,
+        1,
+    )
 
 
-def test_what_the_truth_does_not_know_is_neither_right_nor_wrong() -> None:
-    measures = Measures(["thing", "other"])
+def test_what_ground_truth_does_not_cover_is_neither_right_nor_wrong() -> None:
+    measures = MeasureAccumulator(["thing", "other"])
     of_image = GroundTruthImage("a", 100, 20, (true(0),), absent=frozenset(), not_exhaustive=frozenset({0}))
     score = measures.add(0, of_image, [instance(0, 0.9), instance(40, 0.9), instance(60, 0.9, 1)], [True] * 3)
     total = measures.result().total
-    assert (total.objects, total.accepted, total.extras, total.precision) == (1, 1, 0, 1)
+    assert (total.objects, total.accepted, total.false_positives, total.precision) == (1, 1, 0, 1)
     assert score.score == 1
 
 
@@ -119,7 +135,7 @@ def test_the_threshold_of_a_match() -> None:
         assert measured([instance(2, 0.9)], true(0), config=MeasureConfig(iou=iou)).total.matched == matched
 
 
-def test_candidates_are_ranked_as_told() -> None:
+def test_candidates_are_ranked_by_the_configured_score() -> None:
     found = [instance(0, 0.5, mask_score=0.9), instance(50, 0.9, mask_score=0.4)]  # joint: 0.45, 0.36
     for rank_by, ap in (("joint", 1), ("mask", 1), ("detector", 0.5)):
         result = measured(found, true(0), config=MeasureConfig(rank_by=rank_by))
@@ -127,7 +143,7 @@ def test_candidates_are_ranked_as_told() -> None:
 
 
 def test_single_objects() -> None:
-    measures = Measures(["thing", "other"])
+    measures = MeasureAccumulator(["thing", "other"])
     both = [instance(1, 0.9, mask_score=0.9), instance(40, 0.1, mask_score=0.2)]
     neither = [instance(0, 0.3, mask_score=0.9), instance(5, 0.9, mask_score=0.8)]  # joint takes the second
     measures.add(0, image(true(0)), [*both, instance(0, 1.0, class_id=1)], [False] * 3)
@@ -137,29 +153,29 @@ def test_single_objects() -> None:
     single = measures.result().single
     assert single["mask score"].iou == pytest.approx((9 / 11 + 1 + 0) / 3)
     assert single["joint score"].iou == pytest.approx((9 / 11 + 5 / 15 + 0) / 3)
-    assert single["both agree"].pairs == 2  # of the second image it says nothing
+    assert single["both agree"].pairs == 2  # the rule picks none in the second image
     assert single["both agree"].iou == pytest.approx((9 / 11 + 0) / 2)
     measures.add(4, image(true(0), true(50)), [], [])
     assert measures.result().single == {}
 
 
 def test_an_image_without_anything_has_no_score() -> None:
-    measures = Measures(["thing"])
+    measures = MeasureAccumulator(["thing"])
     assert measures.add(0, image(), [], []).score is None
     assert measures.add(1, image(), [instance(0, 0.9)], [True]).score == 0
 
 
-def test_classes_that_are_not_measured_are_not_there() -> None:
-    measures = Measures(["thing", "other"], classes=[1])
+def test_classes_that_are_not_measured_are_left_out() -> None:
+    measures = MeasureAccumulator(["thing", "other"], classes=[1])
     measures.add(0, image(true(0), true(50, 1)), [instance(50, 0.9, 1)], [True])
     result = measures.result()
     assert [each.name for each in result.classes] == ["other"]
     assert (result.total.objects, result.total.recall, result.total.mask.ap50) == pytest.approx((1, 1, 1))
 
 
-def test_matches_and_ap_are_those_of_pycocotools() -> None:
+def test_matches_and_ap_equal_those_of_pycocotools() -> None:
     images, found = made_up(seed=8)
-    measures = Measures([f"class {n}" for n in range(4)], MeasureConfig(rank_by="detector"))
+    measures = MeasureAccumulator([f"class {n}" for n in range(4)], MeasureConfig(rank_by="detector"))
     for position, (each, candidates) in enumerate(zip(images, found, strict=True)):
         measures.add(position, each, candidates, [True] * len(candidates))
     total = measures.result().total
@@ -168,6 +184,6 @@ def test_matches_and_ap_are_those_of_pycocotools() -> None:
     assert total.box.ap == pytest.approx(by_pycocotools(images, found, "bbox").stats[0])
     whole = [each for each in evaluation.evalImgs if each and each["aRng"] == [0, 1e10]]
     counted = [(each["dtMatches"][0] > 0) & ~each["dtIgnore"][0] for each in whole]
-    # pycocotools looks at the 100 best of an image and class, so it sees no more than these.
+    # pycocotools takes only the 100 best per image and class, so it has no more matches.
     assert total.matched >= sum(hits.sum() for hits in counted) > 50
     assert total.objects == sum((each["gtIgnore"] == 0).sum() for each in whole)

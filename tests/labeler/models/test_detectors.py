@@ -1,4 +1,4 @@
-"""Boxes and scores against the same weights run through transformers' own processors and outputs."""
+"""Boxes and scores, compared with the same weights run by the processors and models of transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Checkpoint = Callable[[str], Path]
 FLOOR = 1e-12  # keeps every query
 GROUNDING = ("grounding_dino", "mm_grounding_dino")
 SIZES = [(60, 90), (90, 60), (48, 48), (60, 90), (33, 120)]
-# Rounding differs with the number of rows in a matrix product. A token or pixel that leaks moves scores by far more:
+# Rounding depends on the number of rows in a matrix product. A padding that leaks changes scores by far more:
 # see test_padding_would_show.
 SAME = dict(rtol=0, atol=2e-5)
 
@@ -63,21 +63,21 @@ def clipped(boxes: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 
 def assert_lively(found: Detections) -> None:
-    """The random weights tell boxes and prompts apart, so that equal results mean something."""
+    """Check that the random weights distinguish boxes and prompts, so that equal results mean something."""
     assert len(found.scores) > 5
     assert (np.ptp(found.scores, axis=0) > 0.3 * found.scores.mean()).all()
     assert found.scores.shape[1] == 1 or np.ptp(found.scores, axis=1).mean() > 0.005 * found.scores.mean()
     assert np.ptp(found.boxes_xyxy, axis=0).min() > 10
 
 
-# --- the peer's own path --------------------------------------------------------------------------------------------
+# --- compared with transformers -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def grounding_by_hand(
     model: Any, processor: Any, image: NDArray[np.uint8], prompts: tuple[str, ...]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Boxes and the mean sigmoid over each prompt's tokens, its span read off the caption's dots."""
+    """Boxes, and the mean sigmoid over each prompt's tokens, whose span follows from the dots in the caption."""
     inputs = processor(images=Image.fromarray(image), text="".join(f"{p}. " for p in prompts), return_tensors="pt")
     outputs = model(**inputs)
     spans: list[list[int]] = [[]]
@@ -181,18 +181,18 @@ def test_omdet_turbo(
         (expected,) = processor.post_process_grounded_object_detection(
             model(**inputs),
             threshold=0.0,
-            nms_threshold=1.0,  # nothing suppressed, so that every query can be compared
+            nms_threshold=1.0,  # no suppression, so that all queries can be compared
             target_sizes=[image.shape[:2]],
             max_num_det=model.config.num_queries * len(prompts),
         )
-        # One row a query and prompt, best first.
+        # One row per query and prompt, best first.
         rows, columns = np.unravel_index(np.argsort(-found.scores, axis=None, kind="stable"), found.scores.shape)
         np.testing.assert_allclose(found.scores[rows, columns], expected["scores"], rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(columns, expected["labels"])
         np.testing.assert_allclose(found.boxes_xyxy[rows], expected["boxes"], rtol=1e-4, atol=2e-3)
 
 
-# --- what batches may not change ------------------------------------------------------------------------------------
+# --- batches do not change results ----------------------------------------------------------------------------------
 
 ASKED: list[tuple[str, ...]] = [
     ("cat",),
@@ -217,7 +217,7 @@ def assert_same(found: Detections, alone: Detections) -> None:
     ("family", "prompts_per_caption"),
     [*((family, None) for family in DETECTORS), *((family, 1) for family in GROUNDING)],
 )
-def test_an_image_is_found_the_same_in_any_company(
+def test_detections_do_not_depend_on_the_batch(
     family: str, batch_size: int, prompts_per_caption: int | None, load: Callable[..., Detector]
 ) -> None:
     images = [make_image(*SIZES[index % len(SIZES)], index) for index in range(len(ASKED))]
@@ -232,7 +232,7 @@ def test_an_image_is_found_the_same_in_any_company(
 
 
 def test_padding_would_show(load: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tolerance above is tight enough: text that sees a companion's padding differs by a hundred times more."""
+    """The tolerance is tight enough: text that sees the padding of another image differs by a hundred times more."""
     detector: Any = load("mm_grounding_dino", batch_size=8)
     images, prompts = [make_image(60, 90)] * 2, [("cat",), ("red cat", "dog", "boat")]
     good = detector.detect(images, prompts)[0]
@@ -255,7 +255,7 @@ def test_nothing_to_do(family: str, load: Callable[..., Detector]) -> None:
 
 
 @pytest.mark.parametrize("family", DETECTORS)
-def test_floor(family: str, load: Callable[..., Detector]) -> None:
+def test_candidate_floor(family: str, load: Callable[..., Detector]) -> None:
     image, prompts = make_image(60, 90), ("red cat", "dog")
     (everything,) = load(family).detect([image], [prompts])
     best = everything.scores.max(1)
@@ -270,7 +270,7 @@ def test_floor(family: str, load: Callable[..., Detector]) -> None:
 
 
 @pytest.mark.parametrize("family", ["owlv2", "omdet_turbo"])
-def test_a_prompt_too_long_is_not_cut(family: str, load: Callable[..., Detector]) -> None:
+def test_a_prompt_that_is_too_long_is_refused(family: str, load: Callable[..., Detector]) -> None:
     long = "x" * 100
     with pytest.raises(UsageError, match=r"^prompt 'x+' takes 102 tokens; the detector reads \d+: shorten it$"):
         load(family).detect([make_image(20, 30)], [("cat", long)])
@@ -294,5 +294,5 @@ def test_lower_precision_stays_near(family: str, load: Callable[..., Detector]) 
     (half,) = load(family, precision="bf16").detect([image], [prompts])
     assert half.scores.dtype == np.float32
     assert not np.array_equal(half.scores, full.scores), "bf16 was not used"
-    # Two-stage detectors may choose other queries, so the best are compared, not each.
+    # Two-stage detectors may choose other queries, so only the best are compared.
     assert np.abs(np.sort(half.scores.max(1))[::-1][:3] - np.sort(full.scores.max(1))[::-1][:3]).max() < 0.1

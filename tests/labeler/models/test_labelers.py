@@ -13,11 +13,12 @@ from labeler.errors import DeviceError
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.models.config import ModelConfig
 from labeler.models.detectors.detector import Detections, Detector, Image, Prompts
-from labeler.models.labelers.devices import DeviceCheckedLabeler, DeviceCheckedTagger
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-from labeler.models.loading import for_batches, load_labeler
-from labeler.models.prompters import tag_each
+from labeler.models.labelers.on_device import DeviceCheckedLabeler, labeler_on_device
+from labeler.models.loading import load_labeler
+from labeler.models.prompters.prompter import tag_each
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from labeler.models.taggers.on_device import DeviceCheckedTagger
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
@@ -35,7 +36,7 @@ PETS_AND_STATUES = Ontology(PETS.classes, ("statue", "toy"))
 
 
 class FixedDetector(Detector):
-    """Answers each image with its own row."""
+    """Returns given boxes and scores for each image."""
 
     def __init__(self, *answers: list[tuple[Box, tuple[float, ...]]]) -> None:
         self.answers = answers
@@ -53,9 +54,9 @@ class FixedDetector(Detector):
 
 
 class BoxSegmenter(Segmenter):
-    """The box filled; the mask score tells the box's place in the call."""
+    """Masks are filled boxes; the mask score tells the index of the box in the call."""
 
-    def __init__(self, mask_score: Callable[[int], float] = lambda place: place / 100) -> None:
+    def __init__(self, mask_score: Callable[[int], float] = lambda index: index / 100) -> None:
         self.mask_score = mask_score
         self.calls: list[list[list[Box]]] = []
 
@@ -64,10 +65,10 @@ class BoxSegmenter(Segmenter):
         answers = []
         for image, boxes in zip(images, boxes_xyxy, strict=True):
             masks = []
-            for place, (x1, y1, x2, y2) in enumerate(boxes.round().astype(int)):
+            for index, (x1, y1, x2, y2) in enumerate(boxes.round().astype(int)):
                 mask = np.zeros(image.shape[:2], bool)
                 mask[y1:y2, x1:x2] = True
-                masks.append(SegmentedMask(mask_to_rle(mask), int(mask.sum()), self.mask_score(place), 0.5))
+                masks.append(SegmentedMask(mask_to_rle(mask), int(mask.sum()), self.mask_score(index), 0.5))
             answers.append(masks)
         return answers
 
@@ -76,8 +77,8 @@ def label_one(answer: list[tuple[Box, tuple[float, ...]]], ontology: Ontology, *
     segmenter = BoxSegmenter()
     (found,) = GroundedSamLabeler(FixedDetector(answer), segmenter, **options).label([make_image(40, 40)], [ontology])
     for instance in found:
-        place = segmenter.calls[0][0].index(instance.box_xyxy)
-        assert instance.mask_score == pytest.approx(place / 100), "each instance has the mask of its own box"
+        index = segmenter.calls[0][0].index(instance.box_xyxy)
+        assert instance.mask_score == pytest.approx(index / 100), "each instance has the mask of its own box"
         x1, y1, x2, y2 = (round(side) for side in instance.box_xyxy)
         assert instance.area == rle_area(instance.rle) == (x2 - x1) * (y2 - y1)
         assert instance.stability == 0.5
@@ -97,8 +98,8 @@ def label_one(answer: list[tuple[Box, tuple[float, ...]]], ontology: Ontology, *
             [(1, "cat", LEFT, 0.7), (0, "puppy", LEFT, 0.6)],
             id="two classes may claim one box",
         ),
-        pytest.param([(LEFT, (0.09, 0.0, 0.0999))], [], id="below the floor"),
-        pytest.param([(LEFT, (0.1, 0.05, 0.0))], [(0, "golden retriever", LEFT, 0.1)], id="on the floor"),
+        pytest.param([(LEFT, (0.09, 0.0, 0.0999))], [], id="below the candidate floor"),
+        pytest.param([(LEFT, (0.1, 0.05, 0.0))], [(0, "golden retriever", LEFT, 0.1)], id="on the candidate floor"),
         pytest.param(
             [(RIGHT, (0.2, 0.0, 0.0)), (LEFT, (0.0, 0.0, 0.9))],
             [(1, "cat", LEFT, 0.9), (0, "golden retriever", RIGHT, 0.2)],
@@ -163,9 +164,9 @@ def test_distractors(answer: list[tuple[Box, tuple[float, ...]]], expected: list
 
 
 @pytest.mark.parametrize(("floor", "count"), [(0.05, 4), (0.3, 3), (0.31, 2), (0.95, 0)])
-def test_floor(floor: float, count: int) -> None:
+def test_candidate_floor(floor: float, count: int) -> None:
     answer = [((x, 0, x + 5, 5), (score, 0.0, 0.0)) for x, score in ((0, 0.9), (5, 0.1), (10, 0.6), (15, 0.3))]
-    assert len(label_one(answer, PETS, floor=floor)) == count
+    assert len(label_one(answer, PETS, candidate_floor=floor)) == count
 
 
 @pytest.mark.parametrize("max_instances", [1, 3, 100])
@@ -179,7 +180,7 @@ def test_max_instances_keeps_the_best(max_instances: int) -> None:
 def test_only_what_is_kept_is_segmented_and_each_box_once() -> None:
     answer = [
         (RIGHT, (0.5, 0.6, 0.7, 0, 0)),  # claimed by both classes
-        (LEFT, (0.01, 0, 0, 0, 0)),  # below the floor
+        (LEFT, (0.01, 0, 0, 0, 0)),  # below the candidate floor
         ((5, 5, 5, 9), (0.9, 0, 0, 0, 0)),  # without area
         ((0, 20, 10, 30), (0.5, 0, 0, 0.9, 0)),  # a distractor's
         ((20, 20, 30, 30), (0.2, 0, 0, 0, 0)),  # past max_instances
@@ -214,7 +215,7 @@ def test_no_images() -> None:
 
 
 @pytest.mark.parametrize(("estimate", "kept"), [(-0.5, 0.0), (0.0, 0.0), (0.7, 0.7), (1.0, 1.0), (1.02, 1.0)])
-def test_mask_scores_are_shares(estimate: float, kept: float) -> None:
+def test_mask_scores_are_clipped(estimate: float, kept: float) -> None:
     labeler = GroundedSamLabeler(FixedDetector([(LEFT, (0.5, 0, 0))]), BoxSegmenter(lambda _: estimate))
     assert labeler.label([make_image(40, 40)], [PETS])[0][0].mask_score == kept
 
@@ -228,7 +229,7 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
         str(checkpoint(detector)), str(checkpoint(segmenter)), device="cpu", batch_size=2, floor=0.15, max_instances=9
     )
     labeler = load_labeler(config)
-    assert (labeler.floor, labeler.max_instances) == (0.15, 9)
+    assert (labeler.candidate_floor, labeler.max_instances) == (0.15, 9)
     images = [make_image(60, 90, 1), make_image(90, 60, 2), make_image(60, 90, 3)]
     labeled = labeler.label(images, [ontology] * 3)
     assert 0 < sum(map(len, labeled)) <= 27
@@ -253,7 +254,7 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
             assert 0 <= instance.stability <= 1
 
 
-def test_neither_company_nor_cores_change_a_bit() -> None:
+def test_results_do_not_depend_on_batch_or_cores() -> None:
     import torch
 
     scenes = [make_scene(scene_rng(8, index)).image for index in range(5)]
@@ -264,7 +265,7 @@ def test_neither_company_nor_cores_change_a_bit() -> None:
     for threads, batch in ((1, 5), (1, 1), (2, 3), (3, 5)):
         torch.set_num_threads(threads)
         try:
-            labeler = for_batches(load_labeler(config), config)
+            labeler = labeler_on_device(load_labeler(config), config)
         finally:
             torch.set_num_threads(cores)
         labeled = []
@@ -284,18 +285,18 @@ class BrokenLabeler:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-def test_a_lost_device_is_told_from_a_bad_image() -> None:
+def test_a_failed_device_is_distinguished_from_a_bad_image() -> None:
     def lost() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
 
-    with pytest.raises(DeviceError, match=r"lost to this process \(CUDA error: an illegal memory access was enc.*\);"):
+    with pytest.raises(DeviceError, match=r"no longer responds \(CUDA error: an illegal memory access was enc.*\);"):
         DeviceCheckedLabeler(BrokenLabeler(), lost).label([make_image(9, 9)], [PETS])
     with pytest.raises(RuntimeError, match="illegal") as raised:
         DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([make_image(9, 9)], [PETS])
     assert not isinstance(raised.value, DeviceError)
     assert DeviceCheckedLabeler(GroundedSamLabeler(FixedDetector(), BoxSegmenter()), lost).label([], []) == []
-    # A tagger that fails on an image costs its tags; on a lost device it would cost those of all that follow.
-    with pytest.raises(DeviceError, match="lost to this process"):
+    # If a tagger fails on an image, the image has no tags; if the device fails, no later image would have any.
+    with pytest.raises(DeviceError, match="no longer responds"):
         tag_each(DeviceCheckedTagger(BrokenLabeler(), lost), [make_image(9, 9)] * 2)
     tagged = tag_each(DeviceCheckedTagger(BrokenLabeler(), lambda: None), [make_image(9, 9)] * 2)
     assert [note for _, note in tagged] == [

@@ -26,8 +26,8 @@ from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 from labeler.models.loading import load_detector, load_labeler, load_segmenter
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
-from labeler.models.taggers import load_tagger
-from labeler.models.tagging import TaggingConfig
+from labeler.models.taggers.config import TaggingConfig
+from labeler.models.taggers.loading import load_tagger
 from tests.support.object_store import Proxy
 from tests.support.tiny_models import DETECTORS, SEGMENTERS
 
@@ -79,7 +79,7 @@ def test_both_models_of_a_labeler(checkpoint: Checkpoint) -> None:
     )
     labeler = load_labeler(config)
     assert isinstance(labeler, GroundedSamLabeler)
-    assert (labeler.floor, labeler.max_instances) == (0.3, 7)
+    assert (labeler.candidate_floor, labeler.max_instances) == (0.3, 7)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def rewritten(**changes: Any) -> Callable[[Path], None]:
 
 
 def lacking(count: int) -> Callable[[Path], None]:
-    """Without some of the weights, which transformers would fill with random numbers."""
+    """Remove some weights, which transformers would silently replace by random numbers."""
 
     def lack(folder: Path) -> None:
         weights = load_file(folder / "model.safetensors")
@@ -296,7 +296,7 @@ for source in sys.argv[1:]:
 
 
 def cache_model(folder: Path, cache: Path, name: str, files: set[str] | None = None) -> str:
-    """Lays a model into a hub cache as a download does; its commit."""
+    """Put a model into a hub cache as a download does; returns its commit."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     root = cache / f"models--{name.replace('/', '--')}"
     snapshot = root / "snapshots" / commit
@@ -316,7 +316,7 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
     cache_model(checkpoint("sam"), cache, "someone/half", {"config.json"})
     cache_model(checkpoint("owlv2"), cache, "someone/other")
     sources = ["someone/whole", f"someone/whole@{commit}", "someone/half", "someone/other", "someone/nothing@v1"]
-    # Nobody listens on the discard port.
+    # No server listens on the discard port.
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"} | setting
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_NETWORK, *sources], capture_output=True, text=True, check=True, env=environment
@@ -350,7 +350,7 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """What of the hub's interface is asked for when a model is fetched; ``folder`` is the one model it has."""
+    """The part of the hub's interface that a download uses; ``folder`` is its only model."""
 
     folder: Path
 
@@ -474,7 +474,7 @@ class EvilConfig(PretrainedConfig):
 
 @pytest.mark.parametrize("role", ["detector", "segmenter", "tagger-model"])
 def test_code_that_a_checkpoint_brings_is_never_run(role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even if the user answers what ``transformers`` would ask; without a terminal there is nothing to wait for."""
+    """Not even if the user would agree when ``transformers`` asks; without a terminal, nothing waits for an answer."""
     folder, marker = tmp_path / "checkpoint", tmp_path / "ran.txt"
     folder.mkdir()
     (folder / "config.json").write_text(

@@ -1,4 +1,4 @@
-"""Masks against the same weights run through transformers' own processors and outputs."""
+"""Masks, compared with the same weights run by the processors and models of transformers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
 Checkpoint = Callable[[str], Path]
 Boxes = NDArray[np.float32]
 SIZES = [(60, 90), (90, 60), (64, 64), (33, 120), (130, 40)]
-# Rounding of the two models' own arithmetic; a box or a padding in the wrong place moves scores by 0.01 and more.
+# Rounding in the arithmetic of two models; a misplaced box or padding changes scores by 0.01 and more.
 SCORE = dict(rtol=1e-4, atol=2e-5)
 EMPTY = np.zeros((0, 4), np.float32)
 
@@ -70,7 +70,7 @@ def peer(checkpoint: Checkpoint) -> Callable[[str], tuple[Any, Any]]:
 def by_processor(
     model: Any, processor: Any, image: NDArray[np.uint8], boxes: Boxes, binarize: bool = True
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Masks (n, height, width), bool or logits, and IoU estimates (n,), as the documentation of transformers has it."""
+    """Masks (n, height, width), bool or logits, and IoU estimates (n,), as in the documentation of transformers."""
     inputs = processor(images=Image.fromarray(image), input_boxes=[boxes.tolist()], return_tensors="pt")
     sizes = [inputs["original_sizes"]]
     if "reshaped_input_sizes" in inputs:
@@ -87,7 +87,7 @@ def dense(masks: list[SegmentedMask]) -> NDArray[np.bool_]:
 
 
 def assert_masks_match(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> None:
-    """IoU of 0.999; in small masks, two pixels that rounding put across the threshold."""
+    """Check for an IoU of 0.999; in small masks, rounding may change two pixels."""
     off, union = (found ^ expected).sum((1, 2)), (found | expected).sum((1, 2))
     assert (off <= np.maximum(2, 0.001 * union)).all(), f"{off.tolist()} of {union.tolist()} pixels differ"
 
@@ -105,7 +105,7 @@ def assert_same(found: list[SegmentedMask], alone: list[SegmentedMask]) -> None:
         assert_masks_match(dense(found), dense(alone))
 
 
-# --- the peer's own path --------------------------------------------------------------------------------------------
+# --- compared with transformers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", SEGMENTERS)
@@ -126,7 +126,7 @@ def test_masks_and_scores(family: str, load: Callable[..., Segmenter], peer: Cal
 
 
 @pytest.mark.parametrize("family", SEGMENTERS)
-def test_stability_is_segment_anythings(
+def test_stability_equals_segment_anythings(
     family: str, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]
 ) -> None:
     """``calculate_stability_score(masks, mask_threshold=0, threshold_offset=1)`` on logits at image size."""
@@ -145,14 +145,12 @@ def test_stability_by_hand() -> None:
     assert segmenters._stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
 
 
-# --- what batches and chunks may not change -------------------------------------------------------------------------
+# --- batches and chunks do not change results -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize("family", SEGMENTERS)
-def test_an_image_is_segmented_the_same_in_any_company(
-    family: str, batch_size: int, load: Callable[..., Segmenter]
-) -> None:
+def test_masks_do_not_depend_on_the_batch(family: str, batch_size: int, load: Callable[..., Segmenter]) -> None:
     counts = [3, 0, 1, 7, 2, 0, 5]
     sizes = [SIZES[index % len(SIZES)] for index in range(len(counts))]
     images = [make_image(*size, seed) for seed, size in enumerate(sizes)]
@@ -178,21 +176,21 @@ def test_no_boxes(family: str, load: Callable[..., Segmenter]) -> None:
     assert load(family).segment([make_image(20, 30)] * 3, [EMPTY] * 3) == [[], [], []]
 
 
-@pytest.mark.parametrize(("boxes_a_call", "pixels_a_chunk"), [(64, 1), (4, 10**9), (5, 2 * 60 * 90), (1, 1)])
+@pytest.mark.parametrize(("boxes_per_call", "pixels_per_chunk"), [(64, 1), (4, 10**9), (5, 2 * 60 * 90), (1, 1)])
 @pytest.mark.parametrize("family", ["sam", "sam_hq", "sam2"])
 def test_chunks_change_nothing(
     family: str,
-    boxes_a_call: int,
-    pixels_a_chunk: int,
+    boxes_per_call: int,
+    pixels_per_chunk: int,
     load: Callable[..., Segmenter],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, boxes = [make_image(60, 90), make_image(20, 30, 1)], [make_boxes(13, 60, 90), make_boxes(3, 20, 30)]
-    monkeypatch.setattr(segmenters, "BOXES_A_CALL", 10**6)
-    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", 10**9)
+    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", 10**6)
+    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 10**9)
     whole = load(family).segment(images, boxes)
-    monkeypatch.setattr(segmenters, "BOXES_A_CALL", boxes_a_call)
-    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", pixels_a_chunk)
+    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", boxes_per_call)
+    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", pixels_per_chunk)
     for found, expected in zip(load(family).segment(images, boxes), whole, strict=True):
         assert_same(found, expected)
 
@@ -216,7 +214,7 @@ def test_lower_precision_stays_near(family: str, load: Callable[..., Segmenter])
     (half,) = load(family, precision="bf16").segment([image], [boxes])
     scores = np.array([[mask.mask_score for mask in masks] for masks in (full, half)])
     assert not np.array_equal(*scores), "bf16 was not used"
-    # Random logits lie close to the threshold, so that masks move more than those of a trained model.
+    # Random logits are close to the threshold, so masks differ more than with a trained model.
     assert np.median(np.abs(scores[0] - scores[1])) < 0.1
     assert np.median(iou(dense(full), dense(half))) > 0.6
 
@@ -243,7 +241,7 @@ print(*peaks)
 
 
 def test_memory_does_not_grow_with_the_boxes(checkpoint: Checkpoint) -> None:
-    """60 masks more, of 6 million pixels each, would be 360 MB as bool and 1.4 GB as logits."""
+    """60 more masks of 6 million pixels each would take 360 MB as bool and 1.4 GB as logits."""
     command = [sys.executable, "-c", MEASURE, str(checkpoint("sam")), str(ROOT)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     unit = 1 if sys.platform == "darwin" else 1024
@@ -273,13 +271,13 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
 
     monkeypatch.setattr(segmenter, "_decode", watched)
     monkeypatch.setattr(segmenters, "_encode", slow)
-    monkeypatch.setattr(segmenters, "PIXELS_A_CHUNK", 1)
+    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
     segmenter.segment([make_image(60, 90)] * 2, [make_boxes(30, 60, 90)] * 2)
     gc.collect()
-    assert 2 <= most <= segmenters.CHUNKS_WAITING + 3  # one in the encoder, one being made, one in hand
+    assert 2 <= most <= segmenters.MAX_WAITING_CHUNKS + 3  # one being encoded, one decoded, one submitted
 
 
-def test_rle_is_what_a_mask_becomes() -> None:
+def test_masks_become_rle() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
     (found,) = segmenters._encode(mask[None], [0.5], [0.25], 0.0)

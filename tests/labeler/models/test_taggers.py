@@ -13,9 +13,10 @@ from transformers import AutoProcessor
 from labeler.errors import ModelError, UsageError
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.loading import load_detector
-from labeler.models.prompters import FixedPrompts, GatedPrompts, TagPrompts
-from labeler.models.taggers import load_prompter, load_tagger, ram_kind
-from labeler.models.tagging import TaggingConfig, vocabulary_for
+from labeler.models.prompters.loading import load_prompter
+from labeler.models.prompters.prompter import FixedPrompts, GatedPrompts, TagPrompts
+from labeler.models.taggers.config import TaggingConfig, vocabulary_for
+from labeler.models.taggers.loading import load_tagger, ram_kind
 from ontologies import Ontology, OntologyError
 from ontologies.taggers.language import LanguageTagger
 from ontologies.taggers.vocabulary import VocabularyTagger
@@ -38,7 +39,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_checkpoint_tags_as_the_model_it_was_saved_from(checkpoint: Path, request: pytest.FixtureRequest) -> None:
     model, _ = tiny_contrastive(request.node.callspec.params["checkpoint"])
-    processor = AutoProcessor.from_pretrained(checkpoint)  # SigLIP 2 has a tokenizer of its own, whatever was saved
+    processor = AutoProcessor.from_pretrained(checkpoint)  # SigLIP 2 always has the same tokenizer class
     tagging = TaggingConfig("vocabulary", str(checkpoint), WORDS, tag_score=0.0)
     expected = VocabularyTagger(model, processor, WORDS, threshold=0.0).tag(IMAGES)
     found = load_tagger(tagging, MODEL, None).tag(IMAGES)
@@ -53,7 +54,7 @@ def test_texts_are_embedded_once(checkpoint: Path, tmp_path: Path) -> None:
     embeddings = np.load(path)
     np.save(path, embeddings[::-1].copy())
     turned = load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES)
-    for tags, other in zip(first, turned, strict=True):  # what is there is taken
+    for tags, other in zip(first, turned, strict=True):  # the file is used
         assert dict(other) == {word: dict(tags)[WORDS[-1 - n]] for n, word in enumerate(WORDS)}
     path.write_bytes(kept[:50])
     assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
@@ -77,10 +78,10 @@ def test_a_language_model_loads_and_answers(build: Callable[[], Speaker], tmp_pa
     expected = LanguageTagger(model, AutoProcessor.from_pretrained(tmp_path))
     assert tagger.tag(IMAGES) == [expected.tag([image])[0] for image in IMAGES]
     prompter = TagPrompts(tagger, lambda tag: True)
-    assert prompter.unparsed == expected.unparsed  # what random weights babble
+    assert prompter.unparsed == expected.unparsed  # answers of random weights
 
 
-def test_which_prompts_there_are(checkpoint: Path) -> None:
+def test_kinds_of_prompters(checkpoint: Path) -> None:
     pets = Ontology.from_text("cat, puppy=dog")
     tagging = TaggingConfig("vocabulary", str(checkpoint), WORDS)
     assert isinstance(load_prompter(None, pets, MODEL, None), FixedPrompts)
@@ -92,10 +93,10 @@ def test_which_prompts_there_are(checkpoint: Path) -> None:
         load_prompter(None, None, MODEL, None)
 
 
-def test_a_tag_longer_than_the_detector_reads_is_a_tag_alone(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_tag_too_long_for_the_detector_is_no_prompt(checkpoint: Path, tmp_path: Path) -> None:
     write_checkpoint("mm_grounding_dino", tmp_path / "detector")
     detector = load_detector(ModelConfig(str(tmp_path / "detector"), "", device="cpu"))
-    words = ("cat", "z" * 26, "dog")  # the second takes more tokens than a caption has
+    words = ("cat", "z" * 26, "dog")  # the second has too many tokens for a caption
     tagging = TaggingConfig("vocabulary", str(checkpoint), words, tag_score=0.0)
     (asked,) = load_prompter(tagging, None, MODEL, detector).prompts_for(IMAGES[:1])
     assert {tag for tag, _ in asked.tags} == set(words)
@@ -111,11 +112,11 @@ def test_what_a_tagger_chooses_from() -> None:
     assert "red circle" in vocabulary_for(TaggingConfig(), demo, None)
     assert len(vocabulary_for(TaggingConfig(), demo, "objects365")) == 365
     assert vocabulary_for(TaggingConfig("vlm"), MODEL, None) == ()
-    with pytest.raises(UsageError, match="words of its own"):
+    with pytest.raises(UsageError, match="built-in vocabulary"):
         vocabulary_for(TaggingConfig("ram"), MODEL, "coco")
 
 
-def test_auto_is_what_suits_and_can_be_had(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_picks_an_available_tagger(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = florence()
     model.save_pretrained(tmp_path / "speaker")
     processor.save_pretrained(tmp_path / "speaker")
@@ -130,7 +131,7 @@ def test_auto_is_what_suits_and_can_be_had(checkpoint: Path, tmp_path: Path, mon
     assert TaggingConfig().source(MODEL) == TaggingConfig().source(models["balanced"])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    assert TaggingConfig().kind(models["balanced"]) == "detector"  # needs no further weights
+    assert TaggingConfig().kind(models["balanced"]) == "detector"  # needs no other weights
     assert TaggingConfig().source(models["balanced"]) is None
 
 
@@ -159,7 +160,7 @@ def test_the_authors_names_tell_the_kind(name: str, kind: str) -> None:
         (TaggingConfig("ram", "/nowhere/ram.pth"), OntologyError, "/nowhere/ram.pth: no such file"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(tagging: TaggingConfig, error: type[Exception], said: str) -> None:
+def test_loading_errors_are_one_line(tagging: TaggingConfig, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said) as raised:
         load_tagger(tagging, MODEL, None)
     assert "\n" not in str(raised.value)

@@ -245,7 +245,7 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
             "--tagger must be one of auto, ",
         ),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "none.txt"), 2, "no such vocabulary or file"),
-        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "{empty}"), 2, "no word in it"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "{empty}"), 2, "there are no words in it"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--vocabulary", "coco", "--classes", "x"), 2, "scores just these"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "0.2", "--classes", "x"), 2, "take --gate-below"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--gate-below", "0.2"), 2, "is for given classes"),
@@ -288,7 +288,7 @@ def test_repeats_in_a_vocabulary_are_one_line(scenes: Path, tmp_path: Path, labe
     done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO, "--vocabulary", path, "--tag-score", "0.05")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "10000 words are given again" in done.stderr
+    assert "10000 words are repeated" in done.stderr
 
 
 def test_words_longer_than_the_sweeping_detector_reads_are_refused(scenes: Path, tmp_path: Path, labeler: Run) -> None:

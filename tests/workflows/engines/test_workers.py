@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
-from labeler.models.prompters import FixedPrompts
+from labeler.models.prompters.prompter import FixedPrompts
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.stand_in import GOOD, RAISES, StandIn, write_images

@@ -1,4 +1,4 @@
-"""Measuring a labeled folder, as a function and as a command."""
+"""Evaluating a labeled folder, with the function and with the command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
-from labeler.metrics.measures import MeasureConfig
+from labeler.metrics.measure_config import MeasureConfig
 from labeler.quality import QualityConfig
 from labeler.records import ImageRecord, Instance, write_records
 from ontologies import ClassSpec, Ontology
@@ -63,7 +63,7 @@ def record(image_id: str, *instances: Instance) -> ImageRecord:
 
 
 def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRecord], output: Any = None) -> Any:
-    """A run of ``records`` in ``output`` or else below ``folder``, where its images are."""
+    """A run with ``records`` in ``output``, or below ``folder``, which contains its images."""
     images, output = folder / "images", output or folder / "out"
     for each in records:
         (images / each.image_id).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRe
 
 
 def write_seen(run: RunFolder, images: Path, records: Sequence[ImageRecord]) -> None:
-    """The records of images as they are now."""
+    """Write records that match the images as they are now."""
     seen = [replace(each, digest=content_digest((images / each.image_id).read_bytes())) for each in records]
     write_records(run.shards()[0].records_path, seen)
 
@@ -130,28 +130,28 @@ TRUE: dict[str, Sequence[Object]] = {
 NAMES = ["cat", "dog", "horse"]
 
 
-def test_images_and_classes_are_paired_and_the_rest_is_listed(labeled: Labeled) -> None:
+def test_images_and_classes_are_paired_and_others_are_listed(labeled: Labeled) -> None:
     found = evaluate(labeled, truth_of(NAMES, TRUE), EvaluationConfig({"kitten": "CAT"}))
     assert found.images == 3
     assert found.only_labeled == ["val/only_here.jpg"]
-    assert found.only_true == ["only_there.jpg"]
+    assert found.only_in_ground_truth == ["only_there.jpg"]
     assert found.failed == ["val/broken.jpg"]
-    assert (found.classes_only_labeled, found.classes_only_true) == (["bird"], ["horse"])
+    assert (found.classes_only_labeled, found.classes_only_in_ground_truth) == (["bird"], ["horse"])
     cat, dog = found.measured.classes
     assert (cat.name, cat.objects, cat.matched, cat.precision) == ("cat", 1, 1, 1)
-    assert (dog.objects, dog.accepted, dog.matched, dog.misses) == (4, 2, 2, 2)  # one of a failed image
+    assert (dog.objects, dog.accepted, dog.matched, dog.false_negatives) == (4, 2, 2, 2)  # one of a failed image
     assert dog.recall == 0.5
-    # Per image: 2 found and 1 missed; 1 found; 1 missed.
+    # Per image: 2 matched and 1 missed; 1 matched; 1 missed.
     assert sorted(found.image_scores) == pytest.approx([0, 2 / 2.5, 1])
     assert [each.image_id for each in found.worst] == ["val/broken.jpg", "val/a.jpg", "val/b.jpg"]
-    assert len(found.worst[1].found) == 2
+    assert len(found.worst[1].accepted) == 2
 
 
-def test_what_people_decided_counts_but_in_published_tables(labeled: Labeled) -> None:
+def test_decisions_count_except_in_published_tables(labeled: Labeled) -> None:
     truth = truth_of(NAMES, TRUE)
     before = evaluate(labeled, truth).measured.total
     added = mask_to_rle(square(30))
-    wrong = next(r for r in labeled.records() if r.image_id == "val/a.jpg").instances[0]  # as the truth has it
+    wrong = next(r for r in labeled.records() if r.image_id == "val/a.jpg").instances[0]  # as in the ground truth
     decisions = [
         Decision("val/a.jpg", "accept", None, None, "Dog", added),
         Decision("val/a.jpg", "reject", "Dog", wrong.rle),
@@ -165,7 +165,7 @@ def test_what_people_decided_counts_but_in_published_tables(labeled: Labeled) ->
     assert evaluate(labeled, truth, EvaluationConfig(by_hand=False)).measured.total == before
 
 
-def test_instances_under_review_count_where_the_dataset_holds_them(labeled: Labeled) -> None:
+def test_instances_under_review_count_if_the_dataset_includes_them(labeled: Labeled) -> None:
     truth = truth_of(NAMES, TRUE)
     strict = replace(labeled, export=replace(labeled.export, quality=QualityConfig(accept_score=0.95)))
     assert evaluate(strict, truth).measured.total.accepted == 0
@@ -173,7 +173,7 @@ def test_instances_under_review_count_where_the_dataset_holds_them(labeled: Labe
     assert evaluate(both, truth).measured.total.accepted == evaluate(labeled, truth).measured.total.accepted > 0
 
 
-def test_every_class_counts_where_a_protocol_says_so(labeled: Labeled) -> None:
+def test_every_class_counts_if_a_protocol_says_so(labeled: Labeled) -> None:
     truth = truth_of(NAMES, {**TRUE, "b.jpg": [(1, 10), (2, 50)]})
     mapped = {"kitten": "cat"}
     some = evaluate(labeled, truth, EvaluationConfig(mapped)).measured.total
@@ -188,11 +188,11 @@ def test_an_image_of_another_size_is_not_compared(labeled: Labeled) -> None:
     turned = GroundTruthImage("a.jpg", HEIGHT, WIDTH)
     found = evaluate(labeled, GroundTruth(truth.class_names, (turned, truth.images[1])))
     assert (found.images, found.other_size) == (1, ["val/a.jpg"])
-    with pytest.raises(UsageError, match=r"every image in common is of another size in the truth: such as val/a.jpg"):
+    with pytest.raises(UsageError, match=r"every image in common has another size in .*; these: val/a.jpg"):
         evaluate(labeled, GroundTruth(truth.class_names, (turned,)))
 
 
-def test_figures_are_those_of_pycocotools_on_the_same_files(tmp_path: Path, labeled: Labeled) -> None:
+def test_metrics_equal_those_of_pycocotools_on_the_same_files(tmp_path: Path, labeled: Labeled) -> None:
     path = write_truth(tmp_path / "truth.json", truth_of(["kitten", "dog"], TRUE))
     total = evaluate(labeled, read_ground_truth(path)).measured.total
     coco = COCO(path)
@@ -215,12 +215,12 @@ def test_figures_are_those_of_pycocotools_on_the_same_files(tmp_path: Path, labe
 def test_class_names() -> None:
     assert pair_classes(["Air Conditioner", "dog"], ["dog", "air_conditioner"], {}) == [1, 0]
     assert pair_classes(["puppy", "dog", "cat"], ["Dog"], {"puppy": "dog"}) == [0, 0, None]
-    assert pair_classes(["dog"], ["cat", "dog"], {"dog": "cat"}) == [0]  # what is said goes before what is alike
-    with pytest.raises(UsageError, match=r"no class in common: labeled a; truth b; say which is which with --map"):
+    assert pair_classes(["dog"], ["cat", "dog"], {"dog": "cat"}) == [0]  # the map overrides equal names
+    with pytest.raises(UsageError, match=r"no class in common: labeled: a; ground truth: b; say which is"):
         pair_classes(["a"], ["b"], {})
-    with pytest.raises(UsageError, match="--map c=b: nothing was labeled as 'c'; labeled a"):
+    with pytest.raises(UsageError, match="--map c=b: 'c' is not a labeled class; labeled: a"):
         pair_classes(["a"], ["b"], {"c": "b"})
-    with pytest.raises(UsageError, match="--map a=c: the truth has no class 'c'; truth b"):
+    with pytest.raises(UsageError, match="--map a=c: the ground truth has no class 'c'; ground truth: b"):
         pair_classes(["a"], ["b"], {"a": "c"})
 
 
@@ -266,8 +266,8 @@ def test_what_the_command_prints_and_writes(
     assert re.search(r"^dog +4 +2 +1\.000 +0\.500 +0\.667 +2 +0$", said, re.M)
     assert re.search(r"^all +5 +3 +1\.000 +0\.600 +0\.750 +2 +0$", said, re.M)
     assert "3 images compared" in said
-    assert "1 images without truth: val/only_here.jpg" in said
-    assert "1 classes of the truth that nothing was labeled with: horse" in said
+    assert "1 images without ground truth: val/only_here.jpg" in said
+    assert "1 classes of the ground truth that were not labeled: horse" in said
     folder = output / "evaluation"
     content = json.loads((folder / "evaluation.json").read_text())
     assert content["all"]["f1"] == pytest.approx(0.75)
@@ -281,13 +281,13 @@ def test_what_the_command_prints_and_writes(
     }  # fmt: skip
     assert sum(content["image_score"]["histogram"]["counts"]) == 3
     assert [each["image_id"] for each in content["worst"]] == ["val/broken.jpg", "val/a.jpg", "val/b.jpg"]
-    # The failed image of this test is 9 x 9 pixels, not what the truth says: no picture, and said so.
+    # The failed image has 9 x 9 pixels, other than the ground truth: there is no picture of it.
     assert [each["picture"] for each in content["worst"]] == [None, "worst_02.jpg", "worst_03.jpg"]
     text = (folder / "evaluation.md").read_text()
     linked = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert linked == ["histogram.png", "worst_02.jpg", "worst_03.jpg"]
     assert {path.name for path in folder.iterdir()} == {*linked, "evaluation.md", "evaluation.json"}
-    assert "(the image is not there any more)" in text
+    assert "(the image is no longer available)" in text
     with Image.open(folder / "histogram.png") as histogram:
         assert histogram.size == (720, 360)
     drawn = np.asarray(Image.open(folder / "worst_02.jpg")).astype(int)
@@ -312,7 +312,7 @@ def test_everything_may_be_in_a_store(
     assert json.loads(written["evaluation.json"])["all"]["matched"] == 1
     code, _, complained = command(f"{bucket.uri}/out", "--truth", f"{bucket.uri}/truth/cats.json")
     assert code == 2
-    assert "cats.json: no such truth" in complained
+    assert "cats.json: no such ground truth" in complained
 
 
 def test_an_earlier_evaluation_leaves_no_picture_behind(
@@ -349,13 +349,13 @@ def test_mask_images_without_instances(
         Image.fromarray(square(left).astype(np.uint8) * 255).save(masks / f"{name}.png")
     code, said, _ = command(labeled.run.output, "--truth", masks, "--map", "Dog=object")
     assert code == 0
-    assert "The truth does not tell objects of a class apart" in said
+    assert "This ground truth does not separate the objects of a class" in said
     assert re.search(r"^the one mask, picked by +images +IoU +boundary$", said, re.M)
     assert re.search(r"^joint score +2 +1\.000 +1\.000$", said, re.M)
 
 
 def test_the_coco_table(tmp_path: Path, labeled: Labeled, command: Callable[..., tuple[int, str, str]]) -> None:
-    """Line by line what pycocotools prints, but for the boxes too."""
+    """The lines that pycocotools prints, for masks and for boxes."""
     images = {name: TRUE[name] for name in ("a.jpg", "b.jpg")}
     path = write_truth(tmp_path / "truth.json", truth_of(["kitten", "dog"], images))
     code, said, _ = command(labeled.run.output, "--truth", path, "--protocol", "coco")
@@ -399,14 +399,14 @@ def test_the_lvis_table(tmp_path: Path, labeled: Labeled, command: Callable[...,
 def test_sginw(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     lines = []
     unlike = {"x.jpg": [(0, 0)]}  # not labeled
-    for name, hits in (("Chicken", 2), ("Cows", 1)):
+    for name, key, hits in (("Chicken", "ground_truth", 2), ("Cows", "truth", 1)):  # the latter in older files
         folder = tmp_path / name
         output = labeled_folder(folder, ["animal"], [record(f"{n}.jpg", instance(0, 0)) for n in range(2)])
         objects = {f"{n}.jpg": [(0, 0 if n < hits else 60)] for n in range(2)}
         truth = truth_of([name.lower()], objects | (unlike if name == "Cows" else {}))
         write_truth(folder / "truth.json", truth)
         lines.append(
-            f'[[set]]\nname = "{name}"\noutput = "{name}/out"\ntruth = "{folder / "truth.json"}"\n'
+            f'[[set]]\nname = "{name}"\noutput = "{name}/out"\n{key} = "{folder / "truth.json"}"\n'
             f'map = {{ animal = "{name.lower()}" }}\n'
         )
         assert output.is_dir()
@@ -424,10 +424,10 @@ def test_sginw(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"sets.toml: cannot be read \(No such file or directory\); give a TOML file of sets"),
+        (None, r"sets.toml: cannot be read \(No such file or directory\); give a TOML file that lists sets"),
         ("[[set", r"sets.toml: not valid TOML"),
-        ("", r"sets.toml: lists no \[\[set\]\] with name, output and truth"),
-        ('[[set]]\nname = "a"', r"sets.toml: set 1 must have name, output and truth, may have map, and no more"),
+        ("", r"sets.toml: no sets in it; list each as \[\[set\]\] with name, output and ground_truth"),
+        ('[[set]]\nname = "a"', r"sets.toml: set 1 must have name, output and ground_truth; it may have map"),
         ('[[set]]\nname="a"\noutput="nowhere"\ntruth="t"', r"holds no run"),
     ],
 )
@@ -446,18 +446,24 @@ def test_sets_that_cannot_be_read(
     ("flags", "message"),
     [
         ((), "--truth is missing"),
-        (("--truth", "nowhere.json"), "nowhere.json: no such truth"),
+        (("--truth", "nowhere.json"), "nowhere.json: no such ground truth"),
         (("--truth", "torn.json"), "torn.json: not a COCO file"),
-        (("--truth", "others.json"), "no image in common: labeled val/a.jpg, val/b.jpg, "),
-        (("--truth", "fish.json"), "no class in common: labeled Dog, kitten, bird; truth fish; say which is which"),
-        (("--truth", "fish.json", "--map", "Dog=cow"), "--map Dog=cow: the truth has no class 'cow'; truth fish"),
+        (("--truth", "others.json"), "no image in common: labeled: val/a.jpg, val/b.jpg, "),
+        (
+            ("--truth", "fish.json"),
+            "no class in common: labeled: Dog, kitten, bird; ground truth: fish; ",
+        ),
+        (
+            ("--truth", "fish.json", "--map", "Dog=cow"),
+            "--map Dog=cow: the ground truth has no class 'cow'",
+        ),
         (("--truth", "fish.json", "--map", "Dog"), "--map Dog: write labeled=truth"),
         (("--truth", "fish.json", "--iou", "2"), "iou must be above 0 and at most 1, not 2.0"),
         (("--truth", "fish.json", "--protocol", "coco", "--iou", "0.7"), "--iou is set by --protocol coco"),
         (("--truth", "fish.json", "--protocol", "sginw"), "--truth: with --protocol sginw it stands in the TOML"),
     ],
 )
-def test_bad_input_is_said_in_one_line(
+def test_bad_input_gives_one_line(
     tmp_path: Path,
     labeled: Labeled,
     command: Callable[..., tuple[int, str, str]],
@@ -475,14 +481,14 @@ def test_bad_input_is_said_in_one_line(
     assert len(complained.splitlines()) == 1
 
 
-def test_a_folder_that_holds_no_run(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_folder_without_a_run(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     code, _, complained = command(tmp_path, "--truth", "x.json")
     assert (code, len(complained.splitlines())) == (2, 1)
     assert "holds no run" in complained
 
 
 def test_a_map_in_a_config_file(tmp_path: Path, labeled: Labeled, labeler: Run) -> None:
-    """As a user runs it."""
+    """In a process, as a user runs it."""
     write_truth(tmp_path / "truth.json", truth_of(["hound"], {"a.jpg": [(0, 0)]}))
     (tmp_path / "evaluate.toml").write_text('map = "Dog=hound"\nrank_by = "mask"\n')
     done: subprocess.CompletedProcess[str] = labeler(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_to_rle
-from labeler.models.prompters import FixedPrompts, GatedPrompts, TagPrompts
+from labeler.models.prompters.prompter import FixedPrompts, GatedPrompts, TagPrompts
 from labeler.records import ImageRecord, Instance, read_records
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags

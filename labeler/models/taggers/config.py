@@ -1,4 +1,4 @@
-"""Which tagger runs, with which model, vocabulary and thresholds."""
+"""The settings of taggers: which one runs, with which model, vocabulary and thresholds."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from ontologies.vocabularies import read_vocabulary
 
 GROUP = "tags"
 TAGGERS = ("auto", "vocabulary", "ram", "vlm", "detector")
-# By the preset's detector; for any other that of ``balanced``.
+# By the preset's detector; other detectors use the model of ``balanced``.
 VOCABULARY_MODELS = {
     PRESETS["fast"].detector: "google/siglip2-base-patch16-224",
     PRESETS["balanced"].detector: "google/siglip2-base-patch16-384",
     PRESETS["best"].detector: "google/siglip2-so400m-patch14-384",
 }
-
-
 LANGUAGE_MODEL = "florence-community/Florence-2-base"
-CONTRASTIVE = ("siglip", "siglip2", "clip")
-DEFAULT_VOCABULARIES = {"vocabulary": "lvis", "detector": "coco"}  # a detector pays for every word
-TAG_SCORES = {"vocabulary": 0.1, "detector": 0.3}  # the others have thresholds of their own, or none
-TAG_FLOORS = {"vocabulary": 0.01, "detector": 0.1}  # where tags are kept for a threshold to be chosen later
-# What can be set of each kind, beside the kind.
+CONTRASTIVE = ("siglip", "siglip2", "clip")  # model types of the tagger ``vocabulary``
+DEFAULT_VOCABULARIES = {"vocabulary": "lvis", "detector": "coco"}  # a detector's time grows with every word
+TAG_SCORES = {"vocabulary": 0.1, "detector": 0.3}  # ram has a threshold per tag, a vlm gives no scores
+TAG_FLOORS = {"vocabulary": 0.01, "detector": 0.1}  # `labeler tag` records tags from these scores on
+# The settings that each tagger takes.
 FLAGS = {
     "vocabulary": ("tagger_model", "vocabulary", "tag_score", "tag_tiles"),
     "detector": ("vocabulary", "tag_score"),
@@ -38,16 +36,16 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class TaggingConfig:
-    """Who tags, and what for.
+    """Which tagger runs, and how.
 
     Attributes:
-        tagger: one of ``TAGGERS``; ``auto`` is what ``tagger_model`` is, else ``vocabulary``, or the detector itself
-            where that is embedded or nothing else can be had offline.
+        tagger: one of ``TAGGERS``. ``auto`` follows from ``tagger_model`` if that is given. Otherwise it is
+            ``vocabulary``, or ``detector`` if the detector is embedded or no other model can be had offline.
         tagger_model: hub id or folder; for ``ram`` the checkpoint file.
-        vocabulary: words that ``vocabulary`` and ``detector`` choose from.
-        tag_score: tags below are dropped; None for the kind's own threshold.
-        tag_tiles: 2 lets ``vocabulary`` look at the quarters of an image too.
-        gate_below: with classes given, one is asked for only in images where the tagger scores it so high.
+        vocabulary: the words that ``vocabulary`` and ``detector`` choose from.
+        tag_score: tags with a lower score are dropped; None for the tagger's default.
+        tag_tiles: ``vocabulary`` also scores the tiles of an n x n grid; 1 for the whole image only.
+        gate_below: if classes are given, those that the tagger scores below this are skipped in an image.
     """
 
     tagger: str = setting(
@@ -85,12 +83,12 @@ class TaggingConfig:
         check(self)
 
     def source(self, model: ModelConfig) -> str | None:
-        """Hub id, folder or file of the tagger's model; None if it is the detector."""
+        """Hub id, folder or file of the tagger's model; None if the tagger is the detector."""
         defaults = {"vocabulary": vocabulary_model(model), "vlm": LANGUAGE_MODEL}
         return self.tagger_model or defaults.get(self.kind(model))
 
     def kind(self, model: ModelConfig) -> str:
-        """The tagger, where ``auto`` is what ``tagger_model`` is, else what suits the models and can be had."""
+        """The tagger that runs: ``tagger``, with ``auto`` resolved."""
         if self.tagger != "auto":
             return self.tagger
         if self.tagger_model is not None:
@@ -101,17 +99,18 @@ class TaggingConfig:
             return "detector"
         return "vocabulary"
 
-    def least_score(self, model: ModelConfig) -> float:
-        """The score that a tag must have."""
+    def threshold(self, model: ModelConfig) -> float:
+        """Tags with a lower score are dropped."""
         return TAG_SCORES.get(self.kind(model), 0.0) if self.tag_score is None else self.tag_score
 
 
 def vocabulary_model(model: ModelConfig) -> str:
+    """The model of the tagger ``vocabulary`` unless another one is given: larger for larger detectors."""
     return VOCABULARY_MODELS.get(model.detector, VOCABULARY_MODELS[PRESETS["balanced"].detector])
 
 
 def _kind_of(tagger_model: str) -> str:
-    """What a checkpoint is of: RAM's are single files, others tell in their configuration, if it is here."""
+    """The tagger that a checkpoint is for. RAM's is a single file; others name their type in a local config.json."""
     if Path(tagger_model).suffix in CHECKPOINT_FILES:
         return "ram"
     try:
@@ -123,18 +122,19 @@ def _kind_of(tagger_model: str) -> str:
 
 
 def vocabulary_for(tagging: TaggingConfig, model: ModelConfig, source: str | None) -> tuple[str, ...]:
-    """The words that the tagger chooses from; none for one that has words of its own.
+    """The words that the tagger chooses from; empty for taggers with a built-in vocabulary.
 
     Args:
-        source: a list of ``ontologies.vocabularies`` or a file; None for what suits the model.
+        source: the name of a list in ``ontologies.vocabularies``, or a file; None for the default.
 
     Raises:
-        OntologyError: there is no such list, or it is empty.
+        OntologyError: there is no such list or file, or it is empty.
+        UsageError: ``source`` is given for a tagger with a built-in vocabulary.
     """
     kind = tagging.kind(model)
     if kind not in DEFAULT_VOCABULARIES:
         if source is not None:
-            raise UsageError(f"--vocabulary: the tagger {kind} has words of its own; leave it out")
+            raise UsageError(f"--vocabulary: the tagger {kind} has a built-in vocabulary; leave the flag out")
         return ()
     if source is None and model.detector.startswith(EMBEDDED):
         return EMBEDDED_CLASSES

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from labeler.errors import UsageError
-from labeler.models.prompts import SEPARATOR_IDS, Caption, pack_prompts
+from labeler.models.detectors.captions import SEPARATOR_IDS, Caption, pack_prompts
 from tests.support.tiny_models import BERT_SEPARATORS, WORDS, bert_tokenizer
 
 
@@ -23,11 +23,11 @@ def test_separators_are_the_tokenizers(tokenizer: object) -> None:
         ("cat", "dog"),
         ("red cat", "blue dog", "car"),
         ("cat dog", "dog cat"),
-        ("zebra", "cat"),  # spelled in pieces
-        ("t-box", "bird's boat", "red, blue"),  # punctuation that does not separate
+        ("zebra", "cat"),  # split into word pieces
+        ("t-box", "bird's boat", "red, blue"),  # punctuation that is not a separator
         ("Red CAT", "dOg"),
         ("  red   cat ", "dog"),
-        ("red unknown漢 cat",),  # a part unknown, the rest not
+        ("red unknown漢 cat",),  # partly unknown
     ],
 )
 def test_a_caption_is_the_tokenizers_own(tokenizer: object, prompts: tuple[str, ...]) -> None:
@@ -41,14 +41,14 @@ def test_a_caption_is_the_tokenizers_own(tokenizer: object, prompts: tuple[str, 
         assert caption.token_ids[stop] == BERT_SEPARATORS["."]
 
 
-def test_no_prompts_no_captions(tokenizer: object) -> None:
+def test_without_prompts_there_are_no_captions(tokenizer: object) -> None:
     assert pack_prompts((), tokenizer, 64) == []
 
 
 @pytest.mark.parametrize(
     ("token_budget", "counts"),
     [
-        # [CLS] [SEP] and two tokens a prompt: 2 + 2 n
+        # [CLS], [SEP] and two tokens per prompt: 2 + 2 n
         (22, [10]),
         (21, [9, 1]),
         (12, [5, 5]),
@@ -56,7 +56,7 @@ def test_no_prompts_no_captions(tokenizer: object) -> None:
         (4, [1] * 10),
     ],
 )
-def test_budget_is_kept_and_used_to_its_edge(tokenizer: object, token_budget: int, counts: list[int]) -> None:
+def test_the_token_budget_is_used_and_not_exceeded(tokenizer: object, token_budget: int, counts: list[int]) -> None:
     captions = pack_prompts(WORDS, tokenizer, token_budget)
     assert [len(caption.prompt_indices) for caption in captions] == counts
     assert max(len(caption.token_ids) for caption in captions) <= token_budget
@@ -71,7 +71,7 @@ def test_prompts_per_caption(tokenizer: object, prompts_per_caption: int | None,
     assert [len(caption.prompt_indices) for caption in captions] == counts
 
 
-def test_the_lower_of_both_limits_holds(tokenizer: object) -> None:
+def test_the_lower_of_both_limits_applies(tokenizer: object) -> None:
     assert [len(c.prompt_indices) for c in pack_prompts(WORDS, tokenizer, 8, prompts_per_caption=4)] == [3, 3, 3, 1]
 
 
@@ -89,16 +89,16 @@ def test_prompts_of_different_length(tokenizer: object) -> None:
     ("prompts", "message"),
     [
         (("cat", "red cat dog car"), r"prompt 'red cat dog car' takes 4 tokens; the detector reads 3$"),
-        (("cat.",), r"prompt 'cat\.' holds '\.' or '\?'"),
-        (("cat", "a.b"), r"prompt 'a\.b' holds"),
-        (("cat?",), r"prompt 'cat\?' holds"),
+        (("cat.",), r"prompt 'cat\.' contains '\.' or '\?'"),
+        (("cat", "a.b"), r"prompt 'a\.b' contains"),
+        (("cat?",), r"prompt 'cat\?' contains"),
         (("漢字",), r"prompt '漢字' has no word"),
         (("cat", "漢 字"), r"prompt '漢 字' has no word"),
         (("",), r"prompt '' has no word"),
         ((" ",), r"prompt ' ' has no word"),
     ],
 )
-def test_prompts_that_cannot_be_asked(tokenizer: object, prompts: tuple[str, ...], message: str) -> None:
+def test_invalid_prompts(tokenizer: object, prompts: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         pack_prompts(prompts, tokenizer, 6)
     assert "\n" not in str(caught.value)

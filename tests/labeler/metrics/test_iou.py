@@ -1,4 +1,4 @@
-"""Against hand-made geometry, brute force over pixels, and the published code of boundary IoU."""
+"""IoU variants, compared with hand-made geometry, brute force over pixels and published code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from labeler.geometry.masks import mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, rle_to_mask
 from labeler.ground_truth import GroundTruthInstance
-from labeler.metrics.overlap import RULES, boundary_iou, pick, semantic_overlap, tolerant_iou
-from labeler.records import Instance
+from labeler.metrics.iou import boundary_iou, semantic_overlap, tolerant_iou
 from tests.support.hard_masks import HARD_MASKS, random_masks
 
 Mask = NDArray[np.bool_]
@@ -25,7 +24,7 @@ def box(x1: int, y1: int, x2: int, y2: int, width: int = 60, height: int = 40) -
 
 
 def pairs() -> list[tuple[Mask, Mask]]:
-    """Masks of one size that overlap more or less."""
+    """Pairs of masks of the same size that overlap to various degrees."""
     rng = np.random.default_rng(0)
     made = []
     for mask in [*HARD_MASKS.values(), *random_masks(30)]:
@@ -44,7 +43,7 @@ def test_crops(name: str) -> None:
 
 
 def published_boundary(mask: NDArray[np.uint8], dilation_ratio: float = 0.02) -> NDArray[np.uint8]:
-    """``mask_to_boundary`` as its authors have it, https://github.com/bowenc0221/boundary-iou-api."""
+    """``mask_to_boundary`` as published in https://github.com/bowenc0221/boundary-iou-api."""
     h, w = mask.shape
     img_diag = np.sqrt(h**2 + w**2)
     dilation = int(round(dilation_ratio * img_diag))  # noqa: RUF046 as published
@@ -58,7 +57,7 @@ def published_boundary(mask: NDArray[np.uint8], dilation_ratio: float = 0.02) ->
 
 
 @pytest.mark.parametrize("ratio", [0.02, 0.1])
-def test_boundary_iou_is_that_of_the_published_code(ratio: float) -> None:
+def test_boundary_iou_equals_the_published_code(ratio: float) -> None:
     for one, other in pairs():
         a, b = (published_boundary(mask.astype(np.uint8), ratio) > 0 for mask in (one, other))
         wanted = (a & b).sum() / (a | b).sum()
@@ -66,7 +65,7 @@ def test_boundary_iou_is_that_of_the_published_code(ratio: float) -> None:
 
 
 def test_boundary_iou_by_hand() -> None:
-    # 60 x 40: the diagonal is 72.1, 0.02 of it 1 pixel. Frames one pixel wide of 20 x 20 (76) and 18 x 20 (72) pixels
+    # 60 x 40: the diagonal is 72.1, 0.02 of it is 1 pixel. Frames of 20 x 20 (76 pixels) and 18 x 20 (72 pixels)
     # share the left column (20), 17 more of the top row and 17 of the bottom.
     found, true = mask_to_rle(box(5, 5, 23, 25)), mask_to_rle(box(5, 5, 25, 25))
     assert boundary_iou(found, true) == pytest.approx(54 / (72 + 76 - 54))
@@ -75,7 +74,7 @@ def test_boundary_iou_by_hand() -> None:
 
 
 def weights(true: Mask, width: int, weight: float) -> NDArray[np.float64]:
-    """The band by looking at every pixel's neighbourhood."""
+    """The weight of each pixel, with the band found by looking at each pixel's neighbourhood."""
     height, columns = true.shape
     found = np.ones(true.shape)
     for y in range(height):
@@ -99,15 +98,15 @@ def test_tolerant_iou_is_a_weighted_iou(width: int, weight: float) -> None:
 def test_tolerant_iou_by_hand() -> None:
     true = mask_to_rle(box(10, 10, 30, 30))
     grown, shifted = mask_to_rle(box(8, 8, 32, 32)), mask_to_rle(box(15, 10, 35, 30))
-    assert tolerant_iou(grown, true, 2, 0) == 1  # all that differs is in the band
+    assert tolerant_iou(grown, true, 2, 0) == 1  # all differences are in the band
     assert tolerant_iou(grown, true, 2, 1) == pytest.approx(400 / 576)
     assert tolerant_iou(grown, true, 0, 0) == pytest.approx(400 / 576)
-    # Outside a band of 2 a core of 16 x 16 is left; 13 of its columns are found, and 3 x 20 pixels beyond the band.
+    # A band of 2 leaves a core of 16 x 16. The mask covers 13 of its columns, and 3 x 20 pixels beyond the band.
     assert tolerant_iou(shifted, true, 2, 0) == pytest.approx(13 * 16 / (16 * 16 + 3 * 20))
-    # The border of the image is no contour: the band of a mask along three of its sides is along the fourth.
+    # The image border is not a contour: a mask that touches it on three sides has a band on the fourth side only.
     left = mask_to_rle(box(0, 0, 20, 40))
     assert tolerant_iou(mask_to_rle(box(4, 0, 20, 40)), left, 2, 0) == pytest.approx(14 / 18)
-    # Nothing but the band: plain IoU
+    # If all pixels are in the band, the result is the plain IoU.
     thin = mask_to_rle(box(10, 10, 12, 30))
     assert tolerant_iou(mask_to_rle(box(10, 10, 11, 30)), thin, 3, 0) == pytest.approx(0.5)
 
@@ -135,39 +134,7 @@ def test_semantic_overlap_counts_pixels(seed: int) -> None:
     assert semantic_overlap([mask_to_rle(mask) for mask in found], whole) == (both, either)
 
 
-def candidate(score: float, mask_score: float) -> Instance:
-    rle = mask_to_rle(box(0, 0, 4, 4))
-    return Instance(0, "", rle_box_xyxy(rle), score, mask_score, 1, 16, rle)
-
-
-# (detector score, mask score) of the candidates, and the one that each of RULES picks
-@pytest.mark.parametrize(
-    ("scores", "picked"),
-    [
-        ([], (None, None, None)),
-        ([(0.5, 0.5)], (0, 0, 0)),
-        ([(0.9, 0.8), (0.5, 0.7)], (0, 0, 0)),
-        ([(0.9, 0.8), (0.5, 0.9)], (1, 0, None)),
-        ([(0.5, 0.9), (0.6, 0.1), (0.55, 0.85)], (0, 2, None)),
-        ([(0.7, 0.3), (0.7, 0.9)], (1, 1, 1)),
-        ([(0.7, 0.9), (0.7, 0.9)], (0, 0, 0)),
-    ],
-)
-def test_picks(scores: list[tuple[float, float]], picked: tuple[int | None, ...]) -> None:
-    candidates = [candidate(*pair) for pair in scores]
-    for rule, wanted in zip(RULES, picked, strict=True):
-        assert pick(candidates, rule) is (None if wanted is None else candidates[wanted])
-
-
-def test_falling_back_to_the_joint_score_is_the_joint_score() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        candidates = [candidate(*pair) for pair in rng.random((4, 2)).tolist()]
-        agreed = pick(candidates, "both agree")
-        assert agreed is None or agreed is pick(candidates, "joint score")
-
-
-def test_masks_survive_what_is_measured() -> None:
+def test_masks_are_not_changed() -> None:
     mask = box(3, 3, 9, 9)
     rle = mask_to_rle(mask)
     semantic_overlap([rle, rle], [GroundTruthInstance(0, rle)])

@@ -1,6 +1,6 @@
-"""What each image is asked for: the same classes, its own tags, or those classes that a tagger does not rule out.
+"""Prompters decide which prompts an image gets: all classes, its own tags, or the classes that a tagger lets through.
 
-A prompter is anything with ``prompts_for``; it stands before a labeler.
+A prompter is anything with ``prompts_for``. Its prompts go to a labeler.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from labeler.models.detectors.detector import Image
     from ontologies.taggers import Tagger, Tags
 
-TAGS_A_IMAGE = 100  # asked for and kept, the best ones
+MAX_TAGS_PER_IMAGE = 100  # the best ones are kept
 
 
 @dataclass(frozen=True)
 class ImagePrompts:
-    """What one image is asked for.
+    """The prompts of one image.
 
     Attributes:
-        ontology: its classes; None if there is nothing to ask for.
-        class_ids: what the classes of ``ontology`` are numbered in the record.
-        tags: as the tagger gave them.
-        note: one line on what went wrong with the tags; empty if nothing did.
-        forward_passes: of the detector, with a gate before it; those that the gate itself takes are among them.
-        ungated: forward passes that the image would take without.
+        ontology: the classes to look for; None for none.
+        class_ids: for each class of ``ontology``, its class id in the record.
+        tags: the image's tags, if a tagger ran.
+        note: why tagging failed, on one line; empty if it did not.
+        forward_passes: of the detector for this image, including those that the gate takes; 0 without a gate.
+        ungated: the forward passes that all classes would take; 0 without a gate.
     """
 
     ontology: Ontology | None
@@ -42,19 +42,21 @@ class ImagePrompts:
 
 
 class Prompter(Protocol):
+    """Decides which prompts an image gets."""
+
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
-        """What to ask of each image; uint8 ``(H, W, 3)``, RGB, of any sizes."""
+        """The prompts of each image; images are uint8 ``(H, W, 3)``, RGB, of any sizes."""
         ...
 
     @property
     def unparsed(self) -> int:
-        """Answers of a language model so far that no tag could be read from."""
+        """How many answers of a language model contained no readable tag so far."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedPrompts:
-    """The same classes for every image."""
+    """Gives every image the same classes."""
 
     ontology: Ontology
 
@@ -68,44 +70,45 @@ class FixedPrompts:
 
 @dataclass(frozen=True)
 class TagPrompts:
-    """Every image is asked for its own tags; a class is numbered by its place among these.
+    """Makes each image's tags its classes; a class's id in the record is the index of its tag.
 
     Attributes:
-        fits: whether the detector can be asked for a tag; others are kept as tags and not asked for.
+        fits: whether the detector can take a tag as a prompt. Tags that do not fit are kept, but not looked for.
     """
 
     tagger: Tagger
     fits: Callable[[str], bool]
 
     def prompts_for(self, images: Sequence[Image]) -> list[ImagePrompts]:
-        return [self._prompts(_cleaned(tags), note) for tags, note in tag_each(self.tagger, images)]
+        return [self._prompts(_as_prompts(tags), note) for tags, note in tag_each(self.tagger, images)]
 
     @property
     def unparsed(self) -> int:
         return getattr(self.tagger, "unparsed", 0)
 
     def _prompts(self, tags: Tags, note: str) -> ImagePrompts:
-        asked = [index for index, (tag, _) in enumerate(tags) if self.fits(tag)]
-        ontology = Ontology(tuple(ClassSpec(tags[index][0]) for index in asked)) if asked else None
-        return ImagePrompts(ontology, tuple(asked), tags, note)
+        fitting = [index for index, (tag, _) in enumerate(tags) if self.fits(tag)]
+        ontology = Ontology(tuple(ClassSpec(tags[index][0]) for index in fitting)) if fitting else None
+        return ImagePrompts(ontology, tuple(fitting), tags, note)
 
 
 @dataclass(frozen=True)
 class GatedPrompts:
-    """A class is asked for unless the tagger rules it out: unless all of its prompts score below ``below``.
+    """Leaves out the classes that a tagger does not see in an image: all their prompts score below ``threshold``.
 
-    Where the tagger fails, everything is asked for.
+    An image that cannot be tagged gets all classes.
 
     Attributes:
-        tagger: what it can name and does not scores 0.
-        tags_of: for each prompt, the tags that speak for it; none if the tagger cannot tell, so never rules it out.
-        forward_passes: how many of the detector some prompts take.
-        own_forward_passes: of the detector, that the tagger takes for an image.
+        tagger: a tag that it does not return for an image counts as score 0.
+        threshold: in [0, 1].
+        tags_of: for each prompt, the tags that mean the same. A prompt without such a tag is always kept.
+        forward_passes: the number of forward passes of the detector for some prompts.
+        own_forward_passes: the forward passes of the detector that the tagger itself takes per image.
     """
 
     tagger: Tagger
     ontology: Ontology
-    below: float
+    threshold: float
     tags_of: Mapping[str, Sequence[str]]
     forward_passes: Callable[[tuple[str, ...]], int]
     own_forward_passes: int = 0
@@ -122,37 +125,41 @@ class GatedPrompts:
         kept = [
             class_id
             for class_id, spec in enumerate(self.ontology.classes)
-            if note or any(self._may_be_there(prompt, scores) for prompt in spec.prompts)
+            if note or any(self._is_kept(prompt, scores) for prompt in spec.prompts)
         ]
         ontology = Ontology(tuple(self.ontology.classes[i] for i in kept), self.ontology.distractors) if kept else None
-        forward_passes = self._forwards(ontology) + self.own_forward_passes
-        return ImagePrompts(ontology, tuple(kept), tags, note, forward_passes, self._forwards(self.ontology))
+        forward_passes = self._forward_passes(ontology) + self.own_forward_passes
+        return ImagePrompts(ontology, tuple(kept), tags, note, forward_passes, self._forward_passes(self.ontology))
 
-    def _may_be_there(self, prompt: str, scores: Mapping[str, float]) -> bool:
+    def _is_kept(self, prompt: str, scores: Mapping[str, float]) -> bool:
         tags = self.tags_of.get(prompt, ())
-        return not tags or max(scores.get(tag.casefold(), 0.0) for tag in tags) >= self.below
+        return not tags or max(scores.get(tag.casefold(), 0.0) for tag in tags) >= self.threshold
 
-    def _forwards(self, ontology: Ontology | None) -> int:
+    def _forward_passes(self, ontology: Ontology | None) -> int:
         return self.forward_passes(tuple(prompt for prompt, _ in ontology.prompts)) if ontology else 0
 
 
-def _cleaned(tags: Tags) -> Tags:
-    """As prompts may spell them, each once, the best ``TAGS_A_IMAGE``."""
+def _as_prompts(tags: Tags) -> Tags:
+    """The best ``MAX_TAGS_PER_IMAGE`` tags, spelled as prompts, without duplicates."""
     kept: dict[str, tuple[str, float]] = {}
     for tag, score in tags:
         if spelling := spelling_of(tag):
             kept.setdefault(spelling.casefold(), (spelling, score))
-    return list(kept.values())[:TAGS_A_IMAGE]
+    return list(kept.values())[:MAX_TAGS_PER_IMAGE]
 
 
 def tag_each(tagger: Tagger, images: Sequence[Image]) -> list[tuple[Tags, str]]:
-    """Tags and note of each image; what a tagger raises on is narrowed down to the image that is to blame."""
+    """Tags and note of each image.
+
+    If the tagger fails on a batch, halves of it are tried, down to the single image that causes the failure. That image
+    gets no tags, and the error as its note.
+    """
     if not images:
         return []
     try:
         return [(tags, "") for tags in tagger.tag(images)]
     except (LabelerError, OntologyError):
-        raise  # wrong settings: no image is to blame
+        raise  # caused by the settings, not by an image
     except Exception as error:
         if len(images) == 1:
             return [([], " ".join(f"tagging failed: {type(error).__name__}: {error}".split()))]

@@ -1,7 +1,7 @@
-"""Captions for grounding detectors: prompts packed by token budget, with the token positions of each prompt.
+"""Captions for Grounding DINO: prompts packed by token budget, with the token span of each prompt.
 
-The caption is put together from token ids, never from text, so each prompt's span is known and no label has to be
-decoded back from tokens.
+Captions are built from token ids, not from text. So the span of each prompt is known, and no label has to be decoded
+from tokens.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any
 
 from labeler.errors import UsageError
 
-# [CLS] [SEP] . ? in BERT's vocabulary: Grounding DINO's text encoder attends only between two of these.
+# [CLS] [SEP] . ? in BERT's vocabulary. In Grounding DINO's text encoder, a token attends only to those between the same
+# two separators.
 SEPARATOR_IDS = frozenset({101, 102, 1012, 1029})
 _CLS, _SEP, _DOT = 101, 102, 1012
 
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption, ``[CLS] a b . c . [SEP]``.
+    """One caption, such as ``[CLS] red car . dog . [SEP]``.
 
     Attributes:
         token_ids: the whole caption.
-        prompt_indices: which prompts of the packed list it holds, in order.
-        spans: for each of these, the start and stop of its tokens in ``token_ids``.
+        prompt_indices: the indices of its prompts in the list that was packed, in order.
+        spans: for each of these prompts, start and stop of its tokens in ``token_ids``.
     """
 
     token_ids: tuple[int, ...]
@@ -35,15 +36,15 @@ class Caption:
 def pack_prompts(
     prompts: Sequence[str], tokenizer: Any, token_budget: int, prompts_per_caption: int | None = None
 ) -> list[Caption]:
-    """Pack ``prompts``, in order, into as few captions as ``token_budget`` tokens allow.
+    """Pack ``prompts``, in order, into as few captions as ``token_budget`` allows.
 
     Args:
         tokenizer: a BERT tokenizer of ``transformers``, with BERT's ids for the separators.
-        token_budget: tokens the model reads, [CLS] and [SEP] included.
-        prompts_per_caption: at most so many prompts in a caption; 1 is one forward a prompt.
+        token_budget: maximum tokens per caption, including [CLS] and [SEP].
+        prompts_per_caption: maximum prompts per caption; None for no limit.
 
     Raises:
-        UsageError: a prompt has no token the model knows, holds a separator, or is longer than a caption.
+        UsageError: a prompt contains a separator, has only unknown tokens, or does not fit into a caption.
     """
     captions: list[Caption] = []
     ids: list[int] = [_CLS]
@@ -75,7 +76,7 @@ def _tokenize(prompts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     rows: list[list[int]] = tokenizer([prompt.lower() for prompt in prompts], add_special_tokens=False).input_ids
     for prompt, row in zip(prompts, rows, strict=True):
         if SEPARATOR_IDS.intersection(row):
-            raise UsageError(f"prompt {prompt!r} holds '.' or '?', which separate prompts: leave them out")
+            raise UsageError(f"prompt {prompt!r} contains '.' or '?', which separate prompts: remove them")
         if all(token == tokenizer.unk_token_id for token in row):
-            raise UsageError(f"prompt {prompt!r} has no word that the detector's tokenizer knows: use other words")
+            raise UsageError(f"prompt {prompt!r} has no word that the detector knows: use other words")
     return rows

@@ -1,0 +1,58 @@
+"""Labelers wrapped for the device they run on: one thread per image on a CPU, failure checks on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from labeler.models.config import ModelConfig
+from labeler.models.detectors.detector import Image
+from labeler.models.devices import cpu_threads, device_checked, limit_threads, resolved_device, synchronizer
+from labeler.models.labelers.labeler import Labeler
+from labeler.records import Instance
+from ontologies import Ontology
+
+
+def labeler_on_device(labeler: Labeler, config: ModelConfig) -> Labeler:
+    """``labeler``, wrapped for the device that ``config`` names."""
+    device = resolved_device(config.device)
+    if device == "cpu":
+        return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
+    return DeviceCheckedLabeler(labeler, synchronizer(device)) if device.startswith("cuda") else labeler
+
+
+class SingleImageLabeler:
+    """Labels each image on its own, several at a time, one thread per image.
+
+    CPU kernels split sums by batch size and thread count, which changes the last bits of a result. With one image and
+    one thread per call, an image gets the same bits in any batch and on any number of cores. This is as fast as
+    batching, because threads that work on different images never wait for each other.
+
+    Args:
+        labeler: called from several threads at once.
+        threads: how many images to label at a time.
+        limit_threads: called once in each thread; it must keep the models' kernels on the calling thread.
+    """
+
+    def __init__(self, labeler: Labeler, threads: int, limit_threads: Callable[[], None]) -> None:
+        self._labeler = labeler
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="image", initializer=limit_threads)
+
+    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        return list(self._pool.map(self._label_one, images, ontologies))
+
+    def _label_one(self, image: Image, ontology: Ontology) -> list[Instance]:
+        return self._labeler.label([image], [ontology])[0]
+
+
+@dataclass(frozen=True)
+class DeviceCheckedLabeler:
+    """Raises ``DeviceError`` if the GPU fails, rather than an image; see ``device_checked``."""
+
+    labeler: Labeler
+    synchronize: Callable[[], None]
+
+    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        with device_checked(self.synchronize):
+            return self.labeler.label(images, ontologies)
