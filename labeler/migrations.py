@@ -4,7 +4,7 @@ Serialized names (JSON keys, Parquet columns, keys of ``tuned.toml``) change onl
 of its kind of file in ``VERSIONS``, and add to ``STEPS`` how to convert the version before::
 
     VERSIONS["records"] = 2
-    STEPS["records", 1] = lambda row: {"image_id": row.pop("image"), **row}
+    STEPS["records", 1] = lambda row, where: {"image_id": row.pop("image"), **row}
 
 Parquet files state their version in the footer, and JSON and TOML files under the key ``version``. A file that states
 none has version 1, the first. ``tests/data`` contains files of that version, which every command must read.
@@ -13,8 +13,10 @@ none has version 1, the first. ``tests/data`` contains files of that version, wh
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import FormatError, RunError
@@ -24,18 +26,103 @@ from labeler.sizes import shown
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
+logger = logging.getLogger(__name__)
+
 VERSIONS = {
-    "run.json": 1,
+    "run.json": 2,
     "images.parquet": 1,  # a row
     "records": 1,  # a row
     "classes.json": 1,
     "decisions": 1,  # a row of decisions.jsonl, and of any file that review --apply reads
     "review set": 1,  # run/sent/*.json
-    "evaluation.json": 1,
-    "config": 1,  # TOML for --config, such as tuned.toml
+    "evaluation.json": 2,
+    "config": 2,  # TOML for --config, such as tuned.toml
 }
-STEPS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""(kind, version) -> a function that converts content of that version to the next version."""
+NO_LONGER_PER_CLASS = ("min_mask_score", "min_stability", "duplicate_iou")
+warn_once = cache(logger.warning)  # a command reads some files several times
+
+
+def _run_json_2(content: dict[str, Any], where: object) -> dict[str, Any]:
+    """Per-class thresholds become accept scores; see ``_export_2``."""
+    ontology, published = content.get("ontology"), content.get("published")
+    classes = ontology.get("classes") if isinstance(ontology, dict) else None
+    specs = [spec for spec in classes if isinstance(spec, dict)] if isinstance(classes, list) else []
+    export, dropped = _export_2(content.get("export"), {spec.get("name"): spec.get("min_score") for spec in specs})
+    _warn_of(dropped, where)
+    content = {**content, "export": export} if "export" in content else content
+    if isinstance(published, dict) and isinstance(min_scores := published.get("min_scores", {}), dict):
+        content = {**content, "published": {**published, "export": _export_2(published.get("export"), min_scores)[0]}}
+    return content
+
+
+def _evaluation_2(content: dict[str, Any], where: object) -> dict[str, Any]:
+    settings = content.get("settings")
+    return {**content, "settings": _export_2(settings, {})[0]} if isinstance(settings, dict) else content
+
+
+def _config_2(content: dict[str, Any], where: object) -> dict[str, Any]:
+    """Per-class thresholds other than accept scores are left out."""
+    plain = {key.replace("-", "_"): value for key, value in content.items()}
+    of_flags = [(f"class_{name}", plain[f"class_{name}"]) for name in NO_LONGER_PER_CLASS if f"class_{name}" in plain]
+    dropped = [f"{flag.replace('_', '-')} {value}" for flag, value in of_flags]
+    kept = {key: value for key, value in content.items() if key.replace("-", "_") not in dict(of_flags)}
+    if isinstance(tables := content.get("class"), dict) and all(isinstance(own, dict) for own in tables.values()):
+        kept["class"] = {}
+        for class_name, own in tables.items():
+            gone = {key: value for key, value in own.items() if key.replace("-", "_") in NO_LONGER_PER_CLASS}
+            dropped += [
+                f"{key} {value} of {class_name!r}"
+                for key, value in gone.items()
+                if value != plain.get(key.replace("-", "_"))
+            ]
+            kept["class"][class_name] = {key: value for key, value in own.items() if key not in gone}
+    _warn_of(dropped, where)
+    return kept
+
+
+def _export_2(export: Any, min_scores: Mapping[Any, Any]) -> tuple[Any, list[str]]:
+    """``export`` with per-class accept scores alone, and what no longer applies; damaged content stays as it is.
+
+    In version 1, a class also had its own mask score, stability and duplicate IoU. A class whose ``min_score`` was
+    below the common one had a lower accept score in proportion; it gets that as its own.
+    """
+    quality = export.get("quality") if isinstance(export, dict) else None
+    if not isinstance(quality, dict) or not isinstance(of_classes := quality.get("of_classes", {}), dict):
+        return export, []
+    if not all(isinstance(own, dict) for own in of_classes.values()):
+        return export, []
+    new = {name: value for name, value in quality.items() if name != "of_classes"}
+    dropped = [
+        f"{name} {own[name]} of {class_name!r}"
+        for class_name, own in of_classes.items()
+        for name in NO_LONGER_PER_CLASS
+        if own.get(name) not in (None, new.get(name))
+    ]
+    scores = {name: own["accept_score"] for name, own in of_classes.items() if own.get("accept_score") is not None}
+    accept, joint, least = (new.get(name) for name in ("accept_score", "min_joint_score", "min_score"))
+    if all(type(each) in (int, float) for each in (accept, joint, least, *scores.values())) and accept:
+        for name, own_min in min_scores.items():
+            if name not in scores and type(own_min) in (int, float) and own_min < least:
+                scores[name] = accept * (own_min / least)
+        if export.get("include_review") is True:
+            lower = [name for name, own in scores.items() if own < accept and joint]
+            dropped += [f"review of {name!r} below {min(joint, scores[name]):g}" for name in lower]
+    return {**export, "quality": {**new, "class_accept_scores": scores}}, dropped
+
+
+def _warn_of(dropped: Sequence[str], where: object) -> None:
+    if dropped:
+        shown = ", ".join(dropped[:5]) + (f" and {len(dropped) - 5} more" if len(dropped) > 5 else "")
+        warn_once(f"{where}: a class can have its own accept score only; no longer in force: {shown}")
+
+
+Step = Callable[[dict[str, Any], object], dict[str, Any]]
+STEPS: dict[tuple[str, int], Step] = {
+    ("run.json", 1): _run_json_2,
+    ("evaluation.json", 1): _evaluation_2,
+    ("config", 1): _config_2,
+}
+"""By kind and the version a step starts from: content of that version, and its file to name, to content of the next."""
 
 
 def check_version(kind: str, version: object, where: object) -> int:
@@ -82,7 +169,7 @@ def migrate(kind: str, content: dict[str, Any], where: object, version: object =
     first, last = check_version(kind, version, where), VERSIONS[kind]
     try:
         for number in range(first, last):
-            content = STEPS[kind, number](content)
+            content = STEPS[kind, number](content, where)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{where}: not what version {first} looks like ({error!r})") from error
     return {**content, "version": last} if "version" in content else content

@@ -197,12 +197,17 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
     def _predict(self, images: Sequence[Pixels], ontology: Ontology) -> list[sv.Detections]:
         """The accepted instances of RGB images, with compact masks and class ids of ``ontology``."""
         labeler = replace(self.labeler, candidate_floor=max(self.box_threshold, self.labeler.candidate_floor))
+        quality = self.quality
+        if self.box_threshold < quality.min_score:
+            share = self.box_threshold / quality.min_score
+            accept_score, min_joint_score = quality.accept_score * share, quality.min_joint_score * share
+            quality = replace(quality, accept_score=accept_score, min_joint_score=min_joint_score)
         classes = [replace(each, min_score=self.box_threshold) for each in ontology.classes]
         predicted = []
         for image, candidates in zip(images, labeler.label(images, [ontology] * len(images)), strict=True):
             height, width = image.shape[:2]
             record = ImageRecord("", width, height, "", instances=tuple(candidates))
-            judged = zip(candidates, judge(record, self.quality, classes), strict=True)
+            judged = zip(candidates, judge(record, quality, classes), strict=True)
             accepted = [instance for instance, judgement in judged if judgement.verdict == "accept"]
             predicted.append(to_detections(accepted, (height, width), ontology.class_names))
         return predicted

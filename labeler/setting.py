@@ -26,7 +26,6 @@ from labeler.sizes import shown
 
 Kind = Literal["switch", "whole number", "number", "text", "choice", "list", "table", "path"]
 METADATA_KEY = "setting"
-PER_CLASS = "per class"  # metadata of a mapping from class name to a dataclass of settings
 _KINDS: Mapping[str, Kind] = {
     "bool": "switch",
     "int": "whole number",

@@ -1,43 +1,31 @@
-"""What thresholds are worth on images that they were not found on."""
+"""How much tuned thresholds gain on images that they were not tuned on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from labeler.metrics.candidates import Bools, Candidates, Floats, Ints
 from labeler.metrics.thresholds import Target, fit
-from labeler.quality import QualityConfig
 
 RESAMPLES, DRAWS_AT_ONCE = 2000, 1_000_000
 Metric = Literal["f1", "precision", "recall"]
 
 
 def cross_validated(
-    candidates: Candidates,
-    target: Target,
-    quality: QualityConfig,
-    enough: Bools,
-    floor: float,
-    folds: int,
-    seed: int,
+    gates: Sequence[Candidates], target: Target, enough: Bools, floor: float, folds: int, seed: int
 ) -> Ints:
-    """Counts of each image by thresholds that were fitted without it, int64 (3, images, groups)."""
-    images = len(candidates.true)
-    counts = np.zeros((3, *candidates.true.shape), dtype=np.int64)
-    for held_out in _folds(images, folds, seed):
-        thresholds, _ = fit(candidates, ~held_out, target, quality, enough, floor)
-        counts[:, held_out] = candidates.counts(thresholds.accepted(candidates))[:, held_out]
+    """Counts of each image with thresholds that were found without it, int64 (3, images, classes)."""
+    counts = np.zeros((3, *gates[0].objects.shape), dtype=np.int64)
+    images = counts.shape[1]
+    for fold in np.array_split(np.random.default_rng(seed).permutation(images), min(folds, images)):
+        others = np.ones(images, dtype=np.bool_)
+        others[fold] = False
+        best, found = fit(gates, others, target, enough, floor)
+        counts[:, fold] = gates[best].counts(found.accept(gates[best]))[:, fold]
     return counts
-
-
-def _folds(images: int, folds: int, seed: int) -> Iterator[Bools]:
-    for part in np.array_split(np.random.default_rng(seed).permutation(images), min(folds, images)):
-        held_out = np.zeros(images, dtype=np.bool_)
-        held_out[part] = True
-        yield held_out
 
 
 def bootstrap_gains(
@@ -46,7 +34,10 @@ def bootstrap_gains(
     """The gain over all classes, with a percentile interval from images drawn with replacement (Efron 1979).
 
     Args:
-        before, after: int64 (3, images, groups), as of ``Candidates.counts``.
+        before, after: int64 (3, images, classes), from ``Candidates.counts``.
+
+    Returns:
+        Gain, lower and upper end of the interval, by metric.
     """
     images = before.shape[1]
     both = np.concatenate([before.sum(axis=2), after.sum(axis=2)]).T.astype(np.float64)
@@ -60,14 +51,14 @@ def bootstrap_gains(
 
 
 def _gains(sums: Floats) -> dict[Metric, Floats]:
-    """Of rows of hits, accepted ones and objects before and after, (n, 6)."""
-    old_hits, old_found, true, hits, found, _ = sums.T
+    """The gain of each row of true positives, accepted instances and objects before and after, (n, 6)."""
+    old_true, old_accepted, objects, new_true, new_accepted, _ = sums.T
 
     def ratio(part: Floats, whole: Floats) -> Floats:
-        return part / np.maximum(whole, 0.5)  # counts are whole numbers; of none there is no part
+        return part / np.maximum(whole, 0.5)  # counts are whole numbers; without any, the part is 0 too
 
     return {
-        "f1": ratio(hits, (found + true) / 2) - ratio(old_hits, (old_found + true) / 2),
-        "precision": ratio(hits, found) - ratio(old_hits, old_found),
-        "recall": ratio(hits, true) - ratio(old_hits, true),
+        "f1": ratio(new_true, (new_accepted + objects) / 2) - ratio(old_true, (old_accepted + objects) / 2),
+        "precision": ratio(new_true, new_accepted) - ratio(old_true, old_accepted),
+        "recall": ratio(new_true, objects) - ratio(old_true, objects),
     }

@@ -1,4 +1,4 @@
-"""Images of rectangles, with candidates of all kinds beside the truth: good, twofold, of a wrong class, of nothing."""
+"""Images of rectangles with ground truth, and candidates that are good, double, of a wrong class, or of nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) 
     random = np.random.default_rng(seed)
     pairs = []
     for number in range(images):
-        true, found = [], []
+        true, candidates = [], []
         for _ in range(random.integers(0, 5)):
             class_id = int(random.integers(classes))
             x, y, w, h = (int(random.integers(*span)) for span in ((0, 44), (0, 30), (8, 20), (8, 18)))
@@ -38,41 +38,17 @@ def random_pairs(seed: int, images: int, classes: int = 3, crowds: bool = True) 
                 dx, dy = random.integers(-2, 3, 2).tolist()
                 wrong = random.random() < 0.15
                 level = 0.3 + 0.15 * class_id - 0.1 * copy
-                found.append(
+                candidates.append(
                     _instance(random, (class_id + wrong) % classes, (x + dx, y + dy, w, h), level + 0.3 * (not wrong))
                 )
         for _ in range(random.integers(0, 4)):
             x, y, w, h = (int(random.integers(*span)) for span in ((0, 44), (0, 30), (6, 20), (6, 18)))
             class_id = int(random.integers(classes))
-            found.append(_instance(random, class_id, (x, y, w, h), 0.25 + 0.15 * class_id))
+            candidates.append(_instance(random, class_id, (x, y, w, h), 0.25 + 0.15 * class_id))
         name = f"{number:03d}.png"
         pairs.append(
             (
-                ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
-                GroundTruthImage(name, WIDTH, HEIGHT, tuple(true)),
-            )
-        )
-    return pairs
-
-
-def two_kinds(seed: int) -> list[Pair]:
-    """All finds of the first class are right, with low mask scores; of the second those with low ones are wrong."""
-    random, pairs = np.random.default_rng(seed), []
-    right, wrong = rectangle(2, 2, 20, 20), rectangle(30, 20, 20, 20)
-    for number in range(60):
-        found, true = [], []
-        for class_id, rle, box in ((0, right, (2, 2)), (1, right, (2, 2)), (1, wrong, (30, 20))):
-            is_right, (x, y) = rle is right, box
-            mask_score = 0.9 if is_right == (class_id == 1) else 0.4
-            score = float(np.float32(random.uniform(0.3, 0.9))) * 0.4 / mask_score  # the joint score tells nothing
-            scores = (score, mask_score, 0.9)
-            found.append(Instance(class_id, "p", (float(x), float(y), x + 20.0, y + 20.0), *scores, 400, rle))
-            if is_right:
-                true.append(GroundTruthInstance(class_id, rle))
-        name = f"{number}.png"
-        pairs.append(
-            (
-                ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(found)),
+                ImageRecord(name, WIDTH, HEIGHT, "d", instances=tuple(candidates)),
                 GroundTruthImage(name, WIDTH, HEIGHT, tuple(true)),
             )
         )
@@ -93,7 +69,7 @@ def _instance(random: np.random.Generator, class_id: int, box: tuple[int, int, i
 
 
 def counts_of_the_gate(pairs: list[Pair], quality: QualityConfig, classes: list[ClassSpec]) -> list[Counts]:
-    """By class, what ``judge`` accepts, matched by ``match_masks``: the independent source of every figure."""
+    """By class, what ``judge`` accepts, matched by ``match_masks``: an independent source of every figure."""
     counts = np.zeros((len(classes), 3), dtype=int)
     for record, truth in pairs:
         judged = zip(record.instances, judge(record, quality, classes), strict=True)
@@ -102,7 +78,8 @@ def counts_of_the_gate(pairs: list[Pair], quality: QualityConfig, classes: list[
         for class_id in range(len(classes)):
             true = [each for each in truth.instances if each.class_id == class_id]
             matches = match_masks([item.rle for item in accepted if item.class_id == class_id], true)
-            wrong = int((matches == UNMATCHED).sum())
-            hits = len(matches) - wrong - int((matches == IGNORED).sum())
-            counts[class_id] += (hits, hits + wrong, sum(not each.crowd for each in true))
+            false_positives = int((matches == UNMATCHED).sum())
+            true_positives = len(matches) - false_positives - int((matches == IGNORED).sum())
+            objects = sum(not each.crowd for each in true)
+            counts[class_id] += (true_positives, true_positives + false_positives, objects)
     return [Counts(*row) for row in counts.tolist()]

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from labeler.files.storage import AnyPath
-    from labeler.metrics.thresholds import Counts
     from labeler.quality_config import QualityConfig
     from workflows.commands.terminal import Terminal
-    from workflows.evaluation.tune import Tuned
+    from workflows.evaluation.tune import Tuned, TunedClass
 
 NAMES_SHOWN, CLASSES_SHOWN = 5, 40
 
@@ -68,7 +67,7 @@ def run_tune(options: TuneOptions, console: Terminal) -> Outcome:
     if kind == "review":
         _check_no_ground_truth(options)
         band = review_band(open_labeled(options.output), int(number))
-        about = f"{band.found} instances to review (wanted: {band.wanted}), {band.accepted} accepted"
+        about = f"{band.reviewed} instances to review (wanted: {band.wanted}), {band.accepted} accepted"
         quality = band.quality
         console.print(
             f"{about}; {quality.score} score {quality.min_joint_score:.3f} to {quality.accept_score:.3f}",
@@ -87,8 +86,8 @@ def run_tune(options: TuneOptions, console: Terminal) -> Outcome:
     labeled = open_labeled(options.output)
     tuned = tune(labeled, read_ground_truth(options.ground_truth, labeled.run.sizes), config)
     print_tuned(console, tuned)
-    about = f"{target} on {tuned.images} images: F1 {tuned.before.f1:.3f}, {tuned.after.f1:.3f} expected"
-    # What was under review and in the dataset would stay there, and is not what was tuned.
+    about = f"{target} on {tuned.images} images: F1 {tuned.total.before.f1:.3f}, {tuned.total.expected.f1:.3f} expected"
+    # Instances under review would stay in the dataset, where the thresholds were not tuned to have them.
     write_thresholds(path, tuned.quality, about, {"include-review": False} if tuned.review_counted else {})
     advice = f"now: {export_command}"
     if not tuned.gain_expected:
@@ -106,7 +105,7 @@ def _check_no_ground_truth(options: TuneOptions) -> None:
     given += ["--ground-truth"] if options.ground_truth is not None else []
     given += ["--map"] if options.class_map else []
     if given:
-        raise UsageError(f"--target review goes by scores alone; leave {min(given)} out")
+        raise UsageError(f"--target review uses scores alone; leave {min(given)} out")
 
 
 def target_from(text: str) -> tuple[str, float]:
@@ -128,17 +127,14 @@ def target_from(text: str) -> tuple[str, float]:
 
 
 def write_thresholds(path: Path, quality: QualityConfig, about: str, more: Mapping[str, Any] | None = None) -> None:
-    """Write ``quality`` and ``more`` as what ``labeler export --config`` reads, under ``about`` as a comment."""
+    """Write ``quality`` and ``more`` as TOML for ``labeler export --config``, below ``about`` as a comment."""
     import tomli_w
 
     from labeler.files.storage import write_bytes
 
-    def keys(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
-
-    content = {**keys(quality.to_dict()), **(more or {})}
-    if of_classes := content.pop("of-classes"):
-        content["class"] = {name: keys(own) for name, own in of_classes.items()}
+    content = {name.replace("_", "-"): value for name, value in quality.to_dict().items()} | dict(more or {})
+    if scores := content.pop("class-accept-scores"):
+        content["class"] = {name: {"accept-score": score} for name, score in scores.items()}
     write_bytes(path, f"# {about}\n{tomli_w.dumps(content)}".encode())
 
 
@@ -149,82 +145,66 @@ def print_tuned(console: Terminal, tuned: Tuned) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
-    config, quality = tuned.config, tuned.quality
-    in_truth = [each for each in tuned.classes if each.fitted.true]
-    rows = [["class", "objects", "accept", *_figure_names(tuned), ""]]
-    for each in in_truth:
-        figures = _figures(tuned, each.before, each.after, each.fitted)
-        rows.append([_line(each.names), str(each.fitted.true), f"{each.accept_score:.3f}", *figures, each.note])
-    figures = _figures(tuned, tuned.before, tuned.after, tuned.fitted)
-    rows.append(["all", str(tuned.fitted.true), f"{quality.accept_score:.3f}", *figures, ""])
-    print_rows(console, rows, CLASSES_SHOWN, bold_last=True)
+    config, quality, total = tuned.config, tuned.quality, tuned.total
+    figures = ["F1 now", "expected", "here"] if config.precision is None else ["precision", "recall"]
+    rows = [["class", "objects", "accept", *figures, ""], *(_row(each, config.precision) for each in tuned.classes)]
+    print_rows(console, [*rows, _row(total, config.precision)], CLASSES_SHOWN, bold_last=True)
     notes = {
-        "few examples": f"few examples: fewer than {config.min_examples} objects; what is best for all classes",
-        "no hit": "no hit: no candidate meets an object; what is best for all classes",
-        "out of reach": f"out of reach: no score reaches precision {config.precision}; none is accepted",
+        "few examples": f"few examples: fewer than {config.min_examples} objects; the common accept score applies",
+        "no match": "no match: no candidate matches an object; the common accept score applies",
+        "out of reach": f"out of reach: no score reaches precision {config.precision}; nothing is accepted",
     }
-    for note, meaning in notes.items():
-        if any(each.note == note for each in in_truth):
-            say(meaning)
+    for note in notes.keys() & {each.note for each in tuned.classes}:
+        say(notes[note])
     if config.precision is not None:
         say("precision and recall: now → expected")
-    if absent := len(tuned.classes) - len(in_truth):
-        say(f"{absent} classes without truth; what is best for all classes")
+    if tuned.without_truth:
+        say(f"{tuned.without_truth} classes without ground truth; the common accept score applies")
     say(
         f"all classes: {quality.score} score {quality.accept_score:g}, mask score {quality.min_mask_score:g}, "
         f"stability {quality.min_stability:g}, duplicates from IoU {quality.duplicate_iou:g}, of another class from "
         f"{quality.cross_class_iou:g}"
     )
-    own = [(_line(each.names), each.own) for each in tuned.classes if each.own]
-    for name, limits in own[:NAMES_SHOWN]:
-        say(
-            f"{name}: mask score {limits.min_mask_score:g}, stability {limits.min_stability:g}, duplicates from IoU "
-            f"{limits.duplicate_iou:g}"
-        )
-    if len(own) > NAMES_SHOWN:
-        say(f"… {len(own) - NAMES_SHOWN} more classes with thresholds of their own")
     for metric, (gain, low, high) in tuned.gains.items():
-        now, then, here = (getattr(counts, metric) for counts in (tuned.before, tuned.after, tuned.fitted))
+        now, expected, here = (getattr(counts, metric) for counts in (total.before, total.expected, total.fitted))
         say(
-            f"{metric.replace('f1', 'F1')}: {now:.3f} now, {then:.3f} expected, {gain:+.3f} (95 % interval "
+            f"{metric.replace('f1', 'F1')}: {now:.3f} now, {expected:.3f} expected, {gain:+.3f} (95 % interval "
             f"{low:+.3f} to {high:+.3f}); {here:.3f} on these images"
         )
     left_out = (
-        (tuned.only_labeled, "only labeled"),
-        (tuned.only_true, "only in the truth"),
-        (tuned.other_size, "of another size there"),
+        (tuned.only_labeled, "have no ground truth"),
+        (tuned.only_true, "are in the ground truth only"),
+        (tuned.other_size, "have another size in the ground truth"),
     )
     say(
         f"{tuned.images} images, {min(config.folds, tuned.images)}-fold cross-validation"
-        + "".join(f"; {count} images {what}" for count, what in left_out if count)
+        + "".join(f"; {count} images {why}" for count, why in left_out if count)
     )
     if names := tuned.classes_only_true:
         more = f", … ({len(names)})" if len(names) > NAMES_SHOWN else ""
-        say(f"classes of the truth that nothing was labeled with: {_line(names[:NAMES_SHOWN])}{more}")
+        say(f"classes of the ground truth that nothing was labeled with: {_line(names[:NAMES_SHOWN])}{more}")
     if tuned.review_counted:
-        say("instances under review are in the dataset now, and count; these thresholds leave them out of it")
-    if config.precision is not None and tuned.after.precision < config.precision:
-        say(f"expected precision {tuned.after.precision:.3f} is below the wanted {config.precision:g}")
+        say("instances under review are in the dataset now, and count; with these thresholds they are left out")
+    if config.precision is not None and total.expected.precision < config.precision:
+        say(f"expected precision {total.expected.precision:.3f} is below the wanted {config.precision:g}")
     if not tuned.gain_expected:
         say("no gain is expected on other images")
     elif config.precision is None and tuned.gains["f1"][1] <= 0:
-        say("no gain is sure yet: truth of more images would tell")
+        say("the gain is not certain; ground truth of more images would tell")
 
 
-def _figure_names(tuned: Tuned) -> list[str]:
-    if tuned.config.precision is None:
-        return ["F1 now", "expected", "here"]
-    return ["precision", "recall"]
-
-
-def _figures(tuned: Tuned, before: Counts, after: Counts, fitted: Counts) -> list[str]:
-    if tuned.config.precision is None:
-        return [f"{counts.f1:.3f}" for counts in (before, after, fitted)]
-    return [f"{getattr(before, name):.3f} → {getattr(after, name):.3f}" for name in ("precision", "recall")]
+def _row(of: TunedClass, precision: float | None) -> list[str]:
+    if precision is None:
+        figures = [f"{counts.f1:.3f}" for counts in (of.before, of.expected, of.fitted)]
+    else:
+        figures = [
+            f"{getattr(of.before, name):.3f} → {getattr(of.expected, name):.3f}" for name in ("precision", "recall")
+        ]
+    return [_line(of.names), str(of.fitted.objects), f"{of.accept_score:.3f}", *figures, of.note]
 
 
 def _line(names: Sequence[str]) -> str:
-    """``names`` in one line, whatever stands in them."""
+    """``names`` in one line, whatever characters they have."""
     return " ".join(", ".join(names).split())
 
 

@@ -93,7 +93,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
-        quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "of_classes"},
+        quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
         tally=tally,
@@ -202,19 +202,16 @@ def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> di
     def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
         return [(value, f"{label} {value:g}") for value, label in named if value]  # 0: switched off
 
-    def own(name: str) -> list[tuple[float, str]]:
-        values = {getattr(each, name) for each in _thresholds(labeled)} - {getattr(quality, name), 0}
-        return [(value, "") for value in sorted(values)]
-
     titles = {
         "joint_score": ("Joint score", []),
         "score": ("Detector score", lines((quality.min_score, "reject <"))),
-        "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <")) + own("min_mask_score")),
-        "stability": ("Stability", lines((quality.min_stability, "reject <")) + own("min_stability")),
+        "mask_score": ("Mask score", lines((quality.min_mask_score, "reject <"))),
+        "stability": ("Stability", lines((quality.min_stability, "reject <"))),
     }
     ranking = {"joint": "joint_score", "detector": "score", "mask": "mask_score"}[quality.score]
     titles[ranking][1].extend(lines((quality.min_joint_score, "reject <"), (quality.accept_score, "accept ≥")))
-    titles[ranking][1].extend(own("accept_score"))
+    own = {each.accept_score for each in _thresholds(labeled)} - {quality.accept_score, 0}
+    titles[ranking][1].extend((value, "") for value in sorted(own))
     figures = {
         name: histogram_svg(tally.scores[name], name, f"Histogram: {title}", title, thresholds)
         for name, (title, thresholds) in titles.items()

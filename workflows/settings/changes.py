@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from typing import Any, Generic, TypeVar
 
 from labeler.quality_config import QualityConfig
-from labeler.setting import PER_CLASS, setting_of
+from labeler.setting import setting_of
 
 Settings = TypeVar("Settings")
 
@@ -65,8 +65,6 @@ def settings_in(
             continue
         if setting_of(each) is not None:
             found = [(each.name, each)]
-        elif PER_CLASS in each.metadata:
-            found = [(f"class_{own.name}", own) for own in fields(each.metadata[PER_CLASS])]
         else:
             nested = nested_settings(each)
             found = [] if nested is None else list(settings_in(nested))

@@ -78,8 +78,7 @@ class ExportConfig:
         """
         given = table(content, "export")
         quality, cutouts = table(given.get("quality", {}), "quality"), table(given.get("cutouts", {}), "cutouts")
-        for name, own in table(quality.get("of_classes", {}), "of_classes").items():
-            table(own, name)
+        table(quality.get("class_accept_scores", {}), "class_accept_scores")
         for settings, values in ((cls, given), (CutoutConfig, cutouts)):
             known = {each.name for each in fields(settings)}
             if unknown := [name for name in values if name not in known]:

@@ -6,12 +6,11 @@ import difflib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError, UsageError
-from labeler.quality_config import ClassThresholds, QualityConfig
-from labeler.setting import flag_of
+from labeler.quality_config import QualityConfig
 from ontologies import ClassSpec, Ontology
 from workflows.settings.export import ExportConfig
 from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of, without_warnings
@@ -90,29 +89,29 @@ def resolved(
 ) -> ExportConfig:
     """What holds: ``change`` itself, or what it makes of ``remembered``; None leaves that as it is.
 
-    Thresholds of single classes that are gone are dropped from ``remembered``.
+    Accept scores of classes that are gone are dropped from ``remembered``.
     """
     if isinstance(change, ExportConfig):
         return change
     if ontology is not None:
-        kept = {name: own for name, own in remembered.quality.of_classes.items() if name in ontology.class_names}
-        remembered = replace(remembered, quality=replace(remembered.quality, of_classes=kept))
+        own = remembered.quality.class_accept_scores
+        kept = {name: score for name, score in own.items() if name in ontology.class_names}
+        remembered = replace(remembered, quality=replace(remembered.quality, class_accept_scores=kept))
     return change(remembered) if change else remembered
 
 
 def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None:
-    """Refuse thresholds of classes that ``ontology`` does not have; tags may make any class.
+    """Refuse accept scores of classes that ``ontology`` does not have; tags may make any class.
 
     Raises:
         UsageError: a class is unknown.
     """
-    for name, own in quality.of_classes.items():
+    for name in quality.class_accept_scores:
         if ontology is not None and name not in ontology.class_names:
-            flag = next(flag_of(each) for each in fields(ClassThresholds) if getattr(own, each.name) is not None)
             near = difflib.get_close_matches(name, ontology.class_names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "spell it as there"
             known = ", ".join(ontology.class_names[:CLASSES_NAMED])
-            raise UsageError(f"{flag}: {name!r} is not among the classes ({known}); {hint}")
+            raise UsageError(f"--class-accept-score: {name!r} is not among the classes ({known}); {hint}")
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from labeler.quality_config import ClassThresholds
 from workflows.settings.resolved import Settled
 from workflows.settings.run_settings import DatasetSettings
 
 THRESHOLDS = ("accept_score", "min_joint_score", "min_score", "min_mask_score", "min_stability")
-OF_CLASSES = ("min_score", *(each.name for each in fields(ClassThresholds)))
+PER_CLASS = ("min_score", "accept_score")
 CLASSES_SHOWN = 5
 
 
@@ -25,13 +24,13 @@ def thresholds_in_force(settings: DatasetSettings) -> str:
     ]
     if quality.score != "joint":
         general.append(f"by the {quality.score} score")
-    of_classes = []
-    for name in OF_CLASSES:
-        if own := _of_classes(settings, name):
+    per_class = []
+    for name in PER_CLASS:
+        if own := _per_class(settings, name):
             shown = [f"{class_name} {_text(value)}" for class_name, value in list(own.items())[:CLASSES_SHOWN]]
             more = len(own) - len(shown)
-            of_classes.append(f"{_words(name)} of {', '.join(shown)}{f' and {more} more classes' if more else ''}")
-    return "; ".join([", ".join(general), *of_classes])
+            per_class.append(f"{_words(name)} of {', '.join(shown)}{f' and {more} more classes' if more else ''}")
+    return "; ".join([", ".join(general), *per_class])
 
 
 def changes(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ def changes(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, 
         return ()
     old, new = _flat(before), _flat(now)
     general = [f"{name} {_change(old[name], value)}" for name, value in new.items() if old[name] != value]
-    return (*general, *_changes_of_classes(before, now))
+    return (*general, *_changes_per_class(before, now))
 
 
 def dropped_formats(settled: Settled) -> str | None:
@@ -59,20 +58,17 @@ def _flat(settings: DatasetSettings) -> dict[str, Any]:
     named = {_words(each.name): getattr(export.quality, each.name) for each in fields(export.quality)}
     named |= {_words(each.name): getattr(export, each.name) for each in fields(export)}
     named |= {f"cut-out {_words(each.name)}": getattr(export.cutouts, each.name) for each in fields(export.cutouts)}
-    return {name: value for name, value in named.items() if name not in ("of classes", "quality", "cutouts")}
+    return {name: value for name, value in named.items() if name not in ("class accept scores", "quality", "cutouts")}
 
 
-def _of_classes(settings: DatasetSettings, name: str) -> Mapping[str, float]:
+def _per_class(settings: DatasetSettings, name: str) -> Mapping[str, float]:
     """The classes' own values of the threshold ``name``, by class name."""
-    if name == "min_score":
-        return settings.min_scores
-    own = {class_name: getattr(each, name) for class_name, each in settings.export.quality.of_classes.items()}
-    return {class_name: value for class_name, value in own.items() if value is not None}
+    return settings.min_scores if name == "min_score" else settings.export.quality.class_accept_scores
 
 
-def _changes_of_classes(before: DatasetSettings, now: DatasetSettings) -> Iterator[str]:
-    for name in OF_CLASSES:
-        old, new = _of_classes(before, name), _of_classes(now, name)
+def _changes_per_class(before: DatasetSettings, now: DatasetSettings) -> Iterator[str]:
+    for name in PER_CLASS:
+        old, new = _per_class(before, name), _per_class(now, name)
         differing = [each for each in dict.fromkeys([*old, *new]) if old.get(each) != new.get(each)]
         for class_name in differing[:CLASSES_SHOWN]:
             was, holds = (

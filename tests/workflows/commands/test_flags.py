@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from labeler.errors import UsageError
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.models.config import ModelConfig
-from labeler.quality_config import ClassThresholds, QualityConfig
+from labeler.quality_config import QualityConfig
 from ontologies import Ontology
 from tests.support.command_line import options_of
 from workflows.commands.job_options import OntologyOptions
@@ -64,44 +65,34 @@ def test_file_gives_flags_and_the_command_line_wins(tmp_path: Path) -> None:
 def test_accept_scores_of_classes(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text('[class-accept-score]\ndog = 0.4\n"a=b, c" = 1\n')
-    saved = ExportConfig(quality=QualityConfig(of_classes={"cow": ClassThresholds(0.5)}))
-    line = ["export", "out", "--config", str(path), "--class-accept-score", "dog=0.6"]
-    assert export_of(line, saved).quality.of_classes == {
-        "dog": ClassThresholds(0.6),
-        "a=b, c": ClassThresholds(1.0),
-    }
-    assert export_of(["export", "out"], saved).quality.of_classes == {"cow": ClassThresholds(0.5)}
-    assert export_of(["export", "out", "--accept-score", "0.4"], saved).quality.of_classes == {}
+    saved = ExportConfig(quality=QualityConfig(class_accept_scores={"cow": 0.5}))
+
+    def scores(*arguments: str) -> Mapping[str, float]:
+        return export_of(["export", "out", *arguments], saved).quality.class_accept_scores
+
+    assert scores("--config", str(path), "--class-accept-score", "dog=0.6") == {"dog": 0.6, "a=b, c": 1.0}
+    assert scores() == {"cow": 0.5}
+    assert scores("--accept-score", "0.4") == {}
 
 
 @pytest.mark.parametrize("given", [["--accept-score", "0.9"], ["--accept-score=0.9"]])
 def test_a_threshold_on_the_line_wins_over_those_of_classes_in_the_file(given: list[str], tmp_path: Path) -> None:
     path = tmp_path / "tuned.toml"
-    path.write_text(
-        'accept-score = 0.3\n[class.dog]\naccept-score = 0.4\nmin-stability = 0.2\n[class."big cat"]\n'
-        "accept-score = 0.5\nmin-mask-score = 0.1\nduplicate-iou = 0.7\n"
-    )
-    saved = ExportConfig(quality=QualityConfig(of_classes={"cow": ClassThresholds(0.5)}))
-    file_alone = export_of(["export", "out", "--config", str(path)], saved).quality
-    assert file_alone.of_classes == {
-        "dog": ClassThresholds(0.4, min_stability=0.2),
-        "big cat": ClassThresholds(0.5, min_mask_score=0.1, duplicate_iou=0.7),
-    }
-    both = export_of(["export", "out", "--config", str(path), *given], saved).quality
-    assert both.accept_score == 0.9
-    assert both.of_classes == {
-        "dog": ClassThresholds(min_stability=0.2),
-        "big cat": ClassThresholds(min_mask_score=0.1, duplicate_iou=0.7),
-    }
-    own = export_of(["export", "out", "--config", str(path), *given, "--class-accept-score", "dog=0.6"], saved)
-    assert own.quality.of_classes["dog"] == ClassThresholds(0.6, min_stability=0.2)
+    path.write_text('accept-score = 0.3\n[class.dog]\naccept-score = 0.4\n[class."big cat"]\naccept_score = 0.5\n')
+    saved = ExportConfig(quality=QualityConfig(class_accept_scores={"cow": 0.5}))
+    arguments = ["export", "out", "--config", str(path)]
+    assert export_of(arguments, saved).quality.class_accept_scores == {"dog": 0.4, "big cat": 0.5}
+    both = export_of([*arguments, *given], saved).quality
+    assert (both.accept_score, both.class_accept_scores) == (0.9, {})
+    own = export_of([*arguments, *given, "--class-accept-score", "dog=0.6"], saved).quality
+    assert own.class_accept_scores == {"dog": 0.6}
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("[class]\ndog = 0.4", r'table of their own, such as \[class."dog"\]'),
-        ("[class.dog]\nmin-score = 0.4", "unknown key 'min-score' of class 'dog'; known keys: accept-score, "),
+        ("[class.dog]\nmin-score = 0.4", "unknown key 'min-score' of class 'dog'; known keys: accept-score$"),
         ("flor = 0.2", r"unknown key 'flor'; did you mean floor\?"),
         ("colour = 1", "unknown key 'colour'; see `labeler label --help`"),
         ("floor = ", "not valid TOML"),

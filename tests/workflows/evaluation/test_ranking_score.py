@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from labeler.quality import ClassThresholds, QualityConfig
+from labeler.quality import QualityConfig
 from tests.support.made_folder import write_labeled
 from tests.support.reviews import FAR, NEAR, labeled, places, queue_of
 from workflows.dataset.labeled import open_labeled
@@ -28,9 +28,8 @@ def test_uncertain_is_what_the_ranking_score_says(tmp_path: Path) -> None:
 
 def test_the_gates_lines_are_in_the_histogram_of_its_score(tmp_path: Path) -> None:
     opened = open_labeled(write_labeled(tmp_path / "labeled", [f"{n}.png" for n in range(20)], CLASSES))
-    own = {CLASSES[1]: ClassThresholds(0.41, min_mask_score=0.52)}
     for score, name, ranking in (("joint", "joint_score", 0), ("detector", "score", 1), ("mask", "mask_score", 2)):
-        quality = QualityConfig(score=score, of_classes=own)  # type: ignore[arg-type]
+        quality = QualityConfig(score=score, class_accept_scores={CLASSES[1]: 0.41})  # type: ignore[arg-type]
         path = tmp_path / f"{score}.html"
         report(replace(opened, export=replace(opened.export, quality=quality)), path, samples=2)
         text = path.read_text(encoding="utf-8")
@@ -42,4 +41,4 @@ def test_the_gates_lines_are_in_the_histogram_of_its_score(tmp_path: Path) -> No
         assert len(with_line) == 1
         titles = {"joint_score": "Joint score", "score": "Detector score", "mask_score": "Mask score"}
         assert f"Histogram: {titles[name]}" in with_line[0]
-        assert '<td class="number">0.52</td>' in text, "of the class"
+        assert '<td class="number">0.41</td>' in text, "of the class"

@@ -18,7 +18,7 @@ from labeler.errors import RunError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.formats.splits import in_validation
 from labeler.models.config import ModelConfig
-from labeler.quality import ClassThresholds, QualityConfig
+from labeler.quality import QualityConfig
 from ontologies import ClassSpec, Ontology
 from tests.support.bright_labeler import BrightLabeler
 from tests.support.command_line import options_of
@@ -143,7 +143,7 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
     said = run(command, "--include-review", *(f"--{name}={value}" for name, value in flags.items()))
     expected = ExportConfig(
         QualityConfig(
-            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, {"dog": ClassThresholds(0.5)}
+            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, {"dog": 0.5}
         ),
         True, 0.4, 7, "copy", ("cutouts", "coco"), "polygon", 2, 9, CutoutConfig("transparent", 1.0, "full", 3),
     )  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_configuration_file_changes_what_it_names(out: Path, run: Command, tmp
     config.write_text("min-area = 40\ninclude_review = true\n")
     said = run("label", "--config", config)
     assert line(said, CHANGED) == "min area 16 → 40; include review no → yes"
-    quality = QualityConfig(min_area=40, of_classes={"cat": ClassThresholds(0.6)})
+    quality = QualityConfig(min_area=40, class_accept_scores={"cat": 0.6})
     assert remembered(out) == ExportConfig(quality, val_share=0.5, include_review=True)
     config.write_text("include-review = false\ndefaults = true\nseed = 3\n")
     run("label", "--config", config)
@@ -281,12 +281,12 @@ def test_min_scores_stay_with_words_and_are_replaced_by_a_file(out: Path, run: C
 
 
 def test_thresholds_of_a_renamed_class_go_and_are_told(out: Path, run: Command, tmp_path: Path) -> None:
-    run("export", "--class-accept-score", "dog=0.5", "--class-min-stability", "cat=0.7")
+    run("export", "--class-accept-score", "dog=0.5", "--class-accept-score", "cat=0.7")
     renamed = tmp_path / "renamed.toml"
     renamed.write_text('[[class]]\nname = "hound"\nprompts = ["dog"]\n[[class]]\nname = "cat"\n')
     said = run("label", "--ontology", renamed)
     assert line(said, CHANGED) == "accept score of dog 0.50 → 0.30 (general)"
-    assert remembered(out).quality.of_classes == {"cat": ClassThresholds(min_stability=0.7)}
+    assert remembered(out).quality.class_accept_scores == {"cat": 0.7}
 
 
 def test_a_restart_keeps_the_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -295,7 +295,7 @@ def test_a_restart_keeps_the_settings(tmp_path: Path, caplog: pytest.LogCaptureF
     Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "in" / "a.png")
     out = tmp_path / "out"
     ontology = Ontology((ClassSpec("bright", min_score=0.45), ClassSpec("dark", min_score=0.5)))
-    quality = QualityConfig(of_classes={"bright": ClassThresholds(0.5), "dark": ClassThresholds(0.6)})
+    quality = QualityConfig(class_accept_scores={"bright": 0.5, "dark": 0.6})
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     job = LabelJob(str(tmp_path / "in"), out, ontology, model, ExportConfig(quality, seed=4), load=BrightLabeler)
     assert label(job, Silent()).dataset.changed == ()
@@ -306,7 +306,7 @@ def test_a_restart_keeps_the_settings(tmp_path: Path, caplog: pytest.LogCaptureF
         "min score of dark 0.50 → 0.30 (general)",
         "accept score of dark 0.60 → 0.30 (general)",
     )
-    assert remembered(out) == ExportConfig(QualityConfig(of_classes={"bright": ClassThresholds(0.5)}), seed=4)
+    assert remembered(out) == ExportConfig(QualityConfig(class_accept_scores={"bright": 0.5}), seed=4)
     assert [each["min_score"] for each in settings(out)["ontology"]["classes"]] == [0.45, None]
 
     for content in ("{", '{"version": 0}'):
@@ -350,7 +350,7 @@ def test_folders_of_before(command: str, out: Path, run: Command) -> None:
     run("export", "--accept-score", 0.6, "--val-share", 0.5)
 
     def age(content: dict[str, Any]) -> None:
-        del content["published"], content["export"]["cutouts"], content["export"]["quality"]["of_classes"]
+        del content["published"], content["export"]["cutouts"], content["export"]["quality"]["class_accept_scores"]
 
     edit(out, age)
     said = run(command, "--val-share", 0.1)
@@ -360,13 +360,14 @@ def test_folders_of_before(command: str, out: Path, run: Command) -> None:
 
 
 DAMAGED = [
-    None, [], "x", {"quality": None}, {"quality": {"of_classes": []}}, {"quality": {"of_classes": {"dog": 0.5}}},
+    None, [], "x", {"quality": None}, {"quality": {"class_accept_scores": []}},
+    {"quality": {"class_accept_scores": {"dog": {}}}},
     {"quality": {"accept_score": "high"}}, {"quality": {"accept": 0.5}}, {"cutouts": None},
     {"cutouts": {"margin": "x"}},
     {"cutouts": {"color": "red"}}, {"formats": None}, {"formats": "coco"}, {"formats": [1]}, {"formats": [["coco"]]},
     {"val_share": "0.5"}, {"val_share": True}, {"val_share": None}, {"seed": 1.5}, {"seed": "x"}, {"link": None},
     {"link": ["hard"]}, {"include_review": "no"}, {"max_classes": "9"}, {"min_tag_count": None}, {"later": 1},
-    {"quality": {"of_classes": {"dog": {"accept_score": "x"}}}}, {"segmentation": 3},
+    {"quality": {"class_accept_scores": {"dog": "x"}}}, {"quality": {"of_classes": {}}}, {"segmentation": 3},
 ]  # fmt: skip
 
 
@@ -444,10 +445,10 @@ def test_the_top_value_of_tuned_thresholds_can_be_edited(out: Path, run: Command
     from workflows.commands.tune import write_thresholds
 
     path = tmp_path / "tuned.toml"
-    write_thresholds(path, QualityConfig(accept_score=0.4, of_classes={"cat": ClassThresholds(0.5)}), "made up")
+    write_thresholds(path, QualityConfig(accept_score=0.4, class_accept_scores={"cat": 0.5}), "made up")
     path.write_text(path.read_text().replace("accept-score = 0.4\n", "accept-score = 0.35\n"))
     run("export", "--config", path)
-    assert remembered(out).quality == QualityConfig(accept_score=0.35, of_classes={"cat": ClassThresholds(0.5)})
+    assert remembered(out).quality == QualityConfig(accept_score=0.35, class_accept_scores={"cat": 0.5})
     run("label", "--config", path, "--accept-score", 0.6)
     assert remembered(out).quality == QualityConfig(accept_score=0.6), "it holds for all classes"
 
@@ -467,23 +468,22 @@ def test_what_is_said() -> None:
     assert (
         thresholds_in_force(off) == "accept score 0.00, min joint score 0.1235, min mask score 0.50, by the mask score"
     )
-    many = made_with(of_classes={f"c{n}": ClassThresholds(0.5, duplicate_iou=0.9) for n in range(7)})
+    many = made_with(class_accept_scores={f"c{n}": 0.5 for n in range(7)})
     assert thresholds_in_force(many).endswith(
-        "; accept score of c0 0.50, c1 0.50, c2 0.50, c3 0.50, c4 0.50 and 2 more classes; duplicate iou of c0 0.90, "
-        "c1 0.90, c2 0.90, c3 0.90, c4 0.90 and 2 more classes"
+        "; accept score of c0 0.50, c1 0.50, c2 0.50, c3 0.50, c4 0.50 and 2 more classes"
     )
     assert changes(None, plain) == changes(plain, plain) == ()
     assert changes(made_with(accept_score=0.3000001), plain) == ("accept score 0.3000001 → 0.3",)
-    assert len(changes(plain, many)) == 12
+    assert len(changes(plain, many)) == 6
     assert changes(plain, many)[5] == "accept score of 2 more classes"
-    same = made_with(of_classes={"dog": ClassThresholds(0.3)})
+    same = made_with(class_accept_scores={"dog": 0.3})
     assert changes(plain, same) == ("accept score of dog 0.30 (general) → 0.30",)
     limited = DatasetSettings(ExportConfig(max_classes=3))
     assert changes(plain, limited) == ("max classes none → 3",)
 
 
 def test_saved_settings_are_read_as_they_were_written() -> None:
-    quality = QualityConfig(min_score=0, of_classes={"dog": ClassThresholds(min_stability=1)})
+    quality = QualityConfig(min_score=0, class_accept_scores={"dog": 1})
     for config in (ExportConfig(), ExportConfig(quality, max_classes=4, val_share=1, formats=())):
         assert ExportConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
     assert ExportConfig.from_dict({}) == ExportConfig()

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labeler.migrations import STEPS, VERSIONS
+from labeler.migrations import STEPS, VERSIONS, migrate
 from tests.support.frozen import DONE, FROZEN, Frozen, digests, kept
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 pytestmark = pytest.mark.skipif(not FROZEN.exists(), reason="tests/data is not part of the source distribution")
 
@@ -58,7 +66,7 @@ def make_older(path: Path, renamed: dict[str, str]) -> None:
 def renaming(monkeypatch: pytest.MonkeyPatch, kind: str, renamed: dict[str, str]) -> None:
     """Put the step from version 0 to 1 into the table."""
     back = {old: new for new, old in renamed.items()}
-    monkeypatch.setitem(STEPS, (kind, 0), lambda row: {back.get(name, name): value for name, value in row.items()})
+    monkeypatch.setitem(STEPS, (kind, 0), lambda row, _: {back.get(name, name): value for name, value in row.items()})
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:
@@ -142,7 +150,7 @@ def test_older_thresholds_are_read(frozen: Frozen, monkeypatch: pytest.MonkeyPat
         own = {name: {"accept-score": each["sure-from"]} for name, each in whole.pop("class").items()}
         return {**whole, "accept-score": whole.pop("sure-from"), "class": own} | {"version": 1}
 
-    monkeypatch.setitem(STEPS, ("config", 0), lambda whole: _without(step(dict(whole)), "sure-from"))
+    monkeypatch.setitem(STEPS, ("config", 0), lambda whole, _: _without(step(dict(whole)), "sure-from"))
     assert frozen.run("export", "dataset", "--accept-score", 0.9) in DONE
     assert digests(frozen.out) != frozen.expected["dataset"]["sha256"]
     assert frozen.run("export", "dataset", "--config", path) in DONE
@@ -153,20 +161,98 @@ def _without(whole: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if key != name}
 
 
+# ---------------------------------------------------------------- thresholds that only older files have
+
+
+DROPPED = "a class can have its own accept score only; no longer in force: "
+
+
+def test_per_class_thresholds_of_older_folders_are_named(frozen: Frozen, caplog: pytest.LogCaptureFixture) -> None:
+    """In one line, those that would change a result; the others go without one."""
+
+    def change(whole: Any) -> None:
+        own = whole["export"]["quality"]["of_classes"]
+        own["circle"] |= {"min_mask_score": 0.99, "min_stability": 0.0}  # 0.0 is the common one
+        own["moon"] = {"duplicate_iou": 0.3}
+        whole["published"] = {"export": whole["export"], "min_scores": {}}
+
+    path = frozen.out / "run" / "run.json"
+    edit(path, change)
+    assert command(frozen, "export") in DONE
+    named = [message for message in caplog.messages if DROPPED in message]
+    assert named == [f"dataset/run/run.json: {DROPPED}min_mask_score 0.99 of 'circle', duplicate_iou 0.3 of 'moon'"]
+    assert digests(frozen.out) == frozen.expected["dataset"]["sha256"]
+    quality = json.loads(path.read_bytes())["export"]["quality"]
+    assert quality["class_accept_scores"] == {
+        "circle": 0.31, "square": 0.16, "triangle": 0.39, "star": 0.38, "ring": 0.37, "heart": 0.22
+    }  # fmt: skip
+    caplog.clear()
+    assert command(frozen, "export") in DONE
+    assert not [message for message in caplog.messages if DROPPED in message], "the folder is of this version now"
+
+
+def test_instances_that_older_folders_had_in_the_dataset_are_named(
+    frozen: Frozen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under review, below the lowest score that is reviewed now."""
+    edit(frozen.out / "run" / "run.json", lambda whole: whole["export"].update(include_review=True))
+    assert command(frozen, "export") in DONE
+    assert f"{DROPPED}review of 'square' below 0.064, review of 'heart' below 0.064" in caplog.text
+
+
+def test_a_lower_min_score_of_an_older_folder_accepts_as_before(frozen: Frozen) -> None:
+    """It lowered the accept score in proportion, which is the class's own now."""
+
+    def change(whole: Any) -> None:
+        quality = whole["export"]["quality"]
+        quality |= {"min_score": 0.3, "min_joint_score": 0.2, "accept_score": 0.3, "of_classes": {}}
+        for spec in whole["ontology"]["classes"]:
+            spec["min_score"] = {"star": 0.1, "ring": 0.4}.get(spec["name"])
+
+    path = frozen.out / "run" / "run.json"
+    edit(path, change)
+    assert command(frozen, "export") in DONE
+    assert json.loads(path.read_bytes())["export"]["quality"]["class_accept_scores"] == pytest.approx({"star": 0.1})
+    table = pandas.read_parquet(frozen.out / "run" / "verdicts.parquet")
+    stars = table[(table["class_id"] == 3) & (table["decided_by"] == "gate")]
+    assert (stars["joint_score"][stars["verdict"] == "accept"] < 0.3).any()
+    assert set(stars["verdict"][stars["joint_score"] < 0.1]) == {"reject"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "dropped"),
+    [
+        (
+            "[class.dog]\nmin-mask-score = 0.7\nmin_stability = 0.2\n",
+            "min-mask-score 0.7 of 'dog', min_stability 0.2 of 'dog'",
+        ),
+        ("duplicate-iou = 0.9\n[class.dog]\nduplicate-iou = 0.9\n", ""),
+        ("class-min-stability = 'dog=0.2'\n", "class-min-stability dog=0.2"),
+    ],
+)
+def test_per_class_thresholds_of_older_config_files_are_named(
+    lines: str, dropped: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tuned.toml"
+    content = migrate("config", tomllib.loads(lines), path)
+    assert not re.search("mask|stability", json.dumps(content))
+    assert caplog.messages == ([f"{path}: {DROPPED}{dropped}"] if dropped else [])
+
+
 # ---------------------------------------------------------------- newer files
 
 
 def newer_parquet(path: Path) -> None:
-    pq.write_table(pq.read_table(path).replace_schema_metadata({"labeler.schema_version": "2"}), path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"labeler.schema_version": "9"}), path)
 
 
 def newer_json(path: Path) -> None:
-    edit(path, lambda whole: whole.update(version=2))
+    edit(path, lambda whole: whole.update(version=9))
 
 
 def newer_decision(path: Path) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.write('{"version": 2, "said": "yes"}\n')
+        file.write('{"version": 9, "said": "yes"}\n')
 
 
 NEWER: dict[str, tuple[Callable[[Path], None], Collection[str]]] = {
@@ -188,22 +274,22 @@ def test_newer_files_are_refused_in_one_line(frozen: Frozen, file: str, capsys: 
         assert command(frozen, name) == 2, name
         (line,) = capsys.readouterr().err.splitlines()
         assert f"{file}" in line, name
-        assert "newer labeler (version 2, this one reads up to 1); update labeler" in line
+        assert re.search(r"newer labeler \(version 9, this one reads up to [12]\); update labeler", line)
         if (name, file) == ("label", "run/decisions.jsonl"):  # read when the dataset is written, behind the records
             assert kept(frozen.out) == records
-            assert digests(frozen.out) == frozen.expected["dataset"]["sha256"]
+            assert digests(frozen.out) == frozen.written["dataset"]["sha256"]
             before = content(frozen.out)
         assert content(frozen.out) == before, name
 
 
 def test_newer_classes_and_thresholds_are_refused(frozen: Frozen, capsys: pytest.CaptureFixture[str]) -> None:
     newer_json(frozen / "tagged" / "run" / "classes.json")
-    (frozen / "tuned.toml").write_text("version = 2\n", "utf-8")
+    (frozen / "tuned.toml").write_text("version = 9\n", "utf-8")
     before = content(frozen / "tagged")
     for arguments in (["tagged"], ["dataset", "--config", "tuned.toml"]):
         assert frozen.run("export", *arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "newer labeler (version 2" in line
+        assert "newer labeler (version 9" in line
     assert content(frozen / "tagged") == before
 
 
@@ -247,6 +333,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "quality is null": set_to("export", "quality", value=None),
     "a threshold is text": set_to("export", "quality", "accept_score", value="high"),
     "of_classes holds a number": set_to("export", "quality", "of_classes", value={"circle": 5}),
+    "of_classes is a list": set_to("export", "quality", "of_classes", value=[]),
     "formats is text": set_to("export", "formats", value="coco"),
     "a format is unknown": set_to("export", "formats", value=["voc"]),
     "val_share is text": set_to("export", "val_share", value="x"),
