@@ -73,7 +73,7 @@ def classes_of(synonyms: Iterable[tuple[str, str]]) -> dict[str, str]:
         while end in above:
             end = above[end]
             if end in passed:
-                raise OntologyError(f"{names[end]!r} is a synonym of itself, directly or by others; remove a synonym")
+                raise OntologyError(f"{names[end]!r} is a synonym of itself through other synonyms; remove one of them")
             passed.add(end)
         classes[word] = names[end]
     return classes

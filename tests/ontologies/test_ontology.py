@@ -100,12 +100,12 @@ def test_thresholds_from_zero_to_one_are_accepted(score: float) -> None:
         (lambda: ClassSpec("dog", ("puppy", "  ")), "class 'dog': a prompt is blank"),
         (lambda: ClassSpec("dog", "puppy"), "prompts must be a list, not str"),
         (lambda: ClassSpec("dog", (None,)), "must be text, not NoneType"),
-        (lambda: ClassSpec("dog", ("st. bernard",)), r"class 'dog': a prompt holds '\.'"),
-        (lambda: ClassSpec("dog", ("dog?",)), r"holds '\?'"),
-        (lambda: ClassSpec("dog", ("dog\ncat",)), r"holds '\\n'"),
-        (lambda: ClassSpec("dog\ncat"), r"holds '\\n'"),
-        (lambda: ClassSpec("no. 5"), r"class 'no\. 5': a prompt holds '\.'"),
-        (lambda: Ontology((ClassSpec("dog"),), ("toy.",)), r"a distractor holds '\.'"),
+        (lambda: ClassSpec("dog", ("st. bernard",)), r"class 'dog': a prompt contains '\.'"),
+        (lambda: ClassSpec("dog", ("dog?",)), r"contains '\?'"),
+        (lambda: ClassSpec("dog", ("dog\ncat",)), r"contains '\\n'"),
+        (lambda: ClassSpec("dog\ncat"), r"contains '\\n'"),
+        (lambda: ClassSpec("no. 5"), r"class 'no\. 5': a prompt contains '\.'"),
+        (lambda: Ontology((ClassSpec("dog"),), ("toy.",)), r"a distractor contains '\.'"),
         (lambda: Ontology((ClassSpec("dog"),), ("",)), "a distractor is blank"),
         (lambda: Ontology((ClassSpec("dog"),), "toy"), "distractors must be a list, not str"),
         (lambda: Ontology((ClassSpec("dog"), ClassSpec("dog"))), "two classes are named 'dog' and 'dog'"),
@@ -256,7 +256,7 @@ def test_from_text(text: str, expected: list[tuple[str, list[str]]]) -> None:
         ("dog, dog", "'dog' is given twice"),
         ("dog, dog=animal", "'dog' is given twice, in class 'dog' and in class 'animal'"),
         ("a=Dog, b=dog", "two classes are named 'Dog' and 'dog'"),
-        ("what?", r"holds '\?'"),
+        ("what?", r"contains '\?'"),
     ],
 )
 def test_from_text_refuses(text: str, message: str) -> None:
@@ -413,7 +413,7 @@ def test_plain_lines(tmp_path: Path) -> None:
         ("a.json", '{"version": 5, "shapes": []}', "keys are 'shapes', 'version'; expected class"),
         ("a.toml", '[[clas]]\nname = "dog"\n', "keys are 'clas'; expected class"),
         ("a.csv", "dog,cat", r"use \.toml, \.yaml, \.yml, \.json or \.txt"),
-        ("a", "dog", "unknown kind"),
+        ("a", "dog", "unknown ontology format"),
         # syntax
         ("a.toml", 'distractors = []\n[[class]\nname = "dog"', "not valid TOML: .*line 2, column 8"),
         ("a.toml", "[[class]]\nname = dog", "not valid TOML: .*line 2, column 8"),
@@ -432,12 +432,12 @@ def test_plain_lines(tmp_path: Path) -> None:
         ("a.toml", 'class = "dog"\n', r"write \[\[class\]\]"),
         ("a.toml", 'class = ["dog"]\n', "class number 1 must be a table"),
         ("a.toml", 'distractors = ["toy"]\n', "no class"),
-        ("a.toml", 'model = "x"\n' + OWN_TOML, "unknown key 'model'; known ones are 'class', 'distractors'"),
+        ("a.toml", 'model = "x"\n' + OWN_TOML, "unknown key 'model'; known keys are 'class', 'distractors'"),
         ("a.toml", '[[class]]\nname = "a"\n[[class]]\nprompt = ["b"]', "class number 2 has the unknown key 'prompt'"),
         ("a.toml", '[[class]]\nprompts = ["b"]', "class number 1 has no name"),
         ("a.toml", '[[class]]\nname = "a"\nprompts = []', "class number 1 has no prompts"),
         ("a.toml", '[[class]]\nname = "a"\nprompts = "b"', "class 'a': prompts must be a list, not str"),
-        ("a.toml", '[[class]]\nname = "a"\ndistractors = ["b"]', "go to the top of the file"),
+        ("a.toml", '[[class]]\nname = "a"\ndistractors = ["b"]', "move them to the top of the file"),
         ("a.toml", '[[class]]\nname = "a"\nmin_score = nan', "class 'a': min_score must be a number"),
         ("a.toml", '[[class]]\nname = "a"\nmin_score = true', "class 'a': min_score must be a number"),
         ("a.toml", '[[class]]\nname = " "', "class name is blank"),
@@ -544,7 +544,7 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     for name in ("gone/a.toml", "file/a.toml"):
         with pytest.raises(OntologyError, match=r"a\.toml: cannot be written"):
             write_ontology(tmp_path / name, PETS)
-    with pytest.raises(OntologyError, match=r"a\.yaml: .*end the name in \.toml"):
+    with pytest.raises(OntologyError, match=r"a\.yaml: .*use a name that ends in \.toml"):
         write_ontology(tmp_path / "a.yaml", PETS)
     assert not (tmp_path / "a.yaml").exists()
 

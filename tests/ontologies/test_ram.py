@@ -164,7 +164,7 @@ def test_bad_checkpoints_give_one_line(package: None, tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "other.pth")
     assert "other.pth: cannot be loaded" in say(tmp_path / "other.pth")
     assert "cannot be loaded as ram_plus: " in say(write_ram_weights("ram", tmp_path / "ram.pth"))
-    assert "known: ram_plus, ram, tag2text" in say(tmp_path / "ram.pth", "rem")
+    assert "known taggers: ram_plus, ram, tag2text" in say(tmp_path / "ram.pth", "rem")
 
 
 class Evil:
@@ -187,7 +187,7 @@ def test_a_checkpoint_runs_no_code(
     path, marker = write_ram_weights(kind, tmp_path / "weights.pth"), tmp_path / "ran.txt"
     state = torch.load(path, weights_only=True)
     torch.save(state | {"more": Evil(marker)}, path, _use_new_zipfile_serialization=zipped)
-    assert f"cannot be loaded as {kind}: it is no checkpoint, or it holds more than weights" in say(path, kind)
+    assert f"cannot be loaded as {kind}: it is not a checkpoint, or it contains more than weights" in say(path, kind)
     assert not marker.exists()
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
     assert load_ram(str(path), kind).tag(IMAGES[:1])

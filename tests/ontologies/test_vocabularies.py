@@ -114,25 +114,25 @@ def test_ten_thousand_repeats_are_one_warning_that_counts_them(tmp_path: Path) -
     with pytest.warns(OntologyWarning) as caught:
         assert read_vocabulary(path) == ("Dog", "cat")
     assert len(caught) == 1
-    assert str(caught[0].message).startswith(f"{path}: 10000 words are given again")
+    assert str(caught[0].message).startswith(f"{path}: 10000 words are repeated")
     assert "\n" not in str(caught[0].message)
     assert caught[0].filename == __file__
 
 
 def test_one_repeat_is_counted_too(tmp_path: Path) -> None:
-    with pytest.warns(OntologyWarning, match="1 word is given again .the first: 'sea  ?lion'"):
+    with pytest.warns(OntologyWarning, match="1 word is repeated and left out, such as 'sea  ?lion'"):
         assert read_vocabulary(write(tmp_path, "sea lion\nsea  lion\n")) == ("sea lion",)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no word in it; write one a line"),
-        ("# none\n \n", "no word in it"),
+        ("", "there are no words in it; write one per line"),
+        ("# none\n \n", "there are no words in it"),
         (b"dog\n\xff\xfe", "not UTF-8 text .byte 4.; save it as UTF-8"),
-        ("dog\nst. bernard\n", r"line 2 holds '\.', where detectors cut it in two .'st. bernard'"),
-        ("dog?\n", r"line 1 holds '\?'"),
-        ("dog\n\na\x00b\n", "line 3 holds a control character"),
+        ("dog\nst. bernard\n", r"line 2 contains '\.', which splits it in two for detectors .'st. bernard'"),
+        ("dog?\n", r"line 1 contains '\?'"),
+        ("dog\n\na\x00b\n", "line 3 contains a control character"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, conte
 
 
 def test_neither_name_nor_file(tmp_path: Path) -> None:
-    with pytest.raises(OntologyError, match=r"^cocoo: no such vocabulary or file; name one of coco, lvis") as caught:
+    with pytest.raises(OntologyError, match=r"^cocoo: no such vocabulary or file; give one of coco, lvis") as caught:
         read_vocabulary("cocoo")
     assert "\n" not in str(caught.value)
     with pytest.raises(OntologyError, match=r"cannot be read \(Is a directory\)"):

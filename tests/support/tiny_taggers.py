@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 SIDE = 32
-RAM_PACKAGE = Path(__file__).parent / "ontologies" / "ram_package"  # goes on sys.path
+RAM_PACKAGE = Path(__file__).parents[1] / "ontologies" / "ram_package"  # goes on sys.path
 IMAGE_KINDS = ("siglip", "siglip2", "clip")
 
 

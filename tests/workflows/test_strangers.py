@@ -380,10 +380,10 @@ HUGE = 10**400
 @pytest.mark.parametrize(
     ("keys", "value", "says"),
     [
-        (("export", "quality", "accept_score"), HUGE, "accept_score must be a number from 0 to 1, not 1000"),
-        (("export", "quality", "min_area"), HUGE, "min_area must be a whole number of pixels, 0 or more, not 1000"),
-        (("export", "val_share"), HUGE, "val_share must be from 0 to 1, not 1000"),
-        (("export", "cutouts", "smooth_radius"), HUGE, "smooth_radius must be 0 or more and finite, not 1000"),
+        (("export", "quality", "accept_score"), HUGE, "--accept-score must be a number from 0 to 1, not 1000"),
+        (("export", "quality", "min_area"), HUGE, "--min-area must be a whole number, 0 or more, not 1000"),
+        (("export", "val_share"), HUGE, "--val-share must be a number from 0 to 1, not 1000"),
+        (("export", "cutouts", "smooth_radius"), HUGE, "--smooth-radius must be a number, 0 or more, not 1000"),
     ],
 )
 def test_dataset_settings_that_no_flag_could_give(

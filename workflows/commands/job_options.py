@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
@@ -19,7 +19,7 @@ from workflows.settings.changes import Changes
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import check_class_names, check_floor
+from workflows.settings.resolved import ExportChange, check_class_names, check_floor
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -122,7 +122,7 @@ class DatasetOptions:
     defaults: bool = setting(False, "reset the remembered settings; flags given with it still apply", group=DATASET)
     given: Changes[ExportConfig] = changes(ExportConfig)
 
-    def export(self) -> Any:
+    def export(self) -> ExportConfig | ExportChange:
         """The settings, or what makes them from those that the folder remembers."""
         return self.given.of(ExportConfig()) if self.defaults else self.given.of
 
@@ -134,12 +134,11 @@ def job_of(
     models: ModelOptions,
     tagger: TaggerOptions,
     dataset: DatasetOptions,
-    **more: Any,
+    *,
+    tags_only: bool = False,
+    sample: int | None = None,
 ) -> LabelJob:
-    """The job that the options ask for.
-
-    Args:
-        more: other fields of ``LabelJob``.
+    """The job that the options ask for; the arguments are those of ``LabelJob``.
 
     Raises:
         UsageError, OntologyError: an option cannot be meant.
@@ -153,7 +152,8 @@ def job_of(
         export=dataset.export(),
         tagging=tagger.config(model, ontology),
         keep_min_scores=wanted.classes is not None and not dataset.defaults,
-        **more,
+        tags_only=tags_only,
+        sample=sample,
     )
     # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
     given = dataset.given

@@ -27,4 +27,8 @@ def run_models(options: ModelsOptions, console: Terminal) -> Outcome:
     return Outcome(line="Any other checkpoint of these families: --detector and --segmenter take a hub id or a folder.")
 
 
-COMMAND = Command(ModelsOptions, run_models, examples=("labeler models",))
+COMMAND = Command(
+    ModelsOptions,
+    run_models,
+    examples=("labeler models", 'labeler label photos -o dataset --classes "dog, cat" --model fast'),
+)

@@ -50,7 +50,7 @@ def parse(name: str, command: Command[Options], arguments: Sequence[str]) -> Par
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes a command line apart; values are text."""
+    """Splits a command line into flags and their text."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
@@ -92,15 +92,15 @@ def _refuse_unknown(name: str, known: Sequence[str], arguments: Sequence[str]) -
 
 
 def _merged(flags: Sequence[Flag], file: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds of a file and the command line."""
+    """The values of a configuration file and of the command line together; the command line wins."""
     given = dict(file)
     for one, other in (("classes", "ontology"), ("ontology", "classes")):
-        if one in line:  # the command line says in the other way what to look for
+        if one in line:  # both say what to look for
             given.pop(other, None)
     by_flag = {flag.title: flag.name for flag in flags}
     for flag in flags:
         common = by_flag.get(flag.title.replace("--class-", "--"))
-        if flag.kind == "table" and common in line:  # given anew for all classes
+        if flag.kind == "table" and common in line:  # which sets it for all classes
             given.pop(flag.name, None)
         if flag.kind == "table" and flag.name in line:
             given[flag.name] = {**given.get(flag.name, {}), **line[flag.name]}

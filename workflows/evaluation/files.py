@@ -133,10 +133,10 @@ def _markdown(evaluation: Evaluation, pictures: list[str | None], source: str, p
     config, measured = evaluation.config.measures, evaluation.measured
     parts = [
         f"# Labels against {source}",
-        f"{evaluation.images} images. Precision, recall, F1, FN (false negatives) and FP (false positives) count "
-        f"accepted instances, which match an object at mask IoU {config.iou:g} or more. IoU and boundary (IoU of the "
-        "inner boundaries, Cheng et al. 2021) are means over the matched pairs, and semantic is the IoU of the class's "
-        f"pixels. AP is that of COCO, over all candidates, ranked by {config.rank_by} score.",
+        f"{evaluation.images} images. An accepted instance matches an object if their mask IoU is {config.iou:g} or "
+        "more; precision, recall, F1, FN (false negatives) and FP (false positives) count these matches. IoU and "
+        "boundary (IoU of the inner boundaries, Cheng et al. 2021) are means over the matched pairs. Semantic is the "
+        f"IoU of the class's pixels. AP is that of COCO, over all candidates, ranked by {config.rank_by} score.",
     ]
     if config.band_width:
         parts.append(

@@ -86,7 +86,7 @@ def test_examples_of_help_pages_are_command_lines(name: str, tmp_path: Path, mon
     for config in ("job.toml", "tuned.toml"):
         (tmp_path / config).touch()
     examples = load(name).examples
-    assert 1 <= len(examples) <= 3
+    assert 2 <= len(examples) <= 3
     for example in examples:
         program, *arguments = shlex.split(example.partition("|")[0])
         assert program == "labeler"

@@ -143,7 +143,10 @@ def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: P
 def test_what_is_wrong_is_said_in_a_line(scenes: Path, tmp_path: Path) -> None:
     for arguments, says in (
         ((scenes, "--model", "demo"), "say what to look for"),
-        ((scenes, "--model", "demo", "--classes", "star", "--images", 0), "--images must be 1 or more"),
+        (
+            (scenes, "--model", "demo", "--classes", "star", "--images", 0),
+            "--images must be a whole number from 1 to 100",
+        ),
         ((tmp_path / "scratch", "--model", "demo", "--classes", "star"), "no image found"),
     ):
         done = run(*arguments, cwd=tmp_path)

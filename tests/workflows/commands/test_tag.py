@@ -256,9 +256,13 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
             2,
             "is for a tagger",
         ),
-        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "2"), 2, "--tag-score must be from 0 to 1"),
+        (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "2"), 2, "--tag-score must be a number from 0 to 1"),
         (("label", "{in}", "-o", "{out}", *AUTO, "--tag-score", "1"), 2, "no image has a tag to make a class of"),
-        (("label", "{in}", "-o", "{out}", *AUTO, "--max-classes", "0"), 2, "max_classes must be 1 or more"),
+        (
+            ("label", "{in}", "-o", "{out}", *AUTO, "--max-classes", "0"),
+            2,
+            "--max-classes must be a whole number, 1 or more",
+        ),
         (("label", "{in}", "-o", "{out}", "--model", "demo", "--tagger", "ram"), 2, "needs --tagger-model"),
         (
             ("label", "{in}", "-o", "{out}", *AUTO[:2], "--tagger", "ram", "--tagger-model", "./ram_plus.pth"),
@@ -267,7 +271,7 @@ def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
         ),
         (("tag", "{in}", "-o", "{out}", *TAG), 2, "ends in .toml"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag in 6 images"),
-        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--sample", "0"), 2, "--sample must be 1 or more"),
+        (("tag", "{in}", "-o", "{out}.toml", *TAG, "--sample", "0"), 2, "--sample must be a whole number, 1 or more"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--synonyms", "none.toml"), 2, "none.toml"),
     ],
 )

@@ -445,7 +445,7 @@ def test_sets_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "--truth is missing"),
+        ((), "--ground-truth is missing"),
         (("--truth", "nowhere.json"), "nowhere.json: no such ground truth"),
         (("--truth", "torn.json"), "torn.json: not a COCO file"),
         (("--truth", "others.json"), "no image in common: labeled: val/a.jpg, val/b.jpg, "),
@@ -457,10 +457,13 @@ def test_sets_that_cannot_be_read(
             ("--truth", "fish.json", "--map", "Dog=cow"),
             "--map Dog=cow: the ground truth has no class 'cow'",
         ),
-        (("--truth", "fish.json", "--map", "Dog"), "--map Dog: write labeled=truth"),
-        (("--truth", "fish.json", "--iou", "2"), "iou must be above 0 and at most 1, not 2.0"),
+        (("--truth", "fish.json", "--map", "Dog"), "--map Dog: write labeled=ground truth"),
+        (("--truth", "fish.json", "--iou", "2"), "--iou must be a number above 0 and at most 1, not 2.0"),
         (("--truth", "fish.json", "--protocol", "coco", "--iou", "0.7"), "--iou is set by --protocol coco"),
-        (("--truth", "fish.json", "--protocol", "sginw"), "--truth: with --protocol sginw it stands in the TOML"),
+        (
+            ("--truth", "fish.json", "--protocol", "sginw"),
+            "--ground-truth: with --protocol sginw it stands in the TOML",
+        ),
     ],
 )
 def test_bad_input_gives_one_line(

@@ -538,13 +538,13 @@ def _elsewhere(truth: list[GroundTruthImage]) -> list[GroundTruthImage]:
         (list, ["--target", "review=1.5"], "--target review=1.5: write f1"),
         (list, ["--target", "review=10"], "leave --ground-truth out"),
         (list, ["-o", "tuned.json"], "a name that ends in .toml"),
-        (list, ["--min-examples", "0"], "min_examples must be 1 or more"),
-        (list, ["--folds", "1"], "folds 2 or more"),
+        (list, ["--min-examples", "0"], "--min-examples must be a whole number, 1 or more, not 0"),
+        (list, ["--folds", "1"], "--folds must be a whole number, 2 or more, not 1"),
         (list, ["--map", "dog"], "write labeled=truth"),
         (list, ["--map", "dog=wolf"], "the ground truth has no class 'wolf'"),
         (list, ["--truth", "nowhere.json"], "nowhere.json: no such ground truth"),
         (_renamed, [], "0 of 6 images of the ground truth are labeled"),
-        (list, ["--seed", "-1"], "seed must be 0 or more, not -1"),
+        (list, ["--seed", "-1"], "--seed must be a whole number, 0 or more, not -1"),
         (_empty, [], "no object of a labeled class"),
         (
             _elsewhere,
@@ -599,7 +599,7 @@ def test_a_precision_out_of_reach_says_what_is_in_reach(tmp_path: Path, capsys: 
 def test_truth_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path, random_pairs(7, 6))
     assert main(["tune", str(tmp_path / "out"), "-o", str(tmp_path / "t.toml")]) == 2
-    assert "--truth is missing" in capsys.readouterr().err
+    assert "--ground-truth is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -607,7 +607,7 @@ def test_truth_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["--class-accept-score", "cow=0.4"], "'cow' is not among the classes"),
         (["--class-accept-score", "dog"], "expected NAME=X"),
-        (["--class-accept-score", "dog=4"], "accept_score of 'dog' must be a number from 0 to 1"),
+        (["--class-accept-score", "dog=4"], "--class-accept-score of 'dog' must be a number from 0 to 1"),
     ],
 )
 def test_wrong_scores_of_classes(

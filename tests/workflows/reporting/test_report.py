@@ -149,7 +149,10 @@ def test_nothing_labeled_yet(tmp_path: Path, labeler: Run) -> None:
         path.unlink()
     with pytest.raises(RunError, match="no image is labeled yet"):
         report(open_labeled(out))
-    for arguments, says in (((out, "--samples", 0), "--samples must be 1"), ((tmp_path,), "holds no run")):
+    for arguments, says in (
+        ((out, "--samples", 0), "--samples must be a whole number, 1 or more"),
+        ((tmp_path,), "holds no run"),
+    ):
         done = labeler("report", *arguments)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
