@@ -26,10 +26,11 @@ from PIL import Image
 
 from labeler.files.images import read_image
 from labeler.files.listing import find_images, stamps
-from labeler.formats.coco import write_coco
+from labeler.formats.coco import CocoWriter
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.dataset.export import export
 from workflows.recording import settings
@@ -114,8 +115,10 @@ def make_labeled(folder: Path, count: int) -> None:
         truth.append(ImageRecord(name, WIDTH, HEIGHT, "", instances=tuple(true)))
         digest = read_image(images / name).digest  # the report shows no other image than was labeled
         found[name] = ImageRecord(name, WIDTH, HEIGHT, digest, instances=tuple(candidates))
-    write_coco(folder / "truth.json", truth, NAMES)
-    write_coco(folder / "found.json", found.values(), NAMES)
+    for file_name, records in (("truth.json", truth), ("found.json", list(found.values()))):
+        with CocoWriter(folder / file_name, NAMES) as writer:
+            for record in records:
+                writer.add(record)
     results = folder / "found.json"
     results.write_text(json.dumps(json.loads(results.read_text())["annotations"]))
     ontology = Ontology.from_text(", ".join(NAMES))

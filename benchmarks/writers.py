@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
-from labeler.formats.coco import write_coco
+from labeler.formats.coco import CocoWriter
 from labeler.formats.yolo import write_yolo_labels
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 
 
 def scene_record(index: int) -> ImageRecord:
@@ -43,10 +45,15 @@ def main() -> None:
             for record in records:
                 write_yolo_labels(folder / f"{record.image_id}.txt", record)
 
+        def coco(name: str, segmentation: Literal["rle", "polygon"]) -> None:
+            with CocoWriter(folder / name, names, segmentation) as writer:
+                for record in records:
+                    writer.add(record)
+
         writers: dict[str, Callable[[], None]] = {
             "records (Parquet)": lambda: write_records(folder / "records.parquet", records),
-            "COCO, RLE": lambda: write_coco(folder / "rle.json", records, names),
-            "COCO, polygons": lambda: write_coco(folder / "polygon.json", records, names, segmentation="polygon"),
+            "COCO, RLE": lambda: coco("rle.json", "rle"),
+            "COCO, polygons": lambda: coco("polygon.json", "polygon"),
             "YOLO-seg": yolo,
         }
         print(f"{objects} objects of {len(records)} images, 320 × 320 pixels")

@@ -37,6 +37,7 @@ ROOMS = {
         "formats",
         "metrics",
         "quality decisions ground_truth",
+        "record_files",
         "records",
         "record_checks migrations",
         "files",
@@ -58,8 +59,8 @@ OWNERS = {
     "ram": ("ontologies/taggers/ram.py",),
     "cv2": ("labeler/opencv.py",),
     "ray": ("workflows/engines/", "workflows/cluster/"),
-    "fsspec": ("labeler/files/storage.py",),
-    "upath": ("labeler/files/storage.py",),
+    "fsspec": ("labeler/files/store.py",),
+    "upath": ("labeler/files/paths.py", "labeler/files/store.py"),
     "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py"),
 }
 HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath", "cv2")

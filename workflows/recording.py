@@ -7,7 +7,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,14 +21,15 @@ from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.taggers.config import TaggingConfig
 from workflows.dataset.dataset import recover
-from workflows.engines.local import run_local
+from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
 from workflows.engines.resources import takes_ray
 from workflows.engines.workers import WorkerConfig
 from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
-from workflows.run.folder import RunFolder, Shard
+from workflows.run.folder import RunFolder
+from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.export import ExportConfig
@@ -191,10 +192,8 @@ def _label(
             with clock(seconds, "load"):
                 on_ray = takes_ray(job.engine, job.model.device, len(todo))
                 logger.debug("engine: %s; models: %s", "ray" if on_ray else "local", job.model)
-                if on_ray:
-                    reports = stack.enter_context(ray_engine(todo, config, job.engine, run.output, say))
-                else:
-                    reports = stack.enter_context(closing(run_local(todo, config, config.load_stages())))
+                engine = ray_engine if on_ray else local_engine
+                reports = stack.enter_context(engine(todo, config, job.engine, run.output, say))
             with clock(seconds, "label"):
                 for report in reports:
                     take(report)

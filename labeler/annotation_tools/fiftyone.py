@@ -18,11 +18,10 @@ from typing import Any
 
 from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
 from labeler.errors import FormatError
-from labeler.formats.coco import segmentation_to_rle
-from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.formats.coco import SCORE_DIGITS, coco_annotation, coco_categories, coco_image
+from labeler.formats.coco_reader import segmentation_to_rle
 from labeler.sizes import checked_size, shown, unicode_text
 
-SCORE_DIGITS = 6
 # FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
 # their boxes move. It rounds when it takes masks out of images, so a quarter of a pixel does no harm.
 INSIDE_PIXEL = 0.25
@@ -30,27 +29,22 @@ INSIDE_PIXEL = 0.25
 
 def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Sequence[str]) -> None:
     """Write ``labels.json`` into ``folder``; the images belong into ``data`` there."""
-    class_ids = {name: class_id for class_id, name in enumerate(class_names, start=1)}
-    entries, annotations = [], list[dict[str, Any]]()
+    class_ids = {name: class_id for class_id, name in enumerate(class_names)}
+    entries, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, image in enumerate(images, start=1):
-        entries.append({"id": number, "file_name": image.name, "width": image.width, "height": image.height})
+        entries.append(coco_image(number, image.name, image.width, image.height))
         for each in image.instances:
-            x1, y1, x2, y2 = rle_box_xyxy(each.rle)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": class_ids[each.class_name],
-                    "bbox": [x1 + INSIDE_PIXEL, y1 + INSIDE_PIXEL, x2 - x1, y2 - y1],
-                    "area": rle_area(each.rle),
-                    "score": round(each.score, SCORE_DIGITS),
-                    "sent_id": each.sent_id,
-                    "exact_mask": 1,
-                    "segmentation": {"size": each.rle["size"], "counts": each.rle["counts"].decode("ascii")},
-                }
-            )
-    categories = [{"id": class_id, "name": name, "supercategory": ""} for name, class_id in class_ids.items()]
-    content = {"info": {}, "categories": categories, "images": entries, "annotations": annotations}
+            attributes = {"score": round(each.score, SCORE_DIGITS), "sent_id": each.sent_id, "exact_mask": 1}
+            identity = len(annotations) + 1
+            annotation = coco_annotation(identity, number, class_ids[each.class_name], each.rle, attributes)
+            left, top, width, height = annotation["bbox"]
+            annotations.append({**annotation, "bbox": [left + INSIDE_PIXEL, top + INSIDE_PIXEL, width, height]})
+    content = {
+        "info": {},
+        "categories": coco_categories(class_names),
+        "images": entries,
+        "annotations": annotations,
+    }
     (folder / "labels.json").write_text(json.dumps(content) + "\n", encoding="ascii", newline="\n")
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.formats.coco import coco_annotation, coco_categories, coco_image
+from labeler.geometry.masks import mask_to_rle
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 
 Pair = tuple[str, str]  # (colour, shape)
@@ -216,20 +217,9 @@ def coco_ground_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_
     """``scene_ground_truth`` as a COCO dictionary, with masks as compressed RLE; ids count from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, image in enumerate(scene_ground_truth(scenes, file_names, class_names).images, start=1):
-        images.append({"id": image_id, "file_name": image.name, "width": image.width, "height": image.height})
-        for instance in image.instances:
-            x1, y1, x2, y2 = rle_box_xyxy(instance.rle)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": instance.class_id + 1,
-                    "segmentation": {"size": instance.rle["size"], "counts": instance.rle["counts"].decode("ascii")},
-                    "area": float(rle_area(instance.rle)),
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": class_id, "name": name} for class_id, name in enumerate(class_names, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    for number, image in enumerate(scene_ground_truth(scenes, file_names, class_names).images, start=1):
+        images.append(coco_image(number, image.name, image.width, image.height))
+        for each in image.instances:
+            identity = len(annotations) + 1
+            annotations.append(coco_annotation(identity, number, each.class_id, each.rle, {"iscrowd": 0}))
+    return {"images": images, "annotations": annotations, "categories": coco_categories(class_names)}

@@ -1,7 +1,7 @@
-"""Image ids: relative POSIX paths below the input folder, which never lead out of it.
+"""Image ids: relative POSIX paths that stay below the input folder.
 
-A run folder may come from a stranger, and ids are joined to folders that are read and written. Names that only look
-odd (spaces, newlines, backslashes on a POSIX system) are left alone, since such files exist.
+A run folder may come from a stranger, and ids are joined to folders that are read and written. Unusual names (with
+spaces, newlines, or backslashes on a POSIX system) are accepted, since such files exist.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import pyarrow.compute as pc
 
 from labeler.sizes import shown
 
-# An empty part (so an absolute path too), "." or "..", or a NUL. The syntax is that of both Python and Arrow (RE2).
+# An empty part (so also an absolute path), "." or "..", or a NUL. Valid for both Python and Arrow (RE2).
 _UNSAFE = r"(^|/)\.{0,2}(/|$)|\x00"
 _unsafe = re.compile(_UNSAFE.replace("$", r"\Z"))
 
 
 def check_image_id(image_id: object, windows: bool = os.name == "nt") -> str:
-    """``image_id``, if it is a relative path that stays below the folder it is joined to.
+    """Return ``image_id`` if it is a relative path that stays below the folder it is joined to.
 
     Args:
-        windows: whether backslashes part folders and colons name drives.
+        windows: whether backslashes separate folders and colons mark drives.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a path.
     """
     if not isinstance(image_id, str):
         raise ValueError(f"an image id must be text, not {shown(image_id)}")
@@ -37,12 +37,12 @@ def check_image_id(image_id: object, windows: bool = os.name == "nt") -> str:
 
 
 def check_image_ids(image_ids: pa.Array | pa.ChunkedArray) -> None:
-    """``check_image_id`` of a column at once.
+    """``check_image_id`` for a whole column.
 
     Raises:
-        ValueError: an id is not a relative path inside its folder; the message shows the first such one.
+        ValueError: an id is not a relative path inside its folder; the message shows the first such id.
     """
-    image_ids.validate(full=True)  # raises on what is not UTF-8
+    image_ids.validate(full=True)  # raises if it is not UTF-8
     if image_ids.null_count:
         raise ValueError("an image has no id")
     if os.name == "nt":

@@ -1,7 +1,7 @@
-"""Images: their sizes and pixels, from a file or from a store.
+"""Read the sizes and pixels of images, from local files or from a store.
 
-Reading turns whatever Pillow decodes into RGB, and every failure into one ``ImageError``. No setting of Pillow or of
-``warnings`` is touched, so many threads may read at once.
+Whatever Pillow decodes is converted to RGB, and every failure becomes an ``ImageError``. No global setting of Pillow or
+``warnings`` is changed, so any number of threads may read at once.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -23,24 +21,30 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from labeler.errors import ImageError
 from labeler.files.retries import retrying
-from labeler.files.storage import locate, read_bytes, refuse_special
+from labeler.files.storage import locate, read_bytes, storage_of
 
 if TYPE_CHECKING:
-    from labeler.files.storage import AnyPath
+    from labeler.files.paths import AnyPath
 
-HEAD_BYTES = 2**16  # the header and its metadata lie in so much of nearly every image
-# Ultralytics, once imported, replaces Image.open by one that installs packages when it meets a file it cannot read.
+BLOCK_BYTES = 2**20  # read at a time when a file is hashed
+HEAD_BYTES = 2**16  # enough for the header and metadata of nearly every image
+# Once imported, Ultralytics replaces Image.open with a version that installs packages for files it cannot read.
 _pillow_open = Image.open
-# Documents, vector drawings and stubs: Pillow identifies these, but has no pixels for them or starts a program.
+# Documents, vector drawings and stubs: Pillow recognises them but cannot decode them, or starts another program.
 NOT_RASTER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
-# EXIF orientation -> what sets the image upright: transpose, then the steps in which to take rows and columns.
+# EXIF orientation -> how to turn the image upright: whether to transpose, then the step along rows and columns.
 _TURNS = {1: (0, 1, 1), 2: (0, 1, -1), 3: (0, -1, -1), 4: (0, -1, 1)}
 _TURNS |= {5: (1, 1, 1), 6: (1, 1, -1), 7: (1, -1, -1), 8: (1, -1, 1)}
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """One image: ``pixels`` uint8 (H, W, 3) RGB, upright; ``digest`` 32 hexadecimal digits of the file's bytes."""
+    """One image.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), RGB, turned upright.
+        digest: ``content_digest`` of the file.
+    """
 
     pixels: npt.NDArray[np.uint8]
     digest: str
@@ -48,7 +52,7 @@ class DecodedImage:
 
 @dataclass(slots=True)
 class ImageFile:
-    """An image that is asked for its size first and for its pixels later; from a store, a small one comes but once."""
+    """An image whose size is read first and its pixels later. A small file in a store is downloaded only once."""
 
     path: AnyPath
     _data: bytes = field(default=b"", init=False, repr=False)
@@ -56,99 +60,102 @@ class ImageFile:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels after EXIF orientation, from the header alone.
 
-        The header of a large file in a store is its beginning: a PNG that is said to be turned behind its pixels
-        passes for upright there.
+        Of a large file in a store only the beginning is read, so the orientation of a PNG that stores it behind the
+        pixel data is missed.
 
         Raises:
-            ImageError: as ``read``, as far as the header tells.
+            ImageError: the header cannot be read.
         """
         with _one_cause():
-            path = self.path
-            if isinstance(path, Path):
-                return retrying(lambda: _file_size(path))
-            head = read_bytes(path, 0, HEAD_BYTES)
-            if len(head) != HEAD_BYTES:
-                self._data = head  # all of it, also from a server that knows no ranges
-            try:
-                return _header_size(io.BytesIO(head))
-            except Exception:
-                if self._data:
-                    raise
-            with path.fs.open(path.path, "rb", block_size=HEAD_BYTES) as file:  # a TIFF's header may lie at its end
-                return _header_size(file)
+            if storage_of(self.path).is_remote:
+                head = read_bytes(self.path, 0, HEAD_BYTES)
+                if len(head) != HEAD_BYTES:
+                    self._data = head  # the whole file; also if the server ignores ranges
+                try:
+                    return _header_size(io.BytesIO(head))
+                except Exception:  # the header of a TIFF may be at its end
+                    if self._data:
+                        raise
+            return retrying(self._size_in_file)
+
+    def _size_in_file(self) -> tuple[int, int]:
+        with storage_of(self.path).open(self.path, HEAD_BYTES) as file:
+            return _header_size(file)
 
     def read(self) -> DecodedImage:
-        """Decode the file by its content, whatever its name says.
+        """Decode the file. The format is detected from the content, not from the file name.
 
-        The first frame is taken, EXIF orientation applied, transparency laid over white; colour profiles are ignored.
-        16-bit grey is scaled from [0, 65535] (12-bit TIFF from [0, 4095]); Pillow itself cuts 16-bit colour to its
-        high bytes. Floats that all lie in [0, 1] are scaled from that range; other floats and 32-bit integers are
-        stretched from their minimum and maximum, a constant to 0. What is not finite becomes 0.
+        Takes the first frame, applies the EXIF orientation and puts transparent images on white; colour profiles are
+        ignored. 16-bit grey is scaled from [0, 65535] (12-bit TIFF from [0, 4095]); Pillow reduces 16-bit colour to
+        its high bytes. Float images with all values in [0, 1] are scaled from that range; other float and 32-bit
+        integer images are scaled from their minimum and maximum, and a constant image becomes 0. Values that are not
+        finite become 0.
 
-        The largest image is the one Pillow takes, 179 megapixels (twice ``PIL.Image.MAX_IMAGE_PIXELS``, the one knob).
+        The size limit is Pillow's: 179 megapixels, twice ``PIL.Image.MAX_IMAGE_PIXELS``.
 
         Raises:
-            ImageError: the cause in one line; it names no path, since the caller knows which image it asked for.
+            ImageError: the cause in one line, without the path, which the caller knows.
         """
         with _one_cause():
-            path = self.path
-            if isinstance(path, Path):
-                data = retrying(lambda: _file_bytes(path))
-            else:
-                data = self._data or read_bytes(path)
-                self._data = b""
+            data, self._data = self._data or read_bytes(self.path), b""
             if not data:
                 raise ImageError("the file is empty")
             with _open(io.BytesIO(data)) as image:
                 image.load()
-                turn = _orientation(image)  # after loading: plugins that turn the image themselves then drop the tag
+                turn = _orientation(image)  # after loading: plugins that turn the image themselves remove the tag then
                 pixels = _turned(to_rgb(image), turn)
             return DecodedImage(pixels, content_digest(data))
 
 
-def read_image(place: str | os.PathLike[str] | AnyPath) -> DecodedImage:
+def read_image(path: str | os.PathLike[str] | AnyPath) -> DecodedImage:
     """The image at a path or URI, as ``ImageFile.read``."""
-    return ImageFile(locate(place)).read()
+    return ImageFile(locate(path)).read()
 
 
 def content_digest(data: bytes) -> str:
-    """Of an image file, as records keep it."""
+    """The digest that records store: BLAKE2b of the file's bytes, as 32 hexadecimal digits."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """``content_digest`` of a file of any size.
+def file_digest(path: AnyPath) -> str:
+    """``content_digest`` of a file; a local file is read in blocks, so it may be larger than memory.
 
     Raises:
         OSError: it cannot be read.
     """
-    refuse_special(path)
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    storage = storage_of(path)
+    if storage.is_remote:
+        return content_digest(storage.read_bytes(path))
+
+    def digest() -> str:
+        result = hashlib.blake2b(digest_size=16)
+        with storage.open(path, BLOCK_BYTES) as file:
+            while block := file.read(BLOCK_BYTES):
+                result.update(block)
+        return result.hexdigest()
+
+    return retrying(digest)
 
 
 def digest_at(path: AnyPath) -> str:
     """``content_digest`` of the file at ``path``; empty if it cannot be read."""
     try:
-        return retrying(lambda: file_digest(path)) if isinstance(path, Path) else content_digest(read_bytes(path))
+        return file_digest(path)
     except OSError:
         return ""
 
 
-def image_size(place: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str] | AnyPath) -> tuple[int, int]:
     """(width, height) of the image at a path or URI, as ``ImageFile.size``."""
-    return ImageFile(locate(place)).size()
+    return ImageFile(locate(path)).size()
 
 
 @contextmanager
 def _one_cause() -> Iterator[None]:
-    """Any failure to read or decode becomes an ``ImageError``."""
+    """Turn any failure to read or decode into an ``ImageError``."""
     try:
         yield
-    except Exception as error:  # decoders raise whatever comes: struct.error, zlib.error, IndexError, …
+    except Exception as error:  # decoders raise anything: struct.error, zlib.error, IndexError, …
         raise ImageError(_cause(error)) from error
 
 
@@ -163,6 +170,8 @@ def _cause(error: Exception) -> str:
         return f"too large: an image may have {limit} megapixels (twice PIL.Image.MAX_IMAGE_PIXELS)"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
+    if isinstance(error, IsADirectoryError):
+        return "is a folder"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     if "truncated" in text.lower():
@@ -170,31 +179,15 @@ def _cause(error: Exception) -> str:
     return f"cannot be decoded ({text or type(error).__name__})"
 
 
-def _check_is_file(path: Path) -> None:
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-        raise ImageError("is a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-    if status.st_size == 0:
-        raise ImageError("the file is empty")
-
-
-def _file_bytes(path: Path) -> bytes:
-    _check_is_file(path)
-    return path.read_bytes()
-
-
-def _file_size(path: Path) -> tuple[int, int]:
-    _check_is_file(path)
-    with open(path, "rb") as file:
-        return _header_size(file)
-
-
 def _header_size(file: BinaryIO) -> tuple[int, int]:
+    if not file.read(1):
+        raise ImageError("the file is empty")
+    file.seek(0)
     late = _png_metadata_after_pixels(file)
     with _open(file) as image:
         if late:
             image.load()
-        tags = getattr(image, "tag_v2", None)  # Pillow's own size of a turned TIFF differs between versions
+        tags = getattr(image, "tag_v2", None)  # Pillow versions differ in the size they report for a turned TIFF
         width, height = (tags[256], tags[257]) if tags else image.size
         return (height, width) if _TURNS[_orientation(image)][0] else (width, height)
 
@@ -207,7 +200,7 @@ def _open(file: BinaryIO) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """EXIF (or XMP) orientation, 1 to 8; 1 if there is none or it is damaged."""
     try:
-        # The base method, since the PNG plugin's own decodes the whole image first.
+        # The base class method, since the one of the PNG plugin decodes the whole image first.
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
         return int(value) if value in _TURNS else 1
     except Exception:
@@ -215,7 +208,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _png_metadata_after_pixels(file: BinaryIO) -> bool:
-    """Whether a PNG file says more, its orientation perhaps, behind the pixel data."""
+    """Whether a PNG file has metadata, perhaps its orientation, behind the pixel data."""
     if file.read(8) != b"\x89PNG\r\n\x1a\n":
         return False
     behind = False
@@ -247,7 +240,7 @@ def to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _to_8_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
     """(H, W) uint8 of a grey image of 16 or 32 bits."""
     values: npt.NDArray[Any] = np.asarray(image)
-    # PNG and PPM hold no 32-bit integers: there, some versions of Pillow give 16 bits as "I".
+    # PNG and PPM have no 32-bit integers; some Pillow versions return their 16-bit images as mode "I".
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         top = 4095 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535
         return np.asarray((values.astype(np.uint32) * 255 + top // 2) // top, np.uint8)

@@ -1,4 +1,4 @@
-"""What may pass, such as a store out of reach or a stale handle of a network file system, is tried again."""
+"""Retry transient failures, such as an unreachable store or a stale handle of a network file system."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, give or take a half
-PATIENCE = 10.0  # seconds after which nothing is tried anew: a store's own library may have tried for long
+WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between tries, each varied by up to half
+PATIENCE = 10.0  # no retry after this many seconds, since the store's own library may have retried already
 
 _PASSING_ERRNOS = frozenset(
     getattr(errno, name)
@@ -22,13 +22,13 @@ _PASSING_ERRNOS = frozenset(
     )
     if hasattr(errno, name)
 )
-# Every store's library has errors of its own for a broken connection; they agree in their names only.
+# Each store's library has its own exceptions for a broken connection; only their names are alike.
 _PASSING_NAMES = re.compile("Connect|Timeout|Transport|NetworkE|Incomplete|Payload|Chunked|ServiceRe(quest|sponse)E")
 _LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def retrying(call: Callable[[], Result], waits: Sequence[float] | None = None) -> Result:
-    """``call()``, again after pauses (``WAITS`` unless given) as long as it meets what may pass."""
+    """The result of ``call()``, retried after each of ``waits`` (default ``WAITS``) while its failure is transient."""
     started = time.monotonic()
     for wait in WAITS if waits is None else waits:
         try:
@@ -36,13 +36,13 @@ def retrying(call: Callable[[], Result], waits: Sequence[float] | None = None) -
         except Exception as error:
             if not may_pass(error) or time.monotonic() - started > PATIENCE:
                 raise
-        time.sleep(wait * random.uniform(0.5, 1.5))  # many readers shall not come back at once
+        time.sleep(wait * random.uniform(0.5, 1.5))  # so that many readers do not retry at the same moment
     return call()
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether another try may go well: not if a file is missing or access is denied."""
-    if isinstance(error, _LASTING):  # fsspec says of a web server that it cannot reach that the file is not found
+    """Whether a retry may succeed: not if a file is missing or access is denied."""
+    if isinstance(error, _LASTING):  # fsspec raises FileNotFoundError for a web server that it cannot reach
         return error.__cause__ is not None and may_pass(error.__cause__)
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
@@ -58,7 +58,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _http_status(error: BaseException) -> int:
-    """The status of the answer that an HTTP library's error stands for; 0 if it stands for none."""
+    """The HTTP status in the exception of an HTTP library; 0 if there is none."""
     response = getattr(error, "response", None)
     if isinstance(response, Mapping):  # botocore
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labeler.files.storage import naming
+from labeler.files.local import naming
 from labeler.formats.cutout_config import CutoutConfig as CutoutConfig
 from labeler.formats.names import safe_part
 from labeler.geometry.masks import rle_area, rle_box_xyxy, rle_to_mask

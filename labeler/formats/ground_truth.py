@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.errors import FormatError
-from labeler.files.storage import info, locate, scan
-from labeler.formats.coco import parse_coco
+from labeler.files.storage import as_local, info, locate, scan
+from labeler.formats.coco_reader import parse_coco
 from labeler.formats.mask_images import is_mask_folder, read_mask_images
 from labeler.formats.yolo import read_yolo
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
@@ -92,9 +92,9 @@ def _class_ids(path: AnyPath, image: dict[str, Any], key: str, class_ids: Mappin
 
 
 def _read_yolo(path: AnyPath) -> GroundTruth:
-    if not isinstance(path, Path):
+    if (file := as_local(path)) is None:
         raise FormatError(f"{path}: a YOLO dataset is read from a local folder; copy it there")
-    class_names, records = read_yolo(path)
+    class_names, records = read_yolo(file)
     images: dict[str, GroundTruthImage] = {}
     for record in records:
         instances = tuple(GroundTruthInstance(each.class_id, each.rle) for each in record.instances)

@@ -14,7 +14,8 @@ import pytest
 from labeler.errors import FormatError
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_runs
 from labeler.record_checks import first_invalid_rle
-from labeler.records import SCHEMA, ImageRecord, Instance, read_record, read_records, write_records
+from labeler.record_files import SCHEMA, read_record, read_records, write_records
+from labeler.records import ImageRecord, Instance
 
 
 def is_whole(rle: Rle) -> bool:

@@ -15,17 +15,16 @@ from pycocotools import mask as coco_mask
 from labeler.errors import FormatError, RunError
 from labeler.files.storage import locate
 from labeler.geometry.masks import mask_to_rle
-from labeler.records import (
-    ROWS_A_GROUP,
+from labeler.record_files import (
+    ROWS_PER_GROUP,
     SCHEMA,
     TAIL_BYTES,
-    ImageRecord,
-    Instance,
     fault_of_records,
     read_record,
     read_records,
     write_records,
 )
+from labeler.records import ImageRecord, Instance
 from tests.support.object_store import Bucket
 
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
@@ -199,10 +198,10 @@ def test_foreign_files_are_told_and_missing_ones_raise(place: Any) -> None:
 
 def test_one_record_is_read_by_its_row(tmp_path: Path) -> None:
     """Rows lie in groups; the last ones of a group and the first of the next are told apart."""
-    records = [ImageRecord(f"{index}.png", 8, 8, "d") for index in range(2 * ROWS_A_GROUP + 3)]
+    records = [ImageRecord(f"{index}.png", 8, 8, "d") for index in range(2 * ROWS_PER_GROUP + 3)]
     path = tmp_path / "records.parquet"
     write_records(path, records)
-    for row in (0, ROWS_A_GROUP - 1, ROWS_A_GROUP, 2 * ROWS_A_GROUP, len(records) - 1):
+    for row in (0, ROWS_PER_GROUP - 1, ROWS_PER_GROUP, 2 * ROWS_PER_GROUP, len(records) - 1):
         assert read_record(path, row) == records[row]
     with pytest.raises(FormatError, match=f"holds no record {len(records)}"):
         read_record(path, len(records))

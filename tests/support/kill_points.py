@@ -23,7 +23,8 @@ from labeler.decisions import Decision
 from labeler.files.images import content_digest
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions, read_log

@@ -14,7 +14,8 @@ from labeler.files.images import content_digest
 from labeler.files.listing import stamps
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.recording import settings
 from workflows.run.folder import RunFolder

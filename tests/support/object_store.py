@@ -59,6 +59,14 @@ def web_server(folder: Path, asked: list[str] | None = None) -> Iterator[str]:
     server.server_close()
 
 
+def files_below(folder: Any) -> list[str]:
+    """POSIX paths of all files below ``folder``, on this machine or in a store; none if it is not there."""
+    if isinstance(folder, Path):
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    top = folder.path.strip("/")
+    return sorted(path.strip("/").removeprefix(f"{top}/") for path in folder.fs.find(folder.path))
+
+
 class Bucket:
     """A bucket as another program sees it, by boto3."""
 

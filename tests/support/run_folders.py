@@ -11,7 +11,8 @@ from PIL import Image
 from labeler.files.images import read_image
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.run_settings import run_settings
 from workflows.run.folder import RunFolder

@@ -15,7 +15,7 @@ from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
 from labeler.files.storage import locate, read_bytes, remove, write_bytes
-from labeler.records import read_records
+from labeler.record_files import read_records
 from tests.support import bright_labeler
 from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
 from tests.support.object_store import Bucket, Proxy
@@ -63,7 +63,7 @@ def test_kill_and_resume_and_export_at_the_command_line(bucket: Bucket, tmp_path
     resumed = labeler(*command)
     assert resumed.returncode == 0, resumed.stderr
     assert f"{2 * done_before} of 10 images are labeled already" in resumed.stdout
-    assert "ended without a word" in resumed.stderr
+    assert "ended unexpectedly" in resumed.stderr
     assert resumed.stderr.count("\n") == 1
     local = tmp_path / "local"
     assert labeler("label", tmp_path / "scenes", "-o", local, *OPTIONS).returncode == 0

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from labeler.decisions import Decision
-from labeler.records import ImageRecord, read_records, write_records
+from labeler.record_files import read_records, write_records
+from labeler.records import ImageRecord
 from tests.support.made_folder import write_labeled
 from workflows.commands.cli import main
 from workflows.dataset.labeled import open_labeled

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from labeler.errors import UsageError
-from labeler.files.storage import is_uri
+from labeler.files.paths import is_uri
 from workflows.cluster.submission import Submission
 from workflows.run.exit_codes import NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
 from workflows.settings.manifest import ManifestConfig

@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from labeler.files.storage import is_uri
+from labeler.files.paths import is_uri
 from ontologies import Ontology, write_ontology
 from workflows.settings.engine import EngineConfig
 

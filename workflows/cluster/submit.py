@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
-from labeler.files.storage import is_uri
+from labeler.files.paths import is_uri
 from workflows.cluster.submission import DEFAULT_ADDRESS, Submission
 from workflows.run.exit_codes import INTERRUPTED, NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAILURES, USAGE
 

@@ -17,7 +17,7 @@ from labeler.files.storage import info
 from labeler.geometry.masks import rle_box_xyxy
 from labeler.quality import VERDICTS
 from workflows.dataset.export import ExportSummary
-from workflows.dataset.places import SET_ASIDE
+from workflows.dataset.journal import SET_ASIDE
 from workflows.label import LabelSummary
 from workflows.run.shards import ShardReport
 from workflows.tag import TagSummary

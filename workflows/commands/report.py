@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
-from labeler.files.storage import locate
+from labeler.files.storage import as_local, locate
 from labeler.setting import setting
 from workflows.commands.export import IMAGES, OUT
 from workflows.commands.options import Command, Outcome
@@ -37,7 +36,7 @@ def run_report(options: ReportOptions, console: Terminal) -> Outcome:
 
     labeled = open_labeled(options.folder, options.images)
     path = options.output
-    if isinstance(path, Path) and path.is_dir():
+    if path and (file := as_local(path)) and file.is_dir():
         raise UsageError(f"-o {path} is a folder; name the file, such as {path / 'report.html'}")
     summary = report(labeled, path, samples=options.samples, seed=options.seed)
     return Outcome(

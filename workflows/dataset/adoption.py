@@ -1,7 +1,7 @@
-"""What is this tool's in a dataset that a version without a ledger wrote.
+"""Find the files that the tool wrote in a dataset of an early version, which kept no ledger.
 
-``run/verdicts.parquet`` says what the last export decided; with the records it gives the same files again. A file that
-differs from them was edited by the user.
+From ``run/verdicts.parquet``, which holds the decisions of the last export, and the records, the same files can be
+written again. A file that differs from these was edited by the user.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from labeler.decisions import Decision, decide
 from labeler.errors import ImageError
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement
-from labeler.records import ImageRecord, read_records
+from labeler.record_files import read_records
+from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_log
+from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import DatasetFiles
 from workflows.dataset.images import SPLITS, Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.ledger import Entry, Ledger, to_table
-from workflows.dataset.places import Nowhere, Place, place_of
 from workflows.dataset.planning import Plan, Planner
 from workflows.dataset.verdicts import SavedVerdict, read_verdicts
 from workflows.run.classes import numbered
@@ -38,16 +39,16 @@ if TYPE_CHECKING:
 def entries_of_last_export(
     run: RunFolder, root: AnyPath, ontology: Ontology, config: ExportConfig, tagged: bool
 ) -> list[Entry]:
-    """The files that the last export wrote, without stamps.
+    """The entries, without stamps, of the files that the last export wrote.
 
     Args:
         config: the settings of that export.
-        tagged: images proposed their own classes.
+        tagged: the classes come from tags.
     """
     saved = read_verdicts(run.output / VERDICTS)
     decisions = by_image(read_log(run))
-    place = place_of(run.output)
-    records = read_records(run.record_paths())  # also those of images that have changed since
+    destination = destination_of(run.output)
+    records = read_records(run.record_paths())  # including those of images that have changed since
     files: dict[str, str] = {}
     done: set[str] = set()
     imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
@@ -58,22 +59,22 @@ def entries_of_last_export(
                 files[image_id] = imagined.names.give(image_id)
             if record.status == "error" or image_id in done:
                 continue
-            found = _as_saved(record, saved.get(image_id, []), decisions.get(image_id, []), ontology.class_names)
+            used = _as_saved(record, saved.get(image_id, []), decisions.get(image_id, []), ontology.class_names)
             split = SPLITS[in_validation(image_id, config.val_share, config.seed)]
-            if found is None or (placed := _placed(place, root, record, files[image_id], split, config)) is None:
+            if used is None or (placed := _placed(destination, root, record, files[image_id], split, config)) is None:
                 continue
             done.add(image_id)
             with suppress(ImageError):
-                writer.add(*found, placed, files[image_id], split)
+                writer.add(*used, placed, files[image_id], split)
     return imagined.planned()
 
 
 def _as_saved(
     record: ImageRecord, saved: Sequence[SavedVerdict], decisions: Sequence[Decision], class_names: Sequence[str]
 ) -> tuple[ImageRecord, list[Judgement]] | None:
-    """The record as the last export had it, and its verdicts; None if that had another one.
+    """The record and the verdicts as the last export used them; None if it used another record.
 
-    Decisions are only ever added: the last export saw the first few of them.
+    Decisions are only ever appended, so the last export used the first few of them.
     """
     for count in range(len(decisions) + 1):
         left = decide(record, decisions[:count], class_names).record
@@ -84,14 +85,14 @@ def _as_saved(
 
 
 def _placed(
-    place: Place, root: AnyPath, record: ImageRecord, file_name: str, split: str, config: ExportConfig
+    destination: Destination, root: AnyPath, record: ImageRecord, file_name: str, split: str, config: ExportConfig
 ) -> PlacedImage | None:
-    """The image as the dataset has it; None if it has not."""
+    """The image file in the dataset; None if there is none."""
     if config.link == "none":
-        has_label = "yolo" not in config.formats or place.stamp(label_name(split, file_name))
+        has_label = "yolo" not in config.formats or destination.stamp(label_name(split, file_name))
         return PlacedImage(root / record.image_id, None) if has_label else None
     name = f"images/{split}/{file_name}"
-    if not place.stamp(name):
+    if not destination.stamp(name):
         return None
     put = Operation("put", name, digest=record.digest, image_id=record.image_id)
-    return PlacedImage(place.path(name), Plan(name, operation=put))
+    return PlacedImage(destination.path(name), Plan(name, operation=put))

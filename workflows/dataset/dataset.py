@@ -1,8 +1,8 @@
-"""Publishing a dataset: only what changed is written, and nothing that the user made or edited is touched.
+"""Publish a dataset: write only what changed, and touch nothing that the user created or edited.
 
-For every file that the dataset is to have, a ``Plan`` says what becomes of it: it is there as it should be, it is to be
-put or moved, or the user edited it and it stays. ``finish`` carries the plans out by a journal (``journal.py``)
-and keeps the ledger of what was written (``ledger.py``).
+For every file of the new dataset, a ``Plan`` says what to do: keep the existing file, put or move a file there, or
+leave the user's edited file. ``finish`` carries out the plans with a journal (``journal.py``) and updates the ledger of
+written files (``ledger.py``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,40 +17,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.files.images import file_digest
-from labeler.files.storage import info, remove
+from labeler.files.storage import as_local, info, remove
+from workflows.dataset.destination import destination_of
 from workflows.dataset.file_names import FileNames
+from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
-from workflows.dataset.places import LocalPlace, place_of
 from workflows.dataset.planning import Plan, Planner
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 LEDGER = "run/ledger.parquet"
-LAST = ("annotations", "data.yaml")  # published last, in this order: readers begin with them
+LAST = ("annotations", "data.yaml")  # published last, in this order, since readers start with them
 
 
 class Dataset:
-    """A dataset while it is published. Left before ``finish``, it stays as it was.
+    """A dataset that is being published. Nothing changes before ``finish``.
 
     Args:
         link: as in ``ExportConfig``.
-        prune: images that are gone from the input may be deleted.
+        prune: delete images that are gone from the input, instead of setting them aside.
 
     Attributes:
-        files, images: make the plans; ``commit`` takes them in.
-        names: gives images their names.
-        edited: files that were to be written or removed, and stay as the user left them.
-        restored: files that somebody deleted, and that are written again.
-        set_aside: images that were to be removed, and may be the last copy.
+        files, images: create plans, to be passed to ``commit``.
+        names: assigns file names to images.
+        edited: files that the dataset would replace or delete, but keeps because the user edited them.
+        restored: files that someone deleted, and that are written again.
+        set_aside: images that the dataset would delete, but that may be the last copy.
     """
 
     def __init__(self, files: Planner, originals: Originals, link: str, prune: bool = False) -> None:
         self.files = files
         self.images = ImagePlanner(files, originals, link)
-        self.place, self._ledger = files.place, files.ledger
+        self.destination, self._ledger = files.destination, files.ledger
         self.originals = originals
         self.names = FileNames(*names_given(self._ledger))
         self.edited: list[str] = []
@@ -64,7 +64,7 @@ class Dataset:
         self._operations: list[Operation] = []
 
     def commit(self, plans: Iterable[Plan]) -> None:
-        """Take plans in; they come to effect with ``finish``."""
+        """Add plans, which ``finish`` carries out."""
         for plan in plans:
             if plan.row is not None:
                 self._kept[plan.row] = True
@@ -79,21 +79,23 @@ class Dataset:
                 self.restored.append(plan.name)
 
     def publish_verdicts(self) -> None:
-        """Take in the verdicts that were made in ``building``, unless they are those that are there."""
-        made = self.place.building / VERDICTS
-        if (digest := file_digest(made)) == self.place.digest(VERDICTS):
+        """Add the verdicts file in ``building``, unless it equals the published one."""
+        made = self.destination.building / VERDICTS
+        if (digest := file_digest(made)) == self.destination.digest(VERDICTS):
             made.unlink()
         else:
-            self._operations.append(Operation("put", VERDICTS, expected=self.place.stamp(VERDICTS), digest=digest))
+            self._operations.append(
+                Operation("put", VERDICTS, expected=self.destination.stamp(VERDICTS), digest=digest)
+            )
 
     # ------------------------------------------------------------ publishing
 
     def planned(self) -> list[Entry]:
-        """Of the files that are to be put."""
+        """The entries of the files that would be written."""
         return [each.entry() for each in self._operations if each.adds and each.name != VERDICTS]
 
     def finish(self) -> None:
-        """Carry out all plans, and remove what no plan keeps."""
+        """Carry out all plans, and delete files of the old dataset that no plan keeps."""
         removed, replaced = self._removals(), self._replaced_by_another_input()
         kept = self._ledger.table.filter(pa.array(self._kept))
         if self.files.stamps:
@@ -106,25 +108,25 @@ class Dataset:
         last = [[each for each in self._operations if _rank(each) == rank] for rank in (1, 2)]
         phases = [phase for phase in (replaced, first, removed, *last) if phase]
         operations = [operation for phase in phases for operation in phase]
-        ledger, journal, root = self.place.path(LEDGER), self.place.path(JOURNAL), str(self.originals.root)
+        ledger, journal, root = self.destination.path(LEDGER), self.destination.path(JOURNAL), str(self.originals.root)
         if not operations:
             if not kept.equals(self._ledger.table) or info(ledger) is None or self._ledger.root != root:
                 write_ledger(ledger, kept, root)
             remove(journal)
             return
-        # Should this run die, the next one knows what is this tool's by the ledger and the journal together.
+        # If this run is killed, ledger and journal together tell the next one which files the tool has written.
         entries = pa.array([entry.name for entry in self._entries], pa.string())
         others = self._ledger.table.filter(pa.array(~self._kept))
         others = others.filter(pc.invert(pc.is_in(others.column("name"), entries)))
         write_ledger(ledger, pa.concat_tables([kept, others]), self._ledger.root)
-        self.place.settle()
+        self.destination.settle()
         write_journal(journal, operations)
-        added = self.place.carry_out(phases)
+        added = self.destination.carry_out(phases)
         write_ledger(ledger, after(kept, operations, added), root)
         remove(journal)
 
     def _removals(self) -> list[Operation]:
-        """For every entry that no plan keeps or replaces."""
+        """An operation for every entry that no plan keeps or replaces."""
         done = {name for each in self._operations for name in (each.name, each.source)}
         done |= {entry.name for entry in self._entries}
         removals = []
@@ -147,9 +149,9 @@ class Dataset:
         return removals
 
     def _replaced_by_another_input(self) -> list[Operation]:
-        """Images of an earlier input that the images of this one take the place of are set aside first.
+        """Operations that set aside images of an earlier input before images of this input replace them.
 
-        An image that changed within one input was replaced by the user.
+        Within one input they are not set aside: the user replaced the image.
         """
         if self._ledger.root in ("", str(self.originals.root)):
             return []
@@ -165,34 +167,34 @@ class Dataset:
 
     @cached_property
     def _contents(self) -> set[str]:
-        """Digests of all that the dataset keeps or gets; asked for once everything is planned."""
+        """Digests of all files in the new dataset; valid once everything is planned."""
         as_written = self._kept.copy()
         as_written[list(self._edited_rows)] = False
         kept = set(self._ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
         return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
 
     def _may_be_last(self, entry: Entry) -> bool:
-        """Whether no other copy of an image is known, and it was not asked for that it goes."""
+        """Whether this may be the last copy of an image that the user did not ask to delete."""
         if entry.digest in self._contents:
             return False
         if self._prune and not self.originals.may_hold(entry.image_id):
             return False
-        path = self.place.path(entry.name)
-        if isinstance(path, Path) and (path.is_symlink() or path.stat().st_nlink > 1):
+        file = as_local(self.destination.path(entry.name))
+        if file is not None and (file.is_symlink() or file.stat().st_nlink > 1):
             return False
         return not self.originals.has(entry.image_id, entry.digest)
 
     def __enter__(self) -> Dataset:
-        self.place.clean_up()
-        self.place.building.mkdir(parents=True, exist_ok=True)
+        self.destination.clean_up()
+        self.destination.building.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.place.clean_up()
+        self.destination.clean_up()
 
 
 def _rank(operation: Operation) -> int:
-    """When a new file is published: COCO and ``data.yaml`` come last."""
+    """The position of a new file in the order of publishing: COCO and ``data.yaml`` come last."""
     entry = operation.name.partition("/")[0]
     return LAST.index(entry) + 1 if entry in LAST else int(operation.name == VERDICTS)
 
@@ -205,45 +207,46 @@ def open_dataset(
     overwrite: bool = False,
     prune: bool = False,
 ) -> Dataset:
-    """The dataset in ``output``, to be published; the output is locked.
+    """Start publishing the dataset in ``output``, which must be locked.
 
     Args:
-        adopted: entries of what an export of a version without ledgers wrote.
+        adopted: returns the entries of a dataset that an early version wrote without a ledger.
     """
-    place = place_of(output)
-    ledger, begun = read_ledger(place.path(LEDGER)), read_journal(place.path(JOURNAL))
+    destination = destination_of(output)
+    ledger, begun = read_ledger(destination.path(LEDGER)), read_journal(destination.path(JOURNAL))
     if ledger is None:
-        is_old = info(place.path(VERDICTS)) is not None and not begun
+        is_old = info(destination.path(VERDICTS)) is not None and not begun
         ledger = Ledger(to_table(adopted() if is_old else ()))
-    # In a store, what an export had begun that died may be there or not. A folder of this machine was recovered.
-    if there := [each for each in begun if each.adds and place.digest(each.name) == each.digest]:
-        replaced = [replace(each, source="") for each in there]  # what was copied may still be where it was, too
-        table = after(ledger.table, replaced, (each.entry(place.stamp(each.name)) for each in there))
+    # In a store, some changes of an export that was killed may be in effect. A local folder was recovered before.
+    if there := [each for each in begun if each.adds and destination.digest(each.name) == each.digest]:
+        # A file that was copied may also still exist at its source.
+        replaced = [replace(each, source="") for each in there]
+        table = after(ledger.table, replaced, (each.entry(destination.stamp(each.name)) for each in there))
         ledger = Ledger(table, ledger.root)
-    return Dataset(Planner(place, ledger, overwrite), originals, link, prune)
+    return Dataset(Planner(destination, ledger, overwrite), originals, link, prune)
 
 
 def recover(output: AnyPath) -> None:
-    """Bring to its end an export that died while it changed the dataset, and remove what killed writes left.
+    """Finish an export that was killed while it changed the dataset, and delete temporary files.
 
-    In a store the next export knows by the journal which files are this tool's. The output is locked.
+    Does nothing in a store, where the next export takes the journal into account. ``output`` must be locked.
 
     Raises:
-        RunError: the journal or the ledger cannot be used.
+        RunError: the journal or the ledger is unusable.
     """
-    if not isinstance(output, Path):
+    if (folder := as_local(output)) is None:
         return
-    place = LocalPlace(output)
+    destination = FolderDestination(folder)
     if operations := read_journal(output / JOURNAL):
         ledger = read_ledger(output / LEDGER)
-        added = place.carry_out([operations])
+        added = destination.carry_out([operations])
         table = after(ledger.table if ledger else to_table(()), operations, added)
         write_ledger(output / LEDGER, table, ledger.root if ledger else "")
         remove(output / JOURNAL)
-    place.clean_up()
+    destination.clean_up()
 
 
 def file_names(output: AnyPath) -> dict[str, str]:
-    """The names that images have in the dataset, below ``images/SPLIT``, where they differ from the image's id."""
+    """File names below ``images/SPLIT``, by image id, of the images whose file name is not their id."""
     ledger = read_ledger(output / LEDGER)
     return names_given(ledger)[0] if ledger else {}

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
 from labeler.errors import FormatError, RunError
-from labeler.files.storage import read_bytes, write_bytes
+from labeler.files.storage import is_link, read_bytes, storage_of
 from workflows.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -77,17 +75,10 @@ def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:
     if not decisions:
         return
     path = decisions_path(run)
-    if isinstance(path, Path) and path.is_symlink():
+    if is_link(path):
         raise RunError(f"{path} is a link, and decisions are not written elsewhere; put the file itself there")
     data = b"".join(json.dumps(d.to_row(), ensure_ascii=False).encode() + b"\n" for d in decisions)
-    if isinstance(path, Path):
-        _append(path, data)
-        return
-    try:
-        before = read_bytes(path)
-    except FileNotFoundError:
-        before = b""
-    write_bytes(path, before + _line_end(before) + data)
+    storage_of(path).append_lines(path, data)
 
 
 def read_decision_file(path: AnyPath) -> list[Decision]:
@@ -121,26 +112,3 @@ def _from_row(row: object, where: str) -> Decision:
         return Decision.from_row(row)
     except (FormatError, RunError) as error:
         raise type(error)(f"{where}{error}") from error
-
-
-def _append(path: Path, data: bytes) -> None:
-    is_new = not path.exists()
-    with open(path, "ab+", buffering=0) as file:
-        if end := file.seek(0, os.SEEK_END):
-            file.seek(end - 1)
-            data = _line_end(file.read(1)) + data
-        written = 0
-        while written < len(data):  # in one piece unless the disk is full
-            written += file.write(data[written:])
-        os.fsync(file.fileno())
-    if is_new and os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _line_end(before: bytes) -> bytes:
-    """What ends a line that was left torn."""
-    return b"\n" if before and not before.endswith(b"\n") else b""

@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, decide
 from labeler.errors import ImageError, RunError
-from labeler.files.storage import in_order
+from labeler.files.parallel import in_order
+from labeler.files.storage import storage_of
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
@@ -239,8 +239,8 @@ def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConf
             return _Image(record, file_name, split, None, str(error))
 
     named = ((record, dataset.names.give(record.image_id)) for record in records)
-    is_local = isinstance(dataset.originals.root, Path) and isinstance(dataset.place.path("images"), Path)
-    return map(place, named) if is_local else in_order(place, named)
+    is_remote = storage_of(dataset.originals.root).is_remote or storage_of(dataset.destination.path("images")).is_remote
+    return in_order(place, named) if is_remote else map(place, named)
 
 
 def _count(

@@ -1,9 +1,9 @@
-"""The name of each image in the dataset: a path below ``images/SPLIT``, the image's own path wherever that can be.
+"""The file name of each image in the dataset: a path below ``images/SPLIT``, by default the image's id.
 
-YOLO has one label file per stem (``a.jpg`` and ``a.png`` share ``a.txt``), and looks for it where the last folder
-``images`` is ``labels``. File systems limit the length of names, and cannot hold a file and a folder of one name, such
-as the label file ``foo.txt`` of ``foo.png`` beside a folder ``foo.txt/``. An image whose own path breaks one of these
-rules gets another one.
+YOLO has one label file per stem (``a.jpg`` and ``a.png`` share ``a.txt``), and finds it by replacing the last folder
+``images`` with ``labels``. File systems limit the length of names, and a file and a folder cannot have the same name,
+such as the label file ``foo.txt`` of ``foo.png`` beside a folder ``foo.txt/``. An image whose id conflicts with one of
+these rules gets another name.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ LABEL_SUFFIX = ".txt"
 
 
 class FileNames:
-    """Gives every image a name of its own. A name once given stays with its image.
+    """Assigns a unique file name to every image. An image keeps its name from export to export.
 
-    Names differ by more than upper and lower case, since some file systems do not tell these apart.
+    Names do not differ only in case, since some file systems ignore case.
 
     Args:
-        given: names given before, by image id.
+        given: names assigned before, by image id.
         unchanged: ids of images whose name is their id.
     """
 
     def __init__(self, given: Mapping[str, str], unchanged: Collection[str] = frozenset()) -> None:
         self._given = given
         self._unchanged = unchanged
-        self._labels: set[str] = set()  # label files, folded
-        self._folders: set[str] = set()  # folded
+        self._labels: set[str] = set()  # label files, case-folded
+        self._folders: set[str] = set()  # case-folded
         for names in (given.values(), unchanged):
             for name in names:
                 self._take(name)
 
     def give(self, image_id: str) -> str:
-        """The name of an image that was not asked for before."""
+        """The name for an image; call it once per image."""
         if image_id in self._unchanged:
             return image_id
         if image_id in self._given:
@@ -57,14 +57,14 @@ class FileNames:
             number = f"_{count}"
 
     def _folder(self, parent: str, part: str) -> str:
-        """``parent`` and the folder ``part`` in it, under another name where a file has that."""
+        """The path of the folder ``part`` in ``parent``, under another name if a file has its name."""
         part = _cut(part, NAME_BYTES)
         while self._is_file(f"{parent}{part}"):
             part = f"{_cut(part, NAME_BYTES - 1)}_"
         return f"{parent}{part}/"
 
     def _is_file(self, folder: str) -> bool:
-        """Whether a label file has this path, or perhaps an image."""
+        """Whether this is the path of a label file, or may be that of an image."""
         if folder.casefold() in self._labels:
             return True
         return PurePosixPath(folder).suffix.lower() in image_extensions() and _label_of(folder) in self._labels
@@ -82,11 +82,11 @@ class FileNames:
 
 
 def _label_of(name: str) -> str:
-    """The label file of an image, folded."""
+    """The label file of an image, case-folded."""
     path = PurePosixPath(name)
     return str(path.with_name(path.stem + LABEL_SUFFIX)).casefold()
 
 
 def _cut(text: str, most: int) -> str:
-    """``text`` in at most so many bytes of UTF-8."""
+    """``text``, cut to at most this many bytes of UTF-8."""
     return text.encode()[:most].decode(errors="ignore")

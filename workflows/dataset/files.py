@@ -1,4 +1,4 @@
-"""What an export writes of each image: its label file, its place in COCO, its cut-outs."""
+"""Plan the files of a dataset: image, labels and cut-outs of each image, COCO and verdicts for all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class DatasetFiles:
-    """Plans the files of one image after the other, and those about all images when it is left without an error."""
+    """Plans the files of one image at a time; on leaving without an error, the files about all images."""
 
     def __init__(self, dataset: Dataset, class_names: Sequence[str], config: ExportConfig) -> None:
         self._dataset = dataset
@@ -36,7 +36,7 @@ class DatasetFiles:
         self._config = config
         self._images: Counter[str] = Counter()
         self._cutouts = _CutoutFolder(dataset, class_names, config.cutouts)
-        folder = dataset.place.building / "annotations"
+        folder = dataset.destination.building / "annotations"
         folder.mkdir(parents=True, exist_ok=True)
         self._writers = ExitStack()
         self._coco = {
@@ -46,15 +46,15 @@ class DatasetFiles:
             for split in SPLITS
             if "coco" in config.formats
         }
-        self._verdicts = self._writers.enter_context(VerdictWriter(dataset.place.building / VERDICTS))
+        self._verdicts = self._writers.enter_context(VerdictWriter(dataset.destination.building / VERDICTS))
 
     def add(
         self, record: ImageRecord, judgements: Sequence[Judgement], placed: PlacedImage, file_name: str, split: str
     ) -> int:
-        """Plan the files of an image; the number of its instances in the dataset is returned.
+        """Plan the files of an image; returns the number of its instances in the dataset.
 
         Raises:
-            ImageError: a file cannot be made; then the image has none.
+            ImageError: a file cannot be created; the image is left out of the dataset then.
         """
         config = self._config
         wanted = ("accept", "review") if config.include_review else ("accept",)
@@ -84,14 +84,14 @@ class DatasetFiles:
         dataset.commit(dataset.files.plan_made(f"annotations/instances_{split}.json") for split in self._coco)
         dataset.publish_verdicts()
         if "yolo" in self._config.formats and self._config.link != "none":
-            # Ultralytics refuses an empty split, and a small set may have one: it then shares the other's images.
+            # Ultralytics refuses an empty split, so a split without images uses those of the other one.
             present = [split for split in SPLITS if self._images[split]] or ["train"]
             folders = {split: split if split in present else present[0] for split in SPLITS}
             dataset.commit([dataset.files.plan_file("data.yaml", data_yaml(self._class_names, folders).encode())])
 
 
 class _CutoutFolder:
-    """The cut-outs of all images; each is numbered by its position in the record."""
+    """The cut-outs of all images, numbered by the index of the instance in its record."""
 
     def __init__(self, dataset: Dataset, class_names: Sequence[str], config: CutoutConfig) -> None:
         self._dataset = dataset
@@ -100,20 +100,20 @@ class _CutoutFolder:
         self._names = FlatNames()
 
     def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> list[Plan]:
-        """Cut ``chosen`` of the record's instances out of its image.
+        """Cut the instances ``chosen`` out of the image of ``record``.
 
         Raises:
-            ImageError: the image cannot be read any more, or is another one.
+            ImageError: the image can no longer be read, or has changed.
         """
         name = self._names.give(record.image_id)
         if not chosen:
             return []
         image = read_image(source)
         if image.digest != record.digest:
-            raise ImageError("it is another image than was labeled; label it again")
-        positions = {id(instance): position for position, instance in enumerate(record.instances)}
-        numbered = [(positions[id(each)], each, self._class_names[each.class_id]) for each in chosen]
-        folder = self._dataset.place.building / "cutouts"
+            raise ImageError("the image has changed since it was labeled; label it again")
+        indices = {id(instance): index for index, instance in enumerate(record.instances)}
+        numbered = [(indices[id(each)], each, self._class_names[each.class_id]) for each in chosen]
+        folder = self._dataset.destination.building / "cutouts"
         folder.mkdir(exist_ok=True)
         names = write_cutouts(folder, name, image.pixels, numbered, self._config)
         return [self._dataset.files.plan_made(f"cutouts/{each}") for each in names]

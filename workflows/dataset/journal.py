@@ -1,9 +1,9 @@
-"""The journal: what an export is about to change in the dataset, written before the first change.
+"""The journal: the changes that an export will make to the dataset, written before the first change.
 
     OUT/run/journal.json
 
-A run that finds one carries it out again: every operation is safe to repeat, and leaves alone what somebody else has
-changed since. So a dataset is never left half-way, whatever kills the run that publishes it.
+A run that finds a journal carries it out again. Every operation can be repeated, and skips files that someone else has
+changed since. So an export that is killed never leaves a half-published dataset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 JOURNAL = "run/journal.json"
-VERDICTS = "run/verdicts.parquet"  # published with the dataset, but no part of it
+VERDICTS = "run/verdicts.parquet"  # published together with the dataset, but not part of it
+SET_ASIDE = "run/set-aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,11 @@ class Operation:
     """One change of a dataset.
 
     Attributes:
-        do: ``put`` a new file, ``move`` one that is there, ``delete`` one, or ``set aside`` one.
+        do: ``put`` a new file, ``move`` an existing one, ``delete`` one, or ``set aside`` one in ``run/set-aside``.
         name: POSIX path below the dataset's folder.
-        source: for ``move``, the name that the file has now.
-        expected: the stamp of what is at ``name`` now; if something else is there later, it is left alone.
-        old: digest of what is at ``name`` now, if this tool wrote it.
+        source: for ``move``, the current name of the file.
+        expected: the current stamp at ``name``; the operation is skipped if the file has another one by then.
+        old: the digest of the current file at ``name``, if the tool wrote it.
         digest, image_id: of the file that is put or moved, as in ``Entry``.
     """
 
@@ -54,12 +55,12 @@ class Operation:
         return self.do in ("put", "move")
 
     def entry(self, stamp: str = "") -> Entry:
-        """Of the file that is put or moved."""
+        """The ledger entry of the file that is put or moved."""
         return Entry(self.name, stamp, self.digest, self.image_id)
 
 
 def read_journal(path: AnyPath) -> list[Operation]:
-    """The operations of an export that did not come to its end; none if there is no such export.
+    """The operations of an export that was killed; empty if there is no journal.
 
     Raises:
         RunError: the journal is damaged, of another version, or names files outside the dataset.
@@ -85,7 +86,7 @@ def write_journal(path: AnyPath, operations: Sequence[Operation]) -> None:
 
 
 def after(ledger: pa.Table, operations: Iterable[Operation], added: Iterable[Entry]) -> pa.Table:
-    """The ledger once ``operations`` are carried out; ``added`` are the entries of what was put or moved."""
+    """The ledger after ``operations``; ``added`` are the entries of the files that were put or moved."""
     touched = {name for each in operations for name in (each.name, each.source)}
     kept = ledger.filter(pc.invert(pc.is_in(ledger.column("name"), pa.array(touched, pa.string()))))
     return pa.concat_tables([kept, to_table(entry for entry in added if entry.name != VERDICTS)])

@@ -13,7 +13,8 @@ from labeler.errors import ImageError, RunError, UsageError
 from labeler.files.images import DecodedImage, digest_at, read_image
 from labeler.files.storage import absolute, locate
 from labeler.quality import Judgement, judge
-from labeler.records import ImageRecord, read_record
+from labeler.record_files import read_record
+from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions

@@ -1,9 +1,9 @@
-"""The ledger: which files of the dataset this tool wrote, and what it wrote into each.
+"""The ledger: the files of the dataset that the tool has written, with the digest of each.
 
     OUT/run/ledger.parquet     name, stamp, digest, image_id
 
-Whatever is not in the ledger belongs to the user and is never touched. A file whose content is no longer the recorded
-one was edited by the user.
+Files that are not in the ledger belong to the user and are never touched. If the content of a file no longer has the
+recorded digest, the user has edited it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 VERSION = b"1"
-# What an export makes below the output folder.
-_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # parts of a file's path, at least
+FOLDER = "folder"  # the stamp of a folder
+# What an export creates in the output folder.
+_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # minimum number of path parts
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -45,9 +46,9 @@ class Entry:
 
     Attributes:
         name: POSIX path below the dataset's folder.
-        stamp: what the file system said of the file when it was written, see ``Place.stamp``; empty if not known.
-        digest: of its content, as ``labeler.files.images.content_digest`` gives it.
-        image_id: the image that it shows or labels; empty for files about many images.
+        stamp: of the file when it was written, see ``Destination.stamp``; empty if unknown.
+        digest: ``labeler.files.images.content_digest`` of the file.
+        image_id: the image that the file shows or labels; empty for files about many images.
     """
 
     name: str
@@ -57,10 +58,10 @@ class Entry:
 
 
 class Ledger:
-    """Entries by name, in about a hundred bytes each.
+    """Entries, indexed by name; about a hundred bytes each.
 
     Attributes:
-        root: the input that the images came from; empty if not known.
+        root: the input that the images came from; empty if unknown.
     """
 
     def __init__(self, table: pa.Table, root: str = "") -> None:
@@ -75,7 +76,7 @@ class Ledger:
         return len(self.table)
 
     def row(self, name: str) -> int | None:
-        """Where the entry of that name is."""
+        """The row of the entry with that name; None if there is none."""
         key = np.int64(hash(name))
         first, last = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
         names = self.table.column("name")
@@ -104,8 +105,8 @@ def read_ledger(path: AnyPath) -> Ledger | None:
         if isinstance(error, OSError) and error.errno:
             raise
         raise RunError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); remove it, and the next export takes over every file "
-            "of the dataset whose content is as it would write it"
+            f"{path} is damaged ({str(error).splitlines()[0]}); delete it; the next export then adopts every file "
+            "of the dataset whose content is what it would write"
         ) from None
     version = (table.schema.metadata or {}).get(b"labeler.ledger_version")
     if version != VERSION or not table.schema.equals(SCHEMA):
@@ -124,23 +125,24 @@ def write_ledger(path: AnyPath, table: pa.Table, root: str = "") -> None:
 
 
 def check_name(name: str, source: AnyPath) -> str:
-    """``name`` if it stays inside the dataset's folder.
+    """Return ``name`` if it is a file inside the dataset's folder.
 
     Raises:
-        RunError: it does not; ``source`` names the file that holds it.
+        RunError: it is not; the message says that ``source`` contains it.
     """
     parts = name.split("/")
     depth = _DEPTHS.get(parts[0], 0)
     is_deep_enough = len(parts) == 1 if depth == 1 else len(parts) >= depth > 0
     if not is_deep_enough or "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise RunError(f"{source} names {name!r}, which is no file inside the dataset; do not use this run folder")
+        raise RunError(f"{source} names {name!r}, which is not a file inside the dataset; do not use this run folder")
     return name
 
 
 def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
-    """The names that images have in the dataset: by image id where they differ from it, and the ids that are the name.
+    """The file names of images in the dataset: a mapping for those that differ from the image id, and a set of the
+    rest.
 
-    A name is a path below ``images/SPLIT``. Where the dataset holds no images, it follows from the label file.
+    A file name is a path below ``images/SPLIT``. If the dataset contains no images, it is derived from the label file.
     """
     rows = ledger.table.filter(pc.not_equal(ledger.table.column("image_id"), ""))
     given: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""How an image comes into a dataset without a second copy of its bytes, and yet safe from whoever trains on it."""
+"""Link images into a dataset without copying their bytes, and without risk to the user's photos when training."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labeler.files.storage import copy
+from labeler.files.storage import as_local, copy
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
 
 try:
     import fcntl
@@ -17,28 +21,31 @@ except ImportError:  # Windows
 FICLONE = 0x40049409  # linux/fs.h; Btrfs, XFS, bcachefs, …
 
 
-def link_file(source: Path, target: Path, link: str) -> None:
-    """Bring ``source`` in as ``target``, which is not there.
+def link_file(source: AnyPath, target: Path, link: str) -> None:
+    """Create ``target``, which must not exist, as a link to or a copy of ``source``.
+
+    Files in a store, and files that trainers rewrite, are always copied.
 
     Args:
-        link: ``hard``, ``symlink`` or ``copy``. ``hard`` shares the bytes: by a copy-on-write clone where the file
-            system has that, else by a hard link, else by a copy. Files that trainers rewrite are copied in any case.
+        link: ``hard``, ``symlink`` or ``copy``. ``hard`` makes a copy-on-write clone if the file system can, else a
+            hard link, else a copy.
     """
-    if link == "copy" or is_rewritten_by_trainers(source):
+    file = as_local(source)
+    if file is None or link == "copy" or is_rewritten_by_trainers(file):
         copy(source, target)
     elif link == "symlink":
-        target.symlink_to(source.resolve())
-    elif not _clone(source, target):
+        target.symlink_to(file.resolve())
+    elif not _clone(file, target):
         try:
-            os.link(source.resolve(), target)
+            os.link(file.resolve(), target)
         except OSError:  # another file system, or one without hard links
-            copy(source, target)
+            copy(file, target)
 
 
 def is_rewritten_by_trainers(path: Path) -> bool:
-    """Whether trainers save the file anew in place: a JPEG that does not end with the end-of-image marker.
+    """Whether trainers rewrite the file in place: a JPEG that does not end with the end-of-image marker.
 
-    Ultralytics does so in ``verify_image``, and through a link it would destroy the user's own photo.
+    Ultralytics does so in ``verify_image``; through a link it would overwrite the user's own photo.
     """
     try:
         with open(path, "rb") as file:
@@ -51,7 +58,7 @@ def is_rewritten_by_trainers(path: Path) -> bool:
 
 
 def _clone(source: Path, target: Path) -> bool:
-    """Whether ``target`` could be made to share the blocks of ``source`` until one of them is changed."""
+    """Create ``target`` as a copy-on-write clone of ``source``; returns whether that worked."""
     if fcntl is None or not hasattr(fcntl, "ioctl"):
         return False
     try:

@@ -1,6 +1,7 @@
-"""What becomes of each file that the dataset is to have: it is there, it is to be written, or the user edited it.
+"""Plan what to do with each file of the dataset: keep it, write it, or leave what the user edited.
 
-Nothing is changed here: new files are made in ``building``, and ``workflows.dataset.dataset`` carries the plans out.
+Nothing in the dataset is changed here: new files are created in ``building``, and ``workflows.dataset.dataset`` carries
+out the plans.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ from dataclasses import dataclass
 
 from labeler.errors import ImageError
 from labeler.files.images import content_digest, file_digest
-from labeler.files.storage import naming
+from labeler.files.local import naming
+from workflows.dataset.destination import Destination
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry, Ledger
-from workflows.dataset.places import Place
 
-# What the operating system says where one file's name or place is the cause, and not the disk.
+# Errors that concern a single file or its name, and not the whole disk.
 _ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ,
                        errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of one file of the dataset.
+    """What to do with one file of the dataset.
 
     Attributes:
-        row: of the ledger, whose file stays as it is.
-        entry: of a file that is as it should be, but for a ledger that does not say so.
-        operation: what is to be done.
-        edited: the user's file stays, where another was to be.
-        restored: the file was deleted by somebody, and is written again.
+        row: the ledger row to keep.
+        entry: a new ledger entry, for an existing file that needs no change.
+        operation: the change to make.
+        edited: the user's file stays, instead of the planned one.
+        restored: someone deleted the file, and it is written again.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is under a name in the dataset.
+    """What exists under a name in the dataset.
 
     Attributes:
-        stamp: empty if nothing is.
-        row: of the ledger.
-        digest: of the content, if that is known.
-        is_ours: it is as this tool wrote it.
+        stamp: empty if nothing exists.
+        row: of the name in the ledger.
+        digest: of the content; empty if it is not known.
+        is_ours: the file is as the tool wrote it.
     """
 
     stamp: str
@@ -60,30 +61,30 @@ class Seen:
 
 
 class Planner:
-    """Makes a plan for one file at a time.
+    """Plans one file at a time.
 
     Args:
         overwrite: replace files that the user edited.
 
     Attributes:
-        stamps: by row of the ledger, stamps of files that have another one by now, and still the same content.
+        stamps: new stamps, by ledger row, of files whose stamp changed but whose content did not.
     """
 
-    def __init__(self, place: Place, ledger: Ledger, overwrite: bool = False) -> None:
-        self.place = place
+    def __init__(self, destination: Destination, ledger: Ledger, overwrite: bool = False) -> None:
+        self.destination = destination
         self.ledger = ledger
         self.overwrite = overwrite
         self.stamps: dict[int, str] = {}
 
     def plan_file(self, name: str, content: bytes, image_id: str = "") -> Plan:
-        """A plan for a file with that content.
+        """A plan for a file with this content.
 
         Raises:
-            ImageError: it cannot have this place.
+            ImageError: no file of this name can be created.
         """
 
         def make() -> None:
-            path = self.place.building / name
+            path = self.destination.building / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with naming(path):
                 path.write_bytes(content)
@@ -91,17 +92,17 @@ class Planner:
         return self.plan(name, content_digest(content), image_id, make)
 
     def plan_made(self, name: str) -> Plan:
-        """A plan for a file that was made in ``building``; it is removed there if it is in place already."""
-        made = self.place.building / name
+        """A plan for a file that was created in ``building``, and is deleted there if no change is needed."""
+        made = self.destination.building / name
         plan = self.plan(name, file_digest(made), "", lambda: None)
         if plan.operation is None:
             made.unlink()
         return plan
 
     def plan(self, name: str, digest: str, image_id: str, make: Callable[[], None]) -> Plan:
-        """What becomes of a file that is to have this content; ``make`` makes a new one in ``building``."""
+        """A plan for a file with this digest; ``make`` is called to create it in ``building`` if it must be written."""
         with one_file():
-            self.place.check(name)
+            self.destination.check(name)
             seen = self.look(name)
             old = seen.digest if seen.is_ours else ""
             put = Operation("put", name, "", seen.stamp, old, digest, image_id)
@@ -109,7 +110,7 @@ class Planner:
                 make()
                 was_there = seen.row is not None and self.ledger.at(seen.row).stamp != ""
                 return Plan(name, operation=put, restored=was_there)
-            if (seen.digest or self.place.digest(name)) == digest:
+            if (seen.digest or self.destination.digest(name)) == digest:
                 if seen.row is not None and self.ledger.at(seen.row).digest == digest:
                     return Plan(name, row=seen.row)
                 return Plan(name, entry=Entry(name, seen.stamp, digest, image_id))
@@ -120,21 +121,21 @@ class Planner:
             return Plan(name, operation=put)
 
     def is_edited(self, name: str) -> bool:
-        """Whether the user edited a file of this tool."""
+        """Whether the user edited a file that the tool wrote."""
         seen = self.look(name)
         return seen.row is not None and seen.stamp != "" and not seen.is_ours
 
     def look(self, name: str) -> Seen:
-        """What is under ``name`` in the dataset."""
-        row, stamp = self.ledger.row(name), self.place.stamp(name)
+        """What exists under ``name`` in the dataset."""
+        row, stamp = self.ledger.row(name), self.destination.stamp(name)
         if row is None or not stamp:
             return Seen(stamp, row, "", False)
         entry = self.ledger.at(row)
-        if stamp.startswith("link:") and not name.startswith("images/"):  # only images are ever linked
-            return Seen(stamp, row, self.place.digest(name), False)
+        if stamp.startswith("link:") and not name.startswith("images/"):  # the tool links only images
+            return Seen(stamp, row, self.destination.digest(name), False)
         if entry.stamp == stamp:
             return Seen(stamp, row, entry.digest, True)
-        digest = self.place.digest(name)
+        digest = self.destination.digest(name)
         if digest == entry.digest:
             self.stamps[row] = stamp
             return Seen(stamp, row, digest, True)
@@ -143,7 +144,7 @@ class Planner:
 
 @contextmanager
 def one_file() -> Iterator[None]:
-    """What is wrong with one file's name or place becomes an ``ImageError``, so that the others go on."""
+    """Turn an ``OSError`` about a single file into an ``ImageError``, so that the export continues with other files."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``run/verdicts.parquet``: the verdict on every instance of the dataset and who gave it."""
+"""``run/verdicts.parquet``: the verdict on every instance, and whether the gate or a person decided it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labeler.files.storage import naming, read_bytes
+from labeler.files.local import naming
+from labeler.files.storage import read_bytes
 from labeler.quality import Judgement, Verdict
 from labeler.records import ImageRecord
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavedVerdict(NamedTuple):
-    """One row, in the order of the record's instances; ``joint_score`` is a float32."""
+    """One row of the file, for one instance; ``joint_score`` is a float32."""
 
     class_id: int
     joint_score: float
@@ -31,7 +32,7 @@ class SavedVerdict(NamedTuple):
 
 
 def read_verdicts(path: AnyPath) -> dict[str, list[SavedVerdict]]:
-    """The verdicts of every image that has an instance, by image id; none if there is no such file."""
+    """The verdicts by image id, in the order of the record's instances; empty if there is no such file."""
     try:
         table = pq.read_table(io.BytesIO(read_bytes(path)), columns=["image_id", *SavedVerdict._fields])
     except FileNotFoundError:
@@ -39,16 +40,17 @@ def read_verdicts(path: AnyPath) -> dict[str, list[SavedVerdict]]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        logger.warning("%s is damaged (%s); files of the dataset may count as edited", path, str(error).splitlines()[0])
+        cause = str(error).splitlines()[0]
+        logger.warning("%s is damaged (%s); files of the dataset may be treated as edited", path, cause)
         return {}
-    found: dict[str, list[SavedVerdict]] = {}
+    verdicts: dict[str, list[SavedVerdict]] = {}
     for image_id, *row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        found.setdefault(image_id, []).append(SavedVerdict(*row))
-    return found
+        verdicts.setdefault(image_id, []).append(SavedVerdict(*row))
+    return verdicts
 
 
 class VerdictWriter:
-    """Writes the verdicts by image and position in its record; objects that people added come behind those of it."""
+    """Writes a row per instance: first those of the record, then those that people added."""
 
     SCHEMA = pa.schema(
         [

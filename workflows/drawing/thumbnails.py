@@ -13,7 +13,7 @@ from PIL import Image
 
 from labeler.errors import ImageError
 from labeler.files.images import DecodedImage
-from labeler.files.storage import in_order
+from labeler.files.parallel import in_order
 from labeler.geometry.masks import Rle, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv
 from labeler.quality import Judgement

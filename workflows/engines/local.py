@@ -1,14 +1,27 @@
-"""The local engine: labels shards one after another in this process."""
+"""The local engine: labels one shard after another in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 from workflows.engines.workers import WorkerConfig
-from workflows.run.folder import Shard
-from workflows.run.shards import ShardReport, Stages, label_shards
+from workflows.run.shard_files import Shard
+from workflows.run.shards import ShardReport, label_shards
+from workflows.settings.engine import EngineConfig
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
 
 
-def run_local(shards: Sequence[Shard], config: WorkerConfig, stages: Stages) -> Generator[ShardReport, None, None]:
-    """Label in this process, one shard after the other."""
-    return label_shards(shards, config.root, stages, config.model.batch_size)
+@contextmanager
+def local_engine(
+    shards: Sequence[Shard], config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Callable[[str], None]
+) -> Iterator[Iterator[ShardReport]]:
+    """Label ``shards`` in this process; yields one report per shard.
+
+    ``engine``, ``output`` and ``say`` are not used; all engines have the same parameters.
+    """
+    with closing(label_shards(shards, config.root, config.load_stages(), config.model.batch_size)) as reports:
+        yield reports

@@ -1,4 +1,4 @@
-"""How many workers of what size fit. Ray waits without a word for what it does not have, so this asks first."""
+"""How many workers fit on a cluster. Ray waits silently for resources that it does not have, so check first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from labeler.errors import UsageError
 from workflows.settings.engine import EngineConfig
 
-RESERVED_CPUS = 2  # Ray Data's own tasks need some: with none left for them, it waits for ever
-CPUS_A_WORKER = 8  # at most, if nobody says otherwise; more do not help a model much
-CPU_CHOICES = tuple(float(cpus) for cpus in range(CPUS_A_WORKER, 0, -1))
-SHARES_OF_CPU = (0.5, 0.25)  # for workers whose models run on GPUs
+RESERVED_CPUS = 2  # for the tasks of Ray Data, which otherwise waits forever
+CPUS_PER_WORKER = 8  # default maximum; more hardly speed up a model
+CPU_CHOICES = tuple(float(cpus) for cpus in range(CPUS_PER_WORKER, 0, -1))
+SHARES_OF_CPU = (0.5, 0.25)  # for workers with a GPU
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of a cluster has for Ray to give away."""
+    """The resources of one node of the cluster."""
 
     cpus: float
     gpus: float
@@ -26,10 +26,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Pool:
-    """Workers, all of one size.
+    """A number of equal workers.
 
     Attributes:
-        cpus, gpus: of each worker.
+        cpus, gpus: per worker.
     """
 
     workers: int
@@ -43,7 +43,7 @@ class Pool:
 
 
 def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
-    """Whether Ray labels ``shards`` many; starting it takes longer than it saves where one worker will do."""
+    """Whether to use Ray for this many ``shards``; starting Ray does not pay off for a single worker."""
     if config.engine != "auto":
         return config.engine == "ray"
     if config.cluster_address:
@@ -54,7 +54,7 @@ def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
 
 
 def visible_gpus() -> int:
-    """The NVIDIA GPUs that CUDA would find here, asked without loading torch."""
+    """The number of NVIDIA GPUs that CUDA would find here, without importing torch."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -69,13 +69,13 @@ def visible_gpus() -> int:
 
 
 def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: int) -> Pool:
-    """The workers to start; no more than there are shards.
+    """The workers to start, at most one per shard.
 
     Args:
         device: as in ``ModelConfig``.
 
     Raises:
-        UsageError: what was asked for is not there; the message says what is missing.
+        UsageError: the cluster has too few resources; the message says what is missing.
     """
     gpus = config.gpus_per_worker
     if gpus is None:
@@ -85,7 +85,7 @@ def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: 
     if config.cpus_per_worker is not None:
         choices = (config.cpus_per_worker,)
     if config.workers is None:
-        # As many as there are GPUs for; without GPUs, as many as there are CPUs for.
+        # As many as the GPUs allow or, without GPUs, as many as the CPUs allow.
         wanted = _fitting(nodes, 0.0, gpus) if gpus else max(1, _fitting(nodes, _first_fitting(nodes, choices), 0.0))
     else:
         wanted = config.workers
@@ -97,21 +97,21 @@ def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: 
 
 
 def fitting(nodes: Sequence[Node], pool: Pool) -> int:
-    """How many workers of the pool's size the nodes hold."""
+    """How many workers of the pool's size fit on the nodes."""
     return _fitting(nodes, pool.cpus, pool.gpus)
 
 
 def _fitting(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
-    """How many such workers fit, each whole on one node, with CPUs to spare for Ray Data."""
+    """How many such workers fit, each on a single node, with CPUs left for Ray Data."""
     rooms = [_room(node.cpus, node.gpus, cpus, gpus) for node in nodes]
-    # What Ray Data takes, it takes from one node: from that where it hurts least.
+    # Ray Data takes its CPUs from one node; assume the node where that costs the fewest workers.
     spared = [_room(node.cpus - RESERVED_CPUS, node.gpus, cpus, gpus) for node in nodes]
     return max((sum(rooms) - room + less for room, less in zip(rooms, spared, strict=True)), default=0)
 
 
 def _room(node_cpus: float, node_gpus: float, cpus: float, gpus: float) -> int:
     limits = [node_cpus / cpus] if cpus else []
-    if gpus:  # shares of one GPU only are given away
+    if gpus:  # Ray gives away shares of a single GPU only
         limits.append(node_gpus // gpus if gpus >= 1 else node_gpus * int(1 / gpus + 1e-6))
     return max(0, int(min(limits) + 1e-6))
 
@@ -126,19 +126,19 @@ def _takes_gpu(device: str) -> bool:
 
 def _check_device(device: str, gpus: float) -> None:
     if gpus and not _takes_gpu(device):
-        raise UsageError(f"--device {device} uses no GPU; take --gpus-per-worker 0, or --device cuda")
+        raise UsageError(f"--device {device} uses no GPU; use --gpus-per-worker 0 or --device cuda")
     if not gpus and device.startswith("cuda"):
-        raise UsageError(f"--device {device} needs a GPU for each worker, and there is none; take --device cpu")
+        raise UsageError(f"--device {device} needs a GPU for each worker, and there is none; use --device cpu")
     if ":" in device:
-        raise UsageError(f"--device {device}: Ray gives every worker a GPU of its own; take --device cuda")
+        raise UsageError(f"--device {device}: Ray assigns a GPU to each worker; use --device cuda")
 
 
 def _what_is_missing(nodes: Sequence[Node], pool: Pool) -> str:
     cpus, gpus = sum(node.cpus for node in nodes) - RESERVED_CPUS, sum(node.gpus for node in nodes)
     where = f"on {len(nodes)} node{'s' if len(nodes) != 1 else ''}"
     if pool.gpus and _fitting(nodes, 0.0, pool.gpus) < pool.workers:
-        given, way_out = f"{gpus:g} GPUs", "take fewer --workers or less --gpus-per-worker"
+        given, way_out = f"{gpus:g} GPUs", "use fewer --workers or less --gpus-per-worker"
     else:
-        given, way_out = f"{max(cpus, 0):g} CPUs to give", "take fewer --workers or less --cpus-per-worker"
+        given, way_out = f"{max(cpus, 0):g} CPUs to give", "use fewer --workers or less --cpus-per-worker"
     do = "does" if pool.workers == 1 else "do"
     return f"{pool} {do} not fit: Ray has {given} {where}, room for {fitting(nodes, pool)}; {way_out}"

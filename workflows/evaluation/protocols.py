@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
-from labeler.files.storage import is_uri, locate, read_bytes
+from labeler.files.paths import is_uri
+from labeler.files.storage import locate, read_bytes
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.metrics.coco import LVIS_LIMIT
 from workflows.dataset.labeled import open_labeled

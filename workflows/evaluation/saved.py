@@ -11,13 +11,12 @@ import io
 import re
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from labeler.errors import FormatError, RunError
-from labeler.files.storage import info, read_bytes
+from labeler.files.storage import as_local, info, read_bytes
 from labeler.migrations import read_json
 from labeler.sizes import finite_number, shown
 
@@ -114,8 +113,8 @@ def _pictures(folder: AnyPath, worst: Iterable[dict[str, Any]]) -> Iterable[tupl
         path = folder / name
         if info(path) is None:
             continue
-        if isinstance(path, Path) and (
-            not stat.S_ISREG(path.stat().st_mode) or path.resolve().parent != folder.parent.resolve() / folder.name
+        if (file := as_local(path)) and (
+            not stat.S_ISREG(file.stat().st_mode) or file.resolve().parent != folder.parent.resolve() / folder.name
         ):
             raise ValueError(f"its picture {name} is not a file of the folder itself")
         data = read_bytes(path)

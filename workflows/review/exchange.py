@@ -29,7 +29,7 @@ from labeler.annotation_tools.fiftyone import write_fiftyone
 from labeler.annotation_tools.label_studio import write_label_studio
 from labeler.decisions import Decision, distinct
 from labeler.errors import FormatError, UsageError
-from labeler.files.storage import copy, scan, write_bytes
+from labeler.files.storage import scan, write_bytes
 from labeler.formats.names import FlatNames, safe_part
 from labeler.ground_truth import pair_images
 from labeler.migrations import VERSIONS, read_json
@@ -115,10 +115,7 @@ def export_review_set(
         if (source := labeled.image_path(record)) is None:
             missing.append(image_id)
             continue
-        if isinstance(source, Path):
-            link_file(source, image_folder / name, link)
-        else:
-            copy(source, image_folder / name)
+        link_file(source, image_folder / name, link)
         instances = []
         for each in record.instances:
             count += 1

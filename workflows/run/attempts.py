@@ -1,10 +1,10 @@
-"""What is being worked on, noted in the run folder, so that a later process knows what an earlier one died of.
+"""Notes on unfinished work, from which a later process learns what killed an earlier one.
 
-    OUT/run/attempts/000012.json    one shard: unfinished attempts of the shard, and of images tried alone
+    OUT/run/attempts/000012.json    one shard: its unfinished attempts, and those of images that were tried alone
 
-A note is written before the work and goes when that is done. Whether a process crashed or was killed by somebody cannot
-be told from its note, so nothing is concluded from one alone: only what was begun ``CRASHES`` times and never finished
-is taken to kill its process.
+A note is written before the work starts and deleted when the work is done. A note does not tell whether its process
+crashed or was killed by someone, so a single note proves nothing: only work that was started ``CRASHES`` times and
+never finished is assumed to kill its process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CRASHES = 2
 
 
 class Attempts:
-    """The note of one piece of work, at ``path``.
+    """The note on one piece of work, at ``path``.
 
     Attributes:
-        unfinished: how often the work was begun and not finished before.
+        unfinished: how often the work was started before without being finished.
     """
 
     def __init__(self, path: AnyPath) -> None:
@@ -40,31 +40,31 @@ class Attempts:
             self.unfinished, self._images = unfinished, Counter(images)
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):  # torn, or not ours
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):  # torn or foreign
             self.unfinished = 1
 
     def begin(self) -> None:
-        """Note that the work begins once more."""
+        """Note that the work starts once more."""
         self._write(self.unfinished + 1)
 
     @contextmanager
     def image(self, image_id: str) -> Iterator[bool]:
-        """Work on one image of a shard that has begun, and on nothing else; yields whether it killed its process."""
+        """Note work on a single image of a shard; yields whether this image has killed its process before."""
         killed = self._images[image_id] >= CRASHES
         if not killed:
             self._images[image_id] += 1
-        self._write(self.unfinished + 1)  # the image before this one is not noted any more
+        self._write(self.unfinished + 1)  # this also drops the note on the previous image
         yield killed
         if not killed:
             del self._images[image_id]
 
     def done(self) -> None:
-        """Nothing that follows can be blamed on this work."""
+        """Delete the note: the work is finished."""
         remove(self._path)
 
     @property
     def total(self) -> int:
-        """Grows with every attempt that dies."""
+        """The number of unfinished attempts, which grows each time a process dies."""
         return self.unfinished + self._images.total()
 
     def _write(self, unfinished: int) -> None:

@@ -1,9 +1,9 @@
-"""Which labeled images are not what they were: by size and times, or by content.
+"""Detect images that changed since they were labeled, by size and times or by content.
 
-A file whose size, mtime and ctime are the saved ones is taken for unchanged. A file with another stamp is read, and its
-digest decides. The system sets a file's ctime whenever its content, name, owner, permissions or number of hard links
-changes, and programs cannot set it back. The hard links of this program's own dataset change it too, so the stamps are
-saved anew once these are made.
+A file with the saved size, mtime and ctime counts as unchanged. A file with a different stamp is read, and its digest
+decides. The system updates the ctime whenever a file's content, name, owner, permissions or number of hard links
+changes, and programs cannot reset it. The hard links of the dataset change the ctime too, so the stamps are saved again
+after these are made.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.files.images import digest_at
-from labeler.files.listing import NO_TIME, OF_CONTENT
 from labeler.files.listing import stamps as stamps_of
-from labeler.files.storage import in_order
+from labeler.files.parallel import in_order
+from labeler.files.paths import NO_TIME, OF_CONTENT
+from labeler.files.storage import storage_of
 from workflows.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ _LOCAL_STAMP = r"^(?P<rest>\d+--?\d+)-(?P<ctime>-?\d+)$"  # size-mtime-ctime; ea
 
 @dataclass(frozen=True)
 class Changes:
-    """What is new about labeled images.
+    """The result of ``changed_images``.
 
     Attributes:
-        images: ids of those with another content than was labeled.
-        stamps: the stamps to save. A labeled image that is not there now keeps its own. The stamp of a file that could
-            not be read is empty: it is looked at again.
+        images: ids of the images whose content changed.
+        stamps: the stamps to save. A labeled image that is missing now keeps its old stamp. A file that could not be
+            read gets an empty stamp, so the next run checks it again.
     """
 
     images: list[str]
@@ -45,14 +46,13 @@ class Changes:
 
 
 def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: pa.Array, verify: bool) -> Changes:
-    """The labeled images below ``root`` whose content is another than the one labeled.
+    """The images below ``root`` whose content differs from the labeled content.
 
-    An image that could not be read when it was labeled has no digest to compare with: it counts as changed once its
-    stamp differs.
+    An image that could not be read when it was labeled has no digest, so it counts as changed once its stamp differs.
 
     Args:
-        image_ids, stamps: of the input, as ``labeler.files.listing`` gives them.
-        verify: read every file whose content its stamp does not vouch for, not only those of another stamp.
+        image_ids, stamps: of the input, from ``labeler.files.listing``.
+        verify: read every file whose stamp is not a checksum, instead of only those whose stamp differs.
     """
     known = run.known()
     now = pc.fill_null(pc.take(stamps, pc.index_in(known.column("image_id"), image_ids)), "")
@@ -80,14 +80,14 @@ def _without_ctime(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
 
 @contextmanager
 def own_links_noted(run: RunFolder, root: AnyPath) -> Iterator[None]:
-    """Save the stamps of the images below ``root`` anew if the block changed nothing but their ctimes.
+    """Save new stamps for the images below ``root`` whose ctime alone was changed by the block.
 
-    The block may add, rename and remove hard links of these images. Only images that are as saved when it begins count,
-    and only ctimes that lie within its duration, by the clock of the output's file system. So what is missed is an edit
-    made while the block runs that keeps the size and sets the mtime back.
+    The block may add, rename and remove hard links to these images. A stamp is saved only if it was up to date before
+    the block, and if the new ctime lies within the time the block took, by the clock of the output's file system. So an
+    edit is missed only if it is made during the block, keeps the size and resets the mtime.
     """
-    if not isinstance(root, Path) or not isinstance(run.output, Path):
-        yield  # there are no hard links to stores
+    if not (storage_of(root).has_links and storage_of(run.output).has_links):
+        yield
         return
     saved = run.stamps()
     ids = saved.column("image_id").to_pylist()
@@ -108,6 +108,6 @@ def own_links_noted(run: RunFolder, root: AnyPath) -> Iterator[None]:
 
 
 def _time_of(folder: AnyPath) -> int:
-    """The time by the file system of ``folder``, which may be that of a server, in nanoseconds since 1970."""
+    """The time in nanoseconds since 1970, by the clock of the file system of ``folder``, which may be a server's."""
     with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".", suffix=".partial") as probe:
         return Path(probe.name).stat().st_ctime_ns

@@ -1,28 +1,40 @@
-"""One list of classes out of the tags that images were given, so that ids mean the same in every run.
+"""Build one list of classes from the tags of all images, with class ids that stay the same from run to run.
 
-A record numbers its instances by its own tags. A dataset needs one list: tags in the order in which they first occur,
-shard by shard, behind those that the dataset had before. Spellings and plurals of one word are one class.
+In a record of a tagged image, class ids index the image's own tags. A dataset needs one list for all images: first the
+classes it already has, then new tags in the order in which they first occur, shard by shard. Spellings and plurals of
+one word are one class.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from labeler.errors import RunError
+from labeler.errors import FormatError, RunError
+from labeler.files.storage import read_bytes, write_bytes
+from labeler.migrations import read_json
 from labeler.records import ImageRecord
-from ontologies import ClassSpec, Ontology
+from ontologies import ClassSpec, Ontology, OntologyError
 from ontologies.synonyms import grouped
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SavedClasses:
-    """The classes of a dataset, as an export left them.
+    """The classes of a dataset, as the last export saved them.
 
     Attributes:
-        min_tag_count, max_classes: what they were chosen by, where images proposed them.
+        min_tag_count, max_classes: the limits they were chosen with, if they come from tags.
     """
 
     ontology: Ontology
@@ -30,17 +42,47 @@ class SavedClasses:
     max_classes: int | None
 
 
+def read_classes(path: AnyPath) -> SavedClasses | None:
+    """The classes in ``classes.json``; None if the file is missing or, with a warning, damaged.
+
+    Raises:
+        RunError: they were written by a newer labeler.
+    """
+    try:
+        content = read_json("classes.json", path)
+        specs = tuple(ClassSpec(each["name"], tuple(each["prompts"])) for each in content["classes"])
+        return SavedClasses(Ontology(specs), content["min_tag_count"], content["max_classes"])
+    except FileNotFoundError:
+        return None
+    except (FormatError, KeyError, TypeError, AttributeError, OntologyError):
+        logger.warning("%s is damaged; the dataset's classes may get other ids", path)
+        return None
+
+
+def write_classes(path: AnyPath, saved: SavedClasses) -> None:
+    content = {
+        "min_tag_count": saved.min_tag_count,
+        "max_classes": saved.max_classes,
+        "classes": [{"name": spec.name, "prompts": spec.prompts} for spec in saved.ontology.classes],
+    }
+    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    with suppress(FileNotFoundError):
+        if read_bytes(path) == data:
+            return
+    write_bytes(path, data)
+
+
 def classes_of_tags(
     tagged: Iterable[Sequence[str]], before: SavedClasses | None, min_tag_count: int, max_classes: int | None
 ) -> Ontology | None:
-    """The classes that tags make; None if there is no tag. Their prompts are the tags that mean them.
+    """The classes that tags make; None if there are no tags. The prompts of a class are its tags.
 
     Args:
         tagged: the tags of each image, in shard order.
-        before: the classes of the dataset so far. All of them stay, whatever has been added since, unless the limits
-            are others now; then those stay in front that are still wanted.
-        min_tag_count: images that a class must be found in.
-        max_classes: the most frequent ones are taken, the earlier one of two equals.
+        before: the classes of the dataset so far. With the same limits as before, all of them are kept. With other
+            limits, only those that still satisfy them are kept, in front of new ones.
+        min_tag_count: the number of images that must have a tag of the class.
+        max_classes: keep the most frequent classes; of two equally frequent ones, the one that occurs first.
     """
     images = _Images()
     for tags in tagged:
@@ -63,7 +105,7 @@ def classes_of_tags(
 
 
 class _Images:
-    """Which tags each image has, in four bytes a tag."""
+    """Which tags each image has, at four bytes per tag."""
 
     def __init__(self) -> None:
         self.spellings: dict[str, str] = {}
@@ -78,7 +120,7 @@ class _Images:
         self._ends.append(len(self._tags))
 
     def counts(self, groups: Sequence[Sequence[str]]) -> Counter[int]:
-        """The images that have any tag of each group."""
+        """For each group, the number of images that have any of its tags."""
         group_of = array("I", bytes(4 * len(self._ids)))
         for number, keys in enumerate(groups):
             for key in keys:
@@ -92,24 +134,24 @@ class _Images:
 
 
 def _groups(spellings: dict[str, str], old: Sequence[str]) -> list[tuple[list[str], str]]:
-    """(folded tags, name) of each class in the order of its first tag; what had a name before keeps it."""
+    """(case-folded tags, name) of each class, ordered by its first tag; classes in ``old`` keep their names."""
     name_of = {name.casefold(): name for name in old}
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for _, group in grouped([*spellings, *(key for key in name_of if key not in spellings)], {}):
         own = [key for key in group if key in name_of]
         for key in group:
             if key in spellings:
-                found.setdefault(key if key in own else own[0] if own else group[0], []).append(key)
-    place = {key: number for number, key in enumerate(spellings)}
-    groups = [(keys, name_of.get(head) or spellings[head]) for head, keys in found.items()]
-    return sorted(groups, key=lambda item: place[item[0][0]])
+                by_name.setdefault(key if key in own else own[0] if own else group[0], []).append(key)
+    order = {key: index for index, key in enumerate(spellings)}
+    groups = [(keys, name_of.get(head) or spellings[head]) for head, keys in by_name.items()]
+    return sorted(groups, key=lambda item: order[item[0][0]])
 
 
 def with_known_classes(records: Iterable[ImageRecord], ontology: Ontology) -> Iterator[ImageRecord]:
-    """``records`` as they are.
+    """``records``, unchanged, after checking their class ids.
 
     Raises:
-        RunError: an instance has a class id that ``ontology`` does not have.
+        RunError: the class id of an instance is not in ``ontology``.
     """
     for record in records:
         _check_class_ids(record, len(ontology.classes), "classes")
@@ -126,10 +168,10 @@ def _check_class_ids(record: ImageRecord, count: int, what: str) -> None:
 
 
 def numbered(records: Iterable[ImageRecord], ontology: Ontology) -> Iterator[ImageRecord]:
-    """``records`` of tagged images with the class ids of ``ontology``; instances of other tags are left out.
+    """``records`` of tagged images with class ids of ``ontology``; instances of tags without a class are left out.
 
     Raises:
-        RunError: an instance has a class id that its image has no tag for.
+        RunError: the class id of an instance is not the index of a tag of its image.
     """
     ids = {prompt.casefold(): class_id for class_id, spec in enumerate(ontology.classes) for prompt in spec.prompts}
     for record in records:

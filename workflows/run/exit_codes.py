@@ -14,13 +14,13 @@ OK, SOME_FAILED, USAGE, NOTHING_LABELED, TOO_MANY_FAILURES, INTERRUPTED = 0, 1, 
 
 
 def of_result(new_failures: int, failures: int, images: int, allow_failures: bool = False) -> int:
-    """The exit code of a run that reached its end.
+    """The exit code of a run that was not stopped by an error.
 
     Args:
         new_failures: images that failed and that no earlier run has reported.
         failures: all failed images.
-        images: images that the run leaves labeled.
-        allow_failures: some failed images are no reason for another code than 0.
+        images: images that are labeled after the run.
+        allow_failures: return 0 even if some images failed.
     """
     if failures and not images:
         return NOTHING_LABELED
@@ -28,7 +28,7 @@ def of_result(new_failures: int, failures: int, images: int, allow_failures: boo
 
 
 def of_error(error: BaseException) -> int:
-    """The exit code of a run that ended in ``error``; an error class may name its own as ``exit_code``."""
+    """The exit code of a run that ended in ``error``; an error class may set its own as ``exit_code``."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     return int(getattr(error, "exit_code", USAGE))

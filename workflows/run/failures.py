@@ -1,12 +1,12 @@
-"""Which failed images are new: those that no run has reported yet. And how many of them a run may have.
+"""Tell new failures from failures that an earlier run has reported, and limit how many a run may have.
 
-    OUT/run/reported.json    {"failed": [image ids], "pending": [shard numbers], "retry": false}
+    OUT/run/reported.json    {"failed": [image ids], "pending": [shard indices], "retry": false}
 
-``pending`` holds the shards that were taken up since the last run that reached its end. A failure recorded in one of
-them has not been reported, also if the run that recorded it was killed. ``failed`` holds the reported failures that
-records do not tell: those met when the dataset was written. ``retry`` says that the last run had too many failures, so
-the next one tries its failed images again. Without the file, as in a run folder of an earlier version, no failure is
-known to be reported.
+``pending`` lists the shards that were started since a run last completed. Failures recorded in them are unreported,
+even if the run that recorded them was killed. ``failed`` lists reported failures that are not in the records, because
+they happened while the dataset was written. ``retry`` means that the last run had too many failures, so the next run
+tries its failed images again. If the file is missing, as in a run folder of an earlier version, no failure counts as
+reported.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from labeler.errors import FormatError, RunError
 from labeler.files.storage import remove, write_bytes
 from labeler.migrations import read_object
 from workflows.run.exit_codes import TOO_MANY_FAILURES
-from workflows.run.folder import RunFolder, Shard
+from workflows.run.folder import RunFolder
+from workflows.run.shard_files import Shard
 from workflows.settings.limits import FailureLimit
 
 logger = logging.getLogger(__name__)
 
 Failure = tuple[str, str]  # image id, error
 Item = TypeVar("Item")
-LAST_SHARD = 2**31 - 1  # the manifest keeps their numbers in 32 bits
+LAST_SHARD = 2**31 - 1  # the manifest stores shard indices in 32 bits
 
 
 class TooManyFailuresError(RunError):
@@ -37,12 +38,12 @@ class TooManyFailuresError(RunError):
 
 
 class RunLimit:
-    """The limit of one run, which has taken up ``images`` images.
+    """The limit for one run.
 
     Args:
-        text: as ``FailureLimit.parse`` takes it; None sets no limit.
-        images: those taken up since a run last reached its end.
-        uncounted: failures before that, as far as is known; they come first.
+        text: as for ``FailureLimit.parse``; None means no limit.
+        images: the number of images started since a run last completed.
+        uncounted: the number of failures to ignore, which come first in lists of failures.
     """
 
     def __init__(self, text: str | None, images: int, uncounted: int) -> None:
@@ -53,7 +54,7 @@ class RunLimit:
         return self._limit is not None and self._limit.is_exceeded(failures - self._uncounted, self._images)
 
     def error(self, where: str, failed: Sequence[Failure]) -> TooManyFailuresError:
-        """What to raise once the images ``failed`` of the input ``where`` are too many."""
+        """The error to raise if the images ``failed`` of the input ``where`` are too many."""
         assert self._limit is not None
         image_id, cause = failed[self._uncounted]
         return TooManyFailuresError(
@@ -64,20 +65,21 @@ class RunLimit:
 
 
 class FailureLedger:
-    """``run/reported.json``. The run folder must be locked where this writes."""
+    """``run/reported.json``. The run folder must be locked by whoever writes it."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._path = run.path / "reported.json"
         self.failed: set[str] = set()
         self.retry = False
-        self.assumed: frozenset[int] = frozenset()  # pending for want of knowledge: no reason to fail this run
+        # Pending only because the file is missing; not counted for the limit.
+        self.assumed: frozenset[int] = frozenset()
         self._written: dict[str, object] = {}
         try:
             content = read_object(self._path)
             self.pending = set(_each(content, "pending", int))
             if not all(0 <= shard <= LAST_SHARD for shard in self.pending):
-                raise ValueError("no shard has such a number")
+                raise ValueError("a shard index is out of range")
             self.failed, self.retry = set(_each(content, "failed", str)), content["retry"] is True
             self._written = self._content()
             return
@@ -89,7 +91,7 @@ class FailureLedger:
         self.assumed = frozenset(self.pending)
 
     def clear(self) -> None:
-        """Forget everything, as the records were."""
+        """Forget everything, since the records were deleted."""
         self.failed, self.pending, self.retry, self._written = set(), set(), False, {}
         remove(self._path)
 
@@ -98,7 +100,7 @@ class FailureLedger:
         return [image_id for image_id, _ in self._run.failed_in(self.pending)] if self.retry else []
 
     def begin(self, todo: Sequence[Shard]) -> None:
-        """Note that the shards ``todo`` are taken up, before any of them is labeled."""
+        """Note that the shards ``todo`` are started, before any of them is labeled."""
         self.pending.update(shard.index for shard in todo)
         if self.failed:
             self.failed.difference_update(image_id for shard in todo for image_id in shard.image_ids)
@@ -106,21 +108,21 @@ class FailureLedger:
         self._write()
 
     def unreported(self) -> list[Failure]:
-        """The failures that earlier runs recorded and none has reported."""
+        """Failures that earlier runs recorded but did not report."""
         return [failure for failure in self._run.failed_in(self.pending) if failure[0] not in self.failed]
 
     def retry_next_time(self) -> None:
-        """The failures of the pending shards are not to stay: the next run labels these images again."""
+        """Make the next run label the failed images of the pending shards again."""
         self.retry = True
         self._write()
 
     def close(self, failed: Iterable[str]) -> None:
-        """All failures so far are reported. ``failed`` are those that no record tells of."""
+        """Mark all failures as reported. ``failed`` are those that are not in the records."""
         self.failed, self.pending, self.retry = set(failed), set(), False
         self._write()
 
     def report(self, failed: Iterable[str]) -> None:
-        """The failures ``failed`` are reported, by a run that leaves shards as they are, labeled or not."""
+        """Mark the failures ``failed`` as reported, in a run that does not label."""
         self.failed = set(failed)
         self._write()
 
@@ -137,9 +139,9 @@ def _each(content: dict[str, Any], name: str, kind: type[Item]) -> list[Item]:
     """The list under ``name``.
 
     Raises:
-        KeyError, ValueError: there is none, or what it holds is not all of that type.
+        KeyError, ValueError: there is none, or an item has another type.
     """
     items = content[name]
     if not isinstance(items, list) or not all(type(item) is kind for item in items):
-        raise ValueError(f"{name} is no list of {kind.__name__}")
+        raise ValueError(f"{name} is not a list of {kind.__name__}")
     return items

@@ -1,9 +1,9 @@
-"""Who works on an output: one run at a time, wherever the output is.
+"""The lock of an output folder: one run at a time.
 
-On this machine's file systems the lock goes with its process, however that ends; ``owner.json`` beside it says who
-holds it, and stays behind if the process was killed. In a store ``owner.json`` is the lock itself: made only where
-there is none, renewed by a thread, and free for others once nobody has renewed it for ``STALE_SECONDS``, or at once on
-the host whose process died.
+On this machine, the operating system releases the lock when its process ends in any way. ``owner.json`` beside the lock
+names the owner, and remains if the process was killed. In a store, ``owner.json`` is the lock itself: it is created
+only if it does not exist, and a thread renews it. Another run may take it over when it has not been renewed for
+``STALE_SECONDS``, or at once if its process is known to have died on the same host.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from labeler.errors import RunError
-from labeler.files.storage import create, read_bytes, remove, write_bytes
+from labeler.files.storage import is_link, read_bytes, remove, storage_of, write_bytes
 
 if TYPE_CHECKING:
-    from labeler.files.storage import AnyPath, StorePath
+    from labeler.files.storage import AnyPath
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 180.0
-SETTLE_SECONDS = 2.0  # for others that take a dead run's lock over at the same moment
+SETTLE_SECONDS = 2.0  # in case others take over a dead run's lock at the same moment
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Owner:
 
     Attributes:
         since: UTC, ISO 8601.
-        beat: when the lock was renewed last, seconds since 1970.
+        beat: when the lock was last renewed, in seconds since 1970.
     """
 
     host: str = field(default_factory=socket.gethostname)
@@ -62,20 +61,20 @@ class Owner:
         return self.is_gone_from_here() or time.time() - self.beat > STALE_SECONDS
 
     def is_gone_from_here(self) -> bool:
-        """Whether it was a process of this host that is no more."""
+        """Whether it was a process of this host that no longer exists."""
         if self.host != socket.gethostname() or os.name != "posix":
             return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except (OSError, OverflowError):  # OverflowError: a number that no process has
+        except (OSError, OverflowError):  # OverflowError: not a possible process id
             return False
         return False
 
 
 def read_owner(path: AnyPath) -> Owner | None:
-    """Who ``owner.json`` names; None if it is not there, a run long dead if it is damaged."""
+    """The owner in ``owner.json``; None if the file is missing, an owner that is long dead if it is damaged."""
     try:
         content = json.loads(read_bytes(path))
         host, since, token = (str(content[name]) for name in ("host", "since", "token"))
@@ -87,22 +86,22 @@ def read_owner(path: AnyPath) -> Owner | None:
 
 
 def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
-    """Hold the lock in ``folder``; yields a check that raises a ``RunError`` if another run took it over.
+    """Hold the lock in ``folder``; yields a function that raises a ``RunError`` if another run took the lock over.
 
     Raises:
-        RunError: another run holds it; the message names it.
+        RunError: another run holds the lock; the message names it.
         OSError: the folder cannot be written.
     """
-    return _hold_folder(folder) if isinstance(folder, Path) else _hold_store(folder)
+    return _hold_by_system(folder) if storage_of(folder).has_locks else _hold_by_note(folder)
 
 
 @contextmanager
-def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
+def _hold_by_system(folder: AnyPath) -> Iterator[Callable[[], None]]:
     note, lock = folder / "owner.json", folder / "lock"
-    if lock.is_symlink():  # opening it would empty the file that it leads to
-        raise RunError(f"{lock} is a link, which no run makes; remove it")
+    if is_link(lock):  # opening it would empty the file it points to
+        raise RunError(f"{lock} is a link, which labeler never creates; delete it")
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(str(lock), timeout=0):
             if died := read_owner(note):
                 _say_taken_over(folder, died)
             write_bytes(note, Owner().encode())
@@ -115,7 +114,7 @@ def _hold_folder(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _hold_store(folder: StorePath) -> Iterator[Callable[[], None]]:
+def _hold_by_note(folder: AnyPath) -> Iterator[Callable[[], None]]:
     path = folder / "owner.json"
     owner = Owner()
     _acquire(path, owner)
@@ -135,40 +134,42 @@ def _hold_store(folder: StorePath) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if lost:
-            raise RunError(f"{folder.parent} was taken over by another run{_named(lost[0])}; this one stops")
+            raise RunError(f"{folder.parent} was taken over by another run{_named(lost[0])}; stopping")
 
-    heart = threading.Thread(target=renew, name="lock", daemon=True)
-    heart.start()
+    renewal = threading.Thread(target=renew, name="lock", daemon=True)
+    renewal.start()
     try:
         yield check
     finally:
         released.set()
-        heart.join()  # or its last beat might bring the lock back
+        renewal.join()  # otherwise its last write could create the lock again
         try:
             if (holder := read_owner(path)) is not None and holder.token == owner.token:
                 remove(path)
         except OSError as error:
-            logger.warning("%s: not removed (%s); it is free in %.0f s", path, error.strerror, STALE_SECONDS)
+            logger.warning(
+                "%s: the lock could not be deleted (%s); it expires in %.0f s", path, error.strerror, STALE_SECONDS
+            )
 
 
-def _acquire(path: StorePath, owner: Owner) -> None:
+def _acquire(path: AnyPath, owner: Owner) -> None:
     holder = read_owner(path)
     if holder is not None:
         if not holder.is_dead():
             raise _in_use(path.parent, holder)
         _say_taken_over(path.parent, holder)
         remove(path)
-    create(path, owner.encode())
+    storage_of(path).create(path, owner.encode())
     if holder is not None:
         time.sleep(SETTLE_SECONDS)
-    # Not what create answers: it may have been tried twice, and not every store knows conditional writes.
+    # Not the result of create: it may have been retried, and not every store has conditional writes.
     now = read_owner(path)
     if now is None or now.token != owner.token:
         raise _in_use(path.parent, now)
 
 
 def _in_use(folder: AnyPath, owner: Owner | None) -> RunError:
-    hint = "" if isinstance(folder, Path) else f" (a dead run's hold ends within {STALE_SECONDS:.0f} s)"
+    hint = "" if storage_of(folder).has_locks else f" (the lock of a dead run expires within {STALE_SECONDS:.0f} s)"
     return RunError(f"{folder.parent} is in use by another run{_named(owner)}; wait for it{hint} or choose another -o")
 
 
@@ -177,4 +178,4 @@ def _named(owner: Owner | None) -> str:
 
 
 def _say_taken_over(folder: AnyPath, owner: Owner) -> None:
-    logger.warning("%s: the run before (%s) ended without a word; going on from what it left", folder.parent, owner)
+    logger.warning("%s: the previous run (%s) ended unexpectedly; resuming from where it stopped", folder.parent, owner)

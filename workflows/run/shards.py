@@ -1,8 +1,7 @@
-"""Label a stream of shards: decoding, the models and writing overlap, and memory stays that of a few batches.
+"""Label a stream of shards. Decoding, the models and writing overlap; memory is bounded by a few batches.
 
-Files are read by threads some batches ahead, across the border between shards, so the models never wait for a disk.
-Within a shard, images of one size go together, since models batch only what has one shape. A shard that earlier
-attempts died of is labeled image by image, with nothing else under way.
+Threads read files a few batches ahead (``read_ahead.py``), across shard boundaries, so the models do not wait for the
+disk.
 """
 
 from __future__ import annotations
@@ -13,38 +12,39 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeler.errors import ImageError, LabelerError
-from labeler.files.images import DecodedImage, ImageFile
-from labeler.files.storage import REQUESTS
+from labeler.errors import LabelerError
+from labeler.files.images import DecodedImage
+from labeler.files.parallel import REQUESTS
+from labeler.files.storage import storage_of
 from labeler.models.prompters.prompter import ImagePrompts, Prompter
-from labeler.records import ImageRecord, Instance, read_records, write_records
-from workflows.run.attempts import CRASHES, Attempts
-from workflows.run.folder import Shard
+from labeler.record_files import read_records, write_records
+from labeler.records import ImageRecord, Instance
+from workflows.run.attempts import Attempts
+from workflows.run.read_ahead import Decoded, read_ahead
+from workflows.run.shard_files import Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from labeler.models.labelers.labeler import Labeler
 
-BATCHES_AHEAD = 3
 DECODE_THREADS = 4
 STAGES = ("decode", "wait", "tag", "model", "write")
 
 
 @dataclass
 class ShardReport:
-    """Figures of one shard, or of several added up.
+    """Figures for one shard, or the sums for several.
 
     Attributes:
-        seconds: per stage; ``decode`` adds up threads, ``wait`` is what the models waited for images.
+        seconds: per stage; ``decode`` is the sum over threads, ``wait`` the time the models waited for images.
         splits: batches that failed and were halved.
-        untagged: images that the tagger failed on and that were labeled all the same.
-        unparsed: answers of a language model that no tag could be read from.
-        forward_passes, ungated: of the detector, where a gate stands before it: taken, and what it would take without.
+        untagged: images that were labeled although the tagger failed on them.
+        unparsed: answers of a language model from which no tag could be read.
+        forward_passes, ungated: forward passes of a detector behind a tag gate, and how many it would need without one.
         first_image: when the first image was labeled, in seconds since 1970.
-        workers: images of each worker, where an engine has several.
+        workers: images per worker, for an engine with several.
     """
 
     images: int = 0
@@ -76,47 +76,31 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class Stages:
-    """What an image goes through once it is read: who says what to ask of it, and who finds that, if anybody."""
+    """What happens to an image once it is read: ``prompter`` chooses prompts, ``labeler`` (if any) finds instances."""
 
     prompter: Prompter
     labeler: Labeler | None
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    image_id: str
-    image: DecodedImage | None
-    error: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Batch:
-    shard: Shard
-    attempts: Attempts
-    decoding: Sequence[Future[_Decoded]]
-    is_last: bool
-
-
 def label_shards(
     shards: Iterable[Shard | None], root: AnyPath, stages: Stages, batch_size: int
 ) -> Generator[ShardReport, None, None]:
-    """Label ``shards`` one after the other, each into its own record file, and report each once its file is there.
+    """Label ``shards`` one after another; each report is yielded when the shard's record file has been written.
 
-    An image that cannot be read, that the labeler raises on, or that killed its process in earlier attempts gives a
-    record with the error; the rest go on.
+    An image that cannot be read, on which the labeler fails, or that killed its process in earlier attempts gets a
+    record with the error; the other images are not affected.
 
     Args:
-        shards: None among them says that there is no other for now: what was begun is finished and reported before
-            the next one is asked for.
+        shards: a None among them means that no shard is available right now, so all started ones are finished and
+            reported before the next is requested.
     """
-    threads = DECODE_THREADS if isinstance(root, Path) else REQUESTS
+    threads = REQUESTS if storage_of(root).is_remote else DECODE_THREADS
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as writer:
         written: deque[Future[ShardReport]] = deque()
         records: dict[str, ImageRecord] = {}
         report = ShardReport()
         try:
-            for batch in _read_ahead(shards, root, batch_size, readers):
+            for batch in read_ahead(shards, root, batch_size, readers):
                 if batch is not None:
                     started = time.perf_counter()
                     decoded = [future.result() for future in batch.decoding]
@@ -138,70 +122,7 @@ def label_shards(
             raise
 
 
-def _read_ahead(
-    shards: Iterable[Shard | None], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
-) -> Iterator[_Batch | None]:
-    """Batches whose images are being read. After None, all that came before it is done with."""
-    ahead: deque[_Batch] = deque()
-    for shard in shards:
-        attempts = Attempts(shard.attempts_path) if shard else None
-        if attempts is None or attempts.unfinished >= CRASHES:
-            yield from ahead
-            ahead.clear()
-            yield None
-        if shard is None or attempts is None:
-            continue
-        attempts.begin()
-        if attempts.unfinished >= CRASHES:
-            yield from _one_by_one(shard, attempts, root, readers)
-            continue
-        files = {image_id: ImageFile(root / image_id) for image_id in shard.image_ids}
-        batches = _batches(shard, files, batch_size, readers)
-        for image_ids in batches:
-            decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
-            ahead.append(_Batch(shard, attempts, decoding, is_last=image_ids is batches[-1]))
-            if len(ahead) > BATCHES_AHEAD:
-                yield ahead.popleft()
-    yield from ahead
-
-
-def _batches(
-    shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor
-) -> list[list[str]]:
-    sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
-    by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
-    return [by_size[start : start + batch_size] for start in range(0, len(by_size), batch_size)]
-
-
-def _one_by_one(shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor) -> Iterator[_Batch]:
-    """Batches of one image, noted before it is touched; what killed its process again and again is not touched."""
-    for image_id in shard.image_ids:
-        with attempts.image(image_id) as killed_its_process:
-            if killed_its_process:
-                decoding: Future[_Decoded] = Future()
-                decoding.set_result(_Decoded(image_id, None, "crashed the worker", 0.0))
-            else:
-                decoding = readers.submit(_decode, image_id, ImageFile(root / image_id))
-            yield _Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
-
-
-def _size(file: ImageFile) -> tuple[int, int]:
-    try:
-        return file.size()
-    except ImageError:
-        return (0, 0)  # reading it will tell why
-
-
-def _decode(image_id: str, file: ImageFile) -> _Decoded:
-    started = time.perf_counter()
-    try:
-        image, error = file.read(), ""
-    except ImageError as raised:
-        image, error = None, str(raised)
-    return _Decoded(image_id, image, error, time.perf_counter() - started)
-
-
-def _label(decoded: Sequence[_Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:
+def _label(decoded: Sequence[Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:
     for item in decoded:
         if item.image is None:
             yield ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error)
@@ -245,7 +166,7 @@ class _Prompted:
 
 
 def _label_images(images: Sequence[_Prompted], labeler: Labeler, report: ShardReport) -> Iterator[ImageRecord]:
-    """Records of ``images``; a batch that raises is halved down to the image that is to blame."""
+    """The records of ``images``; a batch that fails is halved until the image that causes the failure is alone."""
     if not images:
         return
     labeled: list[list[Instance]] = []
@@ -254,10 +175,10 @@ def _label_images(images: Sequence[_Prompted], labeler: Labeler, report: ShardRe
         ontologies = [image.prompts.ontology for image in images if image.prompts.ontology]
         labeled = labeler.label([image.image.pixels for image in images], ontologies)
     except LabelerError:
-        raise  # wrong settings: no image is to blame
+        raise  # wrong settings, which no image causes
     except Exception as error:
         failure = " ".join(f"labeling failed: {type(error).__name__}: {error}".split())
-    # Outside the handler, so that the failed forward's memory is free before the halves are tried.
+    # Outside the handler, so that the memory of the failed forward pass is free before the halves are tried.
     if failure and len(images) > 1:
         report.splits += 1
         middle = len(images) // 2
@@ -281,7 +202,7 @@ def _write(shard: Shard, records: list[ImageRecord], report: ShardReport, attemp
 
 
 def report_of(shard: Shard) -> ShardReport:
-    """The report of a shard whose record file is there, as far as that tells."""
+    """The report for a shard that is already labeled, from its record file."""
     report = ShardReport(first_image=time.time())
     _count(read_records([shard.records_path]), report)
     return report

@@ -1,8 +1,9 @@
-"""What a run did, for schedulers and dashboards: ``OUT/run/summary.json``, and one line of it in the log.
+"""The summary of a run for schedulers and dashboards: ``OUT/run/summary.json``, and one line in the log.
 
-The file is replaced at the end of every run of ``label``, ``tag``, ``export`` and of ``review --apply`` and ``--from``,
-also where that end is an error or Ctrl-C. A run that was refused before it began, or that was killed, writes none. The
-line is ``summary: key=value key=value …`` without spaces in the values, and the same for two equal runs.
+The file is replaced at the end of every run of ``label``, ``tag``, ``export``, ``review --apply`` and ``review
+--from``, even if the run ends with an error or Ctrl-C. A run that is refused before it starts, or that is killed,
+writes none. The line is ``summary: key=value key=value …``, with no spaces in values, and is the same for two equal
+runs.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ def _now() -> str:
 
 @dataclass
 class RunSummary:
-    """The figures of one run, filled in as it goes on.
+    """The figures of one run, filled in while it runs.
 
     Attributes:
         command: ``label``, ``tag``, ``export`` or ``review``.
-        max_failures: as it was asked for.
-        allow_failures: some failed images are no reason for another exit code than 0.
+        max_failures: as given by the user.
+        allow_failures: exit with 0 even if some images failed.
         asked: input, classes, tagger and models.
-        thresholds: of the quality gate, as they were applied.
+        thresholds: those the quality gate applied.
         images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train`` and ``val``, …
         instances: by verdict: ``accept``, ``review``, ``reject``.
-        new, old: failures that no run had reported before, and the others.
-        failed_so_far: the new failures of labeling, by image id; they stand for ``new`` if the run ends early.
+        new, old: failures that no earlier run has reported, and those that one has.
+        failed_so_far: the new failures of labeling, by image id; used for ``new`` if the run ends early.
         seconds: of each stage.
         engine: ``local`` or ``ray``; None if no image was labeled.
         error: what ended the run early, in one line.
@@ -91,13 +92,13 @@ class RunSummary:
         self.thresholds = {**asdict(quality), "class_min_scores": own}
 
     def labeled(self, done: ShardReport) -> None:
-        """Take over what was labeled by this run."""
+        """Add what this run labeled."""
         self.images["labeled"] = done.images
         if done.images:
             self.engine, self.workers = ("ray", len(done.workers)) if done.workers else ("local", 1)
 
     def failed(self, new: Sequence[Failure], old: Sequence[Failure], images: int) -> None:
-        """Take over the failures and the exit code of a run that leaves ``images`` labeled."""
+        """Add the failures and set the exit code; ``images`` is the number of images that are labeled after the run."""
         self.new, self.old = new, old
         self.exit_code = exit_codes.of_result(len(new), len(new) + len(old), images, self.allow_failures)
 
@@ -115,7 +116,7 @@ class RunSummary:
             raise
 
     def content(self) -> dict[str, Any]:
-        """What ``summary.json`` says."""
+        """The content of ``summary.json``."""
         return {
             "version": VERSION,
             "command": self.command,
@@ -147,7 +148,7 @@ class RunSummary:
         return "summary: " + " ".join(f"{name}={value}" for name, value in figures.items())
 
     def write(self, run: RunFolder) -> None:
-        """Replace ``summary.json``; what the run did stands even if that cannot be written."""
+        """Replace ``summary.json``; if it cannot be written, only a warning is given, since the run itself is over."""
         path = run.path / "summary.json"
         try:
             write_bytes(path, (json.dumps(self.content(), indent=2, ensure_ascii=False) + "\n").encode())

@@ -12,7 +12,7 @@ import pytest
 from labeler.annotation_tools import corrected
 from labeler.annotation_tools.corrected import read_corrected
 from labeler.errors import FormatError
-from labeler.formats.coco import read_coco
+from tests.support.coco_files import read_coco
 
 IMAGE = {"id": 1, "file_name": "a.png", "width": 30, "height": 20}
 OBJECT = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[2, 2, 9, 2, 9, 9]]}
@@ -68,8 +68,8 @@ def test_corrections(content: Any, says: str, tmp_path: Path) -> None:
         (coco(name="\ud800"), "category at position 0: 'name' is not valid Unicode, but '\\ud800'"),
         (coco(annotation={"segmentation": None}), "annotation 1: 'segmentation' is None, neither polygons nor RLE"),
         (coco(annotation={"image_id": 10**400}), f"annotation 1: names image {10**39}…, which the file does not hold"),
-        (coco(annotation={"category_id": [1]}), "annotation 1: 'category_id' is [1] and no number"),
-        (coco(annotation=5), "annotation 0: 5 is no annotation"),
+        (coco(annotation={"category_id": [1]}), "annotation 1: 'category_id' is [1], not a number"),
+        (coco(annotation=5), "annotation 0: 5 is not an annotation"),
     ],
 )
 def test_ground_truth(content: Any, says: str, tmp_path: Path) -> None:

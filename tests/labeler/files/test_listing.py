@@ -182,15 +182,15 @@ def test_a_folder_that_cannot_be_listed_is_left_out(
     make(tmp_path, "a.jpg", "locked/b.jpg", "open/c.jpg")
     scandir = os.scandir
 
-    def refuse(path: str) -> object:
-        if path.rstrip("/").endswith("locked"):
-            raise PermissionError(13, "Permission denied", path)
+    def refuse(path: Path) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)  # root may list everything, so no chmod would do
     with caplog.at_level(logging.WARNING):
         assert find_images(tmp_path).image_ids == ("a.jpg", "open/c.jpg")
-    assert "locked/: cannot be listed (Permission denied); left out" in caplog.text
+    assert "locked: cannot be listed (Permission denied); left out" in caplog.text
 
 
 def test_names_that_are_not_utf8_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from PIL import Image
 
 from labeler.errors import ImageError
-from labeler.files import retries, storage
+from labeler.files import retries, storage, store
 from labeler.files.images import HEAD_BYTES, ImageFile, image_size, read_image
 from labeler.files.retries import may_pass, retrying
 from tests.support.object_store import Bucket, Proxy, web_server
@@ -186,7 +186,7 @@ def test_a_store_out_of_reach_for_good(bucket: Bucket, proxy: Proxy, monkeypatch
 def test_a_store_that_does_not_answer_is_given_up(
     bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(store, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(retries, "WAITS", (0.01,))
     proxy.fail = lambda method, path, before: "hang"
     with pytest.raises(ImageError, match=r"^connection timed out$"):

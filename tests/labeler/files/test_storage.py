@@ -19,22 +19,20 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from labeler.errors import UsageError
-from labeler.files import storage
+from labeler.files import store
 from labeler.files.images import file_digest
+from labeler.files.parallel import in_order
+from labeler.files.paths import FileInfo, is_uri
 from labeler.files.storage import (
-    FileInfo,
     copy,
-    create,
-    in_order,
     info,
-    is_uri,
     is_within,
     local_path,
     locate,
     read_bytes,
     remove,
     scan,
-    walk,
+    storage_of,
     write_bytes,
 )
 from tests.support.object_store import Bucket
@@ -87,7 +85,7 @@ def test_local_places_are_plain_paths() -> None:
 
 def test_demo_needs_a_local_path() -> None:
     assert local_path("x/y") == Path("x/y")
-    with pytest.raises(UsageError, match=r"^s3://b/x: only a local folder will do"):
+    with pytest.raises(UsageError, match=r"^s3://b/x: only a local path is accepted here"):
         local_path("s3://b/x")
 
 
@@ -184,8 +182,7 @@ def test_what_is_not_there(place: Any) -> None:
 
 
 def test_a_file_is_made_only_where_there_is_none(place: Any) -> None:
-    if isinstance(place, Path):
-        pytest.skip("stores only")
+    create = storage_of(place).create
     assert create(place / "lock", b"first")
     assert not create(place / "lock", b"second")
     assert read_bytes(place / "lock") == b"first"
@@ -193,7 +190,7 @@ def test_a_file_is_made_only_where_there_is_none(place: Any) -> None:
 
 def test_one_of_many_makes_a_file(bucket: Bucket) -> None:
     path = locate(f"{bucket.uri}/lock")
-    assert sum(in_order(lambda number: create(path, str(number).encode()), range(20))) == 1
+    assert sum(in_order(lambda number: storage_of(path).create(path, str(number).encode()), range(20))) == 1
 
 
 def test_listing(place: Any) -> None:
@@ -202,19 +199,34 @@ def test_listing(place: Any) -> None:
         if isinstance(place, Path):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place / name, name.encode())
-    found = {entry.name: (entry.is_folder, entry.size) for entry in scan(place)}
-    assert found["a.txt"] == (False, 5)
-    assert {name for name, (is_folder, _) in found.items() if is_folder} == {"b", "f g"}
-    if not isinstance(place, Path):
-        assert sorted(walk(place)) == names
-        assert list(walk(place / "none")) == []
+    found = {entry.name: entry for entry in scan(place)}
+    assert {name: entry.is_folder for name, entry in found.items()} == {"a.txt": False, "b": True, "f g": True}
+    assert found["a.txt"].size == (None if isinstance(place, Path) else 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_links_and_pipes_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in (("to folder", "folder"), ("to file", "file"), ("nowhere", "none"), ("itself", "itself")):
+        (tmp_path / name).symlink_to(target)
+    found = {entry.name: (entry.is_folder, entry.is_link) for entry in scan(tmp_path)}
+    assert found == {
+        "folder": (True, False),
+        "file": (False, False),
+        "to folder": (True, True),
+        "to file": (False, True),
+        "nowhere": (False, True),
+        "itself": (False, True),
+    }
 
 
 def test_an_object_that_stands_for_its_folder_is_no_file(bucket: Bucket) -> None:
     for key in ("below/", "below/x/", "below/x/a.txt"):
         bucket.put(key, b"")
     assert [entry.name for entry in scan(locate(f"{bucket.uri}/below"))] == ["x"]
-    assert list(walk(locate(f"{bucket.uri}/below"))) == ["x/a.txt"]
+    assert [entry.name for entry in scan(locate(f"{bucket.uri}/below/x"))] == ["a.txt"]
 
 
 def test_copies_between_places(bucket: Bucket, tmp_path: Path) -> None:
@@ -283,11 +295,28 @@ def test_md5_is_that_of_the_content(bucket: Bucket, tmp_path: Path) -> None:
     ],
 )
 def test_how_stores_state_a_checksum(entry: dict[str, Any], md5: str) -> None:
-    assert storage._md5(entry) == md5
+    assert store._md5(entry) == md5
 
 
-def at(size: int, modified: float, md5: str = "") -> FileInfo:
-    return FileInfo("x", False, size, modified, md5)
+@pytest.mark.parametrize(
+    ("entry", "stamp"),
+    [
+        (FileInfo("x", False, size=5, modified=7.5), "5-7.5"),
+        (FileInfo("x", False, size=5, modified=7.5, md5="9001"), "md5:9001"),
+    ],
+)
+def test_the_stamp_of_an_object(entry: FileInfo, stamp: str) -> None:
+    assert entry.stamp == stamp
+
+
+def test_lines_are_added_behind_a_torn_one(place: Any) -> None:
+    append = storage_of(place).append_lines
+    append(place / "log", b"1\n2\n")
+    append(place / "log", b"3\n")
+    assert read_bytes(place / "log") == b"1\n2\n3\n"
+    write_bytes(place / "log", b"1\n2")
+    append(place / "log", b"3\n")
+    assert read_bytes(place / "log") == b"1\n2\n3\n"
 
 
 def test_results_keep_their_order_and_the_first_failure_is_raised() -> None:

@@ -14,9 +14,10 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
 
 from labeler.errors import FormatError, UsageError
-from labeler.formats.coco import CocoWriter, read_coco, write_coco
+from labeler.formats.coco import CocoWriter
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
+from tests.support.coco_files import read_coco, write_coco
 from tests.support.hard_masks import HARD_MASKS, random_masks
 
 NAMES = ["cat", "großer Hund", 'a "quoted", name']

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from labeler.records import read_records
+from labeler.record_files import read_records
 from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")

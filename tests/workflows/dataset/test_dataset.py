@@ -16,9 +16,10 @@ from PIL import Image
 
 from labeler.errors import RunError
 from labeler.files.images import content_digest
-from labeler.files.storage import locate, read_bytes, walk, write_bytes
-from labeler.records import ImageRecord, read_records, write_records
-from tests.support.object_store import Bucket, Proxy, web_server
+from labeler.files.storage import locate, read_bytes, write_bytes
+from labeler.record_files import read_records, write_records
+from labeler.records import ImageRecord
+from tests.support.object_store import Bucket, Proxy, files_below, web_server
 from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
 from workflows.dataset.export import ExportSummary, export
@@ -61,10 +62,7 @@ def label_again(run: RunFolder, image_id: str, data: bytes) -> None:
 
 
 def contents(output: Any) -> dict[str, bytes]:
-    names = [p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()] if isinstance(
-        output, Path
-    ) else walk(output)  # fmt: skip
-    return {name: read_bytes(output / name) for name in names if name not in NEVER}
+    return {name: read_bytes(output / name) for name in files_below(output) if name not in NEVER}
 
 
 def place(kind: str, tmp_path: Path, bucket: Bucket) -> Any:

@@ -15,7 +15,8 @@ from pycocotools import mask as coco_mask
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.storage import locate, read_bytes
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from tests.support.object_store import Bucket
 from tests.support.run_folders import ONTOLOGY, coco, instance, make_run
 from tests.support.run_settings import run_settings

@@ -14,7 +14,8 @@ from labeler.decisions import Decision
 from labeler.errors import RunError
 from labeler.formats.cutouts import CutoutConfig
 from labeler.quality import QualityConfig
-from labeler.records import ImageRecord, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology
 from tests.support.run_folders import ONTOLOGY, coco, instance, make_run, write_labels
 from workflows.dataset.decision_log import append_decisions

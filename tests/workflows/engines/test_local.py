@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labeler.errors import DeviceError
-from labeler.records import read_records
+from labeler.record_files import read_records
 from tests.support import ROOT
 from tests.support.stand_in import GOOD, LOSES_DEVICE, RAISES, Silent, StandIn, stand_in_job, write_images
 from workflows.label import label

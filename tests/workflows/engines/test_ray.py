@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from labeler.errors import ModelError, RunError, UsageError
-from labeler.records import read_records
+from labeler.record_files import read_records
 from tests.support import ROOT, stand_in
 from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
 from tests.support.stand_in import (
@@ -194,7 +194,7 @@ def test_a_node_lost_for_good(cluster: Any, tmp_path: Path) -> None:
     labeler = StandIn(seconds=0.3, pids=tmp_path / "pids")
     _, progress = run(tmp_path / "images", tmp_path / "ray", labeler, three)
     remover.join()
-    assert any("going on with" in message for message in progress.said)
+    assert any("continuing with" in message for message in progress.said)
     assert_whole(tmp_path / "ray", ids)
     assert record_files(tmp_path / "ray") == local_records(tmp_path / "images", tmp_path / "local")
 
@@ -215,7 +215,7 @@ def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -
     job = replace(
         stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), TWO_WORKERS), load=killed_while_loading
     )
-    with pytest.raises(ModelError, match="killed whenever it loads the models"):
+    with pytest.raises(ModelError, match="killed while they load the models"):
         label(job, Silent())
     assert not list((tmp_path / "ray" / "run" / "attempts").glob("*"))
 
@@ -339,7 +339,7 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
     said, warned = resumed.communicate(timeout=300)
     killer.join()
     assert resumed.returncode == 0
-    assert "ended without a word; going on from what it left" in warned
+    assert "ended unexpectedly; going on from what it left" in warned
     assert warned.count("\n") == 1
     assert said.startswith(f"{2 * len(done)} of 16 images are labeled already\n")
     assert "raylet" not in said  # Ray's own words about the dead worker stay in its logs

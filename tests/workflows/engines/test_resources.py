@@ -50,7 +50,7 @@ def test_pools(nodes: list[Node], options: dict[str, float], shards: int, pool: 
         ([Node(2, 0)], {}, "auto", "1 worker of 1 CPU does not fit: Ray has 0 CPUs to give"),
         (EIGHT_GPUS, {"gpus_per_worker": 1}, "cpu", "--device cpu uses no GPU"),
         (CPUS_ONLY, {}, "cuda", "--device cuda needs a GPU"),
-        (EIGHT_GPUS, {}, "cuda:1", "Ray gives every worker a GPU of its own; take --device cuda"),
+        (EIGHT_GPUS, {}, "cuda:1", "Ray assigns a GPU to each worker; use --device cuda"),
     ],
 )  # fmt: skip
 def test_what_is_missing(nodes: list[Node], options: dict[str, float], device: str, said: str) -> None:

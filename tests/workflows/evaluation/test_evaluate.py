@@ -29,7 +29,8 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.measure_config import MeasureConfig
 from labeler.quality import QualityConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.command_line import Run
 from tests.support.object_store import Bucket

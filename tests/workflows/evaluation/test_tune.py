@@ -23,8 +23,16 @@ from labeler.files.images import read_image
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.thresholds import Counts
-from labeler.quality import QualityConfig, Score, effective_thresholds, judge, ranking_score, without_repeats
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.quality import (
+    QualityConfig,
+    Score,
+    effective_thresholds,
+    judge,
+    ranking_score,
+    without_repeats,
+)
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle
 from tests.support.run_settings import run_settings

@@ -20,7 +20,7 @@ from labeler.errors import RunError
 from labeler.files.storage import locate, read_bytes
 from labeler.geometry.masks import mask_to_rle, rle_to_mask
 from labeler.quality import VERDICTS
-from labeler.records import read_records, write_records
+from labeler.record_files import read_records, write_records
 from tests.support.browser import chromium
 from tests.support.command_line import Run
 from tests.support.made_folder import FAILURE, write_labeled

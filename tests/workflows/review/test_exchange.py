@@ -27,7 +27,8 @@ from labeler.files.images import content_digest
 from labeler.files.storage import locate, write_bytes
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from tests.support.run_folders import ONTOLOGY, coco
 from tests.support.run_settings import run_settings
 from workflows.commands.cli import main

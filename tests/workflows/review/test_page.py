@@ -13,7 +13,8 @@ from PIL import Image
 
 from labeler.files.images import read_image
 from labeler.geometry.masks import mask_to_rle
-from labeler.records import ImageRecord, Instance, write_records
+from labeler.record_files import write_records
+from labeler.records import ImageRecord, Instance
 from tests.support.reviews import FAR, NEAR, SURE, labeled, on, queue_of, serving
 from workflows.dataset.decision_log import append_decisions, read_decisions
 from workflows.review.server import ReviewServer

@@ -25,7 +25,8 @@ from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.images import read_image
 from labeler.geometry.masks import mask_to_rle, rle_area
-from labeler.records import ImageRecord, Instance, read_records, write_records
+from labeler.record_files import read_records, write_records
+from labeler.records import ImageRecord, Instance
 from tests.support.command_line import Run, labeler_command
 from tests.support.reviews import FAR, NEAR, POOR, SURE, labeled, on, places, queue_of, serving
 from tests.support.run_folders import ONTOLOGY, coco, instance

@@ -214,7 +214,7 @@ def test_failures_of_writing_the_dataset_are_new_once(tmp_path: Path, capsys: py
     write_images(tmp_path / "images", [GOOD + 5, GOOD, GOOD, GOOD])
     cut_out = ("export", str(tmp_path / "out"), "--format", "coco,cutouts", "--max-area-share", "0")
     assert main([*cut_out]) == 1
-    assert "0000.png: it is another image than was labeled" in capsys.readouterr().out
+    assert "0000.png: the image has changed since it was labeled" in capsys.readouterr().out
     assert main([*cut_out]) == 0
     said = capsys.readouterr().out
     assert "1 image failed in earlier runs" in said

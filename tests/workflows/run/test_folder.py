@@ -16,7 +16,8 @@ import pytest
 
 from labeler.errors import RunError
 from labeler.files.storage import info, locate, read_bytes, scan, write_bytes
-from labeler.records import ImageRecord, read_records, write_records
+from labeler.record_files import read_records, write_records
+from labeler.records import ImageRecord
 from tests.support.run_settings import run_settings
 from workflows.run.folder import RunFolder
 

@@ -123,7 +123,7 @@ def test_whose_hold_ends(
     if taken_over:
         with hold(store):
             pass
-        assert "ended without a word" in caplog.text
+        assert "ended unexpectedly" in caplog.text
     else:
         with pytest.raises(RunError, match="since 2026-01-02T03:04:05"), hold(store):
             pass

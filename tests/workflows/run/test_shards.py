@@ -13,11 +13,12 @@ from PIL import Image
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_to_rle
 from labeler.models.prompters.prompter import FixedPrompts, GatedPrompts, TagPrompts
-from labeler.records import ImageRecord, Instance, read_records
+from labeler.record_files import read_records
+from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
 from workflows.run.attempts import Attempts
-from workflows.run.folder import Shard
+from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))

@@ -371,7 +371,9 @@ MANIFESTS: dict[str, Callable[[pa.Table], pa.Table]] = {
     "a column is missing": lambda table: table.drop_columns("shard"),
     "a column is of another type": lambda table: table.set_column(1, "shard", pa.array(["x"] * len(table))),
     "a column is a list": lambda table: table.set_column(0, "image_id", pa.array([["x"]] * len(table))),
-    "a column has gaps": lambda table: table.set_column(3, "superseded", pa.array([None] * len(table), pa.bool_())),
+    "a column has missing values": lambda table: table.set_column(
+        3, "superseded", pa.array([None] * len(table), pa.bool_())
+    ),
     "shards are out of order": lambda table: table.take(list(reversed(range(len(table))))),
 }
 

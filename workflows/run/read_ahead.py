@@ -1,0 +1,107 @@
+"""Read batches of images in threads, ahead of the models.
+
+Within a shard, images of the same size share a batch, since models need one shape per batch. If a shard has killed
+earlier processes, its images are read one by one, and only when all earlier work is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labeler.errors import ImageError
+from labeler.files.images import DecodedImage, ImageFile
+from workflows.run.attempts import CRASHES, Attempts
+from workflows.run.shard_files import Shard
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+BATCHES_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The result of reading one image: ``image``, or None and an ``error`` in one line."""
+
+    image_id: str
+    image: DecodedImage | None
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one shard that are being read, or have been; ``is_last`` for the last batch of the shard."""
+
+    shard: Shard
+    attempts: Attempts
+    decoding: Sequence[Future[Decoded]]
+    is_last: bool
+
+
+def read_ahead(
+    shards: Iterable[Shard | None], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
+) -> Iterator[Batch | None]:
+    """Batches whose images are being read. None asks the caller to finish all earlier batches before the next one."""
+    ahead: deque[Batch] = deque()
+    for shard in shards:
+        attempts = Attempts(shard.attempts_path) if shard else None
+        if attempts is None or attempts.unfinished >= CRASHES:
+            yield from ahead
+            ahead.clear()
+            yield None
+        if shard is None or attempts is None:
+            continue
+        attempts.begin()
+        if attempts.unfinished >= CRASHES:
+            yield from _one_by_one(shard, attempts, root, readers)
+            continue
+        files = {image_id: ImageFile(root / image_id) for image_id in shard.image_ids}
+        batches = _batches(shard, files, batch_size, readers)
+        for image_ids in batches:
+            decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
+            ahead.append(Batch(shard, attempts, decoding, is_last=image_ids is batches[-1]))
+            if len(ahead) > BATCHES_AHEAD:
+                yield ahead.popleft()
+    yield from ahead
+
+
+def _batches(
+    shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor
+) -> list[list[str]]:
+    sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
+    by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
+    return [by_size[start : start + batch_size] for start in range(0, len(by_size), batch_size)]
+
+
+def _one_by_one(shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor) -> Iterator[Batch]:
+    """Batches of one image, each noted before it is read; one that has killed its process repeatedly is not read."""
+    for image_id in shard.image_ids:
+        with attempts.image(image_id) as killed_its_process:
+            if killed_its_process:
+                decoding: Future[Decoded] = Future()
+                decoding.set_result(Decoded(image_id, None, "crashed the worker", 0.0))
+            else:
+                decoding = readers.submit(_decode, image_id, ImageFile(root / image_id))
+            yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
+
+
+def _size(file: ImageFile) -> tuple[int, int]:
+    try:
+        return file.size()
+    except ImageError:
+        return (0, 0)  # reading it will report why
+
+
+def _decode(image_id: str, file: ImageFile) -> Decoded:
+    started = time.perf_counter()
+    try:
+        image, error = file.read(), ""
+    except ImageError as raised:
+        image, error = None, str(raised)
+    return Decoded(image_id, image, error, time.perf_counter() - started)
