@@ -33,8 +33,8 @@ VERSIONS = {
     "images.parquet": 1,  # a row
     "records": 1,  # a row
     "classes.json": 1,
-    "decisions": 1,  # a row of decisions.jsonl, and of any file that review --apply reads
-    "review set": 1,  # run/sent/*.json
+    "decisions": 2,  # a row of decisions.jsonl, and of any file that review --apply reads
+    "review set": 2,  # run/sent/*.json
     "evaluation.json": 2,
     "config": 2,  # TOML for --config, such as tuned.toml
 }
@@ -116,11 +116,26 @@ def _warn_of(dropped: Sequence[str], where: object) -> None:
         warn_once(f"{where}: a class can have its own accept score only; no longer in force: {shown}")
 
 
+def _decision_2(row: dict[str, Any], where: object) -> dict[str, Any]:
+    """Version 2 names the instance by its id."""
+    return {"instance": None, **row}
+
+
+def _review_set_2(content: dict[str, Any], where: object) -> dict[str, Any]:
+    """Version 2 has the class and mask of the record and, apart from these, what people had changed them to."""
+    for image in content["images"]:
+        for each in image["instances"]:
+            each.update(instance=None, new_class=None, new_counts=None)
+    return content
+
+
 Step = Callable[[dict[str, Any], object], dict[str, Any]]
 STEPS: dict[tuple[str, int], Step] = {
     ("run.json", 1): _run_json_2,
     ("evaluation.json", 1): _evaluation_2,
     ("config", 1): _config_2,
+    ("decisions", 1): _decision_2,
+    ("review set", 1): _review_set_2,
 }
 """By kind and the version a step starts from: content of that version, and its file to name, to content of the next."""
 

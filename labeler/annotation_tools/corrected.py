@@ -1,7 +1,7 @@
-"""What an annotation tool has exported, whichever it is.
+"""Reads the export of any supported annotation tool, recognised by its content.
 
-Told by its content: Label Studio's JSON or JSON-MIN, CVAT's "CVAT for images 1.1", or the COCO of any of them; a zip
-archive with one of these, or a folder with FiftyOne's ``labels.json``.
+That is Label Studio's JSON or JSON-MIN, CVAT's "CVAT for images 1.1", the COCO of any of the tools, a zip archive with
+one of these, or a folder with FiftyOne's ``labels.json``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from labeler.files.storage import info, read_bytes
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-MAX_UNPACKED = 2**30  # bytes of the file in a zip archive: one of a few kilobytes may unpack to as many gigabytes
+MAX_UNPACKED = 2**30  # bytes of the unpacked file: a zip archive of a few kilobytes can unpack to gigabytes
 
 
 def read_corrected(path: AnyPath) -> list[CorrectedImage]:
-    """The images that a tool's export holds, whichever tool it is.
+    """The images in a tool's export.
 
     Raises:
-        FormatError: it is none that can be read.
+        FormatError: the file is not an export that can be read.
     """
     try:
         data = _exported(path)
@@ -52,10 +52,12 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
 
 
 def _exported(path: AnyPath) -> bytes:
-    """The one file that counts: the given one, that in a zip archive, or FiftyOne's in a folder."""
+    """Content of the exported file: the given one, the one in a zip archive, or FiftyOne's in a folder."""
     what = info(path)
     if what is None or (what.is_folder and info(path / "labels.json") is None):
-        raise FormatError("no export of a tool there" if what else "no such file; name what the tool has exported")
+        raise FormatError(
+            "no export of a tool in this folder" if what else "no such file; name the file that the tool exported"
+        )
     data = read_bytes(path / "labels.json" if what.is_folder else path)
     if not zipfile.is_zipfile(BytesIO(data)):
         return data
@@ -68,4 +70,4 @@ def _exported(path: AnyPath) -> bytes:
                 raise FormatError(f"{names[0]} in it is larger than {MAX_UNPACKED >> 20} MiB; unpack it and name that")
             return archive.read(names[0])
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
-        raise FormatError(f"not a sound zip archive ({error})") from error
+        raise FormatError(f"a damaged zip archive ({error})") from error

@@ -1,13 +1,12 @@
-"""What a person changed in an annotation tool: the instances that were sent, compared with what came back.
+"""What a person changed in an annotation tool: the instances that were sent, compared with those that came back.
 
-The readers in ``labeler.formats`` (``label_studio``, ``cvat``, ``fiftyone``) give ``CorrectedImage``; comparing makes
-``Decision`` of it.
+The readers (``label_studio``, ``cvat``, ``fiftyone``) return ``CorrectedImage``; ``compare`` turns it into decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +16,77 @@ from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.image_ids import check_image_id
 from labeler.geometry.masks import Rle, checked_rle, mask_iou, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.instance_ids import InstanceId
 from labeler.opencv import opencv
 from labeler.sizes import checked_size, finite_number
 
-SAME_OBJECT_IOU = 0.5  # from which a mask without an id is taken for the one that was sent
-SAME_MASK_IOU = 0.98  # from which a mask counts as untouched
-OUTLINE_PIXELS = 3.0  # how far a tool's polygon may run beside the mask it was made of; FiftyOne allows itself 2
+OBJECT_ID, FIRST_OBJECT_ID = (
+    "labeler_id",
+    "sent_id",
+)  # attribute with an object's id, today and in the first version
+SAME_OBJECT_IOU = 0.5  # from which a mask without an id counts as the one that was sent
+SAME_MASK_IOU = 0.98  # from which a mask counts as unchanged
+OUTLINE_PIXELS = 3.0  # how far a tool's polygon may run from the mask it was made of; FiftyOne allows itself 2
 
 
 @dataclass(frozen=True, slots=True)
 class SentInstance:
-    """One instance as it went to a tool.
+    """One instance as it was sent to a tool.
 
     Attributes:
-        sent_id: of this instance in this review set, and nowhere else.
-        score: the joint one.
+        object_id: what the tool calls it; unique within its image and review set.
+        decision: the decision that accepts it as it was sent.
+        score: joint score.
     """
 
-    sent_id: str
-    class_name: str
-    rle: Rle
+    object_id: str
+    decision: Decision
     score: float
+
+    @property
+    def class_name(self) -> str:
+        return self.decision.outcome[0]
+
+    @property
+    def rle(self) -> Rle:
+        return self.decision.outcome[1]
+
+    def to_row(self) -> dict[str, Any]:
+        """The instance as JSON, without the size of its image."""
+        decision = self.decision
+        return {
+            "id": self.object_id,
+            "instance": None if decision.instance is None else str(decision.instance),
+            "class": decision.class_name,
+            "counts": decision.rle and decision.rle["counts"].decode("ascii"),
+            "new_class": decision.new_class,
+            "new_counts": decision.new_rle and decision.new_rle["counts"].decode("ascii"),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any], image_id: str, width: int, height: int) -> SentInstance:
+        """The inverse of ``to_row``.
+
+        Raises:
+            KeyError, TypeError, ValueError: ``row`` is not what ``to_row`` makes.
+        """
+        if not all(isinstance(row[key], str) for key in ("id", "class")):
+            raise TypeError("names, classes and ids must be text")
+        if not isinstance(row["new_class"], str | None):
+            raise TypeError("names, classes and ids must be text")
+        rle, new_rle = (
+            None if counts is None else checked_rle({"size": [height, width], "counts": counts})
+            for counts in (row["counts"], row["new_counts"])
+        )
+        instance = None if row["instance"] is None else InstanceId.from_text(row["instance"])
+        decision = Decision(image_id, "accept", row["class"], rle, row["new_class"], new_rle, instance)
+        return cls(row["id"], decision, finite_number(row["score"], "a score"))
 
 
 @dataclass(frozen=True, slots=True)
 class SentImage:
-    """One image as it went to a tool; ``name`` is that of its file there, without folders."""
+    """One image as it was sent to a tool; ``name`` is its file name there, without folders."""
 
     image_id: str
     name: str
@@ -51,21 +95,13 @@ class SentImage:
     instances: tuple[SentInstance, ...]
 
     def to_row(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The image as JSON."""
         return {
             "image_id": self.image_id,
             "name": self.name,
             "width": self.width,
             "height": self.height,
-            "instances": [
-                {
-                    "id": each.sent_id,
-                    "class": each.class_name,
-                    "score": each.score,
-                    "counts": each.rle["counts"].decode(),
-                }
-                for each in self.instances
-            ],
+            "instances": [each.to_row() for each in self.instances],
         }
 
     @classmethod
@@ -76,16 +112,11 @@ class SentImage:
             FormatError: ``row`` is not what ``to_row`` makes.
         """
         try:
-            texts = [row["name"], *(each[key] for each in row["instances"] for key in ("id", "class"))]
-            if not all(isinstance(text, str) for text in texts):
+            if not isinstance(row["name"], str):
                 raise TypeError("names, classes and ids must be text")
             image_id = check_image_id(row["image_id"])
             width, height = checked_size(row["width"], row["height"])
-            instances = []
-            for each in row["instances"]:
-                rle = checked_rle({"size": [height, width], "counts": each["counts"]})
-                score = finite_number(each["score"], "a score")
-                instances.append(SentInstance(each["id"], each["class"], rle, score))
+            instances = (SentInstance.from_row(each, image_id, width, height) for each in row["instances"])
             return cls(image_id, row["name"], width, height, tuple(instances))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             cause = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -97,13 +128,13 @@ class CorrectedInstance:
     """One object as it came back.
 
     Attributes:
-        sent_id: as it was sent, where the tool kept it; empty else.
-        outlined: the tool gave polygons: these run a little beside the mask that they were made of, and lose its holes.
+        object_id: as it was sent, if the tool kept it; empty otherwise.
+        outlined: the tool gave polygons, which run a little beside the mask they were made of and lose its holes.
     """
 
     class_name: str
     rle: Rle
-    sent_id: str = ""
+    object_id: str = ""
     outlined: bool = False
 
 
@@ -112,8 +143,8 @@ class CorrectedImage:
     """One image that a person has looked at.
 
     Attributes:
-        name: as the tool names the file, perhaps with folders.
-        shapes: how many more there are without a mask: boxes, points, …
+        name: what the tool calls the file, perhaps with folders.
+        shapes: number of further shapes without a mask: boxes, points, …
     """
 
     name: str
@@ -124,18 +155,18 @@ class CorrectedImage:
 def compare(
     sent: SentImage, corrected: CorrectedImage, others: Sequence[SentInstance] = (), class_names: Sequence[str] = ()
 ) -> list[Decision]:
-    """What was decided on one image.
+    """The decisions that a corrected image stands for.
 
-    An instance that came back is accepted, with another class or mask if it has one; one that did not is rejected. What
-    is new there is one of ``others`` if it lies where that does, since who was not shown an instance draws it; else it
-    is an object that was added.
+    An instance that came back is accepted, with the class and mask it came back with. One that did not is rejected. A
+    new object that overlaps one of ``others`` accepts that instance: people draw what they were not shown. Any other
+    new object is added.
 
     Args:
         others: instances of the image that were not sent.
-        class_names: those that there are; empty if any will do.
+        class_names: the classes there are; empty allows any.
 
     Raises:
-        FormatError: an object is of no known class, or its mask is of another size than the image.
+        FormatError: an object has an unknown class, or its mask has another size than the image.
     """
     came = [each for each in corrected.instances if rle_area(each.rle)]
     for each in came:
@@ -151,39 +182,35 @@ def compare(
             )
     pairs = _pair(sent.instances, came)
     decisions = [
-        _accept(sent.image_id, each, came[pairs[place]])
-        if place in pairs
-        else Decision(sent.image_id, "reject", each.class_name, each.rle)
-        for place, each in enumerate(sent.instances)
+        _corrected(each, came[pairs[row]]) if row in pairs else replace(each.decision, verdict="reject")
+        for row, each in enumerate(sent.instances)
     ]
-    new = [each for place, each in enumerate(came) if place not in pairs.values()]
-    known = {of_new: place for place, of_new in _pair(others, new).items()}
-    for place, each in enumerate(new):
-        if place in known:
-            decisions.append(_accept(sent.image_id, others[known[place]], each))
+    new = [each for column, each in enumerate(came) if column not in pairs.values()]
+    known = {column: row for row, column in _pair(others, new).items()}
+    for column, each in enumerate(new):
+        if column in known:
+            decisions.append(_corrected(others[known[column]], each))
         else:
             decisions.append(Decision(sent.image_id, "accept", None, None, each.class_name, each.rle))
-    # All were made at once: where one object was deleted and its twin made that, the latter is to count.
+    # All decisions were made at once. Accepting ones come last: where one of two objects was deleted and the other was
+    # made equal to it, the object stays.
     return sorted(decisions, key=lambda decision: decision.verdict != "reject")
 
 
-def _accept(image_id: str, sent: SentInstance, corrected: CorrectedInstance) -> Decision:
-    return Decision(
-        image_id,
-        "accept",
-        sent.class_name,
-        sent.rle,
-        None if corrected.class_name == sent.class_name else corrected.class_name,
-        None if is_same_mask(sent.rle, corrected.rle, corrected.outlined) else corrected.rle,
-    )
+def _corrected(sent: SentInstance, corrected: CorrectedInstance) -> Decision:
+    decision, class_name = sent.decision, corrected.class_name
+    new_class = None if class_name == decision.class_name else class_name
+    if is_same_mask(sent.rle, corrected.rle, corrected.outlined):
+        return replace(decision, new_class=new_class)
+    return replace(decision, new_class=new_class, new_rle=corrected.rle)
 
 
 def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> dict[int, int]:
-    """The place in ``came`` of each of ``sent`` that is there.
+    """Index in ``came`` of each of ``sent`` that came back, by index in ``sent``.
 
-    By id; what is left by mask IoU whatever the class, the best pairs first, and of equal ones those of one class.
-    Polygons, which have no holes, are compared with the mask without its own too. An id that is there several times,
-    since a tool copies it with an object, goes to the mask nearest to the sent one.
+    Objects are paired by id, and the rest by mask IoU whatever their class, the best pairs first; at equal IoU a pair
+    of one class goes first. Polygons have no holes, so they are also compared with the mask without its holes. An id
+    that occurs several times, because a tool copies it with the object, goes to the mask nearest to the one sent.
     """
     overlaps = mask_iou([each.rle for each in sent], [each.rle for each in came])
     outlined = [column for column, each in enumerate(came) if each.outlined]
@@ -193,7 +220,8 @@ def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> di
         overlaps[:, outlined] = np.maximum(overlaps[:, outlined], of_filled)
     candidates = []
     for row, column in np.ndindex(overlaps.shape):
-        overlap, by_id = float(overlaps[row, column]), sent[row].sent_id == came[column].sent_id
+        overlap = float(overlaps[row, column])
+        by_id = sent[row].object_id != "" and sent[row].object_id == came[column].object_id
         if by_id or overlap >= SAME_OBJECT_IOU:
             other_class = sent[row].class_name != came[column].class_name
             candidates.append((not by_id, -round(overlap, 2), other_class, -overlap, row, column))
@@ -205,10 +233,10 @@ def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> di
 
 
 def is_same_mask(sent: Rle, corrected: Rle, outlined: bool = False) -> bool:
-    """Whether a mask came back as it was sent, but for what a tool's own conversions do to it.
+    """Whether a mask came back as it was sent, apart from what the tool's own conversions do to it.
 
     Args:
-        outlined: it came as polygons: then it may differ along the contour, and holes do not count.
+        outlined: it came back as polygons, so it may differ along the contour, and holes do not count.
     """
     if mask_iou([sent], [corrected])[0, 0] >= SAME_MASK_IOU:
         return True
@@ -216,20 +244,20 @@ def is_same_mask(sent: Rle, corrected: Rle, outlined: bool = False) -> bool:
         return False
     boxes = np.array([rle_box_xyxy(sent), rle_box_xyxy(corrected)]).astype(int)
     (x1, y1), (x2, y2) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    # The border is outside of every mask, as it is to what draws polygons.
+    # A border of one pixel: polygons treat what is outside of the image as background.
     before, after = (_filled(np.pad(rle_to_mask(rle)[y1:y2, x1:x2], 1)) for rle in (sent, corrected))
     inside, outside = _depth(before), _depth(1 - before)
     return bool(np.where(before != after, inside + outside, 0).max() <= OUTLINE_PIXELS)
 
 
 def _filled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Without holes."""
+    """The mask with its holes filled, uint8 (H, W)."""
     cv2 = opencv()
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, -1, 1, cv2.FILLED))
 
 
 def _depth(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Of each pixel of the mask, the distance to what is none."""
+    """Distance of each pixel of the mask to the background, in pixels; 0 outside."""
     cv2 = opencv()
     return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

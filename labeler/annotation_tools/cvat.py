@@ -1,6 +1,6 @@
-"""Review sets to CVAT, and back: "CVAT for images 1.1" XML (https://docs.cvat.ai/docs/other/xml_format).
+"""Review sets for CVAT, and its corrections: "CVAT for images 1.1" XML (https://docs.cvat.ai/docs/other/xml_format).
 
-A mask's ``rle`` counts runs in row order within its tight box, background first.
+A mask's ``rle`` lists run lengths in row order within its tight box, starting with background.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
-from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
+from labeler.annotation_tools.corrections import (
+    FIRST_OBJECT_ID,
+    OBJECT_ID,
+    CorrectedImage,
+    CorrectedInstance,
+    SentImage,
+)
 from labeler.errors import FormatError
 from labeler.geometry.masks import Rle, mask_to_rle, rle_box_xyxy, rle_to_mask
 from labeler.geometry.polygons import polygons_to_rle
 from labeler.sizes import checked_size
 
-ATTRIBUTES = ("sent_id", "score")  # of every label; CVAT keeps those that a task's labels have
+ATTRIBUTES = (OBJECT_ID, "score")  # of every label; CVAT keeps only attributes that the task's labels declare
 SCORE_DIGITS = 6
 
 
 def rle_to_cvat(rle: Rle) -> dict[str, str]:
-    """``rle``, ``left``, ``top``, ``width`` and ``height`` of a ``<mask>``; the mask is not empty."""
+    """Attributes ``rle``, ``left``, ``top``, ``width`` and ``height`` of a ``<mask>``. The mask must not be empty."""
     x1, y1, x2, y2 = (int(side) for side in rle_box_xyxy(rle))
     flat = rle_to_mask(rle)[y1:y2, x1:x2].ravel()
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
@@ -35,27 +41,27 @@ def rle_to_cvat(rle: Rle) -> dict[str, str]:
 
 
 def cvat_to_rle(attributes: dict[str, str], width: int, height: int) -> Rle:
-    """The mask of a ``<mask>`` in an image of that size.
+    """The mask of a ``<mask>`` element in an image of that size.
 
     Raises:
-        ValueError, KeyError: the attributes do not hold together.
+        ValueError, KeyError: the attributes are incomplete or contradict each other.
     """
     width, height = checked_size(width, height)
     left, top, box_width, box_height = (int(attributes[key]) for key in ("left", "top", "width", "height"))
     runs = np.array(attributes["rle"].split(","), dtype=np.int64)
     inside = min(left, top, box_width - 1, box_height - 1) >= 0
     inside = inside and left + box_width <= width and top + box_height <= height
-    # A run longer than the box is looked for too, so that no sum can overflow and come out right.
+    # Single runs are checked too: a sum that overflows could come out right.
     if not inside or runs.min() < 0 or runs.max() > box_width * box_height or runs.sum() != box_width * box_height:
         raise ValueError(f"a mask does not fit its box, or its box the image of {width} x {height} pixels")
-    mask = np.zeros((height, width), dtype=bool, order="F")  # as COCO's runs go
+    mask = np.zeros((height, width), dtype=bool, order="F")  # COCO's runs are in column order
     values = np.repeat(np.arange(runs.size) % 2 == 1, runs)
     mask[top : top + box_height, left : left + box_width] = values.reshape(box_height, box_width)
     return mask_to_rle(mask)
 
 
 def label_specification(class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """What the raw view of CVAT's label constructor takes: the classes, with the attributes that masks come with."""
+    """Input for the raw view of CVAT's label constructor: the classes, with the attributes of the masks."""
     attributes = [
         {"name": name, "mutable": False, "input_type": "text", "default_value": "", "values": [""]}
         for name in ATTRIBUTES
@@ -111,16 +117,16 @@ def _image(number: int, image: SentImage) -> Element:
     for each in image.instances:
         mask = {"label": each.class_name, "source": "file", "occluded": "0", **rle_to_cvat(each.rle), "z_order": "0"}
         shape = _add(element, "mask", **mask)
-        _add(shape, "attribute", each.sent_id, name="sent_id")
+        _add(shape, "attribute", each.object_id, name=OBJECT_ID)
         _add(shape, "attribute", f"{each.score:.{SCORE_DIGITS}f}", name="score")
     return element
 
 
 def read_cvat(data: bytes) -> list[CorrectedImage]:
-    """Every image of the file, with its masks and polygons; all of them count as looked at.
+    """Every image of the file, with its masks and polygons; all images count as reviewed.
 
     Raises:
-        FormatError: it is no such XML, or does not hold together.
+        FormatError: the file is not such XML, or it is damaged.
     """
     try:
         root = ElementTree.fromstring(data)
@@ -147,9 +153,9 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
 
 def _instance(shape: Element, width: int, height: int) -> CorrectedInstance:
     texts = {each.get("name"): each.text or "" for each in shape.iter("attribute")}
-    name, sent_id = shape.attrib["label"], texts.get("sent_id", "")
+    name, object_id = shape.attrib["label"], texts.get(OBJECT_ID) or texts.get(FIRST_OBJECT_ID, "")
     if shape.tag == "mask":
-        return CorrectedInstance(name, cvat_to_rle(shape.attrib, width, height), sent_id)
+        return CorrectedInstance(name, cvat_to_rle(shape.attrib, width, height), object_id)
     points = np.array([point.split(",") for point in shape.attrib["points"].split(";")], dtype=np.float64)
     if (
         points.ndim != 2
@@ -158,4 +164,4 @@ def _instance(shape: Element, width: int, height: int) -> CorrectedInstance:
         or not (np.abs(points) <= 2 * max(width, height)).all()
     ):
         raise ValueError("a polygon is not a list of three or more points in or near the image")
-    return CorrectedInstance(name, polygons_to_rle([points.ravel().tolist()], height, width), sent_id, outlined=True)
+    return CorrectedInstance(name, polygons_to_rle([points.ravel().tolist()], height, width), object_id, outlined=True)

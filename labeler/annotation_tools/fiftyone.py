@@ -1,12 +1,12 @@
-"""Review sets to FiftyOne, and back: a ``COCODetectionDataset``, ``data/`` and ``labels.json``.
+"""Review sets for FiftyOne, and its corrections: a ``COCODetectionDataset`` with ``data/`` and ``labels.json``.
 
-Of FiftyOne's own formats, the image detection dataset has no masks, and the ``FiftyOneDataset`` is a dump of its
-database, which differs between versions. COCO has masks, scores and attributes of any name, and FiftyOne gives all of
-them back: masks as polygons of a tolerance of two pixels, or exactly as RLE for objects that have the attribute which
-``export(…, iscrowd=…)`` names. That is ``exact_mask`` here; ``iscrowd`` itself is left out, since a label that has it
-too stops that export.
+FiftyOne's own formats do not fit: the image detection dataset has no masks, and ``FiftyOneDataset`` is a dump of its
+database, which differs between versions. COCO has masks, scores and attributes of any name, and FiftyOne exports all of
+them again. It exports masks as polygons with a tolerance of two pixels, but exactly, as RLE, for objects that have the
+attribute named in ``export(…, iscrowd=…)``. Here that is ``exact_mask``; ``iscrowd`` itself is left out, because it
+makes that export fail.
 
-The same reader takes the COCO that CVAT and Label Studio export.
+The reader also takes the COCO files that CVAT and Label Studio export.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
+from labeler.annotation_tools.corrections import (
+    FIRST_OBJECT_ID,
+    OBJECT_ID,
+    CorrectedImage,
+    CorrectedInstance,
+    SentImage,
+)
 from labeler.errors import FormatError
 from labeler.formats.coco import SCORE_DIGITS, coco_annotation, coco_categories, coco_image
 from labeler.formats.coco_reader import segmentation_to_rle
 from labeler.sizes import checked_size, shown, unicode_text
 
-# FiftyOne divides boxes by the image's size, and cuts what it multiplies again: 2.9999 would become 2, and masks in
-# their boxes move. It rounds when it takes masks out of images, so a quarter of a pixel does no harm.
+# FiftyOne divides boxes by the image size and truncates after multiplying again: 2.9999 becomes 2, and the mask moves
+# with its box. It rounds when it crops masks from images, so a quarter of a pixel does no harm.
 INSIDE_PIXEL = 0.25
 
 
 def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Sequence[str]) -> None:
-    """Write ``labels.json`` into ``folder``; the images belong into ``data`` there."""
+    """Write ``labels.json`` into ``folder``; the images belong in ``folder/data``."""
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     entries, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, image in enumerate(images, start=1):
         entries.append(coco_image(number, image.name, image.width, image.height))
         for each in image.instances:
-            attributes = {"score": round(each.score, SCORE_DIGITS), "sent_id": each.sent_id, "exact_mask": 1}
+            attributes = {"score": round(each.score, SCORE_DIGITS), OBJECT_ID: each.object_id, "exact_mask": 1}
             identity = len(annotations) + 1
             annotation = coco_annotation(identity, number, class_ids[each.class_name], each.rle, attributes)
             left, top, width, height = annotation["bbox"]
@@ -49,33 +55,33 @@ def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Seque
 
 
 def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
-    """Every image of a COCO instances file; all of them count as looked at, and crowds are objects as others.
+    """Every image of a COCO instances file; all images count as reviewed, and crowds are ordinary objects.
 
     Raises:
-        FormatError: it does not hold together.
+        FormatError: the file is damaged.
     """
     try:
         for key in ("categories", "images", "annotations"):
             for each in content[key]:
                 if not isinstance(each, dict):
-                    raise FormatError(f"not a COCO file (an entry of '{key}' is {shown(each)} and no object)")
+                    raise FormatError(f"not a COCO file (an entry of '{key}' is {shown(each)}, not an object)")
         categories = {each["id"]: unicode_text(str(each["name"]), "'name'") for each in content["categories"]}
         images = {each["id"]: each for each in content["images"]}
         for image in images.values():
             unicode_text(str(image["file_name"]), "'file_name'")
-        found: dict[Any, list[CorrectedInstance]] = {identity: [] for identity in images}
+        instances: dict[Any, list[CorrectedInstance]] = {identity: [] for identity in images}
         shapes = dict.fromkeys(images, 0)
         for annotation, instance in _instances(content["annotations"], images, categories):
             if instance is None:
                 shapes[annotation["image_id"]] += 1
             else:
-                found[annotation["image_id"]].append(instance)
+                instances[annotation["image_id"]].append(instance)
         return [
-            CorrectedImage(str(image["file_name"]).replace("\\", "/"), tuple(found[identity]), shapes[identity])
+            CorrectedImage(str(image["file_name"]).replace("\\", "/"), tuple(instances[identity]), shapes[identity])
             for identity, image in images.items()
         ]
     except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"not a COCO file that holds together ({error!r})") from error
+        raise FormatError(f"a damaged COCO file ({error!r})") from error
     except ValueError as error:
         raise FormatError(str(error)) from error
 
@@ -83,7 +89,7 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
 def _instances(
     annotations: Sequence[dict[str, Any]], images: dict[Any, dict[str, Any]], categories: dict[Any, str]
 ) -> Iterator[tuple[dict[str, Any], CorrectedInstance | None]]:
-    """Each annotation with its object; None for one without a mask."""
+    """Each annotation with its object, or with None if it has no mask."""
     for position, annotation in enumerate(annotations):
         identity = annotation.get("id", f"at position {position}")
         where = f"annotation {identity if isinstance(identity, str) else shown(identity)}"
@@ -94,16 +100,16 @@ def _instances(
                 continue
             outlined = isinstance(segmentation, list)
             if outlined:
-                # Tools write what is left of specks: one or two points.
+                # Tools write specks as one or two points.
                 segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
                 if not segmentation:
                     yield annotation, None
                     continue
             rle = segmentation_to_rle(segmentation, *checked_size(image["width"], image["height"]))
-            attributes = {**annotation, **annotation.get("attributes", {})}  # as CVAT has them
-            sent_id = str(attributes.get("sent_id") or "")
-            yield annotation, CorrectedInstance(categories[annotation["category_id"]], rle, sent_id, outlined)
+            attributes = {**annotation, **annotation.get("attributes", {})}  # CVAT nests them
+            object_id = str(attributes.get(OBJECT_ID) or attributes.get(FIRST_OBJECT_ID) or "")
+            yield annotation, CorrectedInstance(categories[annotation["category_id"]], rle, object_id, outlined)
         except KeyError as error:
-            raise FormatError(f"{where}: {error} is missing, or names what the file does not hold") from error
+            raise FormatError(f"{where}: {error} is missing, or refers to something that is not in the file") from error
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error

@@ -1,8 +1,8 @@
-"""Review sets to Label Studio, and back.
+"""Review sets for Label Studio, and its corrections.
 
-Out go tasks with predictions and a labeling configuration (https://labelstud.io/guide/predictions); back comes what it
-exports as JSON or JSON-MIN. Masks are its own run-length encoding, that of ``@thi.ng/rle-pack``, over the bytes of an
-RGBA image in row order; see ``label_studio_sdk.converter.brush``.
+A review set holds tasks with predictions and a labeling configuration (https://labelstud.io/guide/predictions);
+corrections are its exports as JSON or JSON-MIN. Masks have Label Studio's own run-length encoding, that of
+``@thi.ng/rle-pack``, over the bytes of an RGBA image in row order; see ``label_studio_sdk.converter.brush``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from labeler.geometry.masks import Rle, mask_to_rle, rle_to_mask
 from labeler.geometry.polygons import polygons_to_rle
 from labeler.sizes import checked_size, shown, unicode_text
 
-BRUSH, IMAGE = "mask", "image"  # names of the configuration's tags
+BRUSH, IMAGE = "mask", "image"  # names of tags in the labeling configuration
 SCORE_DIGITS = 6
-_RUN_BITS = (3, 4, 8, 16)  # sizes of a run's length that Label Studio writes
+_RUN_BITS = (3, 4, 8, 16)  # bits of a run length, as Label Studio writes them
 _LONGEST = 2**16
 
 
 def rle_to_brush(rle: Rle) -> list[int]:
-    """A mask as Label Studio's RLE: the bytes that ``label_studio_sdk``'s ``mask2rle`` makes of it.
+    """A mask as Label Studio's RLE: the same bytes as ``mask2rle`` of ``label_studio_sdk``.
 
-    Its four channels are 255 in the mask and 0 elsewhere.
+    All four channels are 255 in the mask and 0 elsewhere.
     """
     flat = rle_to_mask(rle).ravel()
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
@@ -47,18 +47,18 @@ def rle_to_brush(rle: Rle) -> list[int]:
         bits += [f"111{_LONGEST - 1:016b}{byte}"] * whole
         bits.append(f"111{rest:016b}{byte}")
     text = "".join(bits)
-    text += "0" * (8 - len(text) % 8)  # a whole byte where none is needed, as there
+    text += "0" * (8 - len(text) % 8)  # mask2rle also pads by a whole byte where no padding is needed
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
 
 
 def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
-    """The mask of Label Studio's RLE: where alpha, which fades along drawn strokes, is one half or more.
+    """The mask in Label Studio's RLE: where alpha is at least one half. Alpha fades along strokes drawn by hand.
 
     Raises:
-        ValueError: it is torn, or not of an image of that size.
+        ValueError: the RLE is cut short, or is of an image of another size.
     """
     width, height = checked_size(width, height)
-    if not isinstance(encoded, (list, tuple)):  # bytes(number) would be so many zeros
+    if not isinstance(encoded, (list, tuple)):  # bytes(n) would be n zeros
         raise ValueError("the RLE of a brush region is not a list of bytes")
     data = bytes(encoded)
     bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
@@ -72,7 +72,7 @@ def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
         return int(bits[place - count : place], 2)
 
     if read(32) != width * height * 4:
-        raise ValueError(f"the RLE of a brush region is not of an image of {width} x {height} pixels")
+        raise ValueError(f"the RLE of a brush region is not that of an image of {width} x {height} pixels")
     word = read(5) + 1
     run_bits = [read(4) + 1 for _ in range(4)]
     alpha = np.zeros(width * height, dtype=np.bool_)
@@ -81,7 +81,7 @@ def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
         is_run, bits_of_length = read(1), run_bits[read(2)]
         end = done + read(bits_of_length) + 1
         if end > size:
-            raise ValueError("the RLE of a brush region runs over the image's end")
+            raise ValueError("the RLE of a brush region is longer than the image")
         # Alpha is every fourth value, at 3, 7, 11, …
         first, last = done // 4, end // 4
         if is_run:
@@ -93,7 +93,7 @@ def brush_to_rle(encoded: Sequence[int], width: int, height: int) -> Rle:
 
 
 def labeling_config(class_names: Sequence[str]) -> str:
-    """The labeling configuration of a project that takes the tasks: brushes of these classes."""
+    """The labeling configuration for a project with these tasks: a brush for each class."""
     labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in class_names)
     return (
         f'<View>\n  <Image name="{IMAGE}" value="$image" zoom="true" zoomControl="true"/>\n'
@@ -118,7 +118,7 @@ def write_label_studio(folder: Path, images: Iterable[SentImage], class_names: S
 def _task(image: SentImage, url: str) -> dict[str, Any]:
     result = [
         {
-            "id": each.sent_id,
+            "id": each.object_id,
             "type": "brushlabels",
             "from_name": BRUSH,
             "to_name": IMAGE,
@@ -136,12 +136,12 @@ def _task(image: SentImage, url: str) -> dict[str, Any]:
 
 
 def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
-    """The annotated tasks of an export as JSON or JSON-MIN; skipped ones and those without an annotation are left out.
+    """The annotated tasks of a JSON or JSON-MIN export, without skipped tasks and tasks that have no annotation.
 
-    Of several annotations of a task, the one marked as ground truth counts, else the last one changed.
+    If a task has several annotations, the one marked as ground truth counts, or else the one changed last.
 
     Raises:
-        FormatError: a task does not hold together.
+        FormatError: a task is damaged.
     """
     images: dict[str, tuple[tuple[bool, str], CorrectedImage]] = {}
     for position, task in enumerate(tasks):
@@ -165,7 +165,7 @@ def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
 
 
 def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, list[dict[str, Any]]]]:
-    """What tells which annotation counts, the image's name, and the regions, each as JSON has them."""
+    """Sort key that says which annotation counts, name of the image, and regions as JSON has them."""
     if "data" in task:
         _check_object(task["data"], "'data'")
         for annotation in task.get("annotations", []):
@@ -186,20 +186,20 @@ def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, 
 
 def _check_object(value: object, what: str) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is {shown(value)} and no object")
+        raise ValueError(f"{what} is {shown(value)}, not an object")
 
 
 def _name(url: object) -> str:
-    """The path of an image in its address."""
+    """The path of an image, from its URL."""
     if not isinstance(url, str):
-        raise ValueError(f"the image's address is {shown(url)} and no text")
+        raise ValueError(f"the image's address is {shown(url)}, not text")
     unicode_text(url, "the image's address")
     parts = urlsplit(url)
     return parse_qs(parts.query).get("d", [unquote(parts.path)])[-1].replace("\\", "/").lstrip("/")
 
 
 def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
-    """None for a region without a mask."""
+    """The object of a region; None if the region has no mask."""
     _check_object(region, "a region")
     value = region.get("value", {})
     _check_object(value, "'value'")
@@ -209,11 +209,11 @@ def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
     width, height = checked_size(region["original_width"], region["original_height"])
     if not value[kind]:
         raise ValueError("a shape has no label; give it one")
-    name, sent_id = unicode_text(str(value[kind][0]), "a label"), str(region.get("id", ""))
+    name, object_id = unicode_text(str(value[kind][0]), "a label"), str(region.get("id", ""))
     if kind == "brushlabels":
-        return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), sent_id)
+        return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), object_id)
     points = np.array(value["points"], dtype=np.float64).reshape(-1, 2)
     if len(points) < 3 or not (np.abs(points) <= 200).all():
         raise ValueError("a polygon is not a list of three or more points in per cent")
     polygon = (points * (width / 100, height / 100)).ravel().tolist()
-    return CorrectedInstance(name, polygons_to_rle([polygon], height, width), sent_id, outlined=True)
+    return CorrectedInstance(name, polygons_to_rle([polygon], height, width), object_id, outlined=True)

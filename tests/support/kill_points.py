@@ -27,7 +27,7 @@ from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.run_settings import run_settings
-from workflows.dataset.decision_log import append_decisions, read_log
+from workflows.dataset.decision_log import append_decisions, read_decisions
 from workflows.dataset.export import export
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
@@ -80,7 +80,7 @@ def exported(folder: Path) -> None:
 def decided(folder: Path) -> None:
     run = RunFolder(folder / "out")
     with run.locked():
-        have = len(read_log(run))
+        have = len(read_decisions(run))
         append_decisions(run, DECISIONS[have:])
         export(run, folder / "input", ONTOLOGY, BEFORE)
 

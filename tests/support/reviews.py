@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labeler.decisions import Decision
+from labeler.decisions import Decision, latest
+from labeler.record_files import read_records
 from labeler.records import Instance
 from tests.support.run_folders import ONTOLOGY, instance, make_run
 from tests.support.run_settings import run_settings
-from workflows.commands.review import VERDICTS
+from workflows.dataset.decision_log import read_decisions
 from workflows.dataset.labeled import open_labeled
 from workflows.review.queue import ReviewQueue
 from workflows.review.server import ReviewServer
 from workflows.run.folder import RunFolder
+from workflows.settings.review_sets import SELECTIONS
 
 # Dogs are accepted from a joint score of 0.30 on and reviewed from a detector score of 0.30 on; mask scores are 0.9.
 SURE, NEAR, FAR, POOR = (instance(0, score, left) for score, left in ((0.8, 0), (0.33, 15), (0.31, 30), (0.1, 44)))
@@ -29,7 +32,7 @@ def labeled(folder: Path, instances: tuple[Instance, ...], *image_ids: str) -> R
 
 
 def queue_of(run: RunFolder, verdict: str = "review", *class_names: str) -> ReviewQueue:
-    return ReviewQueue(open_labeled(run.output), VERDICTS[verdict], class_names)
+    return ReviewQueue(open_labeled(run.output), SELECTIONS[verdict], class_names)
 
 
 def places(queue: ReviewQueue) -> list[tuple[str, int]]:
@@ -40,6 +43,23 @@ def places(queue: ReviewQueue) -> list[tuple[str, int]]:
 
 def on(item: Instance, verdict: Any = "accept", image_id: str = "a.png", **values: Any) -> Decision:
     return Decision(image_id, verdict, ONTOLOGY.class_names[item.class_id], item.rle, **values)
+
+
+def saved(run: RunFolder) -> list[Decision]:
+    """The last decision on each object, as ``checked``."""
+    return latest(checked(run, read_decisions(run)))
+
+
+def checked(run: RunFolder, decisions: Sequence[Decision]) -> list[Decision]:
+    """``decisions`` without their ids, after checking that each id names the instance of the record that it is on."""
+    records = {record.image_id: record for record in read_records(run.record_paths())}
+    for each in decisions:
+        record = records.get(each.image_id)
+        if record is not None and each.instance is not None and each.instance.index < len(record.instances):
+            instance = record.instances[each.instance.index]
+            assert (each.instance.digest, each.instance.labeling_pass) == (record.digest, 0)
+            assert each.subject == (ONTOLOGY.class_names[instance.class_id], instance.rle["counts"])
+    return [replace(each, instance=None) for each in decisions]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What ``labeler review`` says to and of annotation tools: its flags ``--to`` and ``--from``."""
+"""``labeler review --to`` and ``--from``: review sets for annotation tools, and their corrections."""
 
 from __future__ import annotations
 
@@ -63,15 +63,19 @@ def send(labeled: Labeled, options: ExchangeOptions, verdict: str, console: Cons
     if options.to is None or folder is None:
         raise UsageError(f"--to {options.to} needs -o DIR, a folder to make")
     review_set = export_review_set(labeled, options.to, folder, verdict, options.limit, options.image_url)
+    if review_set.rejected:
+        are = "is" if review_set.rejected == 1 else "are"
+        text = f"{review_set.rejected} of them {are} rejected: delete the wrong ones in the tool, the rest is accepted"
+        console.print(text, highlight=False)
     if review_set.missing:
-        console.print(f"{len(review_set.missing)} images are gone, and left out", highlight=False)
+        console.print(f"{len(review_set.missing)} images are gone and were left out", highlight=False)
     console.print(_HOW_TO[review_set.tool].format(folder=folder.resolve(), parent=folder.resolve().parent),
                   highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     return f"{review_set.instances} instances in {review_set.images} images: {folder}"
 
 
 def print_decisions(console: Console, decisions: Sequence[Decision]) -> None:
-    """What was read with ``--from``, in one line."""
+    """Print what ``--from`` read, in one line."""
     counts = Counter(_what(decision) for decision in decisions)
     text = ", ".join(f"{counts[what]} {what}" for what in _WHAT if counts[what]) or "nothing to decide"
     console.print(f"{len({decision.image_id for decision in decisions})} images: {text}", highlight=False)

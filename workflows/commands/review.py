@@ -13,13 +13,13 @@ from workflows.commands.exchange import ExchangeOptions, print_decisions, send
 from workflows.commands.export import IMAGES, OUT
 from workflows.commands.options import Command, GeneralOptions, Outcome, everything_given, flags_of, nested
 from workflows.settings.job import OVERWRITE_EDITS
+from workflows.settings.review_sets import SELECTIONS
 
 if TYPE_CHECKING:
     from labeler.decisions import Decision
     from labeler.files.storage import AnyPath
     from workflows.commands.terminal import Terminal
 
-VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept", "reject")}
 # Options that go with each way which opens no page, and with the page.
 _FITTING = {
     "apply": ("images", "overwrite_edits"),
@@ -32,7 +32,11 @@ _PAGE = ("images", "verdict", "classes", "port", "no_open")
 @dataclass(frozen=True, kw_only=True)
 class ReviewOptions:
     output: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
-    verdict: str = setting("review", "instances to show, by verdict", choices=tuple(VERDICTS))
+    verdict: str = setting(
+        "review",
+        "instances to show or send, by verdict; all: accepted, under review and rejected; not-rejected: the first two",
+        choices=tuple(SELECTIONS),
+    )
     classes: tuple[str, ...] = setting(
         (), 'show only these classes: "dog, cat"', metavar="LIST", names=("--class",), unset="all"
     )
@@ -101,7 +105,7 @@ def _page(options: ReviewOptions, console: Terminal) -> Outcome:
 
     labeled = open_labeled(options.output, options.images)
     console.print("reading the records", highlight=False)
-    queue = ReviewQueue(labeled, VERDICTS[options.verdict], options.classes)
+    queue = ReviewQueue(labeled, SELECTIONS[options.verdict], options.classes)
     progress = queue.progress()
     if not len(queue):
         return Outcome(line="nothing to show; --verdict all shows every instance")

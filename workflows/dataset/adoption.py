@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labeler.decisions import Decision, decide
+from labeler.decided import decide
+from labeler.decisions import Decision
 from labeler.errors import ImageError
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement
@@ -20,7 +21,7 @@ from labeler.record_files import read_records
 from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
-from workflows.dataset.decision_log import by_image, read_log
+from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import DatasetFiles
 from workflows.dataset.images import SPLITS, Originals, PlacedImage, label_name
@@ -46,7 +47,7 @@ def entries_of_last_export(
         tagged: the classes come from tags.
     """
     saved = read_verdicts(run.output / VERDICTS)
-    decisions = by_image(read_log(run))
+    decisions = by_image(read_decisions(run))
     destination = destination_of(run.output)
     records = read_records(run.record_paths())  # including those of images that have changed since
     files: dict[str, str] = {}

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from labeler.decisions import Decision, latest
+from labeler.decisions import Decision
 from labeler.errors import FormatError, RunError
 from labeler.files.storage import is_link, read_bytes, storage_of
 from workflows.run.folder import RunFolder
@@ -26,25 +26,20 @@ def decisions_path(run: RunFolder) -> AnyPath:
 
 
 def by_image(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
-    """In their order."""
-    found: dict[str, list[Decision]] = {}
+    """Decisions by image id, each image's in the order they were made."""
+    images: dict[str, list[Decision]] = {}
     for decision in decisions:
-        found.setdefault(decision.image_id, []).append(decision)
-    return found
+        images.setdefault(decision.image_id, []).append(decision)
+    return images
 
 
 def read_decisions(run: RunFolder) -> list[Decision]:
-    """The last decision on each object, in the order in which they were made."""
-    return latest(read_log(run))
+    """Every decision, in the order they were made.
 
-
-def read_log(run: RunFolder) -> list[Decision]:
-    """Every decision, in the order in which they were made.
-
-    A line that a killed process left torn is named in a warning and left out.
+    A line that is cut short, because the process that wrote it was killed, is skipped with a warning.
 
     Raises:
-        RunError: a line was written by a newer labeler: what a person decided is not left out.
+        RunError: a line was written by a newer labeler; people's decisions are never skipped.
     """
     path = decisions_path(run)
     try:

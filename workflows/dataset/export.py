@@ -11,7 +11,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from labeler.decisions import Decision, decide
+from labeler.decided import decide
+from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.parallel import in_order
 from labeler.files.storage import storage_of
@@ -201,7 +202,8 @@ def _plan(
             _count(summary, decided.record, judgements, ontology.class_names)
             summary.images[image.split] += 1
             summary.without_objects += not instances
-    summary.unmatched += (each for on_image in decisions.values() for each in on_image if each.verdict != "none")
+    left = latest(each for on_image in decisions.values() for each in on_image)
+    summary.unmatched += (each for each in left if each.verdict != "none")
     return summary
 
 

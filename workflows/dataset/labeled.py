@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import tee
 from typing import TYPE_CHECKING
 
-from labeler.decisions import decide
+from labeler.decided import Decided, decide
 from labeler.errors import ImageError, RunError, UsageError
 from labeler.files.images import DecodedImage, digest_at, read_image
 from labeler.files.storage import absolute, locate
@@ -102,10 +102,14 @@ class Labeled:
         Args:
             by_hand: False leaves the decisions aside.
         """
+        return ((decided.record, judgements) for decided, judgements in self.decided(by_hand))
+
+    def decided(self, by_hand: bool = True) -> Iterator[tuple[Decided, list[Judgement]]]:
+        """As ``judged``, with what decisions did to each record."""
         decisions = by_image(read_decisions(self.run)) if by_hand else {}
         for record in self.records():
             decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
-            yield decided.record, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
+            yield decided, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
 
 
 def named_root(saved: str, named: str | None) -> tuple[AnyPath, bool]:

@@ -1,4 +1,4 @@
-"""One sheet of labeled images: outlines, colours and scores of what was accepted."""
+"""One sheet of labeled images: outlines, class names and scores of what was accepted."""
 
 from __future__ import annotations
 
@@ -7,40 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
 from labeler.files.images import read_image
-from labeler.geometry.masks import rle_to_mask
-from labeler.opencv import opencv
 from labeler.quality import VERDICTS, Judgement
 from labeler.records import ImageRecord, Instance
-
-try:
-    import supervision as sv
-except ImportError:
-    opencv()  # if that cannot be imported, this says so in one line
-    raise
+from workflows.drawing.outlines import CLASS_COLOURS, draw_outlines, draw_tags, scaled
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-COLUMNS, CELL, CAPTION = 4, 480, 30  # cells a row; pixels of a cell's side, and of the line below it
-UNDER_REVIEW = sv.Color(255, 176, 0)
-# What can be read on the colour of each class.
-_INKS = sv.ColorPalette(
-    [
-        sv.Color.BLACK if 0.3 * c.r + 0.6 * c.g + 0.1 * c.b > 120 else sv.Color.WHITE
-        for c in sv.ColorPalette.DEFAULT.colors
-    ]
-)
+COLUMNS, CELL, CAPTION = 4, 480, 30  # cells per row; pixels of a cell's side, and of the line below it
+UNDER_REVIEW = (255, 176, 0)
 
 
 def write_sheet(
     judged: Iterable[tuple[ImageRecord, list[Judgement]]], root: AnyPath, class_names: Sequence[str], path: Path
 ) -> None:
-    """Write one picture of all images: what is accepted filled, what is under review outlined, and the counts."""
+    """Write one picture of all images.
+
+    Accepted instances are outlined in the colour of their class and named; those under review are outlined thinly in
+    amber; rejected ones are not drawn. The line below an image counts all three.
+    """
     cells = [_cell(record, judgements, root, class_names) for record, judgements in judged]
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // COLUMNS)
@@ -52,26 +41,28 @@ def write_sheet(
 
 
 def _cell(record: ImageRecord, judgements: list[Judgement], root: AnyPath, class_names: Sequence[str]) -> Image.Image:
-    """One image of ``CELL`` pixels square, with its caption."""
+    """One image, ``CELL`` pixels square, with its caption."""
     cell = Image.new("RGB", (CELL, CELL + CAPTION), "white")
     draw = ImageDraw.Draw(cell)
     by_verdict: dict[str, list[Instance]] = {verdict: [] for verdict in VERDICTS}
     for instance, judgement in zip(record.instances, judgements, strict=True):
         by_verdict[judgement.verdict].append(instance)
-    counts = ", ".join(f"{verdict} {len(found)}" for verdict, found in by_verdict.items())
+    counts = ", ".join(f"{verdict} {len(instances)}" for verdict, instances in by_verdict.items())
     try:
-        pixels = read_image(root / record.image_id).pixels
+        # Drawn on at its final size: lines and names on a large photo would become too thin to see.
+        canvas = scaled(read_image(root / record.image_id).pixels, CELL, enlarge=True)
     except ImageError as error:
         draw.rectangle((0, 0, CELL - 1, CELL - 1), fill="#eceef1")
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")
         counts = "failed"
     else:
-        cv2, scale = opencv(), CELL / max(pixels.shape[:2])
-        size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
-        small = overlay(small, by_verdict["accept"], by_verdict["review"], class_names)
-        cell.paste(Image.fromarray(small), ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+        canvas = np.ascontiguousarray(canvas)
+        draw_outlines(canvas, (each.rle for each in by_verdict["review"]), UNDER_REVIEW, 1)
+        for each in by_verdict["accept"]:
+            draw_outlines(canvas, [each.rle], _colour(each))
+        picture = Image.fromarray(canvas)
+        draw_tags(picture, [(_tag(each, class_names), each.rle, _colour(each)) for each in by_verdict["accept"]])
+        cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     name = record.image_id
     while len(name) > 4 and draw.textlength(f"{name}   {counts}", _font(15)) > CELL - 16:
         name = f"…{name[2:]}"  # the end of a path says more than its beginning
@@ -80,38 +71,13 @@ def _cell(record: ImageRecord, judgements: list[Judgement], root: AnyPath, class
     return cell
 
 
+def _tag(instance: Instance, class_names: Sequence[str]) -> str:
+    return f"{class_names[instance.class_id]} {instance.joint_score:.2f}"
+
+
+def _colour(instance: Instance) -> tuple[int, int, int]:
+    return CLASS_COLOURS[instance.class_id % len(CLASS_COLOURS)]
+
+
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
-
-
-def overlay(
-    pixels: NDArray[np.uint8], accepted: Sequence[Instance], review: Sequence[Instance], class_names: Sequence[str]
-) -> NDArray[np.uint8]:
-    """``pixels``, uint8 ``(H, W, 3)`` RGB, the image at any size, with masks, classes and joint scores drawn in."""
-    scene = pixels[..., ::-1].copy()  # supervision draws in BGR
-    if review:
-        scene = sv.PolygonAnnotator(UNDER_REVIEW, thickness=2).annotate(scene, _detections(review, pixels))
-    if not accepted:
-        return scene[..., ::-1]
-    detections = _detections(accepted, pixels)
-    labels = [f"{class_names[i.class_id]} {i.joint_score:.2f}" for i in accepted]
-    scene = sv.MaskAnnotator(opacity=0.35).annotate(scene, detections)
-    scene = sv.PolygonAnnotator(thickness=2).annotate(scene, detections)
-    annotator = sv.LabelAnnotator(text_color=_INKS, text_scale=0.4, text_padding=3, smart_position=True)
-    return np.asarray(annotator.annotate(scene, detections, labels=labels), dtype=np.uint8)[..., ::-1]
-
-
-def _detections(instances: Sequence[Instance], pixels: NDArray[np.uint8]) -> sv.Detections:
-    """Instances of an image at the size of ``pixels``."""
-    cv2 = opencv()
-    height, width = pixels.shape[:2]
-    masks = [
-        cv2.resize(rle_to_mask(i.rle).astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA) >= 128
-        for i in instances
-    ]
-    scale = width / instances[0].rle["size"][1]
-    return sv.Detections(
-        xyxy=np.array([i.box_xyxy for i in instances], dtype=np.float32) * scale,
-        mask=np.array(masks),
-        class_id=np.array([i.class_id for i in instances]),
-    )

@@ -1,4 +1,4 @@
-"""Pictures of instances for a page: a crop with some of its surroundings, and the outline as an SVG path over it."""
+"""Pictures of instances for a page: a crop with some of its surroundings, and the outline as an SVG path."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from PIL import Image
 from labeler.errors import ImageError
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import in_order
-from labeler.geometry.masks import Rle, rle_box_xyxy, rle_to_mask
-from labeler.opencv import opencv
+from labeler.geometry.masks import rle_box_xyxy, rle_crop
 from labeler.quality import Judgement
 from labeler.records import ImageRecord, Instance
+from workflows.drawing.outlines import scaled, svg_path
 
 SIDE = 320  # pixels of a picture's longer side, at most
-CONTEXT = 1.5  # the crop's side, in sides of the object
+CONTEXT = 1.5  # side of the crop, in sides of the object
 LEAST_CROP = 48  # pixels of the image
-AT_ONCE = 4  # images decoded
-QUALITY = 75
+AT_ONCE = 4  # images decoded at once
+QUALITY = 75  # of the WebP file
+OUTLINE_TOLERANCE = 0.8  # pixels of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Picture:
 
     Attributes:
         uri: the pixels, as a data URI of a WebP file; empty if the image is gone.
-        note: why there are none.
+        note: why ``uri`` is empty.
         width, height: of the picture, pixels.
         path: the mask's outline in those pixels, as SVG path data.
         box_xyxy: the detector's box in those pixels.
@@ -47,10 +48,10 @@ class Picture:
 
 
 def pictures(samples: Sequence[Sample], read: Callable[[str, str], DecodedImage]) -> Iterator[tuple[Sample, Picture]]:
-    """A picture of every sample; each image is read once, by a few threads, and only those that are asked for.
+    """A picture of every sample. Each image is read once, by a few threads, when its pictures are asked for.
 
     Args:
-        read: gives the image of an id and content digest, as ``Labeled.image``.
+        read: returns the image of an id and content digest, as ``Labeled.image`` does.
     """
     of_image: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -69,28 +70,29 @@ def pictures(samples: Sequence[Sample], read: Callable[[str, str], DecodedImage]
 
 
 def picture(pixels: NDArray[np.uint8], sample: Sample) -> Picture:
-    """The picture of one sample, from its image's ``pixels``: uint8 ``(H, W, 3)``, RGB."""
+    """The picture of one sample.
+
+    Args:
+        pixels: its image, uint8 (H, W, 3), RGB.
+    """
     height, width = pixels.shape[:2]
     instance = sample.instance
     left, top, right, bottom = (0, 0, width, height)
     if instance is not None:
         left, top, right, bottom = crop_around((instance.box_xyxy, rle_box_xyxy(instance.rle)), width, height)
-    crop = pixels[top:bottom, left:right]
-    scale = min(1.0, SIDE / max(crop.shape[:2]))
-    if scale < 1:
-        size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
-        cv2 = opencv()
-        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    crop = scaled(pixels[top:bottom, left:right], SIDE)
     file = io.BytesIO()
     Image.fromarray(crop).save(file, "WEBP", quality=QUALITY)
     uri = f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
     size = (crop.shape[1], crop.shape[0])
     if instance is None:
         return Picture(uri, "", *size)
+    scale = crop.shape[1] / (right - left)
+    path = svg_path(rle_crop(instance.rle, left, top, right, bottom), scale, OUTLINE_TOLERANCE)
     x1, y1, x2, y2 = (
         (edge - start) * scale for edge, start in zip(instance.box_xyxy, (left, top, left, top), strict=True)
     )
-    return Picture(uri, "", *size, _path(instance.rle, (left, top, right, bottom), size), (x1, y1, x2, y2))
+    return Picture(uri, "", *size, path, (x1, y1, x2, y2))
 
 
 def crop_around(
@@ -110,24 +112,6 @@ def crop_around(
         edges.append((start, start + length))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom
-
-
-def _path(rle: Rle, crop: tuple[int, int, int, int], size: tuple[int, int]) -> str:
-    """The outline along pixel edges, as SVG path data with even-odd filling, holes too."""
-    cv2 = opencv()
-    left, top, right, bottom = crop
-    mask = np.ascontiguousarray(rle_to_mask(rle)[top:bottom, left:right]).view(np.uint8)
-    if (mask.shape[1], mask.shape[0]) != size:
-        mask = (cv2.resize(mask * 255, size, interpolation=cv2.INTER_AREA) >= 128).astype(np.uint8)
-    # In a mask twice as large a border pixel 2x or 2x + 1 stands for the edge x or x + 1, see polygons.py.
-    doubled = mask.repeat(2, axis=0).repeat(2, axis=1)
-    contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    parts = []
-    for contour in contours:
-        points = cv2.approxPolyDP((contour + 1) // 2, 0.8, True)[:, 0]
-        if len(points) > 2:
-            parts.append("M" + "L".join(f"{x} {y}" for x, y in points.tolist()) + "Z")
-    return "".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from markupsafe import Markup
 
-from labeler.decisions import distinct
+from labeler.decided import distinct
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import write_bytes
 from labeler.quality import VERDICTS, EffectiveThresholds, Score, effective_thresholds

@@ -1,6 +1,7 @@
-"""``labeler review``: a person looks at what is uncertain, and the dataset heeds what was decided.
+"""Decisions made elsewhere, added to a labeled folder and its dataset.
 
-Decisions are kept in ``OUT/run/decisions.jsonl``; every export heeds them, see ``workflows.dataset.decision_log``.
+Decisions are kept in ``OUT/run/decisions.jsonl``, and every export follows them; see
+``workflows.dataset.decision_log``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 
-def _nobody(line: str) -> None: ...
+def _silent(line: str) -> None: ...
 
 
 def apply_decisions(
@@ -31,34 +32,34 @@ def apply_decisions(
     images: str | None = None,
     overwrite_edits: bool = False,
     summary: RunSummary | None = None,
-    say: Callable[[str], None] = _nobody,
+    say: Callable[[str], None] = _silent,
 ) -> ExportSummary:
-    """Keep ``decisions`` with the labeled folder ``output``, and write its dataset anew.
+    """Add ``decisions`` to the labeled folder ``output`` and write its dataset again.
 
-    Applied again with nothing decided in between, they are not kept twice.
+    Applying the same decisions twice in a row adds them once.
 
     Args:
         images: the input, if the user named it.
         overwrite_edits: replace files of the dataset that the user edited.
-        summary: is filled in and written.
-        say: gets the summary's line if the export fails.
+        summary: filled in and written.
+        say: called with the summary's line if the export fails.
 
     Raises:
-        UsageError: a class is named that the dataset does not have; then nothing is kept.
-        RunError: ``output`` is no labeled folder, or in use.
+        UsageError: a decision names a class that the dataset does not have; then none is added.
+        RunError: ``output`` is not a labeled folder, or it is in use.
     """
     run = RunFolder(output)
-    run.settings.read()  # a folder that holds no run is not to be locked, and so made
+    run.settings.read()  # refuses a folder without a run before locking would create one
     with run.locked():
         labeled = open_labeled(output, images)
         known = labeled.ontology.class_names
         for decision in decisions:
             name = decision.new_class
             if name is not None and name not in known:
-                raise UsageError(f"{decision.image_id}: class {name!r} is none of this dataset ({', '.join(known)})")
-        run.record_paths()  # what cannot be exported is refused before a decision is kept
+                raise UsageError(f"{decision.image_id}: class {name!r} is not in this dataset ({', '.join(known)})")
+        run.record_paths()  # refuses what cannot be exported before a decision is added
         new = latest(decisions)
-        if new and read_decisions(run)[-len(new) :] != new:
+        if read_decisions(run)[-len(new) :] != new:
             append_decisions(run, new)
         settings, config = labeled.settings, labeled.export
         settled = Settled(settings.ontology, config, config, last_published(run.settings, settings, run.has_dataset))

@@ -1,12 +1,13 @@
-"""Review sets to annotation tools and back: ``labeler review OUT --to TOOL -o DIR`` and ``--from FILE``.
+"""Review sets for annotation tools, and their corrections: ``labeler review OUT --to TOOL -o DIR`` and ``--from FILE``.
 
-    DIR/images/… (FiftyOne: DIR/data/…)     the images, most uncertain first
+    DIR/images/… (FiftyOne: DIR/data/…)     the images, the most uncertain first
     DIR/tasks.json, labeling_config.xml     Label Studio
     DIR/annotations.xml, labels.json        CVAT
     DIR/labels.json                         FiftyOne
-    OUT/run/sent/000001.json                what was sent, so that what does not come back is known as rejected
+    OUT/run/sent/000001.json                what was sent: an instance that does not come back was rejected
 
-``OUT`` keeps what was sent, since what comes back is a file of the tool's own, from wherever it runs.
+``OUT`` keeps what was sent because the corrections are a file of the tool's own, from wherever the tool runs. In the
+tool, an object's id is the id of its review set followed by the id of its instance.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -27,7 +28,8 @@ from labeler.annotation_tools.corrections import CorrectedImage, SentImage, Sent
 from labeler.annotation_tools.cvat import write_cvat
 from labeler.annotation_tools.fiftyone import write_fiftyone
 from labeler.annotation_tools.label_studio import write_label_studio
-from labeler.decisions import Decision, distinct
+from labeler.decided import Decided, distinct
+from labeler.decisions import Decision
 from labeler.errors import FormatError, UsageError
 from labeler.files.storage import scan, write_bytes
 from labeler.formats.names import FlatNames, safe_part
@@ -36,7 +38,7 @@ from labeler.migrations import VERSIONS, read_json
 from labeler.quality import effective_thresholds, ranking_score
 from labeler.records import ImageRecord
 from workflows.dataset.links import link_file
-from workflows.settings.review_sets import TOOLS as TOOLS
+from workflows.settings.review_sets import SELECTIONS
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERDICTS = {"review": ("review",), "accept": ("accept",), "reject": ("reject",), "all": ("review", "accept")}
 _SET_NAME = re.compile(r"([0-9]{6,})\.json")
-_SENT_ID = re.compile(r"sent-([0-9a-f]{8})-[0-9]+")
+# The id of a review set in the id of an object; in sets of the first version, which may still come back, the latter was
+# "sent-SET-NUMBER".
+_OBJECT_ID = re.compile(r"(?:sent-([0-9a-f]{8})-[0-9]+|([0-9a-f]{8})-[0-9a-f]+-[0-9]+-[0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,15 @@ class ReviewSet:
     """What was sent.
 
     Attributes:
-        missing: images that are gone from the input and the dataset, and so were left out.
+        rejected: how many of the instances are rejected; a tool does not show that, and accepts what is left in it.
+        missing: ids of images that were left out because they are gone from the input and the dataset.
     """
 
     tool: str
     folder: Path
     images: int
     instances: int
+    rejected: int
     missing: tuple[str, ...]
 
 
@@ -76,22 +81,21 @@ def export_review_set(
     image_url: str | None = None,
     link: str = "hard",
 ) -> ReviewSet:
-    """Write a review set with pre-filled masks for ``tool``: the images of which an instance is most uncertain first.
+    """Write a review set with pre-filled masks for ``tool``, images with the most uncertain instances first.
 
-    An instance is the more uncertain the nearer its joint score is to the score from which it would be accepted.
+    An instance is the more uncertain, the nearer its joint score is to the score from which it would be accepted.
 
     Args:
         tool: ``label-studio``, ``cvat`` or ``fiftyone``.
-        folder: to write into, empty or new.
-        verdict: the instances to send: those under ``review``, the ``accept`` or the ``reject`` ones, or ``all``, which
-            here are those that the dataset has or may have: accepted and under review. Images without any are left out.
-        limit: of the images.
-        image_url: Label Studio: what stands before an image's name in its address; by default that of its local file
-            storage, with ``folder``'s parent for LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.
-        link: how images come into the folder: ``hard``, ``symlink`` or ``copy``.
+        folder: where to write; must be empty or new.
+        verdict: which instances to send, a key of ``SELECTIONS``. Images without any of them are left out.
+        limit: maximum number of images.
+        image_url: Label Studio only: prefix of every image's URL. By default that of its local file storage, with the
+            parent of ``folder`` as LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.
+        link: how images get into the folder: ``hard``, ``symlink`` or ``copy``.
 
     Raises:
-        UsageError: the folder holds something, or there is nothing to review.
+        UsageError: the folder is not empty, or there is nothing to review.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: not an empty folder; choose another one with -o")
@@ -101,29 +105,29 @@ def export_review_set(
     chosen = sorted(wanted) if limit is None else heapq.nsmallest(limit, wanted)
     if not chosen:
         raise UsageError(
-            f"{labeled.run.output}: no instance to send; --verdict {'|'.join(VERDICTS)} says which to take"
+            f"{labeled.run.output}: no instance to send; --verdict {'|'.join(SELECTIONS)} says which to send"
         )
 
     image_folder = folder / ("data" if tool == "fiftyone" else "images")
     image_folder.mkdir(parents=True)
     sent, missing, names = list[SentImage](), list[str](), FlatNames()
+    rejected = 0
     class_names, set_id = labeled.ontology.class_names, _set_id(chosen)
-    count = 0
-    for _, image_id, record in chosen:
-        suffix = PurePosixPath(image_id).suffix
-        name = names.give(image_id) + (f".{safe_part(suffix)}" if suffix else "")
+    for each in chosen:
+        suffix = PurePosixPath(each.image_id).suffix
+        name = names.give(each.image_id) + (f".{safe_part(suffix)}" if suffix else "")
+        record = each.record
         if (source := labeled.image_path(record)) is None:
-            missing.append(image_id)
+            missing.append(each.image_id)
             continue
         link_file(source, image_folder / name, link)
-        instances = []
-        for each in record.instances:
-            count += 1
-            sent_id = f"sent-{set_id}-{count}"
-            instances.append(SentInstance(sent_id, class_names[each.class_id], each.rle, each.joint_score))
-        sent.append(SentImage(image_id, name, record.width, record.height, tuple(instances)))
+        instances = tuple(
+            replace(instance, object_id=f"{set_id}-{instance.decision.instance}") for instance in each.instances
+        )
+        sent.append(SentImage(each.image_id, name, record.width, record.height, instances))
+        rejected += each.rejected
     if not sent:
-        raise UsageError(f"none of the images is below {labeled.root} or in the dataset any more; put them back")
+        raise UsageError(f"all of the images are gone from {labeled.root} and from the dataset; put them back")
 
     if tool == "label-studio":
         url = image_url or f"/data/local-files/?d={quote(folder.resolve().name)}/images/"
@@ -141,30 +145,56 @@ def export_review_set(
         "images": [image.to_row() for image in sent],
     }
     write_bytes(_sent_path(labeled, number), json.dumps(content, ensure_ascii=False).encode())
-    return ReviewSet(tool, folder, len(sent), count, tuple(missing))
+    count = sum(len(image.instances) for image in sent)
+    return ReviewSet(tool, folder, len(sent), count, rejected, tuple(missing))
 
 
-def _wanted(labeled: Labeled, verdict: str) -> Iterator[tuple[float, str, ImageRecord]]:
-    """Records with nothing but the instances to send, behind how near one of these is to being accepted or not."""
+@dataclass(frozen=True, slots=True, order=True)
+class _Chosen:
+    """An image to send, ordered by how uncertain its most uncertain instance is.
+
+    Attributes:
+        margin: distance of that instance's score from the score from which it would be accepted.
+        record: without its instances.
+        instances: those to send, without object ids.
+        rejected: how many of them are rejected.
+    """
+
+    margin: float
+    image_id: str
+    record: ImageRecord = field(compare=False)
+    instances: tuple[SentInstance, ...] = field(compare=False)
+    rejected: int = field(compare=False)
+
+
+def _wanted(labeled: Labeled, verdict: str) -> Iterator[_Chosen]:
     quality = labeled.export.quality
     thresholds = [effective_thresholds(quality, spec).accept_score for spec in labeled.ontology.classes]
-    for record, judgements in labeled.judged():
-        verdicts = [judgement.verdict for judgement in judgements]
-        kept = tuple(
-            record.instances[place]
-            for place in distinct(record.instances, verdicts)
-            if verdicts[place] in VERDICTS[verdict] and record.instances[place].area
-        )
-        if kept:
-            margin = min(abs(ranking_score(each, quality.score) - thresholds[each.class_id]) for each in kept)
-            yield margin, record.image_id, replace(record, instances=kept)
+    for decided, judgements in labeled.decided():
+        instances, verdicts = decided.record.instances, [judgement.verdict for judgement in judgements]
+        indices = [
+            index
+            for index in distinct(instances, verdicts)
+            if verdicts[index] in SELECTIONS[verdict] and instances[index].area
+        ]
+        if indices:
+            scored = ((ranking_score(instances[index], quality.score), instances[index].class_id) for index in indices)
+            margin = min(abs(score - thresholds[class_id]) for score, class_id in scored)
+            bare = replace(decided.record, instances=())
+            sent = tuple(_sent(decided, index) for index in indices)
+            rejected = sum(verdicts[index] == "reject" for index in indices)
+            yield _Chosen(margin, bare.image_id, bare, sent, rejected)
 
 
-def _set_id(chosen: Sequence[tuple[float, str, ImageRecord]]) -> str:
-    """Of the set's content, so that what comes back from another one is not taken for this."""
+def _sent(decided: Decided, index: int) -> SentInstance:
+    return SentInstance("", decided.decision(index), decided.record.instances[index].joint_score)
+
+
+def _set_id(chosen: Sequence[_Chosen]) -> str:
+    """Digest of the set's content: tells corrections of this set from those of another."""
     digest = hashlib.blake2b(digest_size=4)
-    for _, image_id, record in chosen:
-        for part in (image_id.encode(), *(each.rle["counts"] for each in record.instances)):
+    for each in chosen:
+        for part in (each.image_id.encode(), *(instance.rle["counts"] for instance in each.instances)):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
@@ -173,64 +203,64 @@ def _set_id(chosen: Sequence[tuple[float, str, ImageRecord]]) -> str:
 
 
 def corrections(labeled: Labeled, path: AnyPath) -> list[Decision]:
-    """The decisions in a corrected export: what came back of a review set, and what did not, image by image.
+    """The decisions in a corrected export, image by image: on what came back of a review set, and on what did not.
 
-    Images that are not in it have no decisions. The set is the one whose ids the file has, else the last one with
-    images of it.
+    Images that are not in the export get no decisions. The review set is the one that the object ids name, or else the
+    last one with an image of that name.
 
     Args:
-        path: what the tool has exported, see ``labeler.annotation_tools.corrected``.
+        path: the tool's export, see ``labeler.annotation_tools.corrected``.
 
     Raises:
-        FormatError: it is none of these, or does not hold together.
-        UsageError: nothing of the kind was sent from here.
+        FormatError: the file is not such an export, or it is damaged.
+        UsageError: no review set with these images was sent from this folder.
     """
     corrected = read_corrected(path)
     if not corrected:
-        raise FormatError(f"{path}: nobody has looked at an image of it yet; submit the tasks, and export again")
+        raise FormatError(f"{path}: nobody has reviewed an image of it yet; submit the tasks, and export again")
     sent = _sent_set(labeled, path, corrected)
     pairs = pair_images((image.name for image in sent), (image.name for image in corrected))
     by_name = {image.name: image for image in corrected}
-    found = [(image, by_name[pairs[image.name]]) for image in sent if image.name in pairs]
-    if unknown := len(corrected) - len(found):
-        logger.warning("%s: %d images that were not sent, left out", path, unknown)
-    if shapes := sum(image.shapes for _, image in found):
-        logger.warning("%s: %d shapes without a mask (boxes, points, …), left out", path, shapes)
+    came = [(image, by_name[pairs[image.name]]) for image in sent if image.name in pairs]
+    if unknown := len(corrected) - len(came):
+        logger.warning("%s: %d images that were not sent are skipped", path, unknown)
+    if shapes := sum(image.shapes for _, image in came):
+        logger.warning("%s: %d shapes without a mask (boxes, points, …) are skipped", path, shapes)
     class_names = labeled.ontology.class_names
     try:
-        decisions = [compare(image, back, (), class_names) for image, back in found]
-        # Who was not shown an instance, say since it is accepted anyway, draws it.
-        drawn = [place for place, each in enumerate(decisions) if any(decision.rle is None for decision in each)]
-        others = _not_sent(labeled, [found[place][0] for place in drawn])
-        for place in drawn:
-            image, back = found[place]
-            decisions[place] = compare(image, back, others.get(image.image_id, ()), class_names)
+        decisions = [compare(image, back, (), class_names) for image, back in came]
+        # An object that seems new may be an instance that was not sent, for example because it was accepted already.
+        drawn = [number for number, each in enumerate(decisions) if any(decision.rle is None for decision in each)]
+        others = _not_sent(labeled, [came[number][0] for number in drawn])
+        for number in drawn:
+            image, back = came[number]
+            decisions[number] = compare(image, back, others.get(image.image_id, ()), class_names)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
     return [decision for each in decisions for decision in each]
 
 
 def _not_sent(labeled: Labeled, images: Sequence[SentImage]) -> dict[str, list[SentInstance]]:
-    """The instances of ``images`` that are not in the set, as decisions left them, by image id."""
-    wanted = {image.image_id: {(each.class_name, each.rle["counts"]) for each in image.instances} for image in images}
-    if not wanted:
+    """The instances of ``images`` that are not in the review set, as decisions left them, by image id."""
+    looks = {image.image_id: {(each.class_name, each.rle["counts"]) for each in image.instances} for image in images}
+    if not looks:
         return {}
     class_names = labeled.ontology.class_names
     return {
-        record.image_id: [
-            SentInstance("", name, each.rle, each.joint_score)
-            for each in record.instances
-            if ((name := class_names[each.class_id]), each.rle["counts"]) not in wanted[record.image_id]
+        decided.record.image_id: [
+            _sent(decided, index)
+            for index, each in enumerate(decided.record.instances)
+            if (class_names[each.class_id], each.rle["counts"]) not in looks[decided.record.image_id]
         ]
-        for record, _ in labeled.judged()
-        if record.image_id in wanted
+        for decided, _ in labeled.decided()
+        if decided.record.image_id in looks
     }
 
 
 def _sent_set(labeled: Labeled, path: AnyPath, corrected: Sequence[CorrectedImage]) -> list[SentImage]:
-    """The set that ``corrected`` came of."""
-    ids = (_SENT_ID.fullmatch(each.sent_id) for image in corrected for each in image.instances)
-    named = {found[1] for found in ids if found}
+    """The review set that ``corrected`` belongs to."""
+    ids = (_OBJECT_ID.fullmatch(each.object_id) for image in corrected for each in image.instances)
+    named = {match[1] or match[2] for match in ids if match}
     if len(named) > 1:
         raise FormatError(f"{path}: holds objects of {len(named)} review sets; export them one by one")
     for number in sorted(_set_numbers(labeled), reverse=True):
@@ -239,7 +269,7 @@ def _sent_set(labeled: Labeled, path: AnyPath, corrected: Sequence[CorrectedImag
             continue
         if pair_images((image.name for image in images), (image.name for image in corrected)):
             return images
-    raise UsageError(f"{path}: none of its images is of a review set that was sent from {labeled.run.output}")
+    raise UsageError(f"{path}: none of its images is in a review set that was sent from {labeled.run.output}")
 
 
 def _read_sent(path: AnyPath) -> tuple[str, list[SentImage]]:
@@ -256,9 +286,9 @@ def _read_sent(path: AnyPath) -> tuple[str, list[SentImage]]:
             raise TypeError("its id must be text")
         return content["set"], images
     except FormatError as error:
-        raise FormatError(f"{path}: damaged, {error}; move it away to go by the other sets") from error
+        raise FormatError(f"{path}: damaged, {error}; move it away to use the other sets") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{path}: damaged ({error!r}); move it away to go by the other sets") from error
+        raise FormatError(f"{path}: damaged ({error!r}); move it away to use the other sets") from error
 
 
 def _sent_path(labeled: Labeled, number: int) -> AnyPath:
@@ -267,7 +297,7 @@ def _sent_path(labeled: Labeled, number: int) -> AnyPath:
 
 def _set_numbers(labeled: Labeled) -> list[int]:
     try:
-        names = [found.name for found in scan(labeled.run.path / "sent")]
+        names = [file.name for file in scan(labeled.run.path / "sent")]
     except FileNotFoundError:
         return []
-    return [int(found[1]) for found in map(_SET_NAME.fullmatch, names) if found]
+    return [int(match[1]) for match in map(_SET_NAME.fullmatch, names) if match]

@@ -4,7 +4,7 @@
     GET  /TOKEN/session              classes and progress
     GET  /TOKEN/items?start=N        the next items, ITEMS_A_PAGE at most
     GET  /TOKEN/images/K             an image, as JPEG
-    POST /TOKEN/decisions            {"item": N, "mark": …, "verdict": "accept" | "reject", "class": name or null}
+    POST /TOKEN/decisions            {"item": N, "instance": ID, "verdict": "accept" | "reject", "class": name or null}
     POST /TOKEN/undo                 {}
 
 It listens on the loopback interface alone. The random token keeps out other users and programs; the ``Host`` header is
@@ -139,13 +139,13 @@ class _Handler(BaseHTTPRequestHandler):
         content = self._content()
         queue = self.server.queue
         if path == "decisions":
-            number, mark, class_name = content.get("item"), content.get("mark"), content.get("class")
+            number, instance, class_name = content.get("item"), content.get("instance"), content.get("class")
             verdict = content.get("verdict")
-            if type(number) is not int or not isinstance(mark, str) or verdict not in ("accept", "reject"):
+            if type(number) is not int or not isinstance(instance, str) or verdict not in ("accept", "reject"):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "not a decision")
             if class_name is not None and not isinstance(class_name, str):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "not a class")
-            queue.decide(number, verdict, class_name, mark)
+            queue.decide(number, verdict, class_name, instance)
         elif path == "undo":
             number = queue.undo()
         else:

@@ -39,12 +39,12 @@ def said(path: Path, content: Any, read: Any = read_corrected) -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ([1], "task 0: a task is 1 and no object"),
-        ([{"id": 10**400, "data": 5}], f"task {10**39}…: 'data' is 5 and no object"),
+        ([1], "task 0: a task is 1, not an object"),
+        ([{"id": 10**400, "data": 5}], f"task {10**39}…: 'data' is 5, not an object"),
         ([{"id": 7, "data": {"image": 5}, "annotations": [{"result": []}]}], "task 7: the image's address is 5"),
-        ([{"data": {"image": "/a"}, "annotations": [5]}], "task 0: an annotation is 5 and no object"),
-        ([{"data": {"image": "/a"}, "annotations": [{"result": [5]}]}], "task 0: a region is 5 and no object"),
-        ([{"data": {"image": "/a"}, "annotations": [{"result": [{"value": 5}]}]}], "task 0: 'value' is 5 and no obj"),
+        ([{"data": {"image": "/a"}, "annotations": [5]}], "task 0: an annotation is 5, not an object"),
+        ([{"data": {"image": "/a"}, "annotations": [{"result": [5]}]}], "task 0: a region is 5, not an object"),
+        ([{"data": {"image": "/a"}, "annotations": [{"result": [{"value": 5}]}]}], "task 0: 'value' is 5, not an obj"),
         ([{"data": {"image": "/\ud800"}, "annotations": [{"result": []}]}], "the image's address is not valid Unicode"),
         (
             [{"data": {"image": "/a"}, "annotations": [{"result": [{**REGION, "value": POLYGON}]}]}],
@@ -52,8 +52,8 @@ def said(path: Path, content: Any, read: Any = read_corrected) -> str:
         ),
         (coco({"file_name": "\ud800"}), "'file_name' is not valid Unicode, but '\\ud800'"),
         (coco(name="\ud800"), "'name' is not valid Unicode, but '\\ud800'"),
-        (coco(image=5), "an entry of 'images' is 5 and no object"),
-        (coco(annotation=5), "an entry of 'annotations' is 5 and no object"),
+        (coco(image=5), "an entry of 'images' is 5, not an object"),
+        (coco(annotation=5), "an entry of 'annotations' is 5, not an object"),
         (coco(annotation={"segmentation": 5}), "annotation 1: 'segmentation' is 5, neither polygons nor RLE"),
     ],
 )

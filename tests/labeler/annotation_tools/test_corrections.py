@@ -27,8 +27,12 @@ def box(x: int, y: int, width: int = 20, height: int = 20) -> Mask:
     return mask
 
 
+def accepting(class_name: str, mask: Mask) -> Decision:
+    return Decision("sub/a.png", "accept", class_name, mask_to_rle(mask))
+
+
 def sent(*items: tuple[str, Mask]) -> SentImage:
-    instances = (SentInstance(f"s-{n}", name, mask_to_rle(mask), 0.3) for n, (name, mask) in enumerate(items))
+    instances = (SentInstance(f"s-{n}", accepting(name, mask), 0.3) for n, (name, mask) in enumerate(items))
     return SentImage("sub/a.png", "sub_a.png", WIDTH, HEIGHT, tuple(instances))
 
 
@@ -107,7 +111,7 @@ def test_below_half_the_overlap_it_is_another_object() -> None:
 
 
 def test_what_is_drawn_where_an_instance_was_not_shown_is_that_instance() -> None:
-    other = SentInstance("", "dog", mask_to_rle(B), 0.9)
+    other = SentInstance("", accepting("dog", B), 0.9)
     near = box(41, 0)
     decisions = compare(sent(("cat", A)), back(("cat", A), ("cat", near), ("dog", C)), [other])
     assert rows(decisions, A, B, C, near) == [
@@ -115,6 +119,13 @@ def test_what_is_drawn_where_an_instance_was_not_shown_is_that_instance() -> Non
         ("accept", "dog", 1, "cat", 3),
         ("accept", None, None, "dog", 2),
     ]
+
+
+def test_what_is_drawn_elsewhere_is_not_an_instance_that_was_not_shown() -> None:
+    """Neither has an id, which does not make them the same."""
+    other = SentInstance("", accepting("dog", B), 0.9)
+    decisions = compare(sent(("cat", A)), back(("cat", A), ("dog", C)), [other])
+    assert rows(decisions, A, B, C) == [("accept", "cat", 0, None, None), ("accept", None, None, "dog", 2)]
 
 
 def test_an_erased_mask_is_a_deleted_object() -> None:
@@ -150,7 +161,13 @@ def test_a_tools_polygon_of_an_untouched_mask_is_no_change(name: str) -> None:
 def test_a_ring_whose_hole_a_tool_filled_is_the_same_object() -> None:
     ring = HARD_MASKS["frame on every border"]
     height, width = ring.shape
-    image = SentImage("a.png", "a.png", width, height, (SentInstance("s-0", "cat", mask_to_rle(ring), 0.3),))
+    image = SentImage(
+        "a.png",
+        "a.png",
+        width,
+        height,
+        (SentInstance("s-0", Decision("a.png", "accept", "cat", mask_to_rle(ring)), 0.3),),
+    )
     polygon = polygons_to_rle(outline(ring, 1.0), height, width)
     came = CorrectedImage("a.png", (CorrectedInstance("cat", polygon, outlined=True),))
     assert compare(image, came) == [Decision("a.png", "accept", "cat", mask_to_rle(ring))]

@@ -28,7 +28,7 @@ EXPORT = """<?xml version="1.0" encoding="utf-8"?>
   </labels></task><dumped>2026-01-01 10:00:00+00:00</dumped></meta>
   <image id="0" name="sub/a.png" subset="default" task_id="4" width="6" height="4">
     <mask label="cat" source="file" occluded="0" rle="1, 2, 2, 1" left="2" top="1" width="3" height="2" z_order="0">
-      <attribute name="sent_id">sent-0a1b2c3d-7</attribute>
+      <attribute name="labeler_id">sent-0a1b2c3d-7</attribute>
     </mask>
     <polygon label="cat" source="manual" occluded="0" points="0.00,0.00;3.00,0.00;3.00,2.00;0.00,2.00" z_order="0">
     </polygon>
@@ -59,7 +59,7 @@ def test_an_export_of_cvat() -> None:
     drawn = np.zeros((4, 6), dtype=int)
     drawn[1:3, 2:5] = [[0, 1, 1], [0, 0, 1]]  # runs in row order: 1 off, 2 on, 2 off, 1 on
     assert np.array_equal(rle_to_mask(mask.rle), drawn == 1)
-    assert (mask.sent_id, mask.outlined, polygon.sent_id, polygon.outlined) == ("sent-0a1b2c3d-7", False, "", True)
+    assert (mask.object_id, mask.outlined, polygon.object_id, polygon.outlined) == ("sent-0a1b2c3d-7", False, "", True)
     box = np.zeros((4, 6), dtype=bool)
     box[:2, :3] = True
     assert np.array_equal(rle_to_mask(polygon.rle), box)
@@ -71,8 +71,8 @@ def test_what_was_not_touched_comes_back_as_it_was(tmp_path: Path) -> None:
     back = read_cvat(written(tmp_path, *images))
     for image, corrected in zip(images, back, strict=True):
         assert corrected.name == image.name
-        assert [(e.sent_id, e.class_name, e.rle) for e in corrected.instances] == [
-            (e.sent_id, e.class_name, e.rle) for e in image.instances
+        assert [(e.object_id, e.class_name, e.rle) for e in corrected.instances] == [
+            (e.object_id, e.class_name, e.rle) for e in image.instances
         ]
         assert all(d.verdict == "accept" and not d.new_class and not d.new_rle for d in compare(image, corrected))
 
@@ -83,7 +83,7 @@ def test_labels_have_the_attributes_of_the_masks(tmp_path: Path) -> None:
     assert [label["name"] for label in labels] == [name.text for name in root.iterfind("meta/task/labels/label/name")]
     (mask,) = root.iter("mask")
     texts = {attribute.get("name"): attribute.text for attribute in mask}
-    assert texts == {"sent_id": "sent-0a1b2c3d-a.png0", "score": "0.250000"}
+    assert texts == {"labeler_id": "0a1b2c3d-a.png0", "score": "0.250000"}
     for label in labels:
         assert [attribute["name"] for attribute in label["attributes"]] == list(texts)
         assert {attribute["input_type"] for attribute in label["attributes"]} == {"text"}
@@ -115,7 +115,7 @@ def test_datumaro_reads_what_is_written(tmp_path: Path) -> None:
         for annotation, instance in zip(item.annotations, image.instances, strict=True):
             assert np.array_equal(annotation.image.astype(bool), rle_to_mask(instance.rle))
             assert labels[annotation.label].name == instance.class_name
-            assert annotation.attributes["sent_id"] == instance.sent_id
+            assert annotation.attributes["labeler_id"] == instance.object_id
             assert float(annotation.attributes["score"]) == pytest.approx(instance.score)
 
 
@@ -128,7 +128,7 @@ def test_coco_by_datumaro(tmp_path: Path) -> None:
     found = {corrected.name: corrected for corrected in read_corrected_coco(json.loads(path.read_text("utf-8")))}
     for image in images:
         corrected = found[image.name]
-        assert {each.sent_id for each in corrected.instances} == {each.sent_id for each in image.instances}
+        assert {each.object_id for each in corrected.instances} == {each.object_id for each in image.instances}
         assert all(d.verdict == "accept" and not d.new_class and not d.new_rle for d in compare(image, corrected))
 
 

@@ -34,8 +34,8 @@ def test_what_was_not_touched_comes_back_as_it_was(tmp_path: Path) -> None:
     back = read_corrected_coco(written(tmp_path, *images))
     for image, corrected in zip(images, back, strict=True):
         assert corrected.name == image.name
-        assert [(e.sent_id, e.class_name, e.rle) for e in corrected.instances] == [
-            (e.sent_id, e.class_name, e.rle) for e in image.instances
+        assert [(e.object_id, e.class_name, e.rle) for e in corrected.instances] == [
+            (e.object_id, e.class_name, e.rle) for e in image.instances
         ]
         assert untouched(image, corrected)
 
@@ -59,9 +59,9 @@ def test_attributes_as_cvat_has_them_crowds_and_uncompressed_masks(tmp_path: Pat
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flat, [1 - flat[-1]])))).tolist()
     counts = np.diff([0, *edges]).tolist()
     annotation |= {"iscrowd": 1, "segmentation": {"counts": counts, "size": annotation["segmentation"]["size"]}}
-    annotation["attributes"] = {"sent_id": annotation.pop("sent_id"), "occluded": False}
+    annotation["attributes"] = {"labeler_id": annotation.pop("labeler_id"), "occluded": False}
     (corrected,) = read_corrected_coco(content)
-    assert (corrected.instances[0].sent_id, corrected.instances[0].outlined) == (image.instances[0].sent_id, False)
+    assert (corrected.instances[0].object_id, corrected.instances[0].outlined) == (image.instances[0].object_id, False)
     assert untouched(image, corrected)
 
 
@@ -131,7 +131,7 @@ def test_fiftyone_reads_what_is_written(tmp_path: Path) -> None:
             height, width = detection.mask.shape
             mask[top : top + height, left : left + width] = detection.mask
             assert np.array_equal(mask, rle_to_mask(instance.rle))
-            assert (detection.label, detection["sent_id"]) == (instance.class_name, instance.sent_id)
+            assert (detection.label, detection["labeler_id"]) == (instance.class_name, instance.object_id)
             assert detection.confidence == pytest.approx(instance.score)
 
 

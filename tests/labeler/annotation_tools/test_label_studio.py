@@ -103,7 +103,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert prediction["score"] == 0.25  # the least certain
     first, second = prediction["result"]
     assert (first["original_width"], first["original_height"]) == (90, 90)
-    assert (first["id"], second["score"]) == (image.instances[0].sent_id, 0.26)
+    assert (first["id"], second["score"]) == (image.instances[0].object_id, 0.26)
     assert second["value"]["brushlabels"] == [CLASSES[1]]
     config = ElementTree.parse(tmp_path / "labeling_config.xml").getroot()
     assert [label.get("value") for label in config.iter("Label")] == CLASSES
@@ -118,7 +118,7 @@ def test_what_was_not_touched_comes_back_as_it_was(tmp_path: Path, url: str) -> 
     back = read_label_studio(annotated(tasks_of(tmp_path, *images, url=url)))
     for image, corrected in zip(images, back, strict=True):
         assert corrected.name.endswith(f"/{image.name}") or corrected.name == image.name
-        assert [each.sent_id for each in corrected.instances] == [each.sent_id for each in image.instances]
+        assert [each.object_id for each in corrected.instances] == [each.object_id for each in image.instances]
         decisions = compare(image, corrected)
         assert [(d.verdict, d.new_class, d.new_rle) for d in decisions] == [("accept", None, None)] * len(decisions)
         assert [each.rle for each in corrected.instances] == [each.rle for each in image.instances]
@@ -137,7 +137,7 @@ def test_json_min_by_the_sdk(tmp_path: Path) -> None:
     assert len(back) == 5  # the last one was not annotated
     for image, corrected in zip(images, back, strict=False):
         assert [each.rle for each in corrected.instances] == [each.rle for each in image.instances]
-        assert {each.sent_id for each in corrected.instances} == {""}
+        assert {each.object_id for each in corrected.instances} == {""}
         assert all(d.verdict == "accept" and not d.new_rle and not d.new_class for d in compare(image, corrected))
 
 

@@ -15,10 +15,11 @@ from pycocotools import mask as coco_mask
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.storage import locate, read_bytes
-from labeler.record_files import write_records
+from labeler.instance_ids import InstanceId
+from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord, Instance
 from tests.support.object_store import Bucket
-from tests.support.run_folders import ONTOLOGY, coco, instance, make_run
+from tests.support.run_folders import ONTOLOGY, coco, instance, make_run, write_labels
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import (
     append_decisions,
@@ -56,8 +57,8 @@ def test_what_is_appended_is_read(kind: str, tmp_path: Path, bucket: Bucket) -> 
     append_decisions(run, [])
     assert read_decisions(run) == first
     append_decisions(run, [on(SURE, "reject")])
-    assert read_decisions(run) == [first[1], on(SURE, "reject")]
-    assert by_image(read_decisions(run)) == {"ü b.png": [first[1]], "a.png": [on(SURE, "reject")]}
+    assert read_decisions(run) == [*first, on(SURE, "reject")]
+    assert by_image(read_decisions(run)) == {"ü b.png": [first[1]], "a.png": [first[0], on(SURE, "reject")]}
     lines = read_bytes(decisions_path(run)).decode().splitlines()
     assert [json.loads(line)["verdict"] for line in lines] == ["accept", "reject", "reject"]  # one a line, all kept
 
@@ -166,6 +167,31 @@ def test_decisions_outlive_labeling_with_other_models(tmp_path: Path) -> None:
     assert summary.decided == {"reject": 1}
     assert summary.unmatched == [on(UNSURE), on(POOR)]
     assert [each["bbox"] for each in coco(run)["annotations"]] == [[40, 5, 15, 20]]
+
+
+def test_copies_and_renamed_images_are_decided_on_separately(tmp_path: Path) -> None:
+    """A decision names its image: it does not hold for another image with the same bytes and ids."""
+    run, root = make_run(tmp_path, ["a.png", "b.png"], (SURE,))
+    digests = {record.image_id: record.digest for record in read_records(run.record_paths())}
+    assert digests["a.png"] == digests["b.png"]
+    decision = on(SURE, "reject", instance=InstanceId(digests["a.png"], 0))
+    append_decisions(run, [decision])
+
+    def accepted() -> list[object]:
+        content = coco(run)
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        return sorted(names[each["image_id"]] for each in content["annotations"])  # type: ignore[type-var]
+
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    assert (accepted(), summary.decided, summary.unmatched) == (["b.png"], {"reject": 1}, [])
+    (root / "a.png").rename(root / "c.png")
+    write_labels(run, root, ["b.png", "c.png"], (SURE,))
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    assert (accepted(), summary.decided, summary.unmatched) == (["b.png", "c.png"], {}, [decision])
+    (root / "c.png").rename(root / "a.png")  # the decision was kept for it
+    write_labels(run, root, ["a.png", "b.png"], (SURE,))
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    assert (accepted(), summary.decided, summary.unmatched) == (["b.png"], {"reject": 1}, [])
 
 
 def test_an_opened_folder_shows_what_a_person_made_of_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -29,11 +30,12 @@ from labeler.geometry.masks import Rle, mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
+from tests.support.reviews import checked, saved
 from tests.support.run_folders import ONTOLOGY, coco
 from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
 from workflows.commands.exchange import ExchangeOptions, print_decisions, send
-from workflows.dataset.decision_log import append_decisions, read_decisions
+from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled, open_labeled
 from workflows.review.exchange import TOOLS, corrections, export_review_set
@@ -146,7 +148,7 @@ def as_json(rle: Rle) -> dict[str, Any]:
 
 def without_ids(path: Path) -> Path:
     """As what other programs make of an export."""
-    path.write_text(path.read_text().replace("sent-", "other-"))
+    path.write_text(re.sub(r"[0-9a-f]{8}-[0-9a-f]{32}-0-[0-9]+", "other", path.read_text()))
     return path
 
 
@@ -167,16 +169,19 @@ def test_untouched_all_is_accepted(tool: str, labeled: Labeled, tmp_path: Path) 
     review_set = export_review_set(labeled, tool, tmp_path / "set", "all")
     assert (review_set.images, review_set.instances, review_set.missing) == (1, 4, ())
     decisions = corrections(labeled, submitted(tmp_path / "set", tool))
-    assert decisions == [Decision("sub/a b.png", "accept", "dog", each.rle) for each in ONE["sub/a b.png"]]
+    expected = [Decision("sub/a b.png", "accept", "dog", each.rle) for each in ONE["sub/a b.png"]]
+    assert checked(labeled.run, decisions) == expected
+    assert [decision.instance.index for decision in decisions if decision.instance] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("ids", [True, False])
 def test_edits_become_decisions(tool: str, ids: bool, labeled: Labeled, tmp_path: Path) -> None:
-    export_review_set(labeled, tool, tmp_path / "set", "all")
+    export_review_set(labeled, tool, tmp_path / "set", "not-rejected")
     path = edited(tmp_path / "set", tool)
     decisions = corrections(labeled, path if ids else without_ids(path))
-    assert decisions == EXPECTED
+    assert checked(labeled.run, decisions) == EXPECTED
+    assert [decision.instance is None for decision in decisions] == [False] * 4 + [True]
 
     append_decisions(labeled.run, decisions)
     export(labeled.run, labeled.root, ONTOLOGY, ExportConfig(quality=LENIENT))
@@ -185,7 +190,7 @@ def test_edits_become_decisions(tool: str, ids: bool, labeled: Labeled, tmp_path
     assert written == {(category, rle["counts"].decode()) for category, rle in wanted}
     # What was decided can be sent again, and comes back as it is.
     again = open_labeled(labeled.run.output)
-    export_review_set(again, tool, tmp_path / "again", "all")
+    export_review_set(again, tool, tmp_path / "again", "not-rejected")
     append_decisions(again.run, corrections(again, submitted(tmp_path / "again", tool)))
     summary = export(again.run, again.root, ONTOLOGY, ExportConfig(quality=LENIENT))
     assert written == {(each["category_id"], each["segmentation"]["counts"]) for each in coco(again.run)["annotations"]}  # type: ignore[index]
@@ -199,7 +204,7 @@ def test_wherever_it_lies(kind: str, tmp_path: Path) -> None:
     labeled = labeled_folder(places[kind] / "in", places[kind] / "out", ONE)
     export_review_set(labeled, "cvat", tmp_path / "set", "all")
     assert (tmp_path / "set" / "images" / "sub_a_b.png").read_bytes() == png()
-    assert corrections(labeled, edited(tmp_path / "set", "cvat")) == EXPECTED
+    assert checked(labeled.run, corrections(labeled, edited(tmp_path / "set", "cvat"))) == EXPECTED
 
 
 MANY = {
@@ -228,7 +233,12 @@ def written(folder: Path) -> list[tuple[str, list[float]]]:
         ("review", None, [("sub_unsure.png", [0.297]), ("sub_unsure_2.png", [0.297]), ("doubtful.png", [0.279])]),
         ("review", 1, [("sub_unsure.png", [0.297])]),
         ("accept", None, [("doubtful.png", [0.81]), ("sure.png", [0.81])]),
-        ("all", 3, [("sub_unsure.png", [0.297]), ("sub_unsure_2.png", [0.297]), ("doubtful.png", [0.279, 0.81])]),
+        (
+            "not-rejected",
+            3,
+            [("sub_unsure.png", [0.297]), ("sub_unsure_2.png", [0.297]), ("doubtful.png", [0.279, 0.81])],
+        ),
+        ("all", 3, [("sub_unsure.png", [0.297]), ("sub_unsure_2.png", [0.297]), ("doubtful.png", [0.279, 0.81, 0.09])]),
         ("reject", None, [("doubtful.png", [0.09])]),
     ],
 )
@@ -245,7 +255,7 @@ def test_the_most_uncertain_come_first(verdict: str, limit: int | None, expected
 
 def test_images_that_did_not_come_back_have_no_decisions(tmp_path: Path) -> None:
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", MANY)
-    export_review_set(labeled, "label-studio", tmp_path / "set", "all")
+    export_review_set(labeled, "label-studio", tmp_path / "set", "not-rejected")
     path = submitted(tmp_path / "set", "label-studio")
     tasks = json.loads(path.read_text())
     tasks[1]["annotations"] = []  # not looked at yet
@@ -267,7 +277,8 @@ def test_an_instance_that_was_not_sent_and_is_drawn_anew_is_no_new_object(tmp_pa
     image = next(each for each in tree.iter("image") if each.get("name") == "doubtful.png")
     ElementTree.SubElement(image, "mask", {"label": "cat", **rle_to_cvat(box(61))})  # near DELETED, which is accepted
     tree.write(path)
-    assert [each for each in corrections(labeled, path) if each.image_id == "doubtful.png"] == [
+    decisions = checked(labeled.run, corrections(labeled, path))
+    assert [each for each in decisions if each.image_id == "doubtful.png"] == [
         Decision("doubtful.png", "accept", "dog", KEPT),
         Decision("doubtful.png", "accept", "dog", DELETED, "cat", box(61)),
     ]
@@ -283,12 +294,10 @@ def test_what_was_relabeled_and_then_deleted_is_gone(cats_first: bool, tmp_path:
     images = {"a.png": TWINS["a.png"][::-1]} if cats_first else TWINS
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", images)
     append_decisions(labeled.run, [CAT])
-    for verdict in ("all", "reject"):  # of these, none is there that would be a second word on it
-        if verdict == "reject":
-            with pytest.raises(UsageError, match="no instance to send"):
-                export_review_set(labeled, "cvat", tmp_path / verdict, verdict)
-            continue
-        assert export_review_set(labeled, "cvat", tmp_path / verdict, verdict).instances == 1
+    # The twin counts as rejected, but it is the same object now and is not sent a second time.
+    with pytest.raises(UsageError, match="no instance to send"):
+        export_review_set(labeled, "cvat", tmp_path / "reject", "reject")
+    assert export_review_set(labeled, "cvat", tmp_path / "all", "all").instances == 1
     path = submitted(tmp_path / "all", "cvat")
     tree = ElementTree.parse(path)
     (image,) = tree.iter("image")
@@ -297,7 +306,8 @@ def test_what_was_relabeled_and_then_deleted_is_gone(cats_first: bool, tmp_path:
     image.remove(mask)
     tree.write(path)
     decisions = corrections(labeled, path)
-    assert decisions == [Decision("a.png", "reject", "cat", KEPT)]
+    sent = ("cat", KEPT) if cats_first else ("dog", KEPT, "cat")
+    assert checked(labeled.run, decisions) == [Decision("a.png", "reject", *sent)]
     append_decisions(labeled.run, decisions)
     summary = export(labeled.run, labeled.root, ONTOLOGY, ExportConfig(quality=LENIENT))
     assert (coco(labeled.run)["annotations"], summary.unmatched) == ([], [])
@@ -310,10 +320,10 @@ def test_of_two_on_one_mask_one_is_relabeled_and_the_other_deleted(tmp_path: Pat
     both = ExportConfig(quality=replace(LENIENT, cross_class_iou=0), include_review=True)
     labeled.run.settings.write(replace(settings, export=both))
     labeled = open_labeled(labeled.run.output)
-    assert export_review_set(labeled, "cvat", tmp_path / "set", "all").instances == 1
+    assert export_review_set(labeled, "cvat", tmp_path / "set", "not-rejected").instances == 1
     append_decisions(labeled.run, [Decision("a.png", "accept", "cat", KEPT)])
     labeled = open_labeled(labeled.run.output)
-    assert export_review_set(labeled, "cvat", tmp_path / "both", "all").instances == 2
+    assert export_review_set(labeled, "cvat", tmp_path / "both", "not-rejected").instances == 2
     path = submitted(tmp_path / "both", "cvat")
     tree = ElementTree.parse(path)
     (image,) = tree.iter("image")
@@ -337,13 +347,82 @@ def test_images_gone_from_the_input_are_taken_from_the_dataset_or_named(tmp_path
     assert {path.name for path in (tmp_path / "set" / "data").iterdir()} == {"sub_unsure.png", "doubtful.png"}
 
 
+# ---------------------------------------------------------------- ids
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_copies_of_an_image_are_decided_on_separately(tool: str, tmp_path: Path) -> None:
+    """Their bytes, and so the ids of their instances, are the same."""
+    images = {name: [instance(0, FAIR, KEPT), instance(0, FAIR, DELETED)] for name in ("a.png", "b.png")}
+    labeled = labeled_folder(tmp_path / "input", tmp_path / "out", images)
+    export_review_set(labeled, tool, tmp_path / "set", "accept")
+    path = submitted(tmp_path / "set", tool)
+    if tool == "cvat":
+        tree = ElementTree.parse(path)
+        first, second = tree.iter("image")
+        first.remove(first.findall("mask")[0])
+        second.remove(second.findall("mask")[1])
+        tree.write(path)
+    else:
+        content = json.loads(path.read_text())
+        if tool == "fiftyone":
+            content["annotations"] = content["annotations"][1:3]
+        else:
+            del content[0]["annotations"][0]["result"][0], content[1]["annotations"][0]["result"][1]
+        path.write_text(json.dumps(content))
+    decisions = corrections(labeled, path)
+    of_image = {
+        image_id: [(str(each.instance)[-2:], each.verdict) for each in decisions if each.image_id == image_id]
+        for image_id in images
+    }
+    assert of_image == {"a.png": [("-0", "reject"), ("-1", "accept")], "b.png": [("-1", "reject"), ("-0", "accept")]}
+    append_decisions(labeled.run, decisions)
+    by_image = {decided.record.image_id: decided.verdicts for decided, _ in open_labeled(labeled.run.output).decided()}
+    assert by_image == {"a.png": {0: "reject", 1: "accept"}, "b.png": {0: "accept", 1: "reject"}}
+
+
+def test_what_came_back_is_applied_after_the_image_was_labeled_again(labeled: Labeled, tmp_path: Path) -> None:
+    """Other masks at the same indices: each decision goes to the instance that its mask overlaps."""
+    export_review_set(labeled, "cvat", tmp_path / "set", "accept")
+    again = [instance(0, FAIR, box(left + 1)) for left in (60, 40, 20, 0)]
+    record = ImageRecord("sub/a b.png", WIDTH, HEIGHT, content_digest(png()), instances=tuple(again))
+    write_records(labeled.run.records / "000000.parquet", [record])
+    labeled = open_labeled(labeled.run.output)
+    append_decisions(labeled.run, corrections(labeled, edited(tmp_path / "set", "cvat")))
+    ((decided, _),) = labeled.decided()
+    assert decided.verdicts == {0: "reject", 1: "accept", 2: "accept", 3: "accept", 4: "accept"}
+    masks = [(each.class_id, each.rle) for each in decided.record.instances]
+    assert masks == [(0, box(61)), (0, DRAWN), (1, box(21)), (0, box(1)), (1, NEW)]
+
+
+def test_an_added_object_that_was_sent_again_is_changed_or_deleted(labeled: Labeled, tmp_path: Path) -> None:
+    added = Decision("sub/a b.png", "accept", None, None, "cat", NEW)
+    append_decisions(labeled.run, [added])
+    export_review_set(labeled, "cvat", tmp_path / "set", "accept")
+    path = tmp_path / "set" / "annotations.xml"
+    for change in ("label", "gone"):
+        tree = ElementTree.parse(path)
+        (image,) = tree.iter("image")
+        last = image.findall("mask")[-1]
+        if change == "label":
+            last.set("label", "dog")
+        else:
+            image.remove(last)
+        tree.write(path)
+        append_decisions(labeled.run, corrections(labeled, path))
+        ((decided, _),) = open_labeled(labeled.run.output).decided()
+        new = [(each.class_id, each.rle) for each in decided.record.instances[4:]]
+        assert new == ([(0, NEW)] if change == "label" else [])
+        assert decided.unmatched == []
+
+
 # ---------------------------------------------------------------- which set, which file
 
 
 def test_of_several_sets_the_one_that_the_ids_name(labeled: Labeled, tmp_path: Path) -> None:
     export_review_set(labeled, "cvat", tmp_path / "all", "all")
     append_decisions(labeled.run, [Decision("sub/a b.png", "reject", "dog", rle) for rle in (KEPT, RELABELED)])
-    export_review_set(labeled, "cvat", tmp_path / "two", "all")
+    export_review_set(labeled, "cvat", tmp_path / "two", "not-rejected")
     assert len(corrections(labeled, tmp_path / "all" / "annotations.xml")) == 4
     assert len(corrections(labeled, tmp_path / "two" / "annotations.xml")) == 2
     for name, count in (("all", 4), ("two", 2)):  # of the last set two came back, and two more are drawn anew
@@ -353,14 +432,14 @@ def test_of_several_sets_the_one_that_the_ids_name(labeled: Labeled, tmp_path: P
 def test_objects_of_two_sets_are_told(labeled: Labeled, tmp_path: Path) -> None:
     export_review_set(labeled, "fiftyone", tmp_path / "set", "all")
     content = json.loads((tmp_path / "set" / "labels.json").read_text())
-    content["annotations"][0]["sent_id"] = "sent-00000000-1"
+    content["annotations"][0]["labeler_id"] = "sent-00000000-1"
     (tmp_path / "two.json").write_text(json.dumps(content))
     with pytest.raises(FormatError, match="holds objects of 2 review sets"):
         corrections(labeled, tmp_path / "two.json")
     for annotation in content["annotations"]:
-        annotation["sent_id"] = "sent-00000000-1"
+        annotation["labeler_id"] = "00000000-ab-0-1"
     (tmp_path / "two.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="none of its images is of a review set"):
+    with pytest.raises(UsageError, match="none of its images is in a review set"):
         corrections(labeled, tmp_path / "two.json")
 
 
@@ -385,7 +464,7 @@ def test_archives_and_folders(labeled: Labeled, tmp_path: Path) -> None:
         ('{"a": 1}', "not an export"),
         ("<html/>", "CVAT for images"),
         ("[1]", "task 0"),
-        ("[]", "nobody has looked"),
+        ("[]", "nobody has reviewed"),
         ('{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}', "none of its images"),
     ],
 )
@@ -443,6 +522,18 @@ def test_what_cannot_be_sent(labeled: Labeled, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
+def test_rejected_instances_in_a_set_are_pointed_out(
+    tool: str, labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tool does not show verdicts, and what is left in it is accepted."""
+    append_decisions(labeled.run, [Decision("sub/a b.png", "reject", "dog", KEPT)])
+    for verdict, is_said in (("all", True), ("accept", False)):
+        labeled = open_labeled(labeled.run.output)
+        send(labeled, ExchangeOptions(tool, tmp_path / verdict), verdict, Console(soft_wrap=True))
+        assert ("1 of them is rejected: delete" in capsys.readouterr().out) == is_said
+
+
+@pytest.mark.parametrize("tool", TOOLS)
 def test_how_to_go_on_is_said(tool: str, labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(soft_wrap=True)
     folder = tmp_path / "my [set]"
@@ -460,11 +551,11 @@ def test_how_to_go_on_is_said(tool: str, labeled: Labeled, tmp_path: Path, capsy
 
 def test_the_command(labeled: Labeled, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, folder = str(labeled.run.output), tmp_path / "set"
-    assert main(["review", out, "--to", "cvat", "-o", str(folder), "--verdict", "all", "--limit", "5"]) == 0
+    assert main(["review", out, "--to", "cvat", "-o", str(folder), "--verdict", "not-rejected", "--limit", "5"]) == 0
     assert main(["review", out, "--from", str(edited(folder, "cvat"))]) == 0
     assert "1 accepted as sent, 1 with another class" in capsys.readouterr().out
     assert len(coco(labeled.run)["annotations"]) == 4
-    assert read_decisions(labeled.run) == EXPECTED
+    assert saved(labeled.run) == EXPECTED
     for flags, message in (
         (["--to", "cvat"], "--to cvat needs -o DIR"),
         (["--limit", "3"], "--limit goes with --to"),

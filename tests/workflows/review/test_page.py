@@ -15,8 +15,8 @@ from labeler.files.images import read_image
 from labeler.geometry.masks import mask_to_rle
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
-from tests.support.reviews import FAR, NEAR, SURE, labeled, on, queue_of, serving
-from workflows.dataset.decision_log import append_decisions, read_decisions
+from tests.support.reviews import FAR, NEAR, SURE, labeled, on, queue_of, saved, serving
+from workflows.dataset.decision_log import append_decisions
 from workflows.review.server import ReviewServer
 from workflows.run.folder import RunFolder
 
@@ -81,19 +81,19 @@ def test_keys_decide(browser: Any, run: RunFolder) -> None:
         assert (page.text("#class-name"), page.text("#state")) == ("dog", "review: uncertain")
         assert page.text("#position") == "1 of 4"
         page.press("a", then=1)
-        assert read_decisions(run) == [on(NEAR)]
+        assert saved(run) == [on(NEAR)]
         assert page.text("#counts") == "1 accepted, 0 rejected"
         page.press("r", then=2)
-        assert read_decisions(run)[1:] == [on(NEAR, "reject", "b.png")]
+        assert saved(run)[1:] == [on(NEAR, "reject", "b.png")]
         page.press("2", then=3)  # the second class
-        assert read_decisions(run)[2:] == [on(FAR, new_class="cat")]
+        assert saved(run)[2:] == [on(FAR, new_class="cat")]
         page.press("p", then=2)
         assert (page.text("#class-name"), page.text("#state")) == ("cat", "accepted by hand, found as dog")
         page.press("ArrowLeft", then=1)
         assert page.text("#state") == "rejected by hand"
         page.press("u", then=2)  # the last decision, wherever one looks
         assert page.text("#state") == "review: uncertain"
-        assert [each.verdict for each in read_decisions(run)] == ["accept", "reject", "none"]
+        assert [each.verdict for each in saved(run)] == ["accept", "reject", "none"]
         page.press("n", then=3)
         page.press("ArrowRight")
         page.says("that was the last one")
@@ -102,7 +102,7 @@ def test_keys_decide(browser: Any, run: RunFolder) -> None:
         page.page.keyboard.type("ca")
         assert page.page.locator("#choices li").all_inner_texts() == ["cat"]
         page.press("Enter", then=2)  # the first that is left
-        assert read_decisions(run)[-1] == on(FAR, image_id="b.png", new_class="cat")
+        assert saved(run)[-1] == on(FAR, image_id="b.png", new_class="cat")
         page.press("a")
         page.page.wait_for_selector("#done[open]")
         assert page.text("#done-text") == "3 accepted, 1 rejected, all saved."
@@ -136,7 +136,7 @@ def test_nobody_decides_on_what_was_not_seen(browser: Any, run: RunFolder) -> No
         page.sees(1)
         page.page.keyboard.press("a")
         page.press("n", then=2)
-        assert read_decisions(run) == [on(NEAR)]
+        assert saved(run) == [on(NEAR)]
 
 
 def test_a_page_opened_again_goes_on_at_the_first_undecided(browser: Any, run: RunFolder) -> None:
@@ -213,8 +213,8 @@ def test_what_is_not_saved_is_told_and_drops_what_was_pressed_behind_it(browser:
         write_records(run.records / "000000.parquet", [ImageRecord("a.png", 60, 40, "d", instances=(FAR,) * 3)])
         page.press("a a a")
         page.page.wait_for_selector("#problem:visible")
-        assert "Not saved: the images were labeled anew" in page.text("#problem")
-        assert read_decisions(run) == []
+        assert "Not saved: the images were labeled again" in page.text("#problem")
+        assert saved(run) == []
     page.press("a")
     page.page.wait_for_function("() => document.getElementById('problem').textContent.includes('does not answer')")
 
@@ -226,7 +226,7 @@ def test_an_image_that_is_gone_can_be_decided_all_the_same(browser: Any, run: Ru
         assert "cannot be shown" in page.text("#message")
         page.press("r", then=1)
         assert not page.page.locator("#message").is_visible()
-        assert read_decisions(run) == [on(NEAR, "reject")]
+        assert saved(run) == [on(NEAR, "reject")]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -246,4 +246,4 @@ def test_it_fits_the_window_and_focus_shows(width: int, scheme: str, browser: An
         assert style != "none"
         page.page.focus(".reject")
         page.press("Enter", then=1)  # a button by the keyboard
-        assert read_decisions(run) == [on(NEAR, "reject")]
+        assert saved(run) == [on(NEAR, "reject")]
