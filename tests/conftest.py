@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +11,12 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # behind the installed packages, which are what is tested
+# Read when torch is loaded, also by the processes that tests start. Threads that spin for work would take as long as
+# the tiny models themselves, and many times as long on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What "auto" chooses and how a missing model is reported depend on these; tests of an offline hub set them themselves.
+for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.pop(_name, None)
 
 from tests.support.object_store import ENVIRONMENT, Bucket, Proxy, s3_server
 from tests.support.tiny_models import write_checkpoint

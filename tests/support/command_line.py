@@ -1,12 +1,20 @@
-"""Scenes on disk, and the command line as a user starts it."""
+"""Scenes on disk, and the command line: in this process, or in one of its own as a user starts it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from PIL import Image
 
@@ -30,5 +38,41 @@ def options_of(arguments: Sequence[object]) -> Any:
     return parse(name, load(name), rest).options
 
 
+def linked_copy(folder: Path, to: Path) -> Path:
+    """A copy by hard links: commands replace files, and never write into one."""
+    return Path(shutil.copytree(folder, to, copy_function=os.link))
+
+
 def labeler_command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "labeler", *map(str, arguments)]
+
+
+def run_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process: torch is imported once, not by every command.
+
+    What ``main`` sets for the whole process (log handlers, warnings, signals, the environment) is set back afterwards.
+    """
+    from labeler.__main__ import main
+
+    command = [str(argument) for argument in arguments]
+    out, errors = io.StringIO(), io.StringIO()
+    root = logging.getLogger()
+    handlers, level, on_sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    root.handlers.clear()  # with pytest's own, basicConfig would do nothing
+    try:
+        with (
+            warnings.catch_warnings(),
+            mock.patch.dict(os.environ),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = main(command)
+    finally:
+        root.handlers[:], root.level = handlers, level
+        signal.signal(signal.SIGTERM, on_sigterm)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
+
+
+def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(labeler_command(*arguments), capture_output=True, text=True, timeout=300)

@@ -22,6 +22,7 @@ from PIL import Image
 from labeler.decisions import Decision
 from labeler.files.images import content_digest
 from labeler.geometry.masks import mask_to_rle, rle_area
+from labeler.opencv import opencv
 from labeler.quality import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
@@ -37,6 +38,8 @@ NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
 GONE = ("a.png", "images/d.png")
 BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
 AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
+Image.init()  # like the imports above: the readers and OpenCV are loaded once
+opencv()
 os.fsync = lambda fd: None  # a kill loses nothing that was written, and the disk may be busy
 CHANGES = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 

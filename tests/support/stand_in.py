@@ -1,6 +1,7 @@
-"""A labeler without models for tests of the engines: quick, and really failing where it is told to.
+"""A labeler without models: quick, and really failing where it is told to.
 
-It knows images by their width, since nothing else of them reaches a labeler.
+It knows images by their width, since nothing else of them reaches a labeler. As a program, ``python stand_in.py IMAGES
+OUT`` runs the whole job in a process that may be killed; both may be URIs.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.errors import DeviceError
-from labeler.geometry.masks import mask_to_rle
+from labeler.files.storage import locate
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
@@ -33,24 +36,26 @@ GOOD, RAISES, KILLS, LOSES_DEVICE = 30, 31, 32, 33
 
 @dataclass
 class StandIn:
-    """One instance an image, the whole of it.
+    """One instance per image: the pixels no darker than its mean, so all of an image of one colour.
 
     Attributes:
         seconds: what a batch takes.
         most: images in one batch that fit into memory.
         pids: a folder in which every process that labels leaves its id.
         dies_after: a record file after whose writing the process is killed; ``dead`` in ``pids`` says it was.
+        healthy: labels the images, too, on which it would fail.
     """
 
     seconds: float = 0.0
     most: int = 1000
     pids: Path | None = None
     dies_after: Path | None = None
+    healthy: bool = False
 
     def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
         if self.pids:
             (self.pids / str(os.getpid())).touch()
-        widths = {image.shape[1] for image in images}
+        widths = set() if self.healthy else {image.shape[1] for image in images}
         if KILLS in widths:
             os.kill(os.getpid(), signal.SIGKILL)
         if LOSES_DEVICE in widths:
@@ -63,7 +68,7 @@ class StandIn:
             (self.pids / "dead").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
-        return [[_whole(*image.shape[:2])] for image in images]
+        return [[_bright(image, ontology)] for image, ontology in zip(images, ontologies, strict=True)]
 
     def _is_written(self) -> bool:
         assert self.dies_after is not None
@@ -87,9 +92,12 @@ def that_tells_threads(path: Path) -> StandIn:
     return StandIn()
 
 
-def _whole(height: int, width: int) -> Instance:
-    rle = mask_to_rle(np.ones((height, width), dtype=bool))
-    return Instance(0, "thing", (0, 0, width, height), 0.9, 0.9, 0.9, height * width, rle)
+def _bright(image: NDArray[np.uint8], ontology: Ontology) -> Instance:
+    brightness = image.sum(axis=2, dtype=np.int64)
+    rle = mask_to_rle(brightness * brightness.size >= brightness.sum())
+    score = 0.5 + float(image.mean()) / 512
+    (prompt, *_) = ontology.classes[0].prompts
+    return Instance(0, prompt, rle_box_xyxy(rle), score, 0.9, 0.9, rle_area(rle), rle)
 
 
 def write_images(folder: Path, widths: Sequence[int]) -> list[str]:
@@ -100,10 +108,27 @@ def write_images(folder: Path, widths: Sequence[int]) -> list[str]:
     return [f"{index:04d}.png" for index in range(len(widths))]
 
 
-def main() -> None:
-    """``python stand_in.py IMAGES OUT``: label with the local engine, in a process that may be killed."""
-    images, output = sys.argv[1:]
-    label(stand_in_job(Path(images), Path(output), StandIn()), Silent())
+def stand_in_job(
+    images: Path | str,
+    output: Path | str,
+    labeler: StandIn | None = None,
+    engine: EngineConfig | None = None,
+    **settings: Any,
+) -> LabelJob:
+    """Shards of four images, batches of two; ``settings`` are fields of the job."""
+    given: dict[str, Any] = {"ontology": Ontology((ClassSpec("thing"),)), "shard_size": 4} | settings
+    return LabelJob(
+        images=str(images),
+        output=locate(str(output)),
+        model=ModelConfig("embedded:detector", "embedded:segmenter", device="cpu", batch_size=2),
+        engine=engine or EngineConfig("local"),
+        load=partial(_itself, labeler or StandIn()),
+        **given,
+    )
+
+
+def _itself(labeler: StandIn) -> StandIn:
+    return labeler
 
 
 class Silent:
@@ -118,25 +143,18 @@ class Silent:
         self.said.append(message)
 
 
-def stand_in_job(images: Path, output: Path, labeler: StandIn, engine: EngineConfig | None = None) -> LabelJob:
-    """Shards of four images, batches of two."""
-    return LabelJob(
-        images=str(images),
-        output=output,
-        ontology=Ontology((ClassSpec("thing"),)),
-        model=ModelConfig("embedded:detector", "embedded:segmenter", batch_size=2),
-        shard_size=4,
-        engine=engine or EngineConfig("local"),
-        load=partial(_itself, labeler),
-    )
-
-
-def _itself(labeler: StandIn) -> StandIn:
-    return labeler
-
-
 def record_files(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (output / "run" / "records").glob("*.parquet")}
+
+
+def main() -> None:
+    """Label in this process; prints how many images are labeled already."""
+
+    class Counts(Silent):
+        def begin(self, images: int, already_labeled: int) -> None:
+            print(f"{already_labeled} of {images}", flush=True)
+
+    label(stand_in_job(*sys.argv[1:], StandIn(seconds=0.01)), Counts())
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Run, labeler_command, write_scenes
+from tests.support.command_line import Run, run_in_process, write_scenes
 
 
 @pytest.fixture
@@ -17,11 +16,16 @@ def scenes(tmp_path: Path) -> Path:
     return tmp_path / "scenes"
 
 
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What ``labeler demo`` of 40 scenes writes and says. Work on a copy of it: ``linked_copy``."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    done = run_in_process("demo", "-o", folder, "--scenes", 40)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
 @pytest.fixture
 def labeler() -> Run:
-    """Run the command line in a process of its own, as a user does."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(labeler_command(*arguments), capture_output=True, text=True, timeout=300)
-
-    return run
+    """Run the command line in this process; where a process of its own is the point, see ``run_process``."""
+    return run_in_process

@@ -16,9 +16,11 @@ from PIL import Image
 from labeler.demo.scenes import make_scene, scene_rng
 from labeler.files.storage import locate, read_bytes, remove, write_bytes
 from labeler.record_files import read_records
-from tests.support import bright_labeler
+from tests.support import stand_in
 from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
 from tests.support.object_store import Bucket, Proxy
+from tests.support.stand_in import Silent, stand_in_job
+from workflows.label import LabelSummary, label
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
 # What names places, the times of files and those of the run, and what holds nothing.
@@ -38,6 +40,10 @@ def on_disk(output: Path) -> dict[str, bytes]:
 
 def in_store(bucket: Bucket) -> dict[str, bytes]:
     return {name: data for name, data in bucket.contents("out/").items() if name not in OF_A_RUN}
+
+
+def run(images: str, output: str, shard_size: int = 4, prune: bool = False) -> LabelSummary:
+    return label(stand_in_job(images, output, shard_size=shard_size, prune=prune), Silent())
 
 
 def kill_in_the_middle(command: list[str], bucket: Bucket, records: int) -> None:
@@ -80,10 +86,10 @@ def test_kill_and_resume_and_export_at_the_command_line(bucket: Bucket, tmp_path
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five hundred small scenes, of two sizes and in three folders."""
+    """A hundred small scenes, of two sizes and in three folders."""
     folder = tmp_path_factory.mktemp("images")
     scenes = [Image.fromarray(make_scene(scene_rng(5, index)).image) for index in range(20)]
-    for index in range(500):
+    for index in range(100):
         path = folder / ("", "a", "b c")[index % 3] / f"{index:03d}.png"
         path.parent.mkdir(exist_ok=True)
         side = 24 + index % 2 * 8
@@ -93,19 +99,19 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_five_hundred_images_from_a_store_to_a_store(bucket: Bucket, images: Path, tmp_path: Path) -> None:
+def test_a_hundred_images_from_a_store_to_a_store(bucket: Bucket, images: Path, tmp_path: Path) -> None:
     upload(images, bucket)
-    command = [sys.executable, bright_labeler.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
+    command = [sys.executable, stand_in.__file__, f"{bucket.uri}/in", f"{bucket.uri}/out"]
     kill_in_the_middle(command, bucket, records=6)
     done_before = len(bucket.keys("out/run/records/"))
     resumed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout == f"{16 * done_before} of 500\n"
-    assert 6 <= done_before < 32
-    bright_labeler.run(str(images), str(tmp_path / "local"))
+    assert resumed.stdout == f"{4 * done_before} of 100\n"
+    assert 6 <= done_before < 25
+    run(str(images), str(tmp_path / "local"))
     found = in_store(bucket)
     assert found == on_disk(tmp_path / "local")
-    assert len([name for name in found if name.startswith("images/")]) == 500
+    assert len([name for name in found if name.startswith("images/")]) == 100
 
 
 def test_a_store_that_stumbles_leaves_no_mark(
@@ -118,8 +124,8 @@ def test_a_store_that_stumbles_leaves_no_mark(
         (few / path.name).write_bytes(path.read_bytes())
     upload(few, bucket)
     proxy.fail = lambda method, path, before: ("busy", "", "drop", "")[before % 4] if sum(path.encode()) % 3 else ""
-    bright_labeler.run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
-    bright_labeler.run(str(few), str(tmp_path / "local"), shard_size=4)
+    run(f"{bucket.uri}/in", f"{bucket.uri}/out", shard_size=4)
+    run(str(few), str(tmp_path / "local"), shard_size=4)
     assert in_store(bucket) == on_disk(tmp_path / "local")
     assert proxy.log != []
 
@@ -133,7 +139,7 @@ def test_torn_and_foreign_records_are_mended_by_the_next_run(
     for path in sorted(images.glob("*.png"))[:12]:
         (few / path.name).write_bytes(path.read_bytes())
     output = str(tmp_path / "out") if kind == "folder" else f"{bucket.uri}/out"
-    whole = bright_labeler.run(str(few), output, shard_size=3)
+    whole = run(str(few), output, shard_size=3)
     dataset = on_disk(tmp_path / "out") if kind == "folder" else in_store(bucket)
     assert caplog.messages == []
     records = locate(output) / "run" / "records"
@@ -144,7 +150,7 @@ def test_torn_and_foreign_records_are_mended_by_the_next_run(
         "notes.txt": b"dear diary",
     }.items():
         write_bytes(records / name, data)
-    mended = bright_labeler.run(str(few), output, shard_size=3)
+    mended = run(str(few), output, shard_size=3)
     assert (mended.labeled.images, mended.dataset) == (9, whole.dataset)
     assert len(caplog.messages) == 7  # two foreign files; three that cannot be used, and where each was moved
     remove(records / "notes.txt")
@@ -165,7 +171,7 @@ def test_images_out_of_reach_are_error_records(
     proxy.fail = lambda method, path, before: causes.get(path.rpartition("/")[2], "") if "/in/" in path else ""
     listed = bucket.uri + "/list.txt"
     bucket.put("list.txt", "".join(f"in/{name}.png\n" for name in (*range(6), "gone")).encode())
-    summary = bright_labeler.run(listed, str(tmp_path / "out"), shard_size=3)
+    summary = run(listed, str(tmp_path / "out"), shard_size=3)
     records = list(read_records(sorted((tmp_path / "out" / "run" / "records").glob("*.parquet"))))
     errors = {record.image_id: record.error for record in records if record.status == "error"}
     assert errors == {
@@ -186,7 +192,7 @@ def test_the_next_night_reads_only_what_is_new_or_another(
     places = f"{bucket.uri}/in", f"{bucket.uri}/out"
     for name, data in few.items():
         bucket.put(f"in/{name}", data)
-    bright_labeler.run(*places, shard_size=5)
+    run(*places, shard_size=5)
     where = {key.rpartition("/")[2]: key for key in bucket.keys("out/images/")}
     few[first] = few[second]
     few["new.png"] = few.pop(third)
@@ -194,7 +200,7 @@ def test_the_next_night_reads_only_what_is_new_or_another(
     for name in (first, "new.png", fourth):  # the last as it was
         bucket.put(f"in/{name}", few[name])
     proxy.log.clear()
-    summary = bright_labeler.run(*places, shard_size=5, prune=True)
+    summary = run(*places, shard_size=5, prune=True)
     assert summary.labeled.images == 2
     read = {path.rpartition("/in/")[2] for method, path in proxy.log if method == "GET" and "/in/" in path}
     assert read == {first, "new.png"}
@@ -203,7 +209,7 @@ def test_the_next_night_reads_only_what_is_new_or_another(
     assert {name: now[name] for name in where if name != third} == {n: k for n, k in where.items() if n != third}
     for name, data in few.items():
         (tmp_path / name).write_bytes(data)
-    bright_labeler.run(str(tmp_path), str(tmp_path / "fresh"), shard_size=20)
+    run(str(tmp_path), str(tmp_path / "fresh"), shard_size=20)
     fresh = on_disk(tmp_path / "fresh")
     written = in_store(bucket)
     assert {name for name in fresh if not name.startswith("run/")} == {name for name in written if name[:4] != "run/"}
@@ -211,7 +217,7 @@ def test_the_next_night_reads_only_what_is_new_or_another(
         if name.startswith(("images/", "labels/")):
             assert written[name] == fresh[name]
     proxy.log.clear()
-    assert bright_labeler.run(*places, shard_size=5, prune=True).labeled.images == 0
+    assert run(*places, shard_size=5, prune=True).labeled.images == 0
     assert not [path for method, path in proxy.log if method == "GET" and "/in/" in path]
 
 

@@ -87,7 +87,8 @@ def test_tokenizer_keeps_the_separators() -> None:
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, folder: Path, model: str, *more: str) -> ModelConfig:
-    arguments = [model, "--minutes", "0.05", "--scenes", "12", "--batch-size", "4", "--pool", str(folder / "pool")]
+    # A step or two: the time is over when the first one is done.
+    arguments = [model, "--minutes", "0.001", "--scenes", "12", "--batch-size", "4", "--pool", str(folder / "pool")]
     monkeypatch.setattr(sys, "argv", ["train", *arguments, "--output", str(folder / model), *more])
     train.main()
     return ModelConfig(str(folder / model), str(folder / model), device="cpu", floor=0.0001)

@@ -33,17 +33,16 @@ def tight(mask: np.ndarray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
-@pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("radius", [0.0, 0.5, 2.0, 7.5, 300.0])
-def test_the_contour_stays_in_place_and_the_ramp_within_the_radius(name: str, radius: float) -> None:
-    mask = MASKS[name]
-    alpha = smooth_alpha(mask, radius)
-    assert np.array_equal(alpha >= 128, mask)
-    # Distances by another library; an empty or a full mask has no contour.
-    far_inside = distance_transform_edt(mask) - 0.5 >= radius if not mask.all() else mask
-    far_outside = distance_transform_edt(~mask) - 0.5 >= radius
-    assert (alpha[far_inside] == 255).all()
-    assert (alpha[far_outside] == 0).all()
+def test_the_contour_stays_in_place_and_the_ramp_within_the_radius(radius: float) -> None:
+    for name, mask in MASKS.items():
+        alpha = smooth_alpha(mask, radius)
+        assert np.array_equal(alpha >= 128, mask), name
+        # Distances by another library; None of the mask (or all of it) means no contour in sight.
+        far_inside = distance_transform_edt(mask) - 0.5 >= radius if not mask.all() else mask
+        far_outside = distance_transform_edt(~mask) - 0.5 >= radius
+        assert (alpha[far_inside] == 255).all(), name
+        assert (alpha[far_outside] == 0).all(), name
 
 
 def test_the_ramp_is_linear_in_the_distance() -> None:
@@ -67,40 +66,39 @@ def test_the_edge_has_no_rim_of_the_old_background(background: str) -> None:
         assert not shown[..., :3].any()
 
 
-@pytest.mark.parametrize("name", MASKS)
-def test_on_white_in_the_full_frame(name: str) -> None:
-    mask = MASKS[name]
-    image = noise(mask)
-    shown = cut_out(image, instance(mask), CutoutConfig(frame="full", smooth_radius=2))
-    assert shown.shape == image.shape
-    inside, outside = distance_transform_edt(np.pad(mask, 9, mode="edge"))[9:-9, 9:-9], distance_transform_edt(~mask)
-    assert (shown[(outside >= 3) & ~mask] == 255).all()
-    deep = (inside >= 3) | mask.all()
-    assert np.array_equal(shown[deep & mask], image[deep & mask])
-    # Solved for alpha, where the object has a single colour: its pixels have an opacity of half or more.
-    flat = cut_out(np.full_like(image, 55), instance(mask), CutoutConfig(frame="full", smooth_radius=2))
-    assert iou((255.0 - flat[..., 0]) / 200 >= 0.495, mask) >= 0.98
+def test_on_white_in_the_full_frame() -> None:
+    for name, mask in MASKS.items():
+        image = noise(mask)
+        shown = cut_out(image, instance(mask), CutoutConfig(frame="full", smooth_radius=2))
+        assert shown.shape == image.shape, name
+        inside = distance_transform_edt(np.pad(mask, 9, mode="edge"))[9:-9, 9:-9]
+        outside = distance_transform_edt(~mask)
+        assert (shown[(outside >= 3) & ~mask] == 255).all(), name
+        deep = (inside >= 3) | mask.all()
+        assert np.array_equal(shown[deep & mask], image[deep & mask]), name
+        # Solved for alpha, where the object is of one colour: a pixel of it shows by half or more.
+        flat = cut_out(np.full_like(image, 55), instance(mask), CutoutConfig(frame="full", smooth_radius=2))
+        assert iou((255.0 - flat[..., 0]) / 200 >= 0.495, mask) >= 0.98, name
 
 
-@pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("frame", ["crop", "full"])
-def test_on_a_transparent_background(name: str, frame: str) -> None:
-    mask = MASKS[name]
-    image = noise(mask)
-    shown = cut_out(image, instance(mask), CutoutConfig("transparent", 2.0, frame))  # type: ignore[arg-type]
-    alpha = shown[..., 3]
-    if frame == "full":
-        window = (slice(None), slice(None))
-        assert alpha.shape == mask.shape
-    else:  # the crop contains the visible pixels
-        window = tight(smooth_alpha(mask, 2.0) > 0)
-    assert iou(alpha >= 128, mask[window]) == 1
-    assert (shown[alpha == 0] == 0).all()
-    assert np.array_equal(shown[mask[window]][:, :3], image[window][mask[window]])
-    # Outside the mask, each colour is that of a nearest pixel of the mask.
-    rim = (alpha > 0) & ~mask[window]
-    own = {tuple(colour) for colour in image[mask]}
-    assert {tuple(colour) for colour in shown[rim][:, :3]} <= own
+def test_on_a_transparent_background(frame: str) -> None:
+    for name, mask in MASKS.items():
+        image = noise(mask)
+        shown = cut_out(image, instance(mask), CutoutConfig("transparent", 2.0, frame))  # type: ignore[arg-type]
+        alpha = shown[..., 3]
+        if frame == "full":
+            window = (slice(None), slice(None))
+            assert alpha.shape == mask.shape, name
+        else:  # the crop is what shows
+            window = tight(smooth_alpha(mask, 2.0) > 0)
+        assert iou(alpha >= 128, mask[window]) == 1, name
+        assert (shown[alpha == 0] == 0).all(), name
+        assert np.array_equal(shown[mask[window]][:, :3], image[window][mask[window]]), name
+        # Outside, each colour is that of a pixel of the mask, and none is nearer.
+        rim = (alpha > 0) & ~mask[window]
+        own = {tuple(colour) for colour in image[mask]}
+        assert {tuple(colour) for colour in shown[rim][:, :3]} <= own, name
 
 
 def test_the_margin_stays_within_the_image() -> None:

@@ -207,28 +207,29 @@ ASKED: list[tuple[str, ...]] = [
 ]
 
 
-def assert_same(found: Detections, alone: Detections) -> None:
-    np.testing.assert_allclose(found.scores, alone.scores, **SAME)
-    np.testing.assert_allclose(found.boxes_xyxy / 100, alone.boxes_xyxy / 100, **SAME)
+def assert_same(found: Detections, alone: Detections, where: str = "") -> None:
+    np.testing.assert_allclose(found.scores, alone.scores, **SAME, err_msg=where)
+    np.testing.assert_allclose(found.boxes_xyxy / 100, alone.boxes_xyxy / 100, **SAME, err_msg=where)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize(
     ("family", "prompts_per_caption"),
     [*((family, None) for family in DETECTORS), *((family, 1) for family in GROUNDING)],
 )
 def test_detections_do_not_depend_on_the_batch(
-    family: str, batch_size: int, prompts_per_caption: int | None, load: Callable[..., Detector]
+    family: str, prompts_per_caption: int | None, load: Callable[..., Detector]
 ) -> None:
     images = [make_image(*SIZES[index % len(SIZES)], index) for index in range(len(ASKED))]
-    together = load(family, batch_size=batch_size, prompts_per_caption=prompts_per_caption).detect(images, ASKED)
-    alone = load(family, batch_size=1, prompts_per_caption=prompts_per_caption)
-    assert len(together) == len(images)
-    for image, prompts, found in zip(images, ASKED, together, strict=True):
-        assert found.scores.shape[1] == len(prompts)
-        assert_same(found, alone.detect([image], [prompts])[0])
-    assert together[2].boxes_xyxy.shape == (0, 4)
-    assert together[2].scores.shape == (0, 0)
+    detector = load(family, batch_size=1, prompts_per_caption=prompts_per_caption)
+    alone = [detector.detect([image], [prompts])[0] for image, prompts in zip(images, ASKED, strict=True)]
+    for batch_size in (1, 2, 8):
+        together = load(family, batch_size=batch_size, prompts_per_caption=prompts_per_caption).detect(images, ASKED)
+        assert len(together) == len(images)
+        for prompts, found, expected in zip(ASKED, together, alone, strict=True):
+            assert found.scores.shape[1] == len(prompts)
+            assert_same(found, expected, f"batch size {batch_size}, {prompts}")
+        assert together[2].boxes_xyxy.shape == (0, 4)
+        assert together[2].scores.shape == (0, 0)
 
 
 def test_padding_would_show(load: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import yaml
 from kubernetes import client
 
-from tests.support.command_line import CLASSES, labeler_command, options_of, write_scenes
+from tests.support.command_line import CLASSES, Run, options_of, write_scenes
 from workflows.cluster.submission import Submission, absolute, name_for
 from workflows.commands.cli import main
 from workflows.settings.changes import Changes
@@ -231,7 +230,7 @@ def test_pods_are_told_what_was_said_here(kind: str, tmp_path: Path, printed: An
 
 
 @pytest.mark.slow
-def test_the_pod_of_a_cron_job_labels(tmp_path: Path, printed: Any) -> None:
+def test_the_pod_of_a_cron_job_labels(tmp_path: Path, printed: Any, labeler: Run) -> None:
     write_scenes(tmp_path / "my scenes", range(2))
     here = ("--image", "labeler", "--storage-claim", "photos", "--storage-path", tmp_path)
     model = ("--model", "demo", "--classes", CLASSES, "--device", "cpu", "--formats", "coco")
@@ -241,7 +240,8 @@ def test_the_pod_of_a_cron_job_labels(tmp_path: Path, printed: Any) -> None:
     (pod,) = pod_specs(job)
     assert pod["containers"][0]["command"][0] == "labeler"
     told = [argument.replace("/etc/labeler", str(tmp_path)) for argument in pod["containers"][0]["command"][1:]]
-    subprocess.run(labeler_command(*told), check=True, capture_output=True, timeout=300)
+    done = labeler(*told)
+    assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {"scene_000.png", "scene_001.png"}
     assert not (tmp_path / "out" / "labels").exists()
     run = json.loads((tmp_path / "out" / "run" / "run.json").read_text())

@@ -1,4 +1,4 @@
-"""The ``label`` command end to end, with the embedded weights, in processes of its own."""
+"""The ``label`` command end to end, with the embedded weights; in processes of its own where one is ended."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_second_run_does_no_model_work_and_new_images_are_labeled_alone(
 
 def test_kill_and_resume_end_in_the_same_bytes(tmp_path: Path, labeler: Run) -> None:
     scenes, undisturbed, killed = tmp_path / "scenes", tmp_path / "undisturbed", tmp_path / "killed"
-    write_scenes(scenes, range(16))
+    write_scenes(scenes, range(10))
     command = ("label", scenes, "-o", killed, *OPTIONS)
     process = subprocess.Popen(labeler_command(*command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = killed / "run" / "records"
@@ -87,17 +87,17 @@ def test_kill_and_resume_end_in_the_same_bytes(tmp_path: Path, labeler: Run) -> 
     process.send_signal(signal.SIGKILL)
     process.wait()
     done_before = len(list(records.glob("0*.parquet")))
-    assert done_before < 8
+    assert done_before < 5
     resumed = labeler(*command)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"{2 * done_before} of 16 images are labeled already" in resumed.stdout
+    assert f"{2 * done_before} of 10 images are labeled already" in resumed.stdout
     assert labeler("label", scenes, "-o", undisturbed, *OPTIONS).returncode == 0
     assert contents(killed) == contents(undisturbed)
 
 
 def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     scenes, out = tmp_path / "scenes", tmp_path / "out"
-    write_scenes(scenes, range(60))  # some seconds' work, for the signal to come in
+    write_scenes(scenes, range(30))  # some seconds' work, for the signal to come in
     process = subprocess.Popen(
         labeler_command("label", scenes, "-o", out, *OPTIONS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -123,17 +123,18 @@ def test_changed_classes_on_an_old_folder(scenes: Path, tmp_path: Path, labeler:
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     out = tmp_path / "out"
-    command = labeler_command("label", scenes, "-o", out, *OPTIONS, "--link", "copy")
-
-    def small_files() -> None:  # a limit on file size stands for a disk without space
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-
-    full = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files, timeout=300)
+    command = ("label", scenes, "-o", out, *OPTIONS, "--link", "copy")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))  # stands for a disk without space
+    try:
+        full = labeler(*command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert full.returncode == 2
     assert "Traceback" not in full.stderr
     assert full.stderr.count("\n") == 1, full.stderr
     assert "File too large" in full.stderr
-    assert subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+    assert labeler(*command).returncode == 0
     undisturbed = tmp_path / "undisturbed"
     assert labeler("label", scenes, "-o", undisturbed, *OPTIONS, "--link", "copy").returncode == 0
     assert contents(out) == contents(undisturbed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,8 +18,8 @@ from labeler.models.config import ModelConfig
 from labeler.quality import Judgement, QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from tests.support.bright_labeler import BrightLabeler, Silent
-from tests.support.command_line import CLASSES, labeler_command
+from tests.support.command_line import CLASSES, Run
+from tests.support.stand_in import Silent, StandIn
 from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, write_sheet
 from workflows.recording import chosen
 from workflows.reporting.preview import preview
@@ -31,7 +30,7 @@ from workflows.settings.job import LabelJob
 def a_job(images: Path, sample: int | None = 8, **quality: float) -> LabelJob:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     export = ExportConfig(quality=QualityConfig(**quality))  # type: ignore[arg-type]
-    return LabelJob(str(images), Path(), Ontology.from_text("bright"), model, export, sample=sample, load=BrightLabeler)
+    return LabelJob(str(images), Path(), Ontology.from_text("bright"), model, export, sample=sample, load=StandIn)
 
 
 def cells_of(path: Path) -> list[np.ndarray]:
@@ -122,17 +121,20 @@ def test_an_image_that_cannot_be_read_is_shown_as_such(scenes: Path, tmp_path: P
         preview(a_job(scenes), tmp_path / "sheet.pdf", Silent())
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    (cwd / "scratch").mkdir(exist_ok=True)
-    environment = {**os.environ, "TMPDIR": str(cwd / "scratch"), "RAY_TMPDIR": str(cwd / "scratch")}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    command = labeler_command("preview", *arguments)
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
+@pytest.fixture
+def run(tmp_path: Path, labeler: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command in ``tmp_path``, with temporary files in ``scratch``."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("RAY_TMPDIR", str(scratch))
+    monkeypatch.chdir(tmp_path)
+    return partial(labeler, "preview")
 
 
-def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: Path) -> None:
+def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: Path, run: Run) -> None:
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    done = run(scenes, "--classes", CLASSES, "--model", "demo", "--device", "cpu", "--images", 3, cwd=tmp_path)
+    done = run(scenes, "--classes", CLASSES, "--model", "demo", "--device", "cpu", "--images", 3)
     assert done.returncode == 0, done.stderr
     assert "3 images: accept" in done.stdout
     assert "preview.png" in done.stdout
@@ -142,7 +144,7 @@ def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: P
     assert len(cells_of(tmp_path / "preview.png")) == 3
 
 
-def test_what_is_wrong_is_said_in_a_line(scenes: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_in_a_line(scenes: Path, tmp_path: Path, run: Run) -> None:
     for arguments, says in (
         ((scenes, "--model", "demo"), "say what to look for"),
         (
@@ -151,7 +153,7 @@ def test_what_is_wrong_is_said_in_a_line(scenes: Path, tmp_path: Path) -> None:
         ),
         ((tmp_path / "scratch", "--model", "demo", "--classes", "star"), "no image found"),
     ):
-        done = run(*arguments, cwd=tmp_path)
+        done = run(*arguments)
         assert done.returncode in (2, 3)
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert says in done.stderr

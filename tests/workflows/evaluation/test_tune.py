@@ -34,6 +34,7 @@ from labeler.quality import (
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
+from tests.support.command_line import linked_copy
 from tests.support.random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle
 from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
@@ -627,11 +628,10 @@ def test_wrong_scores_of_classes(
 
 
 @pytest.mark.slow
-def test_the_demo_becomes_good(tmp_path: Path, labeler: Callable[..., Any]) -> None:
+def test_the_demo_becomes_good(demo: tuple[Path, str], tmp_path: Path, labeler: Callable[..., Any]) -> None:
     """Real records: deliberately poor thresholds, against the best of a grid with one accept score for all classes."""
-    demo = tmp_path / "demo"
-    assert labeler("demo", "-o", demo, "--scenes", 30).returncode == 0
-    out, truth = demo / "dataset", demo / "truth.json"
+    folder = linked_copy(demo[0], tmp_path / "demo")
+    out, truth = folder / "dataset", folder / "truth.json"
     poor = ["--min-score", "0.8", "--accept-score", "0.9", "--min-mask-score", "0.99", "--min-stability", "0.97"]
     assert labeler("export", out, *poor).returncode == 0
     labeled, true = open_labeled(out), read_ground_truth(truth)

@@ -20,9 +20,9 @@ from labeler.formats.splits import in_validation
 from labeler.models.config import ModelConfig
 from labeler.quality import QualityConfig
 from ontologies import ClassSpec, Ontology
-from tests.support.bright_labeler import BrightLabeler
 from tests.support.command_line import options_of
 from tests.support.made_folder import write_labeled
+from tests.support.stand_in import Silent, StandIn
 from workflows.commands.cli import main
 from workflows.label import label
 from workflows.settings.export import ExportConfig
@@ -297,7 +297,7 @@ def test_a_restart_keeps_the_settings(tmp_path: Path, caplog: pytest.LogCaptureF
     ontology = Ontology((ClassSpec("bright", min_score=0.45), ClassSpec("dark", min_score=0.5)))
     quality = QualityConfig(class_accept_scores={"bright": 0.5, "dark": 0.6})
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
-    job = LabelJob(str(tmp_path / "in"), out, ontology, model, ExportConfig(quality, seed=4), load=BrightLabeler)
+    job = LabelJob(str(tmp_path / "in"), out, ontology, model, ExportConfig(quality, seed=4), load=StandIn)
     assert label(job, Silent()).dataset.changed == ()
     again = replace(
         job, export=None, ontology=Ontology.from_text("bright, grey"), keep_min_scores=True, restart=True
@@ -333,12 +333,6 @@ def test_settings_given_in_python_are_meant_whole(out: Path, made: Path, run: Co
         summary = label(replace(job, export=export), Silent()).dataset
         assert remembered(out) == expected
     assert summary.changed == ("val share 0.50 → 0.20", "seed 3 → 8")
-
-
-class Silent:
-    def begin(self, images: int, already_labeled: int) -> None: ...
-    def advance(self, report: object) -> None: ...
-    def say(self, message: str) -> None: ...
 
 
 # ---------------------------------------------------------------- old and damaged folders
