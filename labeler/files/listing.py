@@ -110,38 +110,44 @@ def _walk(root: AnyPath, exclude: AnyPath | None, depth: int | None = None) -> I
     if storage.identity(root) in seen:
         raise UsageError(f"{root}: input and output are the same folder; choose another output folder")
 
-    def is_image(name: str) -> bool:
-        return os.path.splitext(name)[1].lower() in extensions
-
-    def folder(prefix: str) -> AnyPath:
+    def path(prefix: str) -> AnyPath:
         return root / prefix if prefix else root
 
-    def list_folder(prefix: str) -> list[FileInfo]:
-        here = folder(prefix)
-        try:
-            entries = [entry for entry in storage.scan(here) if not _is_left_out(entry.name)]
-        except FileNotFoundError:
-            return []  # deleted since its parent was listed
-        except OSError as error:
-            if storage.is_remote and not isinstance(error, PermissionError):
-                raise
-            logger.warning("%s: cannot be listed (%s); left out", here, error.strerror)
-            return []
-        if prefix and any(entry.name == "run" for entry in entries) and info(here / "run" / "run.json"):
+    def entries_of(prefix: str) -> list[FileInfo]:
+        entries = _entries(path(prefix))
+        if prefix and any(entry.name == "run" for entry in entries) and info(path(prefix) / "run" / "run.json"):
             return []  # the output folder of an earlier run, which holds copies of images
         return entries
+
+    def is_image(entry: FileInfo) -> bool:
+        is_file = not (entry.is_folder or entry.is_special)
+        return is_file and os.path.splitext(entry.name)[1].lower() in extensions
 
     folders, links = [""], list[str]()
     while folders or links:
         some = [folders.pop() for _ in range(min(len(folders), LISTED_AT_ONCE if storage.is_remote else 1))]
-        some = [prefix for prefix in some or [links.pop(0)] if _is_new(storage.identity(folder(prefix)), seen)]
-        listed = in_order(list_folder, some) if storage.is_remote else map(list_folder, some)
+        some = [prefix for prefix in some or [links.pop(0)] if _is_new(storage.identity(path(prefix)), seen)]
+        listed = in_order(entries_of, some) if storage.is_remote else map(entries_of, some)
         for prefix, entries in zip(some, listed, strict=True):
-            yield from (prefix + entry.name for entry in entries if not entry.is_folder and is_image(entry.name))
+            yield from (prefix + entry.name for entry in entries if is_image(entry))
             if depth is None or prefix.count("/") + 1 < depth:
                 inner = sorted((entry.name, entry.is_link) for entry in entries if entry.is_folder)
                 folders += (f"{prefix}{name}/" for name, is_link in inner if not is_link)
                 links += (f"{prefix}{name}/" for name, is_link in inner if is_link)
+
+
+def _entries(folder: AnyPath) -> list[FileInfo]:
+    """The files and folders in ``folder`` that are not hidden; if it cannot be listed, none and a warning."""
+    storage = storage_of(folder)
+    try:
+        return [entry for entry in storage.scan(folder) if not _is_left_out(entry.name)]
+    except FileNotFoundError:
+        return []  # deleted since its parent was listed
+    except OSError as error:
+        if storage.is_remote and not isinstance(error, PermissionError):
+            raise
+        logger.warning("%s: cannot be listed (%s); left out", folder, error.strerror)
+        return []
 
 
 def _is_new(item: str, seen: set[str]) -> bool:

@@ -39,8 +39,7 @@ class LocalStorage:
             is_folder = (
                 os.path.isdir(entry.path) if is_link else entry.is_dir()
             )  # is_dir() raises if a link points to itself
-            if is_folder or is_link or entry.is_file():
-                yield FileInfo(entry.name, is_folder, is_link)
+            yield FileInfo(entry.name, is_folder, is_link, not (is_folder or is_link or entry.is_file()))
 
     def identity(self, folder: Path) -> str:
         return os.path.realpath(folder)

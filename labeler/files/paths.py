@@ -24,6 +24,7 @@ class FileInfo(NamedTuple):
     """What is known about a file without reading it.
 
     Attributes:
+        is_special: a pipe, a device or a socket.
         size: in bytes; None in the listing of a local folder, which would need one more system call per file.
         modified: seconds since 1970; 0 if unknown.
         md5: hexadecimal checksum of the content; empty if the store reports none.
@@ -32,6 +33,7 @@ class FileInfo(NamedTuple):
     name: str
     is_folder: bool
     is_link: bool = False
+    is_special: bool = False
     size: int | None = None
     modified: float = 0.0
     md5: str = ""

@@ -211,14 +211,15 @@ def test_links_and_pipes_of_a_folder(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, target in (("to folder", "folder"), ("to file", "file"), ("nowhere", "none"), ("itself", "itself")):
         (tmp_path / name).symlink_to(target)
-    found = {entry.name: (entry.is_folder, entry.is_link) for entry in scan(tmp_path)}
+    found = {entry.name: (entry.is_folder, entry.is_link, entry.is_special) for entry in scan(tmp_path)}
     assert found == {
-        "folder": (True, False),
-        "file": (False, False),
-        "to folder": (True, True),
-        "to file": (False, True),
-        "nowhere": (False, True),
-        "itself": (False, True),
+        "folder": (True, False, False),
+        "file": (False, False, False),
+        "pipe": (False, False, True),
+        "to folder": (True, True, False),
+        "to file": (False, True, False),
+        "nowhere": (False, True, False),
+        "itself": (False, True, False),
     }
 
 
