@@ -2,8 +2,8 @@
 
 python benchmarks/quality_loop.py [--images 5000] [--folder DIR]
 
-The labeled folder is made without models: ten ellipses an image are the truth; nine of ten candidates are such an
-ellipse, moved the more the lower their scores, the others lie anywhere.
+The labeled folder is made without models: ten ellipses per image are the ground truth; nine of ten candidates are such
+an ellipse, moved further the lower their scores are, and the others lie anywhere.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ import sys
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 truth = COCO(sys.argv[1])
-found = truth.loadRes(sys.argv[2])
+detections = truth.loadRes(sys.argv[2])
 for kind in ("segm", "bbox"):
-    evaluation = COCOeval(truth, found, kind)
+    evaluation = COCOeval(truth, detections, kind)
     evaluation.evaluate(); evaluation.accumulate(); evaluation.summarize()
 """
-# Linux alone tells a child's peak memory so; the command's own children (none here) would count too.
+# Only Linux reports a child's peak memory this way; the command's own children (none here) would count too.
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
@@ -81,10 +81,10 @@ def instance(class_id: int, rle: Rle, score: float, mask_score: float) -> Instan
 
 
 def make_image(index: int) -> tuple[NDArray[np.uint8], list[Instance], list[Instance]]:
-    """Pixels, truth and candidates of one image."""
+    """Pixels, ground truth and candidates of one image."""
     rng = np.random.default_rng((7, index))
     pixels = np.full((HEIGHT, WIDTH, 3), rng.integers(0, 256, 3), dtype=np.uint8)
-    truth, found = [], []
+    truth, candidates = [], []
     for _ in range(OBJECTS):
         ellipse, class_id = make_ellipse(rng), int(rng.integers(CLASSES))
         draw(pixels, ellipse, tuple(map(int, rng.integers(0, 256, 3))))
@@ -93,33 +93,33 @@ def make_image(index: int) -> tuple[NDArray[np.uint8], list[Instance], list[Inst
             continue
         truth.append(instance(class_id, rle, 1.0, 1.0))
         quality = float(rng.beta(4, 2))
-        is_hit = rng.random() < 0.9
-        moved = ellipse + (1 - quality) * rng.normal(0, 12, 5) if is_hit else make_ellipse(rng)
+        is_match = rng.random() < 0.9
+        moved = ellipse + (1 - quality) * rng.normal(0, 12, 5) if is_match else make_ellipse(rng)
         moved[2:4] = np.abs(moved[2:4]) + 4
-        score = float(np.clip((quality if is_hit else rng.beta(2, 5)) + rng.normal(0, 0.1), 0.1, 1))
-        mask_score = float(np.clip((quality if is_hit else rng.beta(2, 3)) + 0.2 + rng.normal(0, 0.1), 0, 1))
+        score = float(np.clip((quality if is_match else rng.beta(2, 5)) + rng.normal(0, 0.1), 0.1, 1))
+        mask_score = float(np.clip((quality if is_match else rng.beta(2, 3)) + 0.2 + rng.normal(0, 0.1), 0, 1))
         if rle_area(moved_rle := rle_of(moved)):
-            found.append(instance(class_id, moved_rle, score, mask_score))
-    return pixels, truth, sorted(found, key=lambda each: -each.score)
+            candidates.append(instance(class_id, moved_rle, score, mask_score))
+    return pixels, truth, sorted(candidates, key=lambda each: -each.score)
 
 
 def make_labeled(folder: Path, count: int) -> None:
     """``images/``, ``truth.json`` and ``labeled/``, as ``labeler label`` would leave it."""
     images, output = folder / "images", folder / "labeled"
     images.mkdir(parents=True)
-    truth, found = [], {}
+    truth, detections = [], {}
     for index in range(count):
         pixels, true, candidates = make_image(index)
         name = f"{index:06d}.jpg"
         Image.fromarray(pixels).save(images / name, quality=90)
         truth.append(ImageRecord(name, WIDTH, HEIGHT, "", instances=tuple(true)))
-        digest = read_image(images / name).digest  # the report shows no other image than was labeled
-        found[name] = ImageRecord(name, WIDTH, HEIGHT, digest, instances=tuple(candidates))
-    for file_name, records in (("truth.json", truth), ("found.json", list(found.values()))):
+        digest = read_image(images / name).digest  # the report shows only images as they were labeled
+        detections[name] = ImageRecord(name, WIDTH, HEIGHT, digest, instances=tuple(candidates))
+    for file_name, records in (("truth.json", truth), ("detections.json", list(detections.values()))):
         with CocoWriter(folder / file_name, NAMES) as writer:
             for record in records:
                 writer.add(record)
-    results = folder / "found.json"
+    results = folder / "detections.json"
     results.write_text(json.dumps(json.loads(results.read_text())["annotations"]))
     ontology = Ontology.from_text(", ".join(NAMES))
     job = LabelJob(str(images), output, ontology, ModelConfig("embedded:detector", "embedded:segmenter"))
@@ -130,7 +130,7 @@ def make_labeled(folder: Path, count: int) -> None:
             pa.array(source.image_ids, pa.string()), pa.array(stamps(source.root, source.image_ids), pa.string()), 64
         )
         for shard in run.waiting():
-            write_records(shard.records_path, [found[image_id] for image_id in shard.image_ids])
+            write_records(shard.records_path, [detections[image_id] for image_id in shard.image_ids])
         export(run, source.root, ontology, ExportConfig())
 
 
@@ -154,14 +154,14 @@ def measure(name: str, *arguments: str | Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--folder", type=Path, help="keep the labeled folder here, and take it if it is there")
+    parser.add_argument("--folder", type=Path, help="keep the labeled folder here, and reuse it if it exists")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary) / "data"
         if not folder.exists():
             make_labeled(folder, args.images)
         output, truth = folder / "labeled", folder / "truth.json"
-        alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "found.json")
+        alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "detections.json")
         command = ("-m", "workflows.commands.cli")
         evaluate = measure("labeler evaluate", *command, "evaluate", output, "--truth", truth)
         measure("labeler tune", *command, "tune", output, "--truth", truth, "-o", folder / "tuned.toml")

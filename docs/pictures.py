@@ -8,6 +8,7 @@ colours of an object as they are. The other two are screenshots, taken with the 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,7 +83,7 @@ def screenshots(output: Path) -> None:
     )
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
             page = browser.new_page(viewport={"width": 1200, "height": 760})
             page.goto((output / "dataset" / "report.html").as_uri())
             shorten = "path => { document.body.innerHTML = document.body.innerHTML.replaceAll(path, 'scenes') }"

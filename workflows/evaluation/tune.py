@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.ground_truth import GroundTruth, pair_images
+from labeler.ground_truth import GroundTruth, GroundTruthImage, pair_images
 from labeler.metrics.candidates import MATCH_IOU, Candidates, CandidateTable, Ints
 from labeler.metrics.thresholds import Counts, Target, best_precision, fit
 from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated
 from labeler.quality import judge, without_repeats
-from labeler.quality_config import QualityConfig
+from labeler.quality_config import QualityConfig, Score
 from workflows.dataset.labeled import Labeled
 from workflows.evaluation.evaluate import pair_classes
 from workflows.settings.evaluation import TuneConfig
@@ -97,7 +97,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     config = config or TuneConfig()
     if truth.semantic:
         raise UsageError("this ground truth does not tell objects of a class apart, which tuning needs")
-    now, classes, names = labeled.export.quality, labeled.ontology.classes, labeled.ontology.class_names
+    now, names = labeled.export.quality, labeled.ontology.class_names
     true_ids = pair_classes(names, truth.class_names, config.class_map)
     sizes = labeled.run.sizes()
     by_name = {image.name: image for image in truth.images}
@@ -113,46 +113,28 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
             "same size; cross-validation needs 2 at least, and 20 to 200 do well"
         )
 
-    score = config.score or now.score
-    open_gate = replace(now, score=score, min_score=0.0, min_joint_score=0.0, accept_score=0.0, class_accept_scores={})
-    gates = [open_gate, replace(open_gate, min_mask_score=0.5, min_stability=0.5)]
-    gates += [replace(gate, duplicate_iou=0.5, cross_class_iou=0.5) for gate in gates]
-    without_minimums = [replace(spec, min_score=None) for spec in classes]
-    in_dataset, *tables = (CandidateTable(true_ids, len(truth.class_names), gate.score) for gate in (now, *gates))
-    written = ("accept", "review") if labeled.export.include_review else ("accept",)
-    for record in labeled.records():
-        if image := pairs.get(record.image_id):
-            judged = zip(record.instances, judge(record, now, classes), strict=True)
-            in_dataset.add((item for item, judgement in judged if judgement.verdict in written), image)
-            for gate, table in zip(gates, tables, strict=True):
-                judged = zip(record.instances, judge(record, gate, without_minimums), strict=True)
-                table.add((item for item, judgement in judged if judgement.verdict == "accept"), image)
-    dataset, candidates = in_dataset.candidates(), [table.candidates() for table in tables]
-    before = dataset.counts(np.ones(len(dataset.score), dtype=np.bool_))
-
-    # No accept score is below the floor: lower joint and detector scores may not have been recorded.
-    floor = 0.0 if score == "mask" else float(labeled.settings.floor)
-    target, examples = Target(config.precision), before[2].sum(axis=0)
+    gates = _gates(now, config.score or now.score)
+    before, candidates = _outcomes(labeled, pairs, true_ids, len(truth.class_names), gates)
+    examples = before[2].sum(axis=0)
     _check_examples(int(examples.sum()), len(pairs), config)
-    enough = examples >= config.min_examples
+    target, enough = Target(config.precision), examples >= config.min_examples
+    # No accept score is below the floor: lower joint and detector scores may not have been recorded.
+    floor = 0.0 if gates[0].score == "mask" else float(labeled.settings.floor)
     best, found = fit(candidates, np.ones(len(pairs), dtype=np.bool_), target, enough, floor)
     fitted = candidates[best].counts(found.accept(candidates[best]))
     if not fitted[0].any():
         raise _out_of_reach(candidates, floor, config)
     expected = cross_validated(candidates, target, enough, floor, config.folds, config.seed)
 
-    accept_scores = {
-        name: found.common if true_id is None else float(found.per_class[true_id])
-        for name, true_id in zip(names, true_ids, strict=True)
-    }
-    lowest = min(found.common, *accept_scores.values())
+    accept_scores = [found.common if true_id is None else float(found.per_class[true_id]) for true_id in true_ids]
+    lowest = min(found.common, *accept_scores)
     review_from = min(now.min_joint_score / now.accept_score, 1.0) * lowest if now.accept_score else lowest
     quality = replace(
         gates[best],
         # Only an instance with a higher score can suppress an accepted one, so this changes nothing that is accepted.
         min_joint_score=min(round(review_from, 4), lowest),
         accept_score=found.common,
-        class_accept_scores=accept_scores,
+        class_accept_scores=dict(zip(names, accept_scores, strict=True)),
     )
     tuned = [
         TunedClass(
@@ -166,7 +148,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     ]
     return Tuned(
         config=config,
-        quality=without_repeats(quality, classes),
+        quality=without_repeats(quality, labeled.ontology.classes),
         classes=tuple(each for each in tuned if each.fitted.objects),
         total=TunedClass(("all",), found.common, "", *map(_counts, (before, expected, fitted))),
         without_truth=true_ids.count(None) + sum(not each.fitted.objects for each in tuned),
@@ -178,6 +160,35 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
         review_counted=labeled.export.include_review,
         gains=bootstrap_gains(before, expected, config.seed),
     )
+
+
+def _gates(now: QualityConfig, score: Score) -> list[QualityConfig]:
+    """The gates to try, which accept all that they do not reject: the one in force, and with a few other values."""
+    gate = replace(now, score=score, min_score=0.0, min_joint_score=0.0, accept_score=0.0, class_accept_scores={})
+    gates = [gate, replace(gate, min_mask_score=0.0, min_stability=0.5)]
+    return gates + [replace(each, duplicate_iou=0.5, cross_class_iou=0.5) for each in gates]
+
+
+def _outcomes(
+    labeled: Labeled,
+    pairs: Mapping[str, GroundTruthImage],
+    true_ids: Sequence[int | None],
+    class_count: int,
+    gates: Sequence[QualityConfig],
+) -> tuple[Ints, list[Candidates]]:
+    """The counts of what is in the dataset now, and what each gate lets through."""
+    now, classes = labeled.export.quality, labeled.ontology.classes
+    without_minimums = [replace(spec, min_score=None) for spec in classes]
+    written = ("accept", "review") if labeled.export.include_review else ("accept",)
+    trials = [(now, classes, written), *((gate, without_minimums, ("accept",)) for gate in gates)]
+    tables = [CandidateTable(true_ids, class_count, gate.score) for gate, _, _ in trials]
+    for record in labeled.records():
+        if image := pairs.get(record.image_id):
+            for table, (gate, specs, verdicts) in zip(tables, trials, strict=True):
+                judged = zip(record.instances, judge(record, gate, specs), strict=True)
+                table.add((item for item, judgement in judged if judgement.verdict in verdicts), image)
+    dataset, *candidates = (table.candidates() for table in tables)
+    return dataset.counts(np.ones(len(dataset.score), dtype=np.bool_)), candidates
 
 
 def _check_examples(objects: int, images: int, config: TuneConfig) -> None:

@@ -147,5 +147,5 @@ def test_names_are_safe_and_never_collide() -> None:
     [{"background": "red"}, {"frame": "half"}, {"smooth_radius": -1}, {"smooth_radius": np.nan}, {"margin": -1}],
 )
 def test_invalid_settings(settings: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=next(iter(settings))):
+    with pytest.raises(UsageError, match=f"--{next(iter(settings)).replace('_', '-')} must be"):
         CutoutConfig(**settings)  # type: ignore[arg-type]

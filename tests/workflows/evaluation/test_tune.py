@@ -549,7 +549,7 @@ def _elsewhere(truth: list[GroundTruthImage]) -> list[GroundTruthImage]:
         (list, ["-o", "tuned.json"], "a name that ends in .toml"),
         (list, ["--min-examples", "0"], "--min-examples must be a whole number, 1 or more, not 0"),
         (list, ["--folds", "1"], "--folds must be a whole number, 2 or more, not 1"),
-        (list, ["--map", "dog"], "write labeled=truth"),
+        (list, ["--map", "dog"], "write labeled=ground truth"),
         (list, ["--map", "dog=wolf"], "the ground truth has no class 'wolf'"),
         (list, ["--truth", "nowhere.json"], "nowhere.json: no such ground truth"),
         (_renamed, [], "0 of 6 images of the ground truth are labeled"),
