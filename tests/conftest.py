@@ -14,9 +14,11 @@ sys.path.append(str(Path(__file__).parents[1]))  # behind the installed packages
 # Read when torch is loaded, also by the processes that tests start. Threads that spin for work would take as long as
 # the tiny models themselves, and many times as long on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# What "auto" chooses and how a missing model is reported depend on these; tests of an offline hub set them themselves.
-for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+# These change what "auto" chooses, what a missing model is called, and which Ray is used. Tests set them themselves.
+for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "RAY_ADDRESS"):
     os.environ.pop(_name, None)
+
+os.fsync = lambda fd: None  # no test pulls the plug, and the disk may be busy
 
 from tests.support.object_store import ENVIRONMENT, Bucket, Proxy, s3_server
 from tests.support.tiny_models import write_checkpoint

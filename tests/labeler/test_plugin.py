@@ -115,7 +115,7 @@ def test_methods_are_those_of_the_base(method: str) -> None:
         ({"model": "huge"}, UsageError, "model must be one of demo, fast, balanced, best, not 'huge'"),
         ({"batch_size": 0}, UsageError, "batch_size must be 1 or more"),
         ({"device": "tpu"}, UsageError, "device must be one of"),
-        ({"detector": "embedded:nothing"}, ModelError, "this package embeds"),
+        ({"detector": "embedded:nothing"}, ModelError, "the embedded models are"),
     ],
 )
 def test_construction_refuses(arguments: dict[str, Any], error: type[Exception], words: str) -> None:

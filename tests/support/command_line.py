@@ -38,6 +38,13 @@ def options_of(arguments: Sequence[object]) -> Any:
     return parse(name, load(name), rest).options
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a dataset and its records, by path, except those that name the folder or hold times."""
+    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def linked_copy(folder: Path, to: Path) -> Path:
     """A copy by hard links: commands replace files, and never write into one."""
     return Path(shutil.copytree(folder, to, copy_function=os.link))

@@ -14,44 +14,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas  # noqa: F401 with the next one: imported here, not anew by every child
 import pyarrow.dataset  # noqa: F401
 from PIL import Image
 
+sys.path.append(str(Path(__file__).parents[2]))  # behind the installed packages, which are what is tested
+
 from labeler.decisions import Decision
 from labeler.files.images import content_digest
-from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.opencv import opencv
 from labeler.quality import QualityConfig
 from labeler.record_files import write_records
-from labeler.records import ImageRecord, Instance
-from ontologies import ClassSpec, Ontology
+from tests.support.run_folders import ONTOLOGY, instance, records_of
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions, read_decisions
 from workflows.dataset.export import export
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
-ONTOLOGY = Ontology((ClassSpec("dog"), ClassSpec("cat")))
 NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
 GONE = ("a.png", "images/d.png")
 BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
 AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
-Image.init()  # like the imports above: the readers and OpenCV are loaded once
-opencv()
-os.fsync = lambda fd: None  # a kill loses nothing that was written, and the disk may be busy
 CHANGES = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 
 
-def instance(score: float, left: int) -> Instance:
-    mask = np.zeros((40, 60), dtype=bool)
-    mask[5:25, left : left + 15] = True
-    rle = mask_to_rle(mask)
-    return Instance(left % 2, "p", (left, 5.0, left + 15.0, 25.0), score, 0.9, 0.95, rle_area(rle), rle)
-
-
-FOUND = (instance(0.95, 0), instance(0.8, 21), instance(0.4, 42))
+FOUND = (instance(0, 0.95, 0), instance(1, 0.8, 21), instance(0, 0.4, 42))
 
 
 def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
@@ -63,15 +51,11 @@ def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
     run = RunFolder(folder / "out")
     run.records.mkdir(parents=True)
     run.settings.write(run_settings(folder / "input"))
-    write_records(run.records / "000000.parquet", records(folder / "input", names[:-1]))
+    write_records(run.records / "000000.parquet", records_of(folder / "input", names[:-1], FOUND))
     export(run, folder / "input", ONTOLOGY, BEFORE)
-    write_records(run.records / "000001.parquet", records(folder / "input", names[-1:]))
+    write_records(run.records / "000001.parquet", records_of(folder / "input", names[-1:], FOUND))
     for name in GONE:
         (folder / "input" / name).unlink(missing_ok=True)
-
-
-def records(root: Path, names: tuple[str, ...]) -> list[ImageRecord]:
-    return [ImageRecord(n, 60, 40, content_digest((root / n).read_bytes()), instances=FOUND) for n in names]
 
 
 def exported(folder: Path) -> None:
@@ -91,7 +75,7 @@ def decided(folder: Path) -> None:
 DECISIONS = [
     Decision("a.jpg", "reject", "dog", FOUND[0].rle),
     Decision("b/c.png", "accept", "dog", FOUND[2].rle, "cat"),
-    Decision("images/d.png", "accept", None, None, "dog", instance(0.9, 10).rle),
+    Decision("images/d.png", "accept", None, None, "dog", instance(0, 0.9, 10).rle),
 ]
 
 
@@ -136,6 +120,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def main(folder: Path, work: Callable[[Path], None]) -> None:
+    os.fsync = lambda fd: None  # a kill loses nothing that was written, and the disk may be busy
+    Image.init()  # like the imports above: all readers and OpenCV are loaded once, not by every child
+    opencv()
     start, undisturbed = folder / "start", folder / "undisturbed"
     in_child(lambda: make(start))
     shutil.copytree(start, undisturbed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from labeler.files.images import read_image
+from labeler.files.images import content_digest
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.quality import QualityConfig
 from labeler.record_files import write_records
@@ -43,9 +44,13 @@ def make_run(tmp_path: Path, image_ids: list[str], instances: tuple[Instance, ..
 
 
 def write_labels(run: RunFolder, root: Path, image_ids: list[str], instances: tuple[Instance, ...]) -> None:
-    digests = {image_id: read_image(root / image_id).digest for image_id in image_ids}
-    records = [ImageRecord(image_id, 60, 40, digest, instances=instances) for image_id, digest in digests.items()]
-    write_records(run.records / "000000.parquet", records)
+    write_records(run.records / "000000.parquet", records_of(root, image_ids, instances))
+
+
+def records_of(root: Path, image_ids: Sequence[str], instances: tuple[Instance, ...]) -> list[ImageRecord]:
+    """A record for each image below ``root``, all with the same instances."""
+    digests = {image_id: content_digest((root / image_id).read_bytes()) for image_id in image_ids}
+    return [ImageRecord(image_id, 60, 40, digest, instances=instances) for image_id, digest in digests.items()]
 
 
 def coco(run: RunFolder) -> dict[str, list[dict[str, object]]]:

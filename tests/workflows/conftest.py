@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.command_line import Run, run_in_process, write_scenes
+from tests.support.ray_cluster import ray_cluster
 
 
 @pytest.fixture
@@ -23,6 +26,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     done = run_in_process("demo", "-o", folder, "--scenes", 40)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """The one Ray cluster of these tests, which this process has joined: the Ray engine uses it unless told another."""
+    pytest.importorskip("ray")
+    with ray_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from labeler.decisions import Decision
 from labeler.errors import ImageError
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import in_order
@@ -24,7 +25,7 @@ CONTEXT = 1.5  # side of the crop, in sides of the object
 LEAST_CROP = 48  # pixels of the image
 AT_ONCE = 4  # images decoded at once
 QUALITY = 75  # of the WebP file
-OUTLINE_TOLERANCE = 0.8  # pixels of the picture
+OUTLINE_TOLERANCE = 0.5  # pixels of the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,14 @@ def crop_around(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An instance that the report shows; without an instance, a whole image."""
+    """An instance that the report shows; without an instance, a whole image.
 
-    record: ImageRecord  # without its instances
+    Attributes:
+        record: without its instances.
+        decision: the decision that accepts the instance as it is.
+    """
+
+    record: ImageRecord
     instance: Instance | None = None
     judgement: Judgement | None = None
+    decision: Decision | None = None

@@ -1,7 +1,8 @@
 """``labeler report``: one HTML file that shows what was labeled, how sure the models were, and what became of it.
 
-The file holds all it needs and asks the network for nothing: its content security policy forbids that. Records stream
-by once; pictures are of a sample, the same one every time, so that the file stays small however many images there are.
+The file is self-contained, and its content security policy forbids it to load anything. Records are read once, as a
+stream. Only a sample of the instances has pictures, the same sample every time, so the file stays small for any number
+of images.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from labeler.decided import distinct
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import write_bytes
-from labeler.quality import VERDICTS, EffectiveThresholds, Score, effective_thresholds
+from labeler.quality import VERDICTS, EffectiveThresholds, effective_thresholds
 from labeler.records import ImageRecord
 from workflows.dataset.labeled import Labeled
+from workflows.drawing.assets import shared_asset
 from workflows.drawing.figures import Histogram, histogram_svg
 from workflows.drawing.thumbnails import Picture, Sample, pictures
 from workflows.evaluation.saved import read_evaluation
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 EMPTY_SHOWN = 24
-PICTURE_BYTES = 20_000_000  # of a file that is to stay below 30 MB
+PICTURE_BYTES = 20_000_000  # for pictures, in a file that should stay below 30 MB
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class ReportSummary:
     """What was written.
 
     Attributes:
-        images: labeled, the failed ones too.
-        shown: instances with a picture in the report.
-        size: bytes of the file.
+        images: number of labeled images, including failed ones.
+        shown: number of instances with a picture in the report.
+        size: of the file, bytes.
     """
 
     path: AnyPath
@@ -56,10 +58,10 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
     """Write the report on a labeled folder.
 
     Args:
-        path: of the file; None for ``report.html`` in the folder.
-        samples: instances of each class and verdict that are shown, at most; fewer where ``SAMPLES_TOTAL`` or the
-            file's size call for it.
-        seed: of the choice.
+        path: where to write it; None for ``report.html`` in the folder.
+        samples: maximum number of instances shown for each class and verdict; there are fewer if ``SAMPLES_TOTAL`` or
+            the file size requires it.
+        seed: of the random sample.
 
     Raises:
         UsageError: ``samples`` is not positive.
@@ -69,11 +71,13 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         raise UsageError(f"--samples must be 1 or more, not {samples}")
     path = path or labeled.run.output / "report.html"
     tally, sampler, empty = Tally(), Sampler(samples, SAMPLES_TOTAL, seed), Reservoir[Sample](EMPTY_SHOWN)
-    for record, judgements in labeled.judged():
+    for decided, judgements in labeled.decided():
+        record = decided.record
         tally.add(record, judgements)
         bare = ImageRecord(record.image_id, record.width, record.height, record.digest)
         for index in distinct(record.instances, [judgement.verdict for judgement in judgements]):
-            sampler.add(Sample(bare, record.instances[index], judgements[index]), index)
+            sample = Sample(bare, record.instances[index], judgements[index], decided.decision(index))
+            sampler.add(sample, index)
         if record.status == "ok" and not any(judgement.verdict == "accept" for judgement in judgements):
             empty.add(key_of(seed, record, -1), Sample(bare))
     images = sum(tally.images.values())
@@ -81,15 +85,16 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         raise RunError(f"{labeled.run.output}: no image is labeled yet; run the label command first")
 
     shown = _within(PICTURE_BYTES, sampler.samples(), labeled)
-    truth = _truth(labeled)
+    ground_truth = _ground_truth(labeled)
     page = _render(
         title=str(labeled.run.output).rstrip("/").rpartition("/")[2] or str(labeled.run.output),
-        style=_asset("report.css"),
-        script=(script := _asset("report.js")),
+        style=Markup(shared_asset("page.css").decode()) + _asset("report.css"),
+        script=(script := Markup(shared_asset("instance.js").decode()) + _asset("report.js")),
+        instance_view=Markup(shared_asset("instance.html").decode()),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdicts=VERDICTS,
         class_names=labeled.ontology.class_names,
-        unfound=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
+        absent=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
@@ -99,8 +104,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         tally=tally,
         totals=tally.verdicts,
         images=images,
-        figures=_figures(labeled, tally, truth),
-        truth=truth,
+        figures=_figures(labeled, tally, ground_truth),
+        ground_truth=ground_truth,
         shown=shown,
         empty=list(pictures([sample for _, sample in empty.items()], labeled.image)),
         data=_data(labeled, shown),
@@ -123,17 +128,17 @@ def _render(**values: Any) -> str:
     )
     try:
         return templates.get_template("report.html.j2").render(**values)
-    except (jinja2.UndefinedError, TypeError) as error:  # of what is not there, or is no number
+    except (jinja2.UndefinedError, TypeError) as error:  # a value is missing, or is not a number
         raise RunError(f"run/run.json or evaluation/evaluation.json is damaged ({error})") from None
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of this package, as it stands."""
-    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+    """A style sheet or script of this package, not escaped."""
+    return Markup(files("workflows.reporting").joinpath("templates", name).read_text(encoding="utf-8"))
 
 
 def _within(limit: int, samples: list[Sample], labeled: Labeled) -> list[tuple[Sample, Picture]]:
-    """As many of the samples, from the first on, as have room; by verdict, class and falling score."""
+    """The first samples whose pictures fit into ``limit`` bytes, sorted by verdict and falling score."""
     drawn = {id(sample): picture for sample, picture in pictures(samples, labeled.image)}
     chosen: list[tuple[Sample, Picture]] = []
     size = 0
@@ -159,44 +164,51 @@ def _thresholds(labeled: Labeled) -> list[EffectiveThresholds]:
 
 
 def _data(labeled: Labeled, shown: Iterable[tuple[Sample, Picture]]) -> dict[str, Any]:
-    """What the page's script works on; it names the places of a row.
+    """What the page's script works on.
 
-    Decisions are kept in the browser under ``report``, a digest of the run.
+    ``report`` is a digest of the run; the browser keeps decisions under it.
     """
     run = json.dumps([labeled.settings.labeling, labeled.settings.input], sort_keys=True)
-    instances = []
-    for sample, _ in shown:
-        instance, judgement, record = sample.instance, sample.judgement, sample.record
-        assert instance is not None
-        assert judgement is not None
-        counts = instance.rle["counts"].decode("ascii")
-        name = labeled.ontology.class_names[instance.class_id]
-        key = hashlib.blake2b(f"{record.image_id}\0{name}\0{counts}".encode(), digest_size=8).hexdigest()
-        scores = (instance.joint_score, instance.score, instance.mask_score, instance.stability)
-        instances.append(
-            [
-                key,
-                record.image_id,
-                instance.class_id,
-                judgement.verdict,
-                judgement.reason,
-                instance.prompt,
-                [round(score, 4) for score in scores],
-                instance.area,
-                instance.rle["size"],
-                counts,
-            ]
-        )
     return {
         "report": hashlib.blake2b(run.encode(), digest_size=8).hexdigest(),
         "classes": labeled.ontology.class_names,
         "accept": [each.accept_score for each in _thresholds(labeled)],
-        "ranking": get_args(Score).index(labeled.export.quality.score),  # place among an instance's scores
-        "instances": instances,
+        "ranking": labeled.export.quality.score,
+        "instances": [_instance_data(sample, picture, labeled.ontology.class_names) for sample, picture in shown],
     }
 
 
-def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> dict[str, Markup]:
+def _instance_data(sample: Sample, picture: Picture, class_names: Sequence[str]) -> dict[str, Any]:
+    """One instance, with the names that ``ReviewQueue.item`` uses."""
+    instance, judgement, decision = sample.instance, sample.judgement, sample.decision
+    assert instance is not None
+    assert judgement is not None
+    assert decision is not None
+    scores = {
+        "joint": instance.joint_score,
+        "detector": instance.score,
+        "mask": instance.mask_score,
+        "stability": instance.stability,
+    }
+    return {
+        "decision": decision.to_row(),
+        "image_id": sample.record.image_id,
+        "width": sample.record.width,
+        "height": sample.record.height,
+        "class_id": instance.class_id,
+        "class": class_names[instance.class_id],
+        "labeled_as": decision.class_name,
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "prompt": instance.prompt,
+        "scores": {name: round(score, 4) for name, score in scores.items()},
+        "area": instance.area,
+        "picture_size": [picture.width, picture.height],
+        "detector_box": [round(side, 1) for side in picture.box_xyxy or (0, 0, 0, 0)],
+    }
+
+
+def _figures(labeled: Labeled, tally: Tally, ground_truth: dict[str, Any] | None) -> dict[str, Markup]:
     quality = labeled.export.quality
 
     def lines(*named: tuple[float, str]) -> list[tuple[float, str]]:
@@ -236,20 +248,22 @@ def _figures(labeled: Labeled, tally: Tally, truth: dict[str, Any] | None) -> di
     figures["objects"] = histogram_svg(
         tally.objects,
         "objects",
-        "Histogram: accepted objects an image",
-        "Accepted objects an image",
+        "Histogram: accepted objects per image",
+        "Accepted objects per image",
         ticks=[(count + 0.5, f"{count}" if count < 20 else "20+") for count in range(0, 21, 5)],
     )
-    if truth is not None:
-        scores = truth["image_score"]["histogram"]
+    if ground_truth is not None:
+        scores = ground_truth["image_score"]["histogram"]
         histogram = Histogram(tuple(scores["edges"]))
         histogram.counts[0] = scores["counts"]
-        figures["image_score"] = histogram_svg(histogram, "image_score", "Histogram: score an image", "Score an image")
+        figures["image_score"] = histogram_svg(
+            histogram, "image_score", "Histogram: score per image", "Score per image"
+        )
     return figures
 
 
-def _truth(labeled: Labeled) -> dict[str, Any] | None:
-    """What ``labeler evaluate`` left, if it was run, with its pictures of the worst images as data URIs."""
+def _ground_truth(labeled: Labeled) -> dict[str, Any] | None:
+    """The last result of ``labeler evaluate``, if there is one, with pictures of the worst images as data URIs."""
     content = read_evaluation(labeled.run.output)
     if content is None:
         return None

@@ -1,15 +1,15 @@
-"""The page of ``labeler review``, served to this machine's own browser and nobody else.
+"""The page of ``labeler review``, served to browsers on this machine only.
 
-    GET  /TOKEN/                     the page; review.css, review.js beside it
+    GET  /TOKEN/                     the page; its style sheets and scripts are beside it
     GET  /TOKEN/session              classes and progress
-    GET  /TOKEN/items?start=N        the next items, ITEMS_A_PAGE at most
+    GET  /TOKEN/items?start=N        the next items, at most ITEMS_PER_PAGE
     GET  /TOKEN/images/K             an image, as JPEG
     POST /TOKEN/decisions            {"item": N, "instance": ID, "verdict": "accept" | "reject", "class": name or null}
     POST /TOKEN/undo                 {}
 
-It listens on the loopback interface alone. The random token keeps out other users and programs; the ``Host`` header is
-checked, so that no foreign page reaches it by a name that it lets point here (DNS rebinding). Images are asked for by
-number, so there is no path to leave the folder by.
+The server listens on the loopback interface only. The random token keeps out other users and programs. The ``Host``
+header is checked, so that no other site can reach the server through a name that it points here (DNS rebinding). Images
+are requested by number, so no path can lead out of the folder.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from labeler.errors import ImageError, LabelerError, UsageError
+from workflows.drawing.assets import shared_asset
 from workflows.review.queue import ReviewQueue
 
 HOST = "127.0.0.1"
-ITEMS_A_PAGE = 8
-MAX_SIDE = 4096  # pixels of an image as it is sent; larger ones are scaled down
+ITEMS_PER_PAGE = 8
+MAX_SIDE = 4096  # pixels; larger images are scaled down before they are sent
 MAX_BODY = 2**14
 IDLE_SECONDS = 120.0
-FILES = {
-    "": ("review.html", "text/html; charset=utf-8"),
-    "review.css": ("review.css", "text/css; charset=utf-8"),
-    "review.js": ("review.js", "text/javascript; charset=utf-8"),
+CONTENT_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
 }
+FILES = ("review.css", "review.js")
+SHARED_FILES = ("page.css", "instance.js")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -52,7 +55,7 @@ HEADERS = {
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error status."""
+    """A request that gets an error status as its answer."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -76,7 +79,7 @@ class ReviewServer(ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
             cause = getattr(error, "strerror", None) or error
-            raise UsageError(f"--port {port}: {cause}; take another, or none for a free one") from None
+            raise UsageError(f"--port {port}: {cause}; choose another, or leave --port out") from None
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
 
     @property
@@ -84,7 +87,7 @@ class ReviewServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that went away in the middle is no news."""
+        """Ignore errors of one connection, such as a browser that was closed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -114,20 +117,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_error(HTTPStatus.CONFLICT, str(error))
         except (LabelerError, OSError) as error:
             if isinstance(error, (ConnectionError, TimeoutError)) and not error.filename:
-                raise  # of the browser
+                raise  # the browser's connection
             self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).splitlines()[0])
 
     def _get(self) -> tuple[str, bytes]:
         path, query = self._route()
         queue = self.server.queue
-        if path in FILES:
-            name, kind = FILES[path]
-            return kind, files("workflows.review").joinpath("templates", name).read_bytes()
+        if path == "":
+            markup = shared_asset("instance.html")
+            return CONTENT_TYPES["html"], _asset("review.html").replace(b"<!-- instance.html -->", markup)
+        if path in FILES or path in SHARED_FILES:
+            body = _asset(path) if path in FILES else shared_asset(path)
+            return CONTENT_TYPES[path.rpartition(".")[2]], body
         if path == "session":
             return _json({"classes": queue.class_names, "output": str(queue.labeled.run.output), **queue.progress()})
         if path == "items":
             start = _number(*query.get("start", ["0"]))
-            end = min(start + ITEMS_A_PAGE, len(queue))
+            end = min(start + ITEMS_PER_PAGE, len(queue))
             return _json({"items": [queue.item(number) for number in range(start, end)]})
         folder, _, name = path.partition("/")
         if folder == "images":
@@ -166,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         return path, parse_qs(url.query)
 
     def _content(self) -> dict[str, Any]:
-        """The JSON object that was sent. What a foreign page may send without being asked is no JSON by its type."""
+        """The JSON object that was sent. Other sites cannot send the content type of JSON without permission."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_BODY:
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send {MAX_BODY} bytes at most, and their number")
@@ -184,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
     def _send_error(self, status: HTTPStatus, why: str) -> None:
-        self.close_connection = True  # what is left of the request is not read
+        self.close_connection = True  # the rest of the request is not read
         self._send(status, *_json({"error": why}))
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
@@ -202,6 +208,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _asset(name: str) -> bytes:
+    return files("workflows.review").joinpath("templates", name).read_bytes()
+
+
 def _json(content: Any) -> tuple[str, bytes]:
     return "application/json", json.dumps(content).encode()
 
@@ -213,12 +223,12 @@ def _number(text: str, *_: str) -> int:
 
 
 def _jpeg(queue: ReviewQueue, number: int) -> bytes:
-    """The image upright, as browsers can show it whatever its format is."""
+    """The image as a JPEG, upright, whatever its own format is."""
     try:
-        found = queue.image(number)
+        decoded = queue.image(number)
     except ImageError as error:
         raise RefusedError(HTTPStatus.NOT_FOUND, f"{error}; label it again") from error
-    image = Image.fromarray(found.pixels)
+    image = Image.fromarray(decoded.pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=92, subsampling=0)

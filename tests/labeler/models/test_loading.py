@@ -141,7 +141,7 @@ def test_a_device_that_is_not_there(
     for family in ("owlv2", "sam"):
         with pytest.raises(UsageError) as caught:
             load(family, checkpoint(family), device=device)
-        assert str(caught.value) == f"device {device!r} is not on this machine; take --device cpu or auto"
+        assert str(caught.value) == f"device {device!r} is not on this machine; use --device cpu or --device auto"
 
 
 def test_auto_takes_the_cpu_where_there_is_nothing_better(
@@ -170,9 +170,9 @@ def assert_one_line(error: LabelerError, *parts: str) -> None:
         ("a/b/c", "no such folder"),
         ("..\\models", "no such folder"),
         (str(Path(__file__)), "no such folder"),
-        ("embedded:nothing", "this package embeds"),
-        ("embedded:", "this package embeds"),
-        ("embedded:..", "this package embeds"),
+        ("embedded:nothing", "the embedded models are embedded:detector, embedded:segmenter"),
+        ("embedded:", "the embedded models are embedded:detector, embedded:segmenter"),
+        ("embedded:..", "the embedded models are embedded:detector, embedded:segmenter"),
         ("", "neither a folder nor a hub id (owner/name)"),
         ("@main", "neither a folder nor a hub id (owner/name)"),
         ("a model", "neither a folder nor a hub id (owner/name)"),
@@ -242,8 +242,8 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
         ("mm_grounding_dino", removed("model.safetensors"), "no file named model.safetensors"),
         ("mm_grounding_dino", removed("config.json"), "model_type"),
         ("mm_grounding_dino", removed("processor_config.json"), "processor"),
-        ("mm_grounding_dino", removed(*TOKENIZER), "are the tokenizer's files there?"),
-        ("mm_grounding_dino", removed("tokenizer.json"), "are the tokenizer's files there?"),
+        ("mm_grounding_dino", removed(*TOKENIZER), "are the tokenizer's files missing?"),
+        ("mm_grounding_dino", removed("tokenizer.json"), "are the tokenizer's files missing?"),
         ("owlv2", removed(*TOKENIZER), "okenizer"),
         ("omdet_turbo", removed("tokenizer.json"), "okenizer"),
         ("mm_grounding_dino", cut("config.json"), "not a valid JSON file"),
@@ -327,8 +327,9 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
         [sources[1], "SamSegmenter", True, sources[1]],
         [
             "someone/half",
-            "ModelError: segmenter 'someone/half' is not on this machine and could not be fetched; where there is a "
-            "network run `hf download someone/half --local-dir half`, then give that folder as --segmenter",
+            "ModelError: segmenter 'someone/half' is not on this machine and could not be downloaded; on a "
+            "machine with a network, run `hf download someone/half --local-dir half`, then copy that folder here and "
+            "give it as --segmenter",
             False,
             "someone/half",
         ],
@@ -341,8 +342,9 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
         ],
         [
             "someone/nothing@v1",
-            "ModelError: segmenter 'someone/nothing@v1' is not on this machine and could not be fetched; where there "
-            "is a network run `hf download someone/nothing --local-dir nothing`, then give that folder as --segmenter",
+            "ModelError: segmenter 'someone/nothing@v1' is not on this machine and could not be downloaded; on "
+            "a machine with a network, run `hf download someone/nothing --local-dir nothing`, then copy that folder "
+            "here and give it as --segmenter",
             False,
             "someone/nothing@v1",
         ],

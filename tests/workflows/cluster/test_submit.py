@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT
-from tests.support.command_line import CLASSES, labeler_command, write_scenes
+from tests.support.command_line import CLASSES, contents, labeler_command, write_scenes
 
 DEMO = ("--model", "demo", "--classes", CLASSES, "--device", "cpu", "--engine", "local")
 pytestmark = pytest.mark.slow
@@ -118,12 +118,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 def scene_folder(tmp_path: Path) -> Path:
     write_scenes(tmp_path / "scenes", range(2))
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")  # the latter three hold times
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_the_same_labeling_as_here(head: Head, scene_folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -15,16 +14,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from labeler.record_files import read_records
-from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
+from tests.support.command_line import CLASSES, Run, contents, labeler_command, write_scenes
+from tests.support.full_disk import files_up_to
 
 OPTIONS = ("--model", "demo", "--classes", CLASSES, "--shard-size", 2, "--device", "cpu")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of the dataset and the records, by path; run.json names the folder itself."""
-    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")  # the latter three hold times
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_dataset_from_a_folder(scenes: Path, tmp_path: Path, labeler: Run) -> None:
@@ -124,12 +117,8 @@ def test_changed_classes_on_an_old_folder(scenes: Path, tmp_path: Path, labeler:
 def test_a_full_disk_is_one_line_and_the_run_goes_on(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     out = tmp_path / "out"
     command = ("label", scenes, "-o", out, *OPTIONS, "--link", "copy")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))  # stands for a disk without space
-    try:
+    with files_up_to(6000):
         full = labeler(*command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert full.returncode == 2
     assert "Traceback" not in full.stderr
     assert full.stderr.count("\n") == 1, full.stderr

@@ -20,7 +20,7 @@ from labeler.models.loading import load_detector
 from labeler.records import ImageRecord
 from ontologies import read_ontology
 from ontologies.taggers.ram import load_ram
-from tests.support.command_line import Run, write_scenes
+from tests.support.command_line import Run, contents, write_scenes
 from tests.support.tiny_taggers import RAM_PACKAGE, write_ram_weights
 from workflows.recording import chosen
 from workflows.run.folder import RunFolder
@@ -32,15 +32,6 @@ NAMES = tuple(class_name(pair) for pair in PAIRS)
 
 def records(out: Path) -> dict[str, ImageRecord]:
     return {record.image_id: record for record in RunFolder(out).labeled()}
-
-
-def files(out: Path) -> dict[str, bytes]:
-    left_out = ("run.json", "lock", "images.parquet", "ledger.parquet", "summary.json")
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and path.name not in left_out
-    }
 
 
 def class_names(out: Path) -> tuple[str, ...]:
@@ -220,11 +211,11 @@ def test_an_image_that_cannot_be_tagged_is_no_empty_image(scenes: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_on_ray_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+def test_on_ray_the_same(cluster: object, scenes: Path, tmp_path: Path, labeler: Run) -> None:
     assert labeler("label", scenes, "-o", tmp_path / "local", *AUTO).returncode == 0
     on_ray = labeler("label", scenes, "-o", tmp_path / "ray", *AUTO, "--engine", "ray", "--workers", 2)
     assert on_ray.returncode == 0, on_ray.stderr
-    assert files(tmp_path / "ray") == files(tmp_path / "local")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     proposals = []
     for engine in (("local",), ("ray", "--workers", 2)):
         path = tmp_path / f"{engine[0]}.toml"

@@ -5,7 +5,6 @@ Whatever happens, the record files are the local engine's, byte for byte.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +24,9 @@ import pytest
 
 from labeler.errors import ModelError, RunError, UsageError
 from labeler.record_files import read_records
-from tests.support import ROOT, stand_in
+from tests.support import stand_in
 from tests.support.command_line import CLASSES, Run, labeler_command, write_scenes
+from tests.support.ray_cluster import NODE
 from tests.support.stand_in import (
     GOOD,
     KILLS,
@@ -46,27 +46,7 @@ from workflows.settings.engine import EngineConfig
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
-NODE = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 10**8}
 TWO_WORKERS = EngineConfig("ray", workers=2, cpus_per_worker=1)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head without GPUs and two nodes with one each, joined by this process."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
-        head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 10**8}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        for _ in range(2):
-            cluster.add_node(**NODE)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.CRITICAL)
-        yield cluster
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def run(

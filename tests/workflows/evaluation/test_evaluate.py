@@ -351,7 +351,7 @@ def test_mask_images_without_instances(
     code, said, _ = command(labeled.run.output, "--truth", masks, "--map", "Dog=object")
     assert code == 0
     assert "This ground truth does not separate the objects of a class" in said
-    assert re.search(r"^the one mask, picked by +images +IoU +boundary$", said, re.M)
+    assert re.search(r"^one mask per image, by +images +IoU +boundary$", said, re.M)
     assert re.search(r"^joint score +2 +1\.000 +1\.000$", said, re.M)
 
 

@@ -19,9 +19,10 @@ from labeler.decisions import Decision
 from labeler.errors import RunError
 from labeler.files.storage import locate, read_bytes
 from labeler.geometry.masks import mask_to_rle, rle_to_mask
+from labeler.instance_ids import InstanceId
 from labeler.quality import VERDICTS
 from labeler.record_files import read_records, write_records
-from tests.support.browser import chromium
+from tests.support.browser import LOW_CONTRAST, chromium
 from tests.support.command_line import Run
 from tests.support.made_folder import FAILURE, write_labeled
 from tests.support.object_store import Bucket
@@ -63,7 +64,7 @@ def test_equal_input_gives_equal_bytes_and_a_seed_shows_others(folder: Path, pag
 def shown_keys(path: Path) -> set[str]:
     content = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
     assert content is not None
-    return {row[0] for row in json.loads(content[1])["instances"]}
+    return {f"{row['image_id']} {row['decision']['instance']}" for row in json.loads(content[1])["instances"]}
 
 
 def test_ids_are_unique_and_nothing_is_loaded_from_elsewhere(page_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_file_is_kept_small_by_fewer_pictures_of_every_kind(
     assert small.shown > len(CLASSES) * len(VERDICTS) == without.shown
     assert small.size < without.size + 400_000 + 3000 * small.shown  # of text a card
     rows = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "small.html").read_text())[1])  # type: ignore[index]
-    assert len({(row[2], row[3]) for row in rows["instances"]}) == len(CLASSES) * len(VERDICTS)
+    assert len({(row["class"], row["verdict"]) for row in rows["instances"]}) == len(CLASSES) * len(VERDICTS)
 
 
 def test_an_object_has_one_card_and_a_decision_on_it_holds(tmp_path: Path) -> None:
@@ -104,10 +105,16 @@ def test_an_object_has_one_card_and_a_decision_on_it_holds(tmp_path: Path) -> No
     report(labeled)
     content = re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text(encoding="utf-8"))
     assert content is not None
-    ((_, image_id, class_id, verdict, *_, size, counts),) = json.loads(content[1])["instances"]
-    assert (image_id, class_id, verdict) == ("1.png", 1, "accept")
-    row = {"image_id": image_id, "verdict": "reject", "class": CLASSES[1], "mask": {"size": size, "counts": counts}}
-    append_decisions(labeled.run, [Decision.from_row(row)])
+    (shown,) = json.loads(content[1])["instances"]
+    assert (shown["image_id"], shown["class"], shown["labeled_as"], shown["verdict"]) == (
+        "1.png",
+        CLASSES[1],
+        CLASSES[0],
+        "accept",
+    )
+    decision = Decision.from_row({**shown["decision"], "verdict": "reject"})
+    assert decision.instance == InstanceId(records[1].digest, 0)
+    append_decisions(labeled.run, [decision])
     summary = export(labeled.run, labeled.root, labeled.ontology, labeled.export)
     assert (summary.decided, summary.unmatched) == ({"reject": 3}, [])
     assert sum(each["accept"] for each in summary.verdicts.values()) == 0
@@ -226,7 +233,10 @@ def visible(page: Any) -> list[dict[str, Any]]:
       const rows = JSON.parse(document.getElementById("data").textContent).instances;
       return [...document.querySelectorAll("#cards > li")].filter((card) => !card.hidden)
         .map((card) => rows[card.dataset.index])
-        .map((row) => ({ key: row[0], image: row[1], class: row[2], verdict: row[3], joint: row[6][0], area: row[7] }));
+        .map((row) => ({
+          key: `${row.image_id} ${row.decision.instance}`, image: row.image_id, class: row.class_id,
+          verdict: row.verdict, joint: row.scores.joint, area: row.area,
+        }));
     }"""
     found: list[dict[str, Any]] = page.evaluate(script)
     return found
@@ -300,11 +310,11 @@ def test_numbers_are_those_of_the_parquet_files(opened: Opened, folder: Path) ->
 @pytest.mark.slow
 def test_pictures_show_and_text_is_text(opened: Opened) -> None:
     page = opened.page
-    page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
-    widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    page.evaluate("Promise.all([...document.querySelectorAll('main img')].map(image => image.decode()))")
+    widths = page.evaluate("[...document.querySelectorAll('main img')].map(image => image.naturalWidth)")
     assert len(widths) > 100
     assert min(widths) > 0
-    assert page.evaluate("[...document.images].every(image => image.alt.length > 10)")
+    assert page.evaluate("[...document.querySelectorAll('main img')].every(image => image.alt.length > 10)")
     assert page.locator("#cards .outline").count() == page.locator("#cards > li").count()
     assert page.locator("b").count() == 0  # names of classes and images are no markup
     assert page.locator("#cards strong", has_text=CLASSES[2]).count() > 0
@@ -364,7 +374,7 @@ def test_decisions_by_keyboard_alone(opened: Opened, folder: Path, tmp_path: Pat
     page.locator("[name=outlines]").focus()
     shown = visible(page)
     columns = page.evaluate("getComputedStyle(document.getElementById('cards')).gridTemplateColumns.split(' ').length")
-    for _ in range(3):  # over the two buttons, one of them disabled or both
+    for _ in range(3):  # past the two buttons, of which one or both are disabled
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.className") == "thumb":
             break
@@ -372,15 +382,16 @@ def test_decisions_by_keyboard_alone(opened: Opened, folder: Path, tmp_path: Pat
     page.keyboard.press("r")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    assert page.locator("dialog").is_visible()
-    assert page.locator("#place").inner_text() == f"{3 + columns} of {page.locator('#cards > li').count()}"
-    assert page.evaluate("document.querySelector('dialog img').naturalWidth") > 0
+    assert page.locator("#large").is_visible()
+    assert page.locator("#position").inner_text() == f"{3 + columns} of {page.locator('#cards > li').count()}"
+    assert page.evaluate("document.querySelector('#large img').naturalWidth") > 0
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("l")
-    page.locator("#relabel").select_option(label=CLASSES[3])
+    page.keyboard.type("</script")
+    page.keyboard.press("Enter")  # and on to the next
+    assert page.locator("#position").inner_text().startswith(f"{3 + columns} of ")
     page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
-    assert not page.locator("dialog").is_visible()
+    assert not page.locator("#large").is_visible()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -427,43 +438,23 @@ def test_themes_and_contrast(browser: Any, page_path: Path, scheme: str) -> None
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto(page_path.as_uri())
-    script = """() => {
-      const luminance = ([r, g, b]) => [r, g, b].map((v) => v / 255)
-        .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-      const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-      const behind = (element) => {
-        for (let at = element; at; at = at.parentElement) {
-          const colour = numbers(getComputedStyle(at).backgroundColor);
-          if (colour.length === 3 || colour[3] > 0) return colour;
-        }
-        return [255, 255, 255];
-      };
-      const low = [];
-      for (const element of document.querySelectorAll("body *")) {
-        const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-        if (!text || !element.checkVisibility() || element.disabled) continue;
-        const svg = element.closest("svg");
-        const style = getComputedStyle(element);
-        const [a, b] = [luminance(numbers(svg ? style.fill : style.color)), luminance(behind(element))];
-        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (contrast < 4.5) low.push([element.textContent.slice(0, 40), contrast]);
-      }
-      return low;
-    }"""
     background = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(background)
-    assert page.evaluate(script) == []
+    assert page.evaluate(LOW_CONTRAST) == []
     page.locator("#theme").click()
     after = page.evaluate(background)
     assert before != after
-    assert page.evaluate(script) == []
+    assert page.evaluate(LOW_CONTRAST) == []
     page.reload()
     assert page.evaluate(background) == after
     dark = before if scheme == "dark" else after
     assert max(map(int, re.findall(r"\d+", dark)[:3])) < 40
     bars = page.locator("svg.plot path[style*='--accept']").first
     assert bars.evaluate("bar => getComputedStyle(bar).fill") != "rgb(0, 0, 0)"
+    page.locator("#cards .thumb:visible").first.click()
+    for key in ("a", "p", "r", "p", "?"):  # decided cards, decided instances, and the help
+        page.keyboard.press(key)
+        assert page.evaluate(LOW_CONTRAST) == [], key
     context.close()
 
 
@@ -475,9 +466,9 @@ def test_a_phone_scrolls_down_only_and_print_has_no_tools(browser: Any, page_pat
     widths = "[document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth]"
     assert page.evaluate(widths) == [390, 390, 390]
     page.locator("#cards .thumb:visible").first.tap()
-    assert page.locator("dialog").is_visible()
-    assert page.evaluate("document.querySelector('dialog').getBoundingClientRect().right") <= 390
-    page.locator("dialog [data-key=a]").tap()
+    assert page.locator("#large").is_visible()
+    assert page.evaluate("document.querySelector('#large').getBoundingClientRect().right") <= 390
+    page.locator("#large [data-key=a]").tap()
     page.locator("#close").tap()
     assert page.locator(".decided").count() == 1
     page.emulate_media(media="print")
@@ -522,15 +513,15 @@ def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler:
     listen(opened)
     page = opened.page
     page.goto((out / "report.html").as_uri())
-    rows = rows_of(page, "#truth-classes")
+    rows = rows_of(page, "#ground-truth-classes")
     assert [row[0] for row in rows] == [each["name"] for each in content["classes"]] == list(CLASSES)
     for row, each in zip(rows, content["classes"], strict=True):
         measures = each["precision"], each["recall"], each["f1"], each["overlap"]["iou"], each["mask"]["ap"]
         assert [row[i] for i in (3, 4, 5, 8, 11)] == [f"{measure:.3f}" for measure in measures]
-    tiles = page.locator("#truth-all dd").all_inner_texts()
+    tiles = page.locator("#ground-truth-all dd").all_inner_texts()
     assert tiles[0] == f"{content['all']['mask']['ap']:.3f}"
-    assert page.locator("#truth figure svg text", has_text="Score an image").count() == 1
-    page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+    assert page.locator("#ground-truth figure svg text", has_text="Score per image").count() == 1
+    page.evaluate("Promise.all([...document.querySelectorAll('main img')].map(image => image.decode()))")
     assert page.locator("#stale").count() == 0
     assert page.locator("#worst img").count() == sum(bool(each["picture"]) for each in content["worst"]) > 5
     assert page.evaluate("document.documentElement.scrollWidth") == 390

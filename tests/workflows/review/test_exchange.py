@@ -38,9 +38,10 @@ from workflows.commands.exchange import ExchangeOptions, print_decisions, send
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled, open_labeled
-from workflows.review.exchange import TOOLS, corrections, export_review_set
+from workflows.review.exchange import corrections, export_review_set
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
+from workflows.settings.review_sets import TOOLS
 
 WIDTH, HEIGHT = 100, 60
 Edit = Callable[[Path, str], Path]

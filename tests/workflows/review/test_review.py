@@ -33,7 +33,7 @@ from tests.support.run_folders import ONTOLOGY, coco, instance
 from workflows.dataset.decision_log import append_decisions, decisions_path
 from workflows.dataset.export import export
 from workflows.review.apply import apply_decisions
-from workflows.review.server import ITEMS_A_PAGE, MAX_BODY, ReviewServer
+from workflows.review.server import ITEMS_PER_PAGE, MAX_BODY, ReviewServer
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
@@ -282,7 +282,7 @@ def test_items_come_in_pages_and_decisions_are_saved(run: RunFolder) -> None:
 def test_a_page_is_small_however_many_there_are(tmp_path: Path) -> None:
     run = labeled(tmp_path, (NEAR, FAR), *(f"{index}.png" for index in range(50)))
     with serving(run) as server:
-        assert len(json.loads(ask(server, "items?start=0")[1])["items"]) == ITEMS_A_PAGE
+        assert len(json.loads(ask(server, "items?start=0")[1])["items"]) == ITEMS_PER_PAGE
         assert len(json.loads(ask(server, "items?start=96")[1])["items"]) == 4
         assert json.loads(ask(server, "items?start=100")[1])["items"] == []
         assert len(ask(server, "session")[1]) < 1000
@@ -429,7 +429,9 @@ def test_there_is_no_path_out(path: str, run: RunFolder) -> None:
 
 def test_headers_shut_out_what_the_page_does_not_need(run: RunFolder) -> None:
     with serving(run) as server:
-        answers = [ask(server, path) for path in ("", "review.js", "review.css", "session", "images/0", "nothing")]
+        answers = [
+            ask(server, path) for path in ("", "review.js", "instance.js", "page.css", "session", "images/0", "nothing")
+        ]
     for _, _, headers in answers:
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy

@@ -18,7 +18,7 @@ import pytest
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import locate
 from labeler.quality import QualityConfig
-from tests.support import ROOT, stand_in
+from tests.support import stand_in
 from tests.support.command_line import write_scenes
 from tests.support.object_store import Bucket
 from tests.support.stand_in import GOOD, KILLS, RAISES, Silent, StandIn, stand_in_job, write_images
@@ -384,9 +384,7 @@ def test_the_same_in_a_store(tmp_path: Path, bucket: Bucket) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_the_same_on_ray(cluster: object, tmp_path: Path) -> None:
     engine = EngineConfig("ray", workers=1, gpus_per_worker=0, cpus_per_worker=1)
     write_images(tmp_path / "images", [GOOD, RAISES, GOOD, GOOD, RAISES])
     with pytest.raises(TooManyFailuresError):

@@ -1,14 +1,11 @@
-"use strict";
+// The report: theme, sortable tables, and the gallery with decisions, which stay in the browser until they are exported.
 (() => {
   const root = document.documentElement;
   root.classList.add("js");
-  const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
-  const fields = ["key", "image", "classId", "verdict", "reason", "prompt", "scores", "area", "size", "counts"];
-  const instances = data.instances.map((row) => Object.fromEntries(row.map((value, i) => [fields[i], value])));
-  const words = { accept: "accepted", review: "to review", reject: "rejected" };
+  const { instances } = data;
 
-  // What the browser keeps; a page opened from disk may be refused.
+  // What the browser keeps. A page opened from disk may be refused to keep anything.
   const store = {
     get(name) { try { return localStorage.getItem(name); } catch { return null; } },
     set(name, value) { try { localStorage.setItem(name, value); } catch { /* it lasts as long as the page */ } },
@@ -37,8 +34,7 @@
   };
   for (const table of document.querySelectorAll("table.sortable")) {
     table.querySelectorAll("thead th").forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
+      const button = make("button", "", { type: "button" });
       button.append(...head.childNodes);
       head.append(button);
       const numeric = head.classList.contains("number");
@@ -59,64 +55,47 @@
 
   // ---------------------------------------------------------------- decisions
 
-  // key of the instance -> [verdict, new class or null]
   const storeName = `labeler-decisions-${data.report}`;
   const stored = () => new Map(JSON.parse(store.get(storeName) ?? "[]"));
-  let decisions = stored();
-  const decisionText = ([verdict, name]) => (name ? `→ ${name}` : verdict === "accept" ? "✓ accepted" : "✕ rejected");
+  let decisions = stored(); // key of the instance -> [verdict, class to accept it as, or null]
+  const keyOf = ({ decision }) => `${decision.instance} ${decision.image_id}`; // copies of an image have the same ids
+  const decisionOn = (index) => decisions.get(keyOf(instances[index]));
 
   const showDecision = (index) => {
-    const card = cards[index];
-    const decision = decisions.get(instances[index].key);
+    const [card, decision] = [cards[index], decisionOn(index)];
     card.querySelector(".decided")?.remove();
-    delete card.dataset.decision;
-    if (!decision) return;
-    card.dataset.decision = decision[0];
-    const chip = document.createElement("span");
-    chip.className = "decided";
-    chip.textContent = decisionText(decision);
-    card.append(chip);
+    if (!decision) {
+      delete card.dataset.decision;
+      return;
+    }
+    const [verdict, name] = decision;
+    card.dataset.decision = verdict;
+    const text = name ? `→ ${name}` : verdict === "accept" ? "✓ accepted" : "✕ rejected";
+    card.append(make("span", text, { className: "decided" }));
   };
-  const decide = (index, decision) => {
+  const save = (index, decision) => {
     if (store.get(storeName) !== null) decisions = stored(); // another tab may have written meanwhile
-    if (decision) decisions.set(instances[index].key, decision);
-    else decisions.delete(instances[index].key);
+    if (decision) decisions.set(keyOf(instances[index]), decision);
+    else decisions.delete(keyOf(instances[index]));
     store.set(storeName, JSON.stringify([...decisions]));
     showDecision(index);
     count();
   };
-  const here = () => instances.filter((instance) => decisions.has(instance.key));
-
-  window.addEventListener("storage", (event) => {
-    if (event.key !== storeName) return;
-    decisions = stored();
-    instances.forEach((_, index) => showDecision(index));
-    count();
-  });
+  const decided = () => [...instances.keys()].filter(decisionOn);
 
   byId("export").addEventListener("click", () => {
-    const rows = here().map((instance) => {
-      const [verdict, name] = decisions.get(instance.key);
-      return {
-        image_id: instance.image,
-        verdict,
-        class: data.classes[instance.classId],
-        mask: { size: instance.size, counts: instance.counts },
-        new_class: name,
-        new_mask: null,
-      };
+    const rows = decided().map((index) => {
+      const [{ decision }, [verdict, name]] = [instances[index], decisionOn(index)];
+      return { ...decision, verdict, ...(name && { new_class: name === decision.class ? null : name }) };
     });
-    // All are made at once: where one card was rejected and another given its class, the latter is to count.
+    // All were made at once: where one card was rejected and another was given its class, the object stays.
     rows.sort((one, other) => (other.verdict === "reject") - (one.verdict === "reject"));
-    const link = document.createElement("a");
     const url = URL.createObjectURL(new Blob([`${JSON.stringify(rows, null, 1)}\n`], { type: "application/json" }));
-    link.href = url;
-    link.download = "decisions.json";
-    link.click();
+    make("a", "", { href: url, download: "decisions.json" }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   });
   byId("clear").addEventListener("click", () => {
-    if (!confirm(`Forget ${here().length} decisions?`)) return;
+    if (!confirm(`Forget ${decided().length} decisions?`)) return;
     decisions.clear();
     store.set(storeName, "[]");
     cards.forEach((_, index) => showDecision(index));
@@ -129,26 +108,26 @@
   const list = byId("cards");
   const cards = [...list.children];
   const tools = byId("tools");
-  let order = []; // indices of what fits the filters, sorted
+  let order = []; // indices of the instances that fit the filters, sorted
   let limit = STEP;
   let current = -1; // index of the instance that has the focus, or had it last
 
-  const doubt = (each) => Math.abs(each.scores[data.ranking] - data.accept[each.classId]);
+  const doubt = (each) => Math.abs(each.scores[data.ranking] - data.accept[each.class_id]);
+  const by = (name) => (a, b) => b.scores[name] - a.scores[name];
   const sorts = {
-    joint: (a, b) => b.scores[0] - a.scores[0],
-    "joint-up": (a, b) => a.scores[0] - b.scores[0],
+    joint: by("joint"),
+    "joint-up": (a, b) => a.scores.joint - b.scores.joint,
     uncertain: (a, b) => doubt(a) - doubt(b),
-    detector: (a, b) => b.scores[1] - a.scores[1],
-    mask: (a, b) => b.scores[2] - a.scores[2],
-    stability: (a, b) => b.scores[3] - a.scores[3],
+    detector: by("detector"),
+    mask: by("mask"),
+    stability: by("stability"),
     area: (a, b) => b.area - a.area,
-    class: (a, b) => a.classId - b.classId || b.scores[0] - a.scores[0],
-    image: (a, b) => a.image.localeCompare(b.image, undefined, { numeric: true }),
+    class: (a, b) => a.class_id - b.class_id || by("joint")(a, b),
+    image: (a, b) => a.image_id.localeCompare(b.image_id, undefined, { numeric: true }),
   };
   const count = () => {
-    const made = here().length;
-    const decided = made ? `, ${made} decided` : "";
-    byId("count").textContent = `${order.length} of ${instances.length} shown${decided}`;
+    const made = decided().length;
+    byId("count").textContent = `${order.length} of ${instances.length} shown${made ? `, ${made} decided` : ""}`;
     byId("export").disabled = byId("clear").disabled = !made;
   };
   const filter = () => {
@@ -159,10 +138,10 @@
       const each = instances[index];
       return (
         (!wanted.verdict || each.verdict === wanted.verdict) &&
-        (wanted.class === "" || each.classId === Number(wanted.class)) &&
-        each.scores[0] >= low &&
-        each.scores[0] <= high &&
-        (!wanted.decided || decisions.has(each.key) === (wanted.decided === "yes"))
+        (wanted.class === "" || each.class_id === Number(wanted.class)) &&
+        each.scores.joint >= low &&
+        each.scores.joint <= high &&
+        (!wanted.decided || Boolean(decisionOn(index)) === (wanted.decided === "yes"))
       );
     });
     order.sort((a, b) => sorts[wanted.sort](instances[a], instances[b]) || a - b);
@@ -193,13 +172,12 @@
   };
   const columns = () => getComputedStyle(list).gridTemplateColumns.split(" ").length;
   const step = (by) => {
-    const place = order.indexOf(current) + by;
-    if (place < 0 || place >= order.length) return false;
-    if (place >= limit) { limit += STEP; show(); }
-    current = order[place];
+    const next = order.indexOf(current) + by;
+    if (next < 0 || next >= order.length) return false;
+    if (next >= limit) { limit += STEP; show(); }
+    current = order[next];
     return true;
   };
-  const steps = () => ({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() });
 
   tools.addEventListener("input", filter);
   tools.addEventListener("submit", (event) => event.preventDefault());
@@ -215,98 +193,68 @@
   });
   list.addEventListener("click", (event) => {
     const card = event.target.closest(".thumb")?.closest(".card");
-    if (card) open(Number(card.dataset.index));
+    if (!card) return;
+    current = Number(card.dataset.index);
+    large.showModal();
+    draw();
   });
   list.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || current < 0) return;
-    const by = { ...steps(), Home: -order.indexOf(current), End: Math.min(limit, order.length) - 1 - order.indexOf(current) };
-    if (event.key in by) {
-      if (step(by[event.key])) focus(current);
-    } else if (event.key === "l") {
-      open(current);
-      byId("relabel").focus();
-    } else if (!act(event.key)) {
+    const [at, last] = [order.indexOf(current), Math.min(limit, order.length) - 1];
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns(), Home: -at, End: last - at };
+    if (current < 0 || !(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) {
+      if (current >= 0) view.press(event, [..."arul?123456789"]);
       return;
-    } else {
-      focus(current);
     }
     event.preventDefault();
+    if (step(steps[event.key])) focus(current);
   });
 
-  // `a`, `r` and `u`, here and in the large view; what is decided gives way to the next.
-  const act = (key) => {
-    const decision = { a: ["accept", null], r: ["reject", null], u: null }[key];
-    if (decision === undefined) return false;
-    decide(current, decision);
-    if (decision) step(1);
-    return true;
-  };
+  // ---------------------------------------------------------------- one instance, large
 
-  // ---------------------------------------------------------------- large view
-
-  const dialog = byId("large");
-  const open = (index) => {
-    current = index;
-    draw();
-    if (!dialog.open) dialog.showModal();
-  };
+  const large = byId("large");
   const draw = () => {
-    const each = instances[current];
-    const frame = byId("large-frame");
-    const source = cards[current].querySelector(".frame");
-    frame.className = source.className;
-    frame.replaceChildren(...[...source.children].map((child) => child.cloneNode(true)));
-    byId("large-title").textContent = data.classes[each.classId];
-    const [joint, detector, mask, stability] = each.scores.map((score) => score.toFixed(3));
-    const facts = {
-      Verdict: words[each.verdict] + (each.reason ? ` (${each.reason})` : ""),
-      "Joint score": joint,
-      Detector: detector,
-      Mask: mask,
-      Stability: stability,
-      Area: `${each.area.toLocaleString("en")} px`,
-      Prompt: each.prompt,
-      Image: `${each.image} (${each.size[1]} × ${each.size[0]})`,
-    };
-    byId("facts").replaceChildren(
-      ...Object.entries(facts).flatMap(([name, text]) => {
-        const [term, fact] = [document.createElement("dt"), document.createElement("dd")];
-        term.textContent = name;
-        fact.textContent = text;
-        return [term, fact];
-      }),
-    );
-    const decision = decisions.get(each.key);
-    byId("relabel").value = decision?.[1] ?? "";
-    byId("large-decision").textContent = decision ? `You: ${decisionText(decision)}` : "Not decided.";
-    for (const [key, verdict] of [["a", "accept"], ["r", "reject"]]) {
-      const pressed = Boolean(decision) && decision[0] === verdict && !decision[1];
-      dialog.querySelector(`[data-key="${key}"]`).setAttribute("aria-pressed", pressed);
+    if (!large.open) {
+      focus(current);
+      return;
     }
-    byId("place").textContent = `${order.indexOf(current) + 1} of ${order.length}`;
+    const [each, decision, frame] = [instances[current], decisionOn(current), cards[current].querySelector(".frame")];
+    const [width, height] = each.picture_size;
+    view.show(
+      { ...each, decided: decision?.[0], class: decision?.[1] ?? each.class },
+      {
+        source: frame.querySelector("img")?.src,
+        message: frame.textContent,
+        width,
+        height,
+        outline: frame.querySelector(".outline")?.getAttribute("d") ?? "",
+        box: [0, 0, width, height],
+        detector_box: each.detector_box,
+      },
+    );
+    byId("position").textContent = `${order.indexOf(current) + 1} of ${order.length}`;
   };
-  const pressed = (key) => {
-    if (key === "ArrowLeft" || key === "ArrowRight") step(steps()[key]);
-    else if (key === "l") byId("relabel").focus();
-    else if (!act(key)) return false;
-    draw();
-    return true;
-  };
-  dialog.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.id === "relabel") return;
-    if (pressed(event.key)) event.preventDefault();
+  const view = instanceView(byId("view"), data.classes, {
+    decide(verdict, name) {
+      save(current, [verdict, name]);
+      step(1);
+      draw();
+    },
+    undo() {
+      save(current, null);
+      draw();
+    },
+    go(by) {
+      step(by);
+      draw();
+    },
+    undoes: "take the decision on this instance back",
+    note: "Decisions stay in this browser until you export them.",
   });
-  dialog.addEventListener("click", (event) => {
-    const key = event.target.closest("[data-key]")?.dataset.key;
-    if (key) pressed(key);
-    else if (event.target === dialog || event.target.closest("#close")) dialog.close();
+  large.addEventListener("keydown", (event) => view.press(event));
+  large.addEventListener("click", (event) => {
+    if (event.target === large || event.target.closest("#close")) large.close();
   });
-  byId("relabel").addEventListener("change", (event) => {
-    const [name, own] = [event.target.value, data.classes[instances[current].classId]];
-    decide(current, name ? ["accept", name === own ? null : name] : null);
-    draw();
-  });
-  dialog.addEventListener("close", () => { if (current >= 0) focus(current); });
+  large.addEventListener("close", () => focus(current));
 
   cards.forEach((_, index) => showDecision(index));
   filter();
