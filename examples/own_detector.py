@@ -61,7 +61,7 @@ class ColourDetector:
 
 def load(config: ModelConfig) -> GroundedSamLabeler:
     """Called in each worker, so the models never travel between processes."""
-    return GroundedSamLabeler(ColourDetector(), load_segmenter(config), floor=config.floor)
+    return GroundedSamLabeler(ColourDetector(), load_segmenter(config), candidate_floor=config.floor)
 
 
 def main(images: str, output: str, colours: str, preset: str = "balanced") -> None:

@@ -186,7 +186,7 @@ def migrate(kind: str, content: dict[str, Any], where: object, version: object =
         for number in range(first, last):
             content = STEPS[kind, number](content, where)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{where}: not what version {first} looks like ({error!r})") from error
+        raise FormatError(f"{where}: damaged, not a file of version {first} ({error!r})") from error
     return {**content, "version": last} if "version" in content else content
 
 

@@ -18,7 +18,6 @@ COMMANDS = ("demo", "preview", "tag", "label", "export", "evaluate", "tune", "re
 COMMAND = re.compile(rf"\blabeler ({'|'.join(COMMANDS)})\b")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 OTHERS = {"--all-extras", "--local-dir", "--quiet", "--strict", "--torch-backend", "--upgrade"}  # of other programs
-COMING = {"--ground-truth"}  # delete it here as soon as `evaluate` and `tune` know it
 
 
 @cache
@@ -41,7 +40,7 @@ def test_commands_have_the_flags_that_the_pages_give_them() -> None:
                 line = re.sub(r"\s#.*", "", line)
                 if match := COMMAND.search(line):
                     flags = set(FLAG.findall(line[match.end() :].partition("|")[0]))
-                    assert flags <= flags_of(match[1]) | COMING, f"{path}: {line}"
+                    assert flags <= flags_of(match[1]), f"{path}: {line}"
                     checked += len(flags)
     assert checked > 30
 
@@ -51,11 +50,7 @@ def test_flags_in_the_text_exist() -> None:
         prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
         for code in re.findall(r"`([^`]+)`", prose):
             if not code.startswith(("pip", "uv", "mkdocs", "python", "pytest")):
-                assert set(FLAG.findall(code)) <= all_flags() | OTHERS | COMING, f"{path}: {code}"
-
-
-def test_flags_that_are_coming_are_not_there_yet() -> None:
-    assert not COMING & all_flags()
+                assert set(FLAG.findall(code)) <= all_flags() | OTHERS, f"{path}: {code}"
 
 
 def test_links_and_paths_lead_somewhere() -> None:

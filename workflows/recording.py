@@ -115,7 +115,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         if changes.images:
             progress.say(f"{len(changes.images)} images changed since they were labeled")
         if again := ledger.to_retry():
-            progress.say(f"trying the {len(again)} images again that failed in a run with too many failures")
+            progress.say(f"retrying {len(again)} images that failed in a run with too many failures")
         failed_before = set(run.failed()).intersection(images.to_pylist()) if job.retry_failed else set()
         changed = {*changes.images, *again, *failed_before}
         if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):

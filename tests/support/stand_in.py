@@ -116,11 +116,12 @@ def stand_in_job(
     **settings: Any,
 ) -> LabelJob:
     """Shards of four images, batches of two; ``settings`` are fields of the job."""
+    device = "auto" if engine else "cpu"  # a Ray cluster of the tests has GPUs in name only
     given: dict[str, Any] = {"ontology": Ontology((ClassSpec("thing"),)), "shard_size": 4} | settings
     return LabelJob(
         images=str(images),
         output=locate(str(output)),
-        model=ModelConfig("embedded:detector", "embedded:segmenter", device="cpu", batch_size=2),
+        model=ModelConfig("embedded:detector", "embedded:segmenter", device=device, batch_size=2),
         engine=engine or EngineConfig("local"),
         load=partial(_itself, labeler or StandIn()),
         **given,

@@ -92,7 +92,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(100):
         path = folder / ("", "a", "b c")[index % 3] / f"{index:03d}.png"
         path.parent.mkdir(exist_ok=True)
-        side = 24 + index % 2 * 8
+        side = 24 + index % 2 * 12
         shaded = np.asarray(scenes[index % 20].resize((side, side))) // (1 + index % 3)
         Image.fromarray(shaded).save(path)
     return folder
@@ -248,7 +248,7 @@ def test_a_second_run_on_an_output_in_a_store_is_refused(bucket: Bucket, images:
         (("label", "{bucket}", "-o", "s3://no-such-bucket/out", *OPTIONS), 2, "bucket does not exist"),
         (("label", "{bucket}/in", "-o", "{bucket}", *OPTIONS), 2, "lies in the output folder"),
         (("export", "{bucket}/in"), 2, "holds no run"),
-        (("demo", "-o", "{bucket}/demo"), 2, "only a local folder will do"),
+        (("demo", "-o", "{bucket}/demo"), 2, "only a local path is accepted here"),
     ],
 )
 def test_mistakes_are_said_in_a_line(

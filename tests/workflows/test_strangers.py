@@ -310,7 +310,7 @@ def test_review_sets_of_others(spoiled: dict[str, Any], folder: Path, refused: R
     kept.write_text(json.dumps(content))
     line = refused("review", out, "--from", sent / "labels.json")
     assert f"{kept}: damaged, not an image of a review set" in line
-    for text in ("{", "[]", '{"version": 1}', '{"version": 2, "set": "x", "images": []}', "[" * 100_000):
+    for text in ("{", "[]", '{"version": 1}', '{"version": 9, "set": "x", "images": []}', "[" * 100_000):
         kept.write_text(text)
         line = refused("review", out, "--from", sent / "labels.json")
         assert str(kept) in line
@@ -473,7 +473,12 @@ def test_models_that_only_run_json_names_are_not_loaded(
     def loads(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    for module in ("identity.resolve", "checkpoints.resolve", "loading.load_checkpoint", "taggers.load_checkpoint"):
+    for module in (
+        "identity.resolve",
+        "checkpoints.resolve",
+        "loading.load_checkpoint",
+        "taggers.vocabulary.load_checkpoint",
+    ):
         monkeypatch.setattr(f"labeler.models.{module}", loads)
     out = folder / "dataset"
     assert main(["export", str(out)]) in (0, 1)

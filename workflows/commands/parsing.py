@@ -42,7 +42,7 @@ def parse(name: str, command: Command[Options], arguments: Sequence[str]) -> Par
         given = _merged(flags, read_config(line["config"], name, flags), line)
     for flag in flags:
         if flag.required and flag.name not in given:
-            raise UsageError(f"labeler {name} needs {'/'.join(flag.shown_names)} ({flag.setting.help})")
+            raise UsageError(f"{'/'.join(flag.shown_names)} is missing: {flag.setting.help}")
     return Parsed(built(command.options, given), built(GeneralOptions, given))
 
 

@@ -38,7 +38,7 @@ class LabelJob:
         export: settings of the dataset; or what makes them from those that ``output`` remembers (in a new folder, from
             the defaults); None for the remembered ones as they are.
         shard_size: images per record file: what a killed run loses, at most.
-        retry_failed: label images again that failed.
+        retry_failed: retry images that failed in earlier runs.
         verify_content: look for changed images by reading them all, instead of by their sizes and times.
         max_failures: how many new failures there may be: a number of images, or a percentage of those taken up.
         allow_failures: failed images below that limit are no reason for another exit code than 0.
@@ -62,7 +62,7 @@ class LabelJob:
     restart: bool = setting(
         False, "delete the records and label all images again; dataset settings are kept", group=RUN_GROUP
     )
-    retry_failed: bool = setting(False, "label images again that failed in earlier runs", group=RUN_GROUP)
+    retry_failed: bool = setting(False, "retry images that failed in earlier runs", group=RUN_GROUP)
     verify_content: bool = setting(
         False,
         "read every image to find changed ones, not only those whose size, mtime or ctime differs",

@@ -245,7 +245,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(segmentation={"size": [3, 4], "counts": [11]}), "annotation 5: RLE counts do not sum to 3 x 4"),
         (broken(segmentation={"size": [3, 4], "counts": [13, -1]}), "annotation 5: RLE counts do not sum"),
         (broken(segmentation={"size": [3, 4], "counts": "14"}), "annotation 5: RLE counts sum to 5"),
-        (broken(segmentation={"size": [3, 4], "counts": "é"}), "annotation 5: RLE counts are not a whole"),
+        (broken(segmentation={"size": [3, 4], "counts": "é"}), "annotation 5: RLE counts are not a complete"),
         (broken(segmentation={"size": [3, 4], "counts": None}), "annotation 5: "),
         (broken(segmentation={"size": [3, 4]}), "annotation 5: 'counts' is missing"),
         (broken(segmentation="x"), "annotation 5: "),

@@ -149,7 +149,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("label photos -o out -x 3", "unknown flag -x; see `labeler label --help`"),
         ("label photos more -o out", "unexpected argument more; see `labeler label --help`"),
         ("label -o out --classes dog", "the following arguments are required: IMAGES; see `labeler label --help`"),
-        ("label photos --classes dog", "labeler label needs -o/--output (folder or URI of the dataset"),
+        ("label photos --classes dog", "-o/--output is missing: folder or URI to write the dataset"),
         ("label photos -o", "-o/--output: expected one argument; see `labeler label --help`"),
         ("label photos -o out --floor high", "--floor must be a number above 0 and at most 1, not 'high'"),
         ("label photos -o out --batch-size 1.5", "--batch-size must be a whole number, 1 or more, not '1.5'"),

@@ -103,7 +103,7 @@ def test_an_image_that_raises_and_one_that_cannot_be_read(cluster: Any, tmp_path
     )
     assert record_files(tmp_path / "ray") == local_records(tmp_path / "images", tmp_path / "local")
     assert progress.said[0] == "starting 2 workers of 1 GPU and 1 CPU"
-    assert not any("going on" in message for message in progress.said)  # one round did
+    assert not any("continuing with" in message for message in progress.said)  # one round did
     assert (summary.labeled.images, summary.labeled.objects, summary.labeled.splits) == (19, 17, 1)
     assert sorted(image_id for image_id, _ in summary.labeled.failures) == [ids[3], ids[9]]
     assert sum(summary.labeled.workers.values()) == 19
@@ -244,7 +244,7 @@ def test_folders_that_a_node_does_not_see(cluster: Any, tmp_path: Path) -> None:
                 assert node.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            with pytest.raises(UsageError, match=f"{tmp_path / 'ray'} is not seen by node .* as on NFS"):
+            with pytest.raises(UsageError, match=f"{tmp_path / 'ray'} is not visible to node .* such as NFS"):
                 run(tmp_path / "images", tmp_path / "ray", StandIn())
         finally:
             kill_with_children(node.pid)
@@ -319,7 +319,7 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
     said, warned = resumed.communicate(timeout=300)
     killer.join()
     assert resumed.returncode == 0
-    assert "ended unexpectedly; going on from what it left" in warned
+    assert "ended unexpectedly; resuming from where it stopped" in warned
     assert warned.count("\n") == 1
     assert said.startswith(f"{2 * len(done)} of 16 images are labeled already\n")
     assert "raylet" not in said  # Ray's own words about the dead worker stay in its logs

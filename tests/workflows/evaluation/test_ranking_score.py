@@ -28,14 +28,14 @@ def test_uncertain_is_what_the_ranking_score_says(tmp_path: Path) -> None:
 
 def test_the_gates_lines_are_in_the_histogram_of_its_score(tmp_path: Path) -> None:
     opened = open_labeled(write_labeled(tmp_path / "labeled", [f"{n}.png" for n in range(20)], CLASSES))
-    for score, name, ranking in (("joint", "joint_score", 0), ("detector", "score", 1), ("mask", "mask_score", 2)):
+    for score, name in (("joint", "joint_score"), ("detector", "score"), ("mask", "mask_score")):
         quality = QualityConfig(score=score, class_accept_scores={CLASSES[1]: 0.41})  # type: ignore[arg-type]
         path = tmp_path / f"{score}.html"
         report(replace(opened, export=replace(opened.export, quality=quality)), path, samples=2)
         text = path.read_text(encoding="utf-8")
         content = re.search(r'id="data">(.*?)</script>', text)
         assert content is not None
-        assert json.loads(content[1])["ranking"] == ranking
+        assert json.loads(content[1])["ranking"] == score
         figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
         with_line = [figure for figure in figures if "accept ≥ 0.3" in figure]
         assert len(with_line) == 1

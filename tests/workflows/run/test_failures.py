@@ -297,7 +297,7 @@ def test_a_damaged_note_of_reported_failures_is_named_and_replaced(
 
 def test_what_the_summary_says(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD] * 7 + [RAISES])
-    config = ExportConfig(QualityConfig(max_area_share=0, accept_score=0.7), val_share=0.5)
+    config = ExportConfig(QualityConfig(max_area_share=0, accept_score=0.4), val_share=0.5)
     began = datetime.now(timezone.utc).replace(microsecond=0)
     summary = night(tmp_path, export=config, max_failures="50%")
     content = told(tmp_path)
@@ -318,7 +318,7 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
         {"image": "0007.png", "error": "labeling failed: ValueError: no such luck"}
     ]
     assert (content["engine"], content["workers"], content["error"], content["exit_code"]) == ("local", 1, None, 1)
-    assert (content["thresholds"]["accept_score"], content["thresholds"]["max_area_share"]) == (0.7, 0)
+    assert (content["thresholds"]["accept_score"], content["thresholds"]["max_area_share"]) == (0.4, 0)
     assert content["seconds"].keys() == {"load", "label", "export", "total"}
     assert content["seconds"]["total"] >= content["seconds"]["label"] > 0
     words = shlex.split(summary.run.line())

@@ -290,7 +290,7 @@ def test_foreign_files_are_named_and_left_out(anywhere: RunFolder, caplog: pytes
             assert labeled(anywhere) == "abcd"
             assert waiting(anywhere) == [("e",)]
     (line,) = caplog.messages
-    assert line.endswith("left out: 0000001.parquet, 000007.parquet, notes.parquet")
+    assert line.endswith("not records of this run: 0000001.parquet, 000007.parquet, notes.parquet")
     with anywhere.locked():
         anywhere.begin(LABELING, restart=False)
     if isinstance(anywhere.records, Path):  # in a store, a killed write leaves nothing

@@ -76,7 +76,7 @@ def test_a_living_process_is_named_and_a_killed_one_is_followed_with_a_word(
     process.wait()
     with caplog.at_level(logging.WARNING), hold(folder):
         pass
-    assert f"the run before (process {process.pid} on " in caplog.text
+    assert f"the previous run (process {process.pid} on " in caplog.text
     caplog.clear()
     with hold(folder):
         pass

@@ -423,7 +423,7 @@ def test_only_given_flags_are_handed_over(tmp_path: Path) -> None:
     assert flags == {"classes": "dog, cat", "val-share": 0.2, "class-accept-score": {"dog": 0.3}, "defaults": True}
     told = options_of(["label", *arguments])
     assert (told.dataset.defaults, told.wanted.classes) == (True, "dog, cat")
-    assert told.dataset.given.values == {"val_share": 0.2, "class_accept_score": {"dog": 0.3}}
+    assert told.dataset.given.values == {"val_share": 0.2, "class_accept_scores": {"dog": 0.3}}
     flags, arguments = handed("--ontology", str(ontology_file(tmp_path / "pets.toml", dog=0.4)), "--quiet")
     assert flags == {}
     assert arguments[-2:] == ["--ontology", str(tmp_path / "ontology.toml")]

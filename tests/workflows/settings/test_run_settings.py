@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from labeler.errors import RunError
+from labeler.migrations import migrate
 from ontologies import ClassSpec, Ontology
 from tests.support.frozen import FROZEN, Frozen
 from tests.support.made_folder import write_labeled
@@ -56,10 +58,16 @@ def test_the_keys_and_their_order() -> None:
 
 @pytest.mark.skipif(not FROZEN.exists(), reason="tests/data is not part of the source distribution")
 @pytest.mark.parametrize("name", ["dataset", "tagged", "proposed.tags"])
-def test_a_file_of_the_first_version_is_written_back_as_it_is(name: str, tmp_path: Path) -> None:
+def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(name: str, tmp_path: Path) -> None:
     path = Frozen.copied(tmp_path) / name / "run" / "run.json"
-    content = json.loads(path.read_bytes())
-    assert encoded(RunSettings.from_json(content).to_json()) == path.read_bytes()
+    content = migrate("run.json", json.loads(path.read_bytes()), path)
+    expected = path.read_text(encoding="utf-8").replace('"version": 1', '"version": 2')
+    for thresholds in {*re.findall(r'"of_classes": \{(?:[^{}]|\{[^{}]*\})*\}', expected)}:
+        own = json.loads("{" + thresholds + "}")["of_classes"]
+        scores = {name: each["accept_score"] for name, each in own.items() if each["accept_score"] is not None}
+        indented = json.dumps(scores, indent=2, ensure_ascii=False).replace("\n", "\n      ")
+        expected = expected.replace(thresholds, f'"class_accept_scores": {indented}')
+    assert encoded(RunSettings.from_json(content).to_json()).decode() == expected
 
 
 def test_typed_values() -> None:
