@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +22,6 @@ import tomli_w
 import yaml
 
 from ontologies.ontology import ClassSpec, Ontology, OntologyError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _TOP_KEYS = ("class", "distractors")
 _CLASS_KEYS = ("name", "prompts", "min_score")

@@ -8,15 +8,10 @@ import pickle
 import random
 import re
 import statistics
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 from ontologies import (
     VOCABULARIES,

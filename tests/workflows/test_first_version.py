@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import threading
+import tomllib
 import urllib.request
 import uuid
 from pathlib import Path
@@ -20,11 +20,6 @@ from tests.support.frozen import DONE, FROZEN, MODELS, Frozen, digests, kept, ma
 from workflows.dataset.labeled import open_labeled
 from workflows.review.queue import ReviewQueue
 from workflows.review.server import ReviewServer
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 pytestmark = pytest.mark.skipif(not FROZEN.exists(), reason="tests/data is not part of the source distribution")
 

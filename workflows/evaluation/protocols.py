@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,11 +17,6 @@ from workflows.dataset.labeled import open_labeled
 from workflows.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
 from workflows.evaluation.files import write_evaluation
 from workflows.evaluation.tables import Rows, number
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import io
@@ -78,7 +77,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (aiohttp.ClientPayloadError("cut short"), True),
         (httpx.ConnectError("refused"), True),
         (httpx.ReadTimeout("slow"), True),
-        (asyncio.TimeoutError(), True),
+        (TimeoutError(), True),
         (FSTimeoutError(), True),
         (OfflineModeIsEnabled("set so"), False),
         (LocalEntryNotFoundError("not in the cache"), False),

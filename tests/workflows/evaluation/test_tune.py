@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,11 +46,6 @@ from workflows.evaluation.review_band import review_band
 from workflows.evaluation.tune import TuneConfig, Tuned, TunedClass, tune
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 NAMES = ("dog", "big cat", 'bird, "x=y"')
 CLASSES = (ClassSpec("dog"), ClassSpec("big cat", min_score=0.95), ClassSpec(NAMES[2], ("bird",)))

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -298,12 +298,12 @@ def test_a_damaged_note_of_reported_failures_is_named_and_replaced(
 def test_what_the_summary_says(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD] * 7 + [RAISES])
     config = ExportConfig(QualityConfig(max_area_share=0, accept_score=0.4), val_share=0.5)
-    began = datetime.now(timezone.utc).replace(microsecond=0)
+    began = datetime.now(UTC).replace(microsecond=0)
     summary = night(tmp_path, export=config, max_failures="50%")
     content = told(tmp_path)
     records = list(RunFolder(tmp_path / "out").labeled())
     started, ended = (datetime.fromisoformat(content[name]) for name in ("started", "ended"))
-    assert began <= started <= ended <= datetime.now(timezone.utc)
+    assert began <= started <= ended <= datetime.now(UTC)
     assert (content["version"], content["command"], content["labeler"]) == (1, "label", version("autodistill-labeler"))
     assert content["asked"] == {
         "input": str(tmp_path / "images"), "classes": ["thing"], "tagger": None, "detector": "embedded:detector",

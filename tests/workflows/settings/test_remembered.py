@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,11 +29,6 @@ from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
 from workflows.settings.run_settings import DatasetSettings
 from workflows.settings.text import changes, thresholds_in_force
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 CLASSES = ("dog", "cat")
 NAMES = [f"{number:02d}.png" for number in range(12)]

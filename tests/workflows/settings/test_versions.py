@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,6 @@ import pytest
 
 from labeler.migrations import STEPS, VERSIONS, migrate
 from tests.support.frozen import DONE, FROZEN, Frozen, digests, kept
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 pytestmark = pytest.mark.skipif(not FROZEN.exists(), reason="tests/data is not part of the source distribution")
 
