@@ -36,7 +36,7 @@ def write_scenes(folder: Path, count: int) -> str:
 def measure(count: int, scratch: Path) -> tuple[float, float, float, float]:
     """Images/s of the whole command, images/s while labeling, busy share, peak MiB."""
     classes = write_scenes(scratch / f"scenes{count}", count)
-    command = [sys.executable, "-m", "workflows.commands.cli", "label", str(scratch / f"scenes{count}")]
+    command = [sys.executable, "-m", "labeler", "label", str(scratch / f"scenes{count}")]
     command += ["-o", str(scratch / f"out{count}"), "--model", "demo", "--device", "cpu", "--classes", classes]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

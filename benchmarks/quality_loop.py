@@ -162,7 +162,7 @@ def main() -> None:
             make_labeled(folder, args.images)
         output, truth = folder / "labeled", folder / "truth.json"
         alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "detections.json")
-        command = ("-m", "workflows.commands.cli")
+        command = ("-m", "labeler")
         evaluate = measure("labeler evaluate", *command, "evaluate", output, "--truth", truth)
         measure("labeler tune", *command, "tune", output, "--truth", truth, "-o", folder / "tuned.toml")
         measure("labeler report", *command, "report", output)
