@@ -50,10 +50,11 @@ class QualityConfig:
         choices=get_args(Score),
     )
     min_score: float = _threshold(0.30, "reject below this detector score; a class's min_score overrides it")
-    min_joint_score: float = _threshold(0.20, "reject below this joint score (or other --score)")
+    min_joint_score: float = _threshold(0.20, "reject below this joint score (or the score chosen with --score)")
     accept_score: float = _threshold(
         0.30,
-        "accept from this joint score (or other --score); what is not rejected below it goes to review",
+        "accept from this joint score (or the score chosen with --score); instances below it that are not rejected go "
+        "to review",
     )
     min_mask_score: float = _threshold(0.50, "reject below this IoU estimate of the segmenter")
     min_stability: float = _threshold(0.60, "reject below this stability score")

@@ -32,7 +32,7 @@ class MeasureConfig:
     iou: float = setting(0.5, "mask IoU that makes a match", metavar="P", group=GROUP, above=0, most=1)
     band_width: int = setting(
         0,
-        "for ground truth with careless edges: weight N pixels on each side of its contour less",
+        "for ground truth with imprecise edges: give less weight to N pixels on each side of its contour",
         metavar="N",
         group=GROUP,
         least=0,

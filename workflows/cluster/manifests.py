@@ -49,7 +49,7 @@ def manifest(kind: str, job: Submission, pods: ManifestConfig, name: str, addres
         UsageError: there is no image, or a path is none that a pod can know.
     """
     if not pods.image:
-        raise UsageError("--print-manifest: name a container image with labeler and Ray by --image")
+        raise UsageError("--print-manifest: it needs --image, a container image that includes labeler and Ray")
     submits = kind == "cronjob" and address is not None
     if kind != "cronjob":
         job = job.on_ray()

@@ -103,7 +103,8 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         rate = summary.labeled.images / seconds
         busy = summary.labeled.seconds["model"] / seconds / max(len(summary.labeled.workers), 1)
         console.print(
-            f"{summary.labeled.images} images labeled now, {rate:.1f} a second{_of_workers(summary.labeled, seconds)}, "
+            f"{summary.labeled.images} images labeled in this run, "
+            f"{rate:.1f} images/s{_of_workers(summary.labeled, seconds)}, "
             f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
             highlight=False,
         )

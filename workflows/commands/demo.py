@@ -26,7 +26,7 @@ class DemoOptions:
         Path("labeler-demo"), "folder to make", metavar="DIR", names=("-o", "--output"), parse=local_path
     )
     scenes: int = setting(60, "scenes to draw", metavar="N", least=1)
-    auto: bool = setting(False, "name no class: the scenes propose their own")
+    auto: bool = setting(False, "propose the classes from the scenes instead of using a given list")
 
 
 def run_demo(options: DemoOptions, console: Terminal) -> Outcome:
@@ -41,7 +41,7 @@ def run_demo(options: DemoOptions, console: Terminal) -> Outcome:
     console.print(f"{options.scenes} scenes drawn with {CLASSES_SHOWN} kinds of object; {asked}", highlight=False)
     labeled = _label(output, ontology, console)
     _measure(output, labeled, console)
-    return Outcome(line=f"all about them: {report(labeled).path}")
+    return Outcome(line=f"full report: {report(labeled).path}")
 
 
 def _draw(options: DemoOptions) -> Ontology | None:
@@ -125,7 +125,7 @@ def _measure(output: Path, labeled: Labeled, console: Terminal) -> None:
     )
     with_objects = islice((each for each in labeled.judged() if each[0].instances), 2 * COLUMNS)
     write_sheet(with_objects, output / "scenes", labeled.ontology.class_names, output / "preview.png")
-    console.print(f"a look at the labels: {output / 'preview.png'}", highlight=False, markup=False)
+    console.print(f"preview of the labels: {output / 'preview.png'}", highlight=False, markup=False)
 
 
 COMMAND = Command(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from workflows.settings.run_settings import RunSettings
 
 OUT = "a labeled folder, or its URI"
-IMAGES = "URI of the input; a store that only the run folder names is not contacted"
+IMAGES = "URI to read the images from; a store that is named only in the run folder is not contacted"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ class TaggerOptions:
         f"word list to choose tags from: {', '.join(VOCABULARIES)}, or a file with one word per line",
         metavar="LIST",
         group=TAGS,
-        unset="lvis, or coco for the tagger detector",
+        unset="lvis; coco with --tagger detector",
     )
 
     def config(self, model: ModelConfig, ontology: Ontology | None) -> TaggingConfig | None:

@@ -76,7 +76,9 @@ def run_tune(options: TuneOptions, console: Terminal) -> Outcome:
         write_thresholds(path, quality, about)
         return Outcome(line=f"written: {path}; now: {export_command}")
     if options.ground_truth is None:
-        raise UsageError("--ground-truth is missing: labels of some of the images; only --target review=N needs none")
+        raise UsageError(
+            "--ground-truth is missing: give it for some of the images; only --target review=N works without it"
+        )
     config = options.config.of(
         TuneConfig(
             precision=number if kind == "precision" else None,

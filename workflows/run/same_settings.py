@@ -24,7 +24,7 @@ def refuse_other(output: AnyPath, old: RunSettings, new: RunSettings) -> None:
     if changed := list(_differing(old.labeling, new.labeling)):
         tags_only = new.tags_only
         raise RunError(
-            f"{output} was {'tagged' if tags_only else 'labeled'} with another {', '.join(changed)}; "
+            f"{output} was {'tagged' if tags_only else 'labeled'} with another {' and '.join(changed)}; "
             "choose another -o, or start over with --restart"
             + ("" if tags_only else ", or use `labeler export` to change only thresholds and formats")
         )

@@ -36,7 +36,10 @@ class ExportConfig:
     val_share: float = setting(0.2, "share of the images in the val split", metavar="P", group=GROUP, least=0, most=1)
     seed: int = setting(0, "seed of the split", metavar="N", group=GROUP)
     link: str = setting(
-        "hard", "how images come into the dataset; with a URI, hard and symlink are copies", choices=LINKS, group=GROUP
+        "hard",
+        "how images are placed in the dataset; with a URI, hard and symlink make copies",
+        choices=LINKS,
+        group=GROUP,
     )
     formats: tuple[str, ...] = setting(
         ("coco", "yolo"),

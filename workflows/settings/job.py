@@ -71,7 +71,7 @@ class LabelJob:
     prune: bool = setting(False, "drop images that are no longer in the input", group=RUN_GROUP)
     max_failures: str | None = setting(
         None,
-        "stop with exit code 4 if more images fail: a number, or a percentage of the images to label",
+        "stop with exit code 4 if more images than this fail: a number, or a percentage of the images to label",
         metavar="N|P%",
         group=RUN_GROUP,
         unset="no limit",

@@ -109,7 +109,7 @@ def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None
     for name in quality.class_accept_scores:
         if ontology is not None and name not in ontology.class_names:
             near = difflib.get_close_matches(name, ontology.class_names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "spell it as there"
+            hint = f"did you mean {near[0]!r}?" if near else "use a name as listed"
             known = ", ".join(ontology.class_names[:CLASSES_NAMED])
             raise UsageError(f"--class-accept-score: {name!r} is not among the classes ({known}); {hint}")
 

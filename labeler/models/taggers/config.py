@@ -67,7 +67,7 @@ class TaggingConfig:
         None, "drop tags with a lower score", metavar="P", group=GROUP, least=0, most=1, unset="the tagger's own"
     )
     tag_tiles: int = setting(
-        1, "for the tagger vocabulary: also tag N x N parts of each image", metavar="N", group=GROUP, least=1, most=4
+        1, "with --tagger vocabulary: also tag N x N parts of each image", metavar="N", group=GROUP, least=1, most=4
     )
     gate_below: float | None = setting(
         None,

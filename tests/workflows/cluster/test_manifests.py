@@ -261,7 +261,7 @@ def test_the_pod_of_a_cron_job_labels(tmp_path: Path, printed: Any, labeler: Run
             "not on the claim, which pods have at data",
         ),
         (("/data/in", "-o", "/data/out", "--image", "x"), "/data/in: name the PersistentVolumeClaim"),
-        (("/data/in", "-o", "/data/out", "--storage-claim", "x"), "name a container image"),
+        (("/data/in", "-o", "/data/out", "--storage-claim", "x"), "it needs --image, a container image"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--segmenter", "./sam"), "./sam: no pod knows this folder"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--name", "Night_Job"), "--name Night_Job: use lower-case"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--floor", "2"), "floor must be"),

@@ -44,7 +44,7 @@ def test_only_what_changed_is_labeled_again(scan: tuple[str, ...], scenes: Path,
     again = labeler("label", scenes, "-o", out, *OPTIONS, *scan, "--link", "copy")
     assert again.returncode == 0, again.stderr
     assert "1 images changed" in again.stdout
-    assert "2 images labeled now" in again.stdout
+    assert "2 images labeled in this run" in again.stdout
     after = records(out)
     assert after.keys() == before.keys() | {"scene_007.png"}
     for name, record in after.items():
