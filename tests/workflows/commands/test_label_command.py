@@ -174,7 +174,7 @@ def test_failures_are_tried_again_on_request_or_once_the_file_is_another(
     same = labeler(*command)
     assert same.returncode == 0
     assert "1 image failed in earlier runs" in same.stdout
-    assert "labeled now" not in same.stdout
+    assert "labeled in this run" not in same.stdout
     retried = labeler(*command, "--retry-failed")
     assert retried.returncode == 1
     assert "1 images labeled in this run" in retried.stdout  # the other keeps its labels

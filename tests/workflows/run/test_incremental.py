@@ -87,7 +87,7 @@ def test_an_image_that_could_not_be_read_is_tried_again_once_it_is_another(
     whole = (scenes / "scene_005.png").read_bytes()
     (scenes / "scene_005.png").write_bytes(whole[:1000])
     assert labeler("label", scenes, "-o", out, *OPTIONS).returncode == 1
-    assert "labeled now" not in labeler("label", scenes, "-o", out, *OPTIONS).stdout
+    assert "labeled in this run" not in labeler("label", scenes, "-o", out, *OPTIONS).stdout
     (scenes / "scene_005.png").write_bytes(whole)
     assert labeler("label", scenes, "-o", out, *OPTIONS).returncode == 0
     assert records(out)["scene_005.png"].status == "ok"
