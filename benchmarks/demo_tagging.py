@@ -23,7 +23,8 @@ from labeler.models.labelers.on_device import labeler_on_device
 from labeler.models.loading import load_labeler
 from labeler.models.prompters.loading import load_prompter
 from labeler.models.taggers.config import TaggingConfig, vocabulary_for
-from labeler.quality import QualityConfig, judge
+from labeler.quality import judge
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 

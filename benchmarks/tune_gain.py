@@ -15,7 +15,7 @@ from statistics import fmean
 
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruth
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from workflows.dataset.labeled import Labeled, open_labeled
 from workflows.evaluation.evaluate import evaluate
 from workflows.evaluation.tune import tune

@@ -27,7 +27,8 @@ from labeler.formats.autodistill import to_detections, write_data_yaml, write_im
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.loading import load_labeler
 from labeler.opencv import opencv
-from labeler.quality import QualityConfig, judge
+from labeler.quality import judge
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord
 from ontologies import Ontology, from_caption_ontology
 

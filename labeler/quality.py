@@ -19,8 +19,7 @@ import numpy as np
 
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
-from labeler.quality_config import QualityConfig as QualityConfig
-from labeler.quality_config import Score as Score
+from labeler.quality_config import QualityConfig, Score
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from labeler.files.local import naming
-from labeler.formats.cutout_config import CutoutConfig as CutoutConfig
+from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.names import safe_part
 from labeler.geometry.masks import rle_area, rle_box_xyxy, rle_to_mask
 from labeler.opencv import opencv

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.ground_truth import UNMATCHED, GroundTruthImage, match_masks
-from labeler.quality import Score, ranking_score
+from labeler.quality import ranking_score
+from labeler.quality_config import Score
 from labeler.records import Instance
 
 MATCH_IOU = 0.5

@@ -12,7 +12,8 @@ from labeler.decided import decide, distinct
 from labeler.decisions import Decision
 from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.instance_ids import InstanceId
-from labeler.quality import Judgement, QualityConfig, judge
+from labeler.quality import Judgement, judge
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 

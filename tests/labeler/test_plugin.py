@@ -31,7 +31,8 @@ from labeler.demo.scenes import class_name, make_scene, scene_rng
 from labeler.errors import ImageError, ModelError, UsageError
 from labeler.formats.splits import in_validation
 from labeler.geometry.masks import rle_to_mask
-from labeler.quality import QualityConfig, judge
+from labeler.quality import judge
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology, OntologyError
 

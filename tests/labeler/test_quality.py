@@ -13,13 +13,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from labeler.errors import UsageError
-from labeler.quality import (
-    Judgement,
-    QualityConfig,
-    effective_thresholds,
-    judge,
-    without_repeats,
-)
+from labeler.quality import Judgement, effective_thresholds, judge, without_repeats
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 

@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # behind the installed packages
 from labeler.decisions import Decision
 from labeler.files.images import content_digest
 from labeler.opencv import opencv
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from tests.support.run_folders import ONTOLOGY, instance, records_of
 from tests.support.run_settings import run_settings

@@ -9,7 +9,8 @@ import numpy as np
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.ground_truth import IGNORED, UNMATCHED, GroundTruthImage, GroundTruthInstance, match_masks
 from labeler.metrics.thresholds import Counts
-from labeler.quality import QualityConfig, judge, ranking_score
+from labeler.quality import judge, ranking_score
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from labeler.files.images import content_digest
 from labeler.geometry.masks import mask_to_rle, rle_area
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology

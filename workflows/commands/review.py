@@ -63,7 +63,7 @@ def run_review(options: ReviewOptions, console: Terminal) -> Outcome:
         labeled = open_labeled(options.output, options.images)
         return Outcome(line=send(labeled, options.exchange, options.verdict, console))
     if mode == "returned" and options.exchange.returned is not None:
-        from workflows.review.exchange import corrections
+        from workflows.review.corrections import corrections
 
         decisions = corrections(open_labeled(options.output), options.exchange.returned)
         print_decisions(console, decisions)

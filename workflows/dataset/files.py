@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from labeler.errors import ImageError
 from labeler.files.images import read_image
 from labeler.formats.coco import CocoWriter
-from labeler.formats.cutouts import CutoutConfig, write_cutouts
+from labeler.formats.cutout_config import CutoutConfig
+from labeler.formats.cutouts import write_cutouts
 from labeler.formats.names import FlatNames
 from labeler.formats.yolo import data_yaml, yolo_labels
 from labeler.quality import Judgement

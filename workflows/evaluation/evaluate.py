@@ -14,10 +14,11 @@ from labeler.errors import UsageError
 from labeler.ground_truth import GroundTruth, GroundTruthInstance, pair_images
 from labeler.metrics.accumulator import MeasureAccumulator
 from labeler.metrics.measures import DatasetMeasures, ImageMeasures
-from labeler.quality import Judgement, QualityConfig
+from labeler.quality import Judgement
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from workflows.dataset.labeled import Labeled
-from workflows.settings.evaluation import EvaluationConfig as EvaluationConfig
+from workflows.settings.evaluation import EvaluationConfig
 
 WORST = 12
 NAMES_SHOWN = 5

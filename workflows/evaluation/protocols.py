@@ -14,9 +14,10 @@ from labeler.files.storage import locate, read_bytes
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.metrics.coco import LVIS_LIMIT
 from workflows.dataset.labeled import open_labeled
-from workflows.evaluation.evaluate import Evaluation, EvaluationConfig, evaluate
+from workflows.evaluation.evaluate import Evaluation, evaluate
 from workflows.evaluation.files import write_evaluation
 from workflows.evaluation.tables import Rows, number
+from workflows.settings.evaluation import EvaluationConfig
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

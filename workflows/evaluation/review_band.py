@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.quality import Judgement, QualityConfig, effective_thresholds, ranking_score, without_repeats
+from labeler.quality import Judgement, effective_thresholds, ranking_score, without_repeats
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord
 from ontologies import ClassSpec
 from workflows.dataset.labeled import Labeled

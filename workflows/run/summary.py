@@ -24,7 +24,7 @@ from ontologies import Ontology
 from workflows.run import exit_codes
 
 if TYPE_CHECKING:
-    from labeler.quality import QualityConfig
+    from labeler.quality_config import QualityConfig
     from workflows.run.failures import Failure
     from workflows.run.folder import RunFolder
     from workflows.run.shards import ShardReport

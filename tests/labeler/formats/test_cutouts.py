@@ -8,7 +8,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from labeler.errors import UsageError
-from labeler.formats.cutouts import CutoutConfig, cut_out, smooth_alpha, write_cutouts
+from labeler.formats.cutout_config import CutoutConfig
+from labeler.formats.cutouts import cut_out, smooth_alpha, write_cutouts
 from labeler.formats.names import FlatNames, safe_part
 from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.records import Instance

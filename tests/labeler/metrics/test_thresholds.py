@@ -12,7 +12,8 @@ from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.candidates import Candidates, CandidateTable
 from labeler.metrics.thresholds import AcceptScores, Counts, Target, best_precision, fit
 from labeler.metrics.validation import bootstrap_gains, cross_validated
-from labeler.quality import QualityConfig, Score, judge
+from labeler.quality import judge
+from labeler.quality_config import QualityConfig, Score
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
 from tests.support.random_truth import HEIGHT, WIDTH, Pair, counts_of_the_gate, random_pairs, rectangle

@@ -15,7 +15,8 @@ from labeler.errors import ImageError, UsageError
 from labeler.files.images import image_size, read_image
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
-from labeler.quality import Judgement, QualityConfig
+from labeler.quality import Judgement
+from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from tests.support.command_line import CLASSES, Run

@@ -12,8 +12,8 @@ from PIL import Image
 
 from labeler.decisions import Decision
 from labeler.errors import RunError
-from labeler.formats.cutouts import CutoutConfig
-from labeler.quality import QualityConfig
+from labeler.formats.cutout_config import CutoutConfig
+from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology

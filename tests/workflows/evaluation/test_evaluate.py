@@ -28,7 +28,7 @@ from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.measure_config import MeasureConfig
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
@@ -39,10 +39,11 @@ from workflows.commands.cli import main
 from workflows.commands.evaluate import class_map_from
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.labeled import Labeled, open_labeled
-from workflows.evaluation.evaluate import EvaluationConfig, evaluate, pair_classes
+from workflows.evaluation.evaluate import evaluate, pair_classes
 from workflows.evaluation.protocols import config_for
 from workflows.evaluation.tables import markdown, print_rows
 from workflows.run.folder import RunFolder
+from workflows.settings.evaluation import EvaluationConfig
 
 WIDTH, HEIGHT = 100, 40
 Object = tuple[int, int]  # class id, left edge

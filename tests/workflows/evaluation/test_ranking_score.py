@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from tests.support.made_folder import write_labeled
 from tests.support.reviews import FAR, NEAR, labeled, places, queue_of
 from workflows.dataset.labeled import open_labeled

@@ -23,14 +23,8 @@ from labeler.files.images import read_image
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 from labeler.metrics.thresholds import Counts
-from labeler.quality import (
-    QualityConfig,
-    Score,
-    effective_thresholds,
-    judge,
-    ranking_score,
-    without_repeats,
-)
+from labeler.quality import effective_thresholds, judge, ranking_score, without_repeats
+from labeler.quality_config import QualityConfig, Score
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
@@ -41,10 +35,11 @@ from workflows.commands.cli import main
 from workflows.commands.tune import print_tuned
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.labeled import Labeled, open_labeled
-from workflows.evaluation.evaluate import EvaluationConfig, evaluate
+from workflows.evaluation.evaluate import evaluate
 from workflows.evaluation.review_band import review_band
 from workflows.evaluation.tune import TuneConfig, Tuned, TunedClass, tune
 from workflows.run.folder import RunFolder
+from workflows.settings.evaluation import EvaluationConfig
 from workflows.settings.export import ExportConfig
 
 NAMES = ("dog", "big cat", 'bird, "x=y"')

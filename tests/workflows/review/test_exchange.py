@@ -27,7 +27,7 @@ from labeler.errors import FormatError, UsageError
 from labeler.files.images import content_digest
 from labeler.files.storage import locate, write_bytes
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from tests.support.reviews import checked, saved
@@ -38,7 +38,8 @@ from workflows.commands.exchange import ExchangeOptions, print_decisions, send
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled, open_labeled
-from workflows.review.exchange import corrections, export_review_set
+from workflows.review.corrections import corrections
+from workflows.review.exchange import export_review_set
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 from workflows.settings.review_sets import TOOLS

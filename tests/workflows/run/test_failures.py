@@ -17,7 +17,7 @@ import pytest
 
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import locate
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from tests.support import stand_in
 from tests.support.command_line import write_scenes
 from tests.support.object_store import Bucket

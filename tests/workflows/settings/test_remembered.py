@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from labeler.errors import RunError
-from labeler.formats.cutouts import CutoutConfig
+from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.splits import in_validation
 from labeler.models.config import ModelConfig
-from labeler.quality import QualityConfig
+from labeler.quality_config import QualityConfig
 from ontologies import ClassSpec, Ontology
 from tests.support.command_line import options_of
 from tests.support.made_folder import write_labeled
