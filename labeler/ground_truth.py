@@ -1,16 +1,15 @@
-"""Ground truth, and how labels are paired with it: images by name, instances of one class by mask IoU."""
+"""Ground truth, and how instances of one class and image are matched with it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.geometry.masks import Rle, mask_containment, mask_iou
+from labeler.geometry.boxes import box_iou
+from labeler.geometry.masks import Rle, mask_containment, mask_iou, rle_box_xyxy
 
 UNMATCHED, IGNORED = -1, -2
 
@@ -21,10 +20,12 @@ class GroundTruthInstance:
 
     Attributes:
         class_id: index in ``GroundTruth.class_names``.
-        rle: the mask, at image size.
+        rle: the mask, at image size; if only the box is known, that is the mask of the box.
         crowd: a region of many objects. Instances in it are neither right nor wrong.
         box_xyxy, area: box and area in pixels as stated in the file, which the COCO metrics use; None for those of the
             mask.
+        box_only: the shape of the object is not known, only its box. It counts for measures of boxes, and is matched by
+            box IoU; measures of masks leave it out.
     """
 
     class_id: int
@@ -32,6 +33,12 @@ class GroundTruthInstance:
     crowd: bool = False
     box_xyxy: tuple[float, float, float, float] | None = None
     area: float | None = None
+    box_only: bool = False
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The stated box, or that of the mask; xyxy in pixels."""
+        return self.box_xyxy or rle_box_xyxy(self.rle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class GroundTruthImage:
 
     Attributes:
         name: the image's name in the ground truth, a POSIX path.
-        width, height: pixels.
+        width, height: pixels; 0 if the size is not known, and then there are no instances.
         absent: class ids that were looked for in the image and not found; None if these are all classes without an
             instance.
         not_exhaustive: class ids that may have more objects in the image than ``instances`` lists.
@@ -68,54 +75,20 @@ class GroundTruth:
         class_names: by class id.
         frequencies: ``r``, ``c`` or ``f`` (rare, common, frequent) for each class, as in LVIS; empty if not stated.
         semantic: objects of a class are not separated; all pixels of a class in an image are one instance.
+        notes: what was not read as it stands in the files, or was left out; one line each.
     """
 
     class_names: tuple[str, ...]
     images: tuple[GroundTruthImage, ...]
     frequencies: tuple[str, ...] = ()
     semantic: bool = False
-
-
-def pair_images(image_ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Pair images with names in another list, such as those of the ground truth.
-
-    Equal names are paired first. Next are names of which one is the end of the other (``val/a.jpg`` and ``a.jpg``),
-    unless several fit. Both steps are then repeated without suffixes, because mask files have other suffixes than
-    images.
-
-    Returns:
-        image id -> name, for the images that have a partner.
-    """
-    left, right = dict.fromkeys(image_ids), dict.fromkeys(names)
-    pairs: dict[str, str] = {}
-    keys: tuple[Callable[[str], tuple[str, ...]], ...] = (
-        lambda name: PurePosixPath(name).parts,
-        lambda name: PurePosixPath(name).with_suffix("").parts,
-    )
-    for parts_of in keys:
-        ends = Counter(end for name in right for end in _ends(parts_of(name)))
-        by_end = {end: name for name in right for end in _ends(parts_of(name)) if ends[end] == 1}
-        whole = {parts_of(name): name for name in right}
-        claims: dict[str, list[str]] = {}
-        for image_id in left:
-            parts = parts_of(image_id)
-            longer = (whole[end] for end in _ends(parts) if end in whole)
-            if match := whole.get(parts) or by_end.get(parts) or next(longer, None):
-                claims.setdefault(match, []).append(image_id)
-        for name, claimants in claims.items():
-            exact = [image_id for image_id in claimants if parts_of(image_id) == parts_of(name)]
-            if len(chosen := exact or claimants) == 1:
-                pairs[chosen[0]] = name
-                del left[chosen[0]], right[name]
-    return pairs
-
-
-def _ends(parts: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [parts[start:] for start in range(len(parts))]
+    notes: tuple[str, ...] = ()
 
 
 def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], iou: float = 0.5) -> NDArray[np.int64]:
     """Match predicted masks with true objects, all of one image and class.
+
+    The IoU is that of masks; with an object of which only the box is known it is that of the boxes.
 
     Matching is greedy, as in pycocotools (``COCOeval.evaluateImg``). Each mask in turn takes the object, among those
     not taken yet, with which it has the highest IoU, if that is ``iou`` or more. Masks that take none are ignored if at
@@ -131,7 +104,7 @@ def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], i
     if not predicted or not true:
         return matches
     crowd = np.array([each.crowd for each in true])
-    overlaps = mask_iou(predicted, [each.rle for each in true])
+    overlaps = match_iou(predicted, true)
     overlaps[:, crowd] = 0
     in_crowd = mask_containment(predicted, [each.rle for each in true if each.crowd])
     for row, overlap in enumerate(overlaps):
@@ -142,3 +115,12 @@ def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], i
         elif in_crowd.shape[1] and in_crowd[row].max() >= iou:
             matches[row] = IGNORED
     return matches
+
+
+def match_iou(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance]) -> NDArray[np.float64]:
+    """The IoU of masks, or of boxes where only the box of an object is known; float64 ``(n, m)`` in [0, 1]."""
+    overlaps = mask_iou(predicted, [each.rle for each in true])
+    if boxes := [column for column, each in enumerate(true) if each.box_only]:
+        tight = np.array([rle_box_xyxy(rle) for rle in predicted], dtype=np.float32)
+        overlaps[:, boxes] = box_iou(tight, np.array([true[column].box for column in boxes], dtype=np.float32))
+    return overlaps

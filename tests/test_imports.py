@@ -46,7 +46,7 @@ ROOMS = {
         "geometry",
         "opencv quality_config",
         "setting",
-        "errors sizes",
+        "errors sizes image_pairs",
     ),
 }
 CONSOLE_ENTRY = "labeler.__main__"  # the one module that imports upward

@@ -14,7 +14,7 @@ from labeler.errors import FormatError
 from labeler.files.storage import read_bytes
 from labeler.geometry.masks import Rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import polygons_to_rle
-from labeler.ground_truth import pair_images
+from labeler.image_pairs import pair_images
 from labeler.records import Instance
 from labeler.sizes import checked_size, finite_number, shown, unicode_text
 

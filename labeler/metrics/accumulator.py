@@ -9,7 +9,7 @@ from functools import partial
 from statistics import fmean
 
 from labeler.geometry.masks import Rle, mask_iou
-from labeler.ground_truth import UNMATCHED, GroundTruthImage, GroundTruthInstance, match_masks
+from labeler.ground_truth import UNMATCHED, GroundTruthImage, GroundTruthInstance, match_iou, match_masks
 from labeler.metrics.coco import CocoAccumulator, CocoMetrics
 from labeler.metrics.iou import boundary_iou, semantic_overlap, tolerant_iou
 from labeler.metrics.measure_config import MeasureConfig
@@ -81,7 +81,7 @@ class MeasureAccumulator:
         objects = [each for each in image.instances if not each.crowd]
         if len(objects) > 1:
             self._single = None
-        if self._single is None or not objects:
+        if self._single is None or not objects or objects[0].box_only:
             return
         candidates = [each for each in candidates if each.class_id == objects[0].class_id]
         for rule, sums in self._single.items():
@@ -165,8 +165,8 @@ class _OverlapSums:
 
 class _ClassSums:
     def __init__(self) -> None:
-        self.objects = self.false_positives = 0
-        self.overlap = _OverlapSums()  # over the matched pairs
+        self.objects = self.matched = self.false_positives = 0
+        self.overlap = _OverlapSums()  # over the matched pairs of masks
         self.intersection = self.union = 0  # pixels, see semantic_overlap
 
     def add(
@@ -177,23 +177,28 @@ class _ClassSums:
         self.intersection += intersection
         self.union += union
         matches = match_masks(predicted, true, config.iou).tolist()
-        pairs = [(rle, true[index].rle) for rle, index in zip(predicted, matches, strict=True) if index >= 0]
+        pairs = [(rle, true[index]) for rle, index in zip(predicted, matches, strict=True) if index >= 0]
         objects = sum(not each.crowd for each in true)
         false_positives = matches.count(UNMATCHED) if is_exhaustive else 0
         self.objects += objects
+        self.matched += len(pairs)
         self.false_positives += false_positives
-        iou_sum = sum(self.overlap.add(*pair, config) for pair in pairs)
+        iou_sum = sum(
+            float(match_iou([rle], [each])[0, 0]) if each.box_only else self.overlap.add(rle, each.rle, config)
+            for rle, each in pairs
+        )
         return _Counts(len(pairs), objects - len(pairs), false_positives, iou_sum)
 
     def include(self, other: _ClassSums) -> None:
         self.objects += other.objects
+        self.matched += other.matched
         self.false_positives += other.false_positives
         self.overlap.include(other.overlap)
 
     def measures(
         self, name: str, semantic: float | None, mask: CocoMetrics, box: CocoMetrics, tolerant: bool
     ) -> ClassMeasures:
-        matched = self.overlap.pairs
+        matched = self.matched
         accepted = matched + self.false_positives
         return ClassMeasures(
             name=name,

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.geometry.masks import Rle, mask_containment, rle_area
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.records import Instance
 
 COCO_LIMIT = 100  # maximum detections per image and class
 LVIS_LIMIT = 300  # maximum detections per image
+INSIDE_BOX = 0.5  # share of a detection's area
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class CocoAccumulator:
 
     Ground truth such as that of LVIS (Gupta et al. 2019, arXiv 1908.03195) is incomplete. Classes that were not looked
     for in an image do not count there. Unmatched detections of classes that are not exhaustively labeled in an image
-    are neither right nor wrong.
+    are neither right nor wrong. For masks, neither are unmatched detections that lie, with half of their area or more,
+    in the box of an object without a mask; such objects count for boxes alone.
 
     Args:
         kind: ``segm`` compares masks, ``bbox`` the detector's boxes.
@@ -98,12 +100,20 @@ class CocoAccumulator:
             candidate = candidates[position]
             detections[candidate.class_id].append(self._detection(position + 1, candidate, scores[position]))
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        maskless: dict[int, list[Rle]] = defaultdict(list)
         for number, instance in enumerate(image.instances, start=1):
-            objects[instance.class_id].append(_object(number, instance))
+            if instance.box_only and self._evaluation.params.iouType == "segm":
+                maskless[instance.class_id].append(instance.rle)
+            else:
+                objects[instance.class_id].append(_object(number, instance))
         for class_id in {**objects, **detections}:
             if image.looked_for(class_id):
-                is_exhaustive = class_id not in image.not_exhaustive
-                self._add_class(index, class_id, objects[class_id], detections[class_id], is_exhaustive)
+                found = detections[class_id]
+                unjudged = np.full(len(found), class_id in image.not_exhaustive)
+                if found and maskless[class_id]:
+                    inside = mask_containment([each["segmentation"] for each in found], maskless[class_id])
+                    unjudged |= inside.max(axis=1) >= INSIDE_BOX
+                self._add_class(index, class_id, objects[class_id], found, unjudged)
 
     def _detection(self, number: int, instance: Instance, score: float) -> dict[str, Any]:
         if self._evaluation.params.iouType == "segm":
@@ -117,8 +127,9 @@ class CocoAccumulator:
         class_id: int,
         objects: list[dict[str, Any]],
         detections: list[dict[str, Any]],
-        is_exhaustive: bool,
+        unjudged: NDArray[np.bool_],
     ) -> None:
+        """Add one class of an image; ``unjudged``, (n,), tells which detections are not wrong if unmatched."""
         evaluation, params = self._evaluation, self._evaluation.params
         limit = params.maxDets[-1]
         detections = detections[:limit]
@@ -136,8 +147,7 @@ class CocoAccumulator:
                 matched = np.zeros((len(detections), len(self._bits)), dtype=bool)
                 ignored = np.repeat(np.array(outside, dtype=bool)[:, None], len(self._bits), axis=1)
                 kept.objects[area] += sum(not each["ignore"] and low <= each["area"] <= high for each in objects)
-            if not is_exhaustive:
-                ignored = ignored | ~matched
+            ignored = ignored | (~matched & unjudged[:limit, None])
             kept.matched[area].frombytes((matched @ self._bits).astype(np.uint16).tobytes())
             kept.ignored[area].frombytes((ignored @ self._bits).astype(np.uint16).tobytes())
 
@@ -200,7 +210,7 @@ class _ClassDetections:
 
 
 def _object(number: int, instance: GroundTruthInstance) -> dict[str, Any]:
-    x1, y1, x2, y2 = instance.box_xyxy or rle_box_xyxy(instance.rle)
+    x1, y1, x2, y2 = instance.box
     return {
         "id": number,
         "segmentation": instance.rle,

@@ -32,7 +32,7 @@ class ClassMeasures:
         precision: matched / accepted; None if that is 0 / 0.
         recall: matched / objects; None if that is 0 / 0.
         f1: harmonic mean of precision and recall; None if there are neither objects nor accepted instances.
-        overlap: over the matched pairs.
+        overlap: over the matched pairs of masks.
         semantic_iou: see ``iou.semantic_overlap``; for all classes together the mean (mIoU).
         mask, box: COCO metrics over all candidates; for all classes together the mean.
     """

@@ -6,35 +6,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
-from labeler.ground_truth import IGNORED, UNMATCHED, GroundTruthInstance, match_masks, pair_images
-
-
-# (image ids, names in the ground truth, pairs)
-@pytest.mark.parametrize(
-    ("image_ids", "names", "pairs"),
-    [
-        (["a.jpg", "b.jpg"], ["b.jpg", "a.jpg"], {"a.jpg": "a.jpg", "b.jpg": "b.jpg"}),
-        (["val/a.jpg"], ["a.jpg"], {"val/a.jpg": "a.jpg"}),
-        (["a.jpg"], ["data/val/a.jpg"], {"a.jpg": "data/val/a.jpg"}),
-        (["a.jpg"], ["x/a.jpg", "y/a.jpg"], {}),  # ambiguous
-        (["x/a.jpg", "y/a.jpg"], ["a.jpg"], {}),
-        (["x/a.jpg", "y/a.jpg"], ["y/a.jpg", "x/a.jpg"], {"x/a.jpg": "x/a.jpg", "y/a.jpg": "y/a.jpg"}),
-        (["a.jpg", "y/a.jpg"], ["a.jpg"], {"a.jpg": "a.jpg"}),  # equal names come first
-        (["a.jpg"], ["a.png"], {"a.jpg": "a.png"}),
-        (["train/a.jpg"], ["masks/train/a.png"], {"train/a.jpg": "masks/train/a.png"}),
-        (["a.jpg"], ["a.png", "a.jpg"], {"a.jpg": "a.jpg"}),
-        (["a.jpg", "a.png"], ["a.tif"], {}),
-        (["ba.jpg"], ["a.jpg"], {}),  # whole path components must be equal
-        ([], ["a.jpg"], {}),
-    ],
-)
-def test_pairs(image_ids: list[str], names: list[str], pairs: dict[str, str]) -> None:
-    assert pair_images(image_ids, names) == pairs
+from labeler.ground_truth import IGNORED, UNMATCHED, GroundTruthInstance, match_masks
 
 
 def blob(rng: np.random.Generator, around: tuple[int, int] | None = None) -> tuple[Rle, tuple[int, int]]:

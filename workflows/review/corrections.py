@@ -11,7 +11,7 @@ from labeler.annotation_tools.corrected import read_corrected
 from labeler.annotation_tools.corrections import CorrectedImage, SentImage, SentInstance, compare
 from labeler.decisions import Decision
 from labeler.errors import FormatError, UsageError
-from labeler.ground_truth import pair_images
+from labeler.image_pairs import pair_images
 from workflows.review.sent_sets import read_sent, sent_instance, sent_path, set_numbers
 
 if TYPE_CHECKING:
