@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,22 @@ class GroundTruth:
     frequencies: tuple[str, ...] = ()
     semantic: bool = False
     notes: tuple[str, ...] = ()
+
+
+def class_key(name: str) -> str:
+    """What equal class names have in common: case, underscores and spaces do not matter."""
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def unique_classes(names: Iterable[str]) -> tuple[tuple[str, ...], list[int]]:
+    """The first of all equal class names (see ``class_key``), and the class id of each of ``names``."""
+    first: dict[str, str] = {}
+    class_ids: dict[str, int] = {}
+    listed = list(names)
+    for name in listed:
+        first.setdefault(class_key(name), name)
+        class_ids.setdefault(class_key(name), len(class_ids))
+    return tuple(first.values()), [class_ids[class_key(name)] for name in listed]
 
 
 def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], iou: float = 0.5) -> NDArray[np.int64]:

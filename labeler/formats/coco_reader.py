@@ -1,163 +1,137 @@
-"""Read COCO instances JSON from any source, checking every entry."""
+"""Reads the annotations of COCO files as different tools write them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+import ast
+from collections.abc import Sequence
+from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from labeler.errors import FormatError
-from labeler.files.storage import read_bytes
-from labeler.geometry.masks import Rle, checked_rle, rle_area, rle_box_xyxy
+from labeler.formats.coco_values import BoxXyxy, box_xyxy, flag, number, reason, whole
+from labeler.formats.findings import Findings
+from labeler.geometry.masks import Rle, box_to_rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import polygons_to_rle
-from labeler.image_pairs import pair_images
-from labeler.records import Instance
-from labeler.sizes import checked_size, finite_number, shown, unicode_text
+from labeler.ground_truth import GroundTruthInstance
+from labeler.sizes import checked_size, shown
 
-if TYPE_CHECKING:
-    from labeler.files.storage import AnyPath
+FEWEST = 6  # coordinates of a polygon: three points
 
 
-@dataclass(frozen=True)
-class CocoFile:
-    """An instances file whose images and categories have been checked.
-
-    Attributes:
-        categories: the entries of the file, by class id.
-        images: the entries of the file by their id, in file order.
-    """
-
-    path: AnyPath
-    categories: list[dict[str, Any]]
-    images: dict[int, dict[str, Any]]
-    annotations: list[Any]
-
-    def instances(self) -> Iterator[tuple[dict[str, Any], Instance]]:
-        """Each annotation with its instance. Can be iterated once, since annotations are freed on the way.
-
-        Raises:
-            FormatError: an annotation is invalid.
-        """
-        class_ids = {category["id"]: class_id for class_id, category in enumerate(self.categories)}
-        for position, annotation in enumerate(self.annotations):
-            self.annotations[position] = None
-            identity = annotation.get("id", f"at position {position}") if isinstance(annotation, dict) else position
-            where = f"{self.path}: annotation {identity if isinstance(identity, str) else shown(identity)}"
-            if not isinstance(annotation, dict):
-                raise FormatError(f"{where}: {shown(annotation)} is not an annotation")
-            try:
-                for key in ("image_id", "category_id"):
-                    if isinstance(annotation[key], (dict, list)):
-                        raise ValueError(f"'{key}' is {shown(annotation[key])}, not a number")
-                image = self.images.get(annotation["image_id"])
-                class_id = class_ids.get(annotation["category_id"])
-                if image is None:
-                    raise FormatError(
-                        f"{where}: names image {shown(annotation['image_id'])}, which the file does not hold"
-                    )
-                if class_id is None:
-                    raise FormatError(
-                        f"{where}: names category {shown(annotation['category_id'])}, which the file does not hold"
-                    )
-                name = self.categories[class_id]["name"]
-                yield annotation, _instance(annotation, class_id, name, image["width"], image["height"])
-            except KeyError as error:
-                raise FormatError(f"{where}: {error} is missing") from error
-            except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-                raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
-
-
-def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]] | None = None) -> CocoFile:
-    """Read the instances file ``path``. Images without ``file_name``, as in LVIS, get the path of their ``coco_url``.
+def read_object(
+    annotation: dict[str, Any],
+    class_id: int,
+    size: tuple[int, int],
+    boxes_as_masks: bool,
+    name: object,
+    findings: Findings,
+) -> GroundTruthInstance:
+    """The object of an annotation.
 
     Args:
-        sizes: returns (width, height) by name; called if images do not state their size.
+        size: width and height of its image.
+        boxes_as_masks: take the box as the mask if there is no mask.
+        name: of the annotation, for ``findings``.
 
     Raises:
-        FormatError: it is not an instances file, or an image or a category is invalid.
+        ValueError, KeyError, TypeError: it has neither a mask nor a box that can be read.
     """
+    crowd = flag(annotation.get("iscrowd"), "iscrowd")
+    if not crowd and flag(annotation.get("ignore"), "ignore"):
+        crowd = True
+        findings.add("annotation", "marked 'ignore': a crowd, which is neither right nor wrong", name)
+    box = _box(annotation)
+    rle = _mask(annotation.get("segmentation"), size, box, name, findings)
+    if rle is None:
+        if isinstance(box, ValueError):
+            raise box if annotation.get("bbox") else ValueError("it has neither a mask nor a box")
+        rle, is_box = box_to_rle(box, *size), True
+        as_masks = "without a mask: the box counts as the mask"
+        as_boxes = "without a mask: counted by the box, and left out of measures of masks"
+        findings.add("annotation", as_masks if boxes_as_masks else as_boxes, name)
+    else:
+        is_box = False
+    if isinstance(box, ValueError):
+        if annotation.get("bbox") not in (None, []):
+            findings.add("annotation", "with a box that cannot be read: the box of the mask counts", name)
+        box = rle_box_xyxy(rle)
+    area = _area(annotation, rle, box if is_box else None, name, findings)
+    return GroundTruthInstance(class_id, rle, crowd, box, area, box_only=is_box and not boxes_as_masks)
+
+
+def _box(annotation: dict[str, Any]) -> BoxXyxy | ValueError:
+    """The box, or the error if there is none that can be read."""
     try:
-        content = json.loads(read_bytes(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not a COCO file ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
-    ):
-        raise FormatError(f"{path}: not a COCO file (expected lists 'images', 'annotations' and 'categories')")
+        return box_xyxy(annotation.get("bbox"))
+    except ValueError as error:
+        return error
 
-    categories = _by_id(path, "category", content["categories"], {"name": str})
-    for image in content["images"]:
-        if isinstance(image, dict) and "file_name" not in image and isinstance(image.get("coco_url"), str):
-            image["file_name"] = urlsplit(image["coco_url"]).path.strip("/")
-    if sizes is not None:
-        _add_sizes(path, content["images"], sizes)
-    images = _by_id(path, "image", content["images"], {"file_name": str, "width": int, "height": int})
-    for image in images.values():
+
+def _mask(
+    segmentation: Any, size: tuple[int, int], box: BoxXyxy | ValueError, name: object, findings: Findings
+) -> Rle | None:
+    """The mask of a segmentation; None if there is none, or if it cannot be read but the box can."""
+    try:
+        if isinstance(segmentation, list):
+            polygons = polygons_of(segmentation)
+            segmentation = [polygon for polygon in polygons if len(polygon) >= FEWEST]
+            if 0 < len(segmentation) < len(polygons):
+                findings.add("annotation", "with parts of fewer than three points: these parts are left out", name)
+        if not segmentation:
+            return None
+        rle = segmentation_to_rle(segmentation, *size)
+        return rle if isinstance(segmentation, list) or rle_area(rle) else None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        if isinstance(box, ValueError):
+            raise
+        findings.add("annotation", "with a mask that cannot be read: the box counts", f"{name}: {reason(error)}")
+        return None
+
+
+def _area(annotation: dict[str, Any], rle: Rle, box: BoxXyxy | None, name: object, findings: Findings) -> float:
+    """The stated area, or that of the mask, or that of ``box`` if it is given."""
+    if "area" in annotation:
         try:
-            checked_size(image["width"], image["height"])
-        except ValueError as error:
-            raise FormatError(f"{path}: image {shown(image['id'])}: {error}") from error
-    return CocoFile(path, [categories[category] for category in sorted(categories)], images, content["annotations"])
+            return number(annotation["area"], "area")
+        except ValueError:
+            findings.add("annotation", "with an area that is no number: measured instead", name)
+    return rle_area(rle) if box is None else (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _add_sizes(path: AnyPath, images: list[Any], sizes: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
-    lacking = {
-        image["file_name"]: image
-        for image in images
-        if isinstance(image, dict)
-        and isinstance(image.get("file_name"), str)
-        and not image.keys() >= {"width", "height"}
-    }
-    known = sizes() if lacking else {}
-    for name, file_name in pair_images(known, lacking).items():
-        if known[name] == (0, 0):
-            raise FormatError(
-                f"{path}: image {file_name} states no width and height, and the labeled image could not be read; "
-                "add them"
-            )
-        lacking[file_name]["width"], lacking[file_name]["height"] = known[name]
+def polygons_of(segmentation: Sequence[Any]) -> list[list[Any]]:
+    """Polygons as flat lists x1, y1, x2, y2, …
+
+    Tools also write one polygon without the outer list, points as pairs or as ``{"x": …, "y": …}``, and numbers as
+    text.
+
+    Raises:
+        ValueError, KeyError: they are something else.
+    """
+    polygons = list(segmentation)
+    is_one = all(not isinstance(each, list) for each in polygons)
+    if is_one or (len(polygons) > 2 and all(isinstance(each, list) and _is_point(each) for each in polygons)):
+        polygons = [polygons]
+    return [_flat(polygon) for polygon in polygons] if segmentation else []
 
 
-def _by_id(path: AnyPath, what: str, entries: list[Any], fields: dict[str, type]) -> dict[int, dict[str, Any]]:
-    by_id: dict[int, dict[str, Any]] = {}
-    for position, entry in enumerate(entries):
-        for key, kind in {"id": int, **fields}.items():
-            if not isinstance(entry, dict) or type(entry.get(key)) is not kind:  # not isinstance, since True is an int
-                raise FormatError(f"{path}: {what} at position {position}: expected '{key}' ({kind.__name__})")
-            if kind is not str:
-                continue
-            if not entry[key]:
-                raise FormatError(f"{path}: {what} at position {position}: '{key}' is empty")
-            try:
-                unicode_text(entry[key], f"'{key}'")
-            except ValueError as error:
-                raise FormatError(f"{path}: {what} at position {position}: {error}") from None
-        if entry["id"] in by_id:
-            raise FormatError(f"{path}: {what} {shown(entry['id'])} is there twice")
-        by_id[entry["id"]] = entry
-    return by_id
+def _is_point(entry: list[Any]) -> bool:
+    return len(entry) == 2 and not any(isinstance(value, (list, dict)) for value in entry)
 
 
-def _instance(annotation: dict[str, Any], class_id: int, name: str, width: int, height: int) -> Instance:
-    rle = segmentation_to_rle(annotation["segmentation"], width, height)
-    box = rle_box_xyxy(rle)
-    if annotation.get("bbox") is not None:
-        x, y, box_width, box_height = (finite_number(side, "a side of 'bbox'") for side in annotation["bbox"])
-        box = (x, y, x + box_width, y + box_height)
-    return Instance(
-        class_id=class_id,
-        prompt=name,
-        box_xyxy=box,
-        score=finite_number(annotation.get("detector_score", annotation.get("score", 1.0)), "a score"),
-        mask_score=finite_number(annotation.get("mask_score", 1.0), "'mask_score'"),
-        stability=1.0,
-        area=rle_area(rle),
-        rle=rle,
-    )
+def _flat(polygon: Any) -> list[Any]:
+    if not isinstance(polygon, list):
+        raise ValueError("a polygon is not a list of three or more x, y")
+    values: list[Any] = []
+    for entry in polygon:
+        if isinstance(entry, dict):
+            values += (entry["x"], entry["y"])
+        elif isinstance(entry, list):
+            if not _is_point(entry):
+                raise ValueError("a point of a polygon is not a pair x, y")
+            values += entry
+        else:
+            values.append(entry)
+    return [number(value, "a coordinate") if isinstance(value, str) else value for value in values]
 
 
 def segmentation_to_rle(segmentation: Any, width: int, height: int) -> Rle:
@@ -168,16 +142,28 @@ def segmentation_to_rle(segmentation: Any, width: int, height: int) -> Rle:
     """
     width, height = checked_size(width, height)
     if isinstance(segmentation, list):
-        if not all(isinstance(polygon, list) for polygon in segmentation):
-            raise ValueError("a polygon is not a list of three or more x, y")
-        return polygons_to_rle(segmentation, height, width)
+        return polygons_to_rle(polygons_of(segmentation), height, width)
     if not isinstance(segmentation, dict):
         raise ValueError(f"'segmentation' is {shown(segmentation)}, neither polygons nor RLE")
-    if segmentation["size"] != [height, width]:
-        raise ValueError(f"RLE of size {shown(segmentation['size'])} on an image of size {[height, width]}")
+    size = segmentation["size"]
+    if not isinstance(size, list) or [whole(side) for side in size] != [height, width]:
+        raise ValueError(f"RLE of size {shown(size)} on an image of size {[height, width]}")
     counts = segmentation["counts"]
+    if isinstance(counts, str) and counts.startswith(("b'", 'b"')):
+        counts = _bytes_as_text(counts)
     if isinstance(counts, list):
         if any(type(run) is not int or run < 0 for run in counts) or sum(counts) != height * width:
             raise ValueError(f"RLE counts do not sum to {height} x {width}")
         counts = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
     return checked_rle({"size": [height, width], "counts": counts})
+
+
+def _bytes_as_text(counts: str) -> bytes:
+    """The bytes of counts that were written with ``str(counts)``; such text begins with a quote that no RLE has."""
+    try:
+        value = ast.literal_eval(counts)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, bytes):
+        raise ValueError("RLE counts are damaged text of bytes")
+    return value

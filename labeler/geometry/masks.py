@@ -26,6 +26,22 @@ def mask_to_rle(mask: npt.NDArray[np.bool_]) -> Rle:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
 
 
+def box_to_rle(box_xyxy: tuple[float, float, float, float], width: int, height: int) -> Rle:
+    """The mask of a box in an image of that size, with the sides rounded to whole pixels, and at least one pixel.
+
+    Raises:
+        ValueError: the box has no area in the image.
+    """
+    x1, y1, x2, y2 = box_xyxy
+    if not (min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)):
+        raise ValueError("the box has no area in the image")
+    left, top = (min(max(round(start), 0), side - 1) for start, side in ((x1, width), (y1, height)))
+    right, bottom = max(min(round(x2), width), left + 1), max(min(round(y2), height), top + 1)
+    box = np.array([[left, top, right - left, bottom - top]], dtype=np.float64)
+    (rle,) = coco_mask.frPyObjects(box, height, width)
+    return {"size": [height, width], "counts": rle["counts"]}
+
+
 def rle_to_mask(rle: Rle) -> npt.NDArray[np.bool_]:
     """Decode a mask to bool ``(H, W)``, in column-major memory order, as in RLE.
 

@@ -70,8 +70,10 @@ def semantic_overlap(predicted: Sequence[Rle], true: Sequence[GroundTruthInstanc
 
     The class's semantic IoU is the sum of intersections over all images, divided by the sum of unions; the mean over
     classes is the mIoU (Everingham et al. 2010, but without a background class). Masks of different classes may share
-    pixels. Pixels in crowds are not counted.
+    pixels. Pixels in crowds are not counted, nor is an image in which an object of the class has no mask.
     """
+    if any(each.box_only for each in true):
+        return 0, 0
     crowd = [each.rle for each in true if each.crowd]
     predicted, objects = list(predicted), [each.rle for each in true if not each.crowd]
     area_predicted, area_true = _union_area(predicted, crowd), _union_area(objects, crowd)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from labeler.formats.coco import CocoWriter
-from labeler.formats.coco_reader import parse_coco
+from labeler.formats.coco_file import read_coco as read_ground_truth
 from labeler.records import ImageRecord, Instance
 
 
@@ -23,14 +24,15 @@ def write_coco(
 
 
 def read_coco(path: Path) -> tuple[list[str], list[ImageRecord]]:
-    """Class names by class id, and one record for each image, in the file's order."""
-    file = parse_coco(path)
-    instances: dict[int, list[Instance]] = {image: [] for image in file.images}
-    for annotation, instance in file.instances():
-        instances[annotation["image_id"]].append(instance)
-    return [category["name"] for category in file.categories], [
-        ImageRecord(
-            image["file_name"], image["width"], image["height"], digest="", instances=tuple(instances[identity])
-        )
-        for identity, image in file.images.items()
-    ]
+    """Class names by class id, and one record for each image, by id."""
+    truth, content = read_ground_truth(path), json.loads(path.read_text())
+    scores = iter(sorted(content["annotations"], key=lambda each: each["image_id"]))
+    records = []
+    for image in truth.images:
+        instances = []
+        for each, annotation in zip(image.instances, scores, strict=False):
+            score, mask_score = annotation["detector_score"], annotation["mask_score"]
+            name, area = truth.class_names[each.class_id], int(each.area or 0)
+            instances.append(Instance(each.class_id, name, each.box, score, mask_score, 1.0, area, each.rle))
+        records.append(ImageRecord(image.name, image.width, image.height, digest="", instances=tuple(instances)))
+    return list(truth.class_names), records

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROTOCOLS = ("coco", "lvis", "sginw")
 GROUND_TRUTH = "a COCO or LVIS .json, a YOLO-seg data.yaml or its folder, or a folder of mask images"
 CLASS_MAP = 'pairs labeled=ground truth, where class names differ: "puppy=dog, kitten=cat"'
+BOXES_AS_MASKS = "where the ground truth has a box and no mask, take the rectangle as the mask"
 CLASSES_SHOWN = 40
 NAMES_SHOWN = 5
 
@@ -36,6 +37,7 @@ class EvaluateOptions:
     )
     ground_truth: str | None = setting(None, GROUND_TRUTH, metavar="PATH", aliases=("--truth",), unset="none")
     class_map: str = setting("", CLASS_MAP, metavar="TEXT", names=("--map",), unset="same names")
+    boxes_as_masks: bool = setting(False, BOXES_AS_MASKS)
     measures: Changes[MeasureConfig] = changes(MeasureConfig)
     protocol: str | None = setting(
         None, "measure as this benchmark does and print its table", choices=PROTOCOLS, group="measures", unset="none"
@@ -59,7 +61,7 @@ def run_evaluate(options: EvaluateOptions, console: Terminal) -> Outcome:
     if options.ground_truth is None:
         raise UsageError("--ground-truth is missing: what to measure against, such as --ground-truth annotations.json")
     labeled = open_labeled(output, options.images)
-    truth = read_ground_truth(options.ground_truth, labeled.run.sizes)
+    truth = read_ground_truth(options.ground_truth, labeled.run.sizes, options.boxes_as_masks)
     measures = options.measures.of(MeasureConfig(rank_by=labeled.export.quality.score))
     config = EvaluationConfig(class_map_from(options.class_map), measures=measures)
     evaluation = evaluate(labeled, truth, config_for(protocol, config) if protocol else config)
@@ -80,6 +82,8 @@ def _check_protocol(options: EvaluateOptions) -> None:
     if protocol == "sginw":
         if own := given & {"band_width", "band_weight"}:
             raise UsageError(f"{_flag(min(own))} is no part of --protocol sginw; leave it out")
+        if options.boxes_as_masks:
+            raise UsageError("--boxes-as-masks is no part of --protocol sginw; leave it out")
         if options.ground_truth is not None or options.class_map:
             flag = "--ground-truth" if options.ground_truth is not None else "--map"
             raise UsageError(f"{flag}: with --protocol sginw it stands in the TOML file of sets, beside each set")
@@ -134,7 +138,7 @@ def print_evaluation(console: Terminal, evaluation: Evaluation, protocol: str | 
             print_rows(console, rows)
     console.print(f"{evaluation.images} images compared", highlight=False)
     for note in notes(evaluation):
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
     if evaluation.semantic:
         console.print(SEMANTIC_NOTE, highlight=False)
     for key, what in NOT_COMPARED.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labeler.errors import UsageError
 from labeler.files.storage import local_path, locate
 from labeler.setting import setting
-from workflows.commands.evaluate import CLASS_MAP, GROUND_TRUTH, class_map_from
+from workflows.commands.evaluate import BOXES_AS_MASKS, CLASS_MAP, GROUND_TRUTH, class_map_from
 from workflows.commands.export import OUT
 from workflows.commands.options import Command, Outcome, changes
 from workflows.settings.changes import Changes
@@ -50,6 +50,7 @@ class TuneOptions:
         metavar="TARGET",
     )
     class_map: str = setting("", CLASS_MAP, metavar="TEXT", names=("--map",), unset="same names")
+    boxes_as_masks: bool = setting(False, BOXES_AS_MASKS)
     config: Changes[TuneConfig] = changes(TuneConfig)
 
 
@@ -86,7 +87,8 @@ def run_tune(options: TuneOptions, console: Terminal) -> Outcome:
         )
     )
     labeled = open_labeled(options.output)
-    tuned = tune(labeled, read_ground_truth(options.ground_truth, labeled.run.sizes), config)
+    truth = read_ground_truth(options.ground_truth, labeled.run.sizes, options.boxes_as_masks)
+    tuned = tune(labeled, truth, config)
     print_tuned(console, tuned)
     about = f"{target} on {tuned.images} images: F1 {tuned.total.before.f1:.3f}, {tuned.total.expected.f1:.3f} expected"
     # Instances under review would stay in the dataset, where the thresholds were not tuned to have them.
@@ -106,6 +108,7 @@ def _check_no_ground_truth(options: TuneOptions) -> None:
     given = [f"--{name.replace('_', '-')}" for name in options.config.values]
     given += ["--ground-truth"] if options.ground_truth is not None else []
     given += ["--map"] if options.class_map else []
+    given += ["--boxes-as-masks"] if options.boxes_as_masks else []
     if given:
         raise UsageError(f"--target review uses scores alone; leave {min(given)} out")
 
@@ -177,11 +180,14 @@ def print_tuned(console: Terminal, tuned: Tuned) -> None:
         (tuned.only_labeled, "have no ground truth"),
         (tuned.only_true, "are in the ground truth only"),
         (tuned.other_size, "have another size in the ground truth"),
+        (tuned.ambiguous, "have a name that fits several"),
     )
     say(
         f"{tuned.images} images, {min(config.folds, tuned.images)}-fold cross-validation"
         + "".join(f"; {count} images {why}" for count, why in left_out if count)
     )
+    for note in tuned.ground_truth_notes:
+        say(f"ground truth: {note}")
     if names := tuned.classes_only_true:
         more = f", … ({len(names)})" if len(names) > NAMES_SHOWN else ""
         say(f"classes of the ground truth that nothing was labeled with: {_line(names[:NAMES_SHOWN])}{more}")

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from labeler.errors import UsageError
-from labeler.ground_truth import GroundTruth, GroundTruthInstance, pair_images
+from labeler.ground_truth import GroundTruth, GroundTruthInstance, class_key
+from labeler.image_pairs import ImagePairs, find_pairs
 from labeler.metrics.accumulator import MeasureAccumulator
 from labeler.metrics.measures import DatasetMeasures, ImageMeasures
 from labeler.quality import Judgement
@@ -45,8 +46,9 @@ class Evaluation:
     """The result of ``evaluate``.
 
     Attributes:
-        images: the number of images compared. The next four lists name images that are not among them, or that failed.
+        images: the number of images compared. The next five lists name images that are not among them, or that failed.
         only_labeled: images that are not in the ground truth.
+        ambiguous: images whose name fits several names in the ground truth, or shares one with other images.
         only_in_ground_truth: images of the ground truth that were not labeled.
         other_size: images that have another size in the ground truth.
         failed: images that could not be labeled; they are compared, and all their objects are false negatives.
@@ -57,12 +59,14 @@ class Evaluation:
         class_names, frequencies: those of the ground truth.
         image_scores: ``ImageMeasures.score`` of each image that has one, in the order of the records.
         worst: the images with the lowest scores, the worst first.
+        ground_truth_notes: how the ground truth was read where it could not be taken as it stands; one line each.
     """
 
     config: EvaluationConfig
     semantic: bool
     images: int
     only_labeled: list[str]
+    ambiguous: list[str]
     only_in_ground_truth: list[str]
     other_size: list[str]
     failed: list[str]
@@ -76,6 +80,7 @@ class Evaluation:
     frequencies: tuple[str, ...]
     image_scores: Sequence[float]
     worst: list[WorstImage]
+    ground_truth_notes: tuple[str, ...] = ()
 
 
 def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConfig | None = None) -> Evaluation:
@@ -89,17 +94,19 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
     class_ids = pair_classes(names, ground_truth.class_names, config.class_map)
     compared = {each for each in class_ids if each is not None}
     sizes = labeled.run.sizes()
-    pairs = pair_images(sizes, (image.name for image in ground_truth.images))
+    found = find_pairs(sizes, (image.name for image in ground_truth.images))
+    pairs, unclear = found.names, set(found.ambiguous)
     if not pairs:
         raise UsageError(
             f"no image in common: {_some('labeled', list(sizes))}; "
-            f"{_some('ground truth', [image.name for image in ground_truth.images])}"
+            f"{_some('ground truth', [image.name for image in ground_truth.images])}{_unclear(found)}"
         )
     indices = {image.name: index for index, image in enumerate(ground_truth.images)}
     measures = MeasureAccumulator(
         ground_truth.class_names, config.measures, None if config.every_class else sorted(compared)
     )
     only_labeled: list[str] = []
+    ambiguous: list[str] = []
     other_size: list[str] = []
     failed: list[str] = []
     scores = array("f")
@@ -107,7 +114,7 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
     images = decided = 0
     for record, judgements in labeled.judged(config.by_hand):
         if record.image_id not in pairs:
-            only_labeled.append(record.image_id)
+            (ambiguous if record.image_id in unclear else only_labeled).append(record.image_id)
             continue
         index = indices[pairs[record.image_id]]
         image = ground_truth.images[index]
@@ -134,6 +141,7 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
         semantic=ground_truth.semantic,
         images=images,
         only_labeled=only_labeled,
+        ambiguous=ambiguous,
         only_in_ground_truth=[image.name for image in ground_truth.images if image.name not in labeled_names],
         other_size=other_size,
         failed=failed,
@@ -149,7 +157,17 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
         frequencies=ground_truth.frequencies,
         image_scores=scores,
         worst=worst.sorted(),
+        ground_truth_notes=ground_truth.notes + renamed_note(found),
     )
+
+
+def renamed_note(pairs: ImagePairs) -> tuple[str, ...]:
+    """A note on the images that were paired through what is left of names that a tool changed."""
+    if not pairs.renamed:
+        return ()
+    shown = "; ".join(f"{image_id} = {pairs.names[image_id]}" for image_id in pairs.renamed[:NAMES_SHOWN])
+    more = "; …" if len(pairs.renamed) > NAMES_SHOWN else ""
+    return (f"{len(pairs.renamed)} images paired without what a tool added to their names ({shown}{more})",)
 
 
 def _candidates(
@@ -205,19 +223,19 @@ def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Map
     Raises:
         UsageError: no class is in common, or ``class_map`` names an unknown class.
     """
-    ids = {_folded(name): class_id for class_id, name in reversed(list(enumerate(true_names)))}
-    known = {_folded(name) for name in names}
+    ids = {class_key(name): class_id for class_id, name in reversed(list(enumerate(true_names)))}
+    known = {class_key(name) for name in names}
     mapped: dict[str, int] = {}
     for ours, theirs in class_map.items():
-        if _folded(ours) not in known:
+        if class_key(ours) not in known:
             raise UsageError(f"--map {ours}={theirs}: {ours!r} is not a labeled class; {_some('labeled', names)}")
-        if _folded(theirs) not in ids:
+        if class_key(theirs) not in ids:
             raise UsageError(
                 f"--map {ours}={theirs}: the ground truth has no class {theirs!r}; {_some('ground truth', true_names)}"
             )
-        mapped[_folded(ours)] = ids[_folded(theirs)]
+        mapped[class_key(ours)] = ids[class_key(theirs)]
     ids |= mapped
-    class_ids = [ids.get(_folded(name)) for name in names]
+    class_ids = [ids.get(class_key(name)) for name in names]
     if all(class_id is None for class_id in class_ids):
         raise UsageError(
             f"no class in common: {_some('labeled', names)}; {_some('ground truth', true_names)}; say which is which "
@@ -226,8 +244,8 @@ def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Map
     return class_ids
 
 
-def _folded(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+def _unclear(pairs: ImagePairs) -> str:
+    return f"; {_some('names that fit several', pairs.ambiguous)}" if pairs.ambiguous else ""
 
 
 def _some(what: str, names: Sequence[str]) -> str:

@@ -108,6 +108,7 @@ def to_json(
         },
         "decided": evaluation.decided,
         "semantic_truth": evaluation.semantic,
+        "ground_truth_notes": list(evaluation.ground_truth_notes),
         "images": evaluation.images,
         "not_compared": _with_keys({name: getattr(evaluation, name) for name in NOT_COMPARED}),
         "all": _with_keys(asdict(measured.total)),

@@ -17,6 +17,7 @@ FREQUENCIES = "rcf"  # of LVIS: rare, common, frequent
 # Fields of ``Evaluation`` that list what was not compared, or failed.
 NOT_COMPARED = {
     "only_labeled": "images without ground truth",
+    "ambiguous": "images whose name fits several of the ground truth, or shares one, not compared",
     "only_in_ground_truth": "images of the ground truth that were not labeled",
     "other_size": "images of another size in the ground truth, not compared",
     "failed": "images that could not be labeled; their objects count as false negatives",
@@ -30,13 +31,13 @@ SEMANTIC_NOTE = (
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """What the measures include besides the models' candidates and the gate's verdicts."""
+    """What the measures include besides the models' candidates and the gate's verdicts, and what is left out."""
     lines = []
     if evaluation.decided:
         lines.append(f"people's decisions on {evaluation.decided} instances are included in every figure")
     if evaluation.include_review:
         lines.append("instances under review count as accepted, because the dataset includes them")
-    return lines
+    return lines + [f"ground truth: {note}" for note in evaluation.ground_truth_notes]
 
 
 def verdict_rows(evaluation: Evaluation) -> Rows:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.ground_truth import GroundTruth, GroundTruthImage, pair_images
+from labeler.ground_truth import GroundTruth, GroundTruthImage
+from labeler.image_pairs import find_pairs
 from labeler.metrics.candidates import MATCH_IOU, Candidates, CandidateTable, Ints
 from labeler.metrics.thresholds import Counts, Target, best_precision, fit
 from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated
 from labeler.quality import judge, without_repeats
 from labeler.quality_config import QualityConfig, Score
 from workflows.dataset.labeled import Labeled
-from workflows.evaluation.evaluate import pair_classes
+from workflows.evaluation.evaluate import pair_classes, renamed_note
 from workflows.settings.evaluation import TuneConfig
 
 
@@ -52,9 +53,11 @@ class Tuned:
         total: all classes together, with the common accept score.
         without_truth: number of the other labeled classes, which take the common accept score.
         images: how many were compared.
-        only_labeled, only_true, other_size: how many were not: they are on one side, or differ in size.
+        only_labeled, only_true, other_size, ambiguous: how many were not: they are on one side, differ in size, or have
+            a name that fits several.
         classes_only_true: class names that nothing was labeled with.
         review_counted: the dataset holds instances under review; they count in ``before`` but not in the others.
+        ground_truth_notes: how the ground truth was read where it could not be taken as it stands; one line each.
         gains: by metric, the expected gain and its 95 % interval from a bootstrap over the images.
     """
 
@@ -67,8 +70,10 @@ class Tuned:
     only_labeled: int
     only_true: int
     other_size: int
+    ambiguous: int
     classes_only_true: tuple[str, ...]
     review_counted: bool
+    ground_truth_notes: tuple[str, ...]
     gains: Mapping[Metric, tuple[float, float, float]]
 
     @property
@@ -101,7 +106,8 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     true_ids = pair_classes(names, truth.class_names, config.class_map)
     sizes = labeled.run.sizes()
     by_name = {image.name: image for image in truth.images}
-    in_common = pair_images(sizes, by_name)
+    paired = find_pairs(sizes, by_name)
+    in_common = paired.names
     pairs = {
         image_id: by_name[name]
         for image_id, name in in_common.items()
@@ -153,11 +159,13 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
         total=TunedClass(("all",), found.common, "", *map(_counts, (before, expected, fitted))),
         without_truth=true_ids.count(None) + sum(not each.fitted.objects for each in tuned),
         images=len(pairs),
-        only_labeled=len(sizes) - len(in_common),
+        only_labeled=len(sizes) - len(in_common) - len(paired.ambiguous),
         only_true=len(by_name) - len(in_common),
         other_size=len(in_common) - len(pairs),
+        ambiguous=len(paired.ambiguous),
         classes_only_true=tuple(name for true_id, name in enumerate(truth.class_names) if true_id not in true_ids),
         review_counted=labeled.export.include_review,
+        ground_truth_notes=truth.notes + renamed_note(paired),
         gains=bootstrap_gains(before, expected, config.seed),
     )
 

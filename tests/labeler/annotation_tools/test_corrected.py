@@ -66,9 +66,9 @@ def test_corrections(content: Any, says: str, tmp_path: Path) -> None:
     [
         (coco({"file_name": "\ud800"}), "image at position 0: 'file_name' is not valid Unicode, but '\\ud800'"),
         (coco(name="\ud800"), "category at position 0: 'name' is not valid Unicode, but '\\ud800'"),
-        (coco(annotation={"segmentation": None}), "annotation 1: 'segmentation' is None, neither polygons nor RLE"),
+        (coco(annotation={"segmentation": None}), "annotation 1: it has neither a mask nor a box"),
         (coco(annotation={"image_id": 10**400}), f"annotation 1: names image {10**39}…, which the file does not hold"),
-        (coco(annotation={"category_id": [1]}), "annotation 1: 'category_id' is [1], not a number"),
+        (coco(annotation={"category_id": [1]}), "annotation 1: 'category_id' is [1], which is no id"),
         (coco(annotation=5), "annotation 0: 5 is not an annotation"),
     ],
 )

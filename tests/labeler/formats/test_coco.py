@@ -15,6 +15,7 @@ from torchvision.datasets import CocoDetection
 
 from labeler.errors import FormatError, UsageError
 from labeler.formats.coco import CocoWriter
+from labeler.formats.coco_file import read_coco as read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 from tests.support.coco_files import read_coco, write_coco
@@ -173,7 +174,7 @@ def test_failing_half_way_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_reads_what_others_write(tmp_path: Path) -> None:
-    """Category ids with gaps, uncompressed and crowd RLE, polygons of floats, no score, no box."""
+    """Category ids with gaps, uncompressed and crowd RLE, polygons of floats, no box."""
     annotations = [
         {
             "id": 7,
@@ -182,7 +183,7 @@ def test_reads_what_others_write(tmp_path: Path) -> None:
             "segmentation": {"size": [3, 4], "counts": [1, 2, 9]},
             "iscrowd": 1,
         },
-        {"id": 8, "image_id": 30, "category_id": 5, "segmentation": [[0.0, 0, 2, 0, 2.0, 3, 0, 3]], "score": 0.25},
+        {"id": 8, "image_id": 30, "category_id": 5, "segmentation": [[0.0, 0, 2, 0, 2.0, 3, 0, 3]]},
         {
             "id": 9,
             "image_id": 30,
@@ -201,14 +202,14 @@ def test_reads_what_others_write(tmp_path: Path) -> None:
         "annotations": annotations,
     }
     (tmp_path / "a.json").write_text(json.dumps(content))
-    names, records = read_coco(tmp_path / "a.json")
-    assert names == ["plane", "toothbrush"]
-    assert [item.image_id for item in records] == ["b.jpg", "a.jpg"]
-    crowd, plane, parts = records[1].instances
-    assert (crowd.class_id, crowd.prompt, crowd.score, crowd.area) == (1, "toothbrush", 1.0, 2)
+    truth = read_ground_truth(tmp_path / "a.json")
+    assert truth.class_names == ("plane", "toothbrush")
+    assert [image.name for image in truth.images] == ["a.jpg", "b.jpg"]
+    crowd, plane, parts = truth.images[0].instances
+    assert (crowd.class_id, crowd.crowd, crowd.area) == (1, True, 2)
     assert rle_to_mask(crowd.rle)[1:, 0].all()
-    assert (plane.class_id, plane.score, plane.box_xyxy, plane.area) == (0, 0.25, (0, 0, 2, 3), 6)
-    assert (parts.area, parts.box_xyxy) == (2, (0, 0.5, 4, 2.5))
+    assert (plane.class_id, plane.box, plane.area) == (0, (0, 0, 2, 3), 6)
+    assert (parts.area, parts.box, truth.notes) == (2, (0, 0.5, 4, 2.5), ())
 
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 4, "height": 3}
@@ -221,6 +222,11 @@ def broken(**changes: Any) -> dict[str, Any]:
     return {"images": [IMAGE], "categories": [CATEGORY], "annotations": [annotation]}
 
 
+def maskless(segmentation: Any) -> dict[str, Any]:
+    """An annotation without a box, whose mask cannot be read."""
+    return broken(segmentation=segmentation, bbox=None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -228,36 +234,50 @@ def broken(**changes: Any) -> dict[str, Any]:
         ([], "expected lists 'images', 'annotations' and 'categories'"),
         ({"images": [], "annotations": []}, "expected lists"),
         ({"images": [{"id": 1}], "annotations": [], "categories": []}, "image at position 0: expected 'file_name'"),
-        ({"images": [IMAGE, IMAGE], "annotations": [], "categories": []}, "image 1 is there twice"),
+        (
+            {"images": [IMAGE, {**IMAGE, "width": 9}], "annotations": [], "categories": []},
+            "image 1 is there twice, with different content",
+        ),
         ({"images": [], "annotations": [], "categories": [{"id": 1}]}, "category at position 0: expected 'name'"),
         ({"images": [IMAGE], "annotations": [3], "categories": []}, "annotation 0"),
         (broken(image_id=2), "annotation 5: names image 2"),
         (broken(category_id=2), "annotation 5: names category 2"),
         (broken(image_id=None), "annotation 5: 'image_id' is missing"),
-        (broken(segmentation=None), "annotation 5: 'segmentation' is missing"),
-        (broken(segmentation=[]), "annotation 5: the segmentation is empty"),
-        (broken(segmentation=[[0, 0, 1, 1]]), "annotation 5: a polygon is not"),
-        (broken(segmentation=[[0, 0, 1, 1, 2, 2, 3]]), "annotation 5: a polygon is not"),
-        (broken(segmentation=[[0, 0, 1, 1, 2, "x"]]), "annotation 5: "),
-        (broken(segmentation=[[0, 0, 1, 1, 2, float("nan")]]), "annotation 5: a polygon has points far outside"),
-        (broken(segmentation=[[0, 0, 1, 1, 2, 1e300]]), "annotation 5: a polygon has points far outside"),
-        (broken(segmentation={"size": [4, 3], "counts": [12]}), "annotation 5: RLE of size"),
-        (broken(segmentation={"size": [3, 4], "counts": [11]}), "annotation 5: RLE counts do not sum to 3 x 4"),
-        (broken(segmentation={"size": [3, 4], "counts": [13, -1]}), "annotation 5: RLE counts do not sum"),
-        (broken(segmentation={"size": [3, 4], "counts": "14"}), "annotation 5: RLE counts sum to 5"),
-        (broken(segmentation={"size": [3, 4], "counts": "é"}), "annotation 5: RLE counts are not a complete"),
-        (broken(segmentation={"size": [3, 4], "counts": None}), "annotation 5: "),
-        (broken(segmentation={"size": [3, 4]}), "annotation 5: 'counts' is missing"),
-        (broken(segmentation="x"), "annotation 5: "),
-        (broken(bbox=[1, 2, 3]), "annotation 5: "),
-        (broken(score="high"), "annotation 5: "),
+        (maskless(None), "annotation 5: it has neither a mask nor a box"),
+        (maskless([]), "annotation 5: it has neither a mask nor a box"),
+        (maskless([[0, 0, 1, 1]]), "annotation 5: it has neither a mask nor a box"),
+        (maskless([[0, 0, 1, 1, 2, 2, 3]]), "annotation 5: a polygon is not"),
+        (maskless([[0, 0, 1, 1, 2, "x"]]), "annotation 5: "),
+        (
+            maskless([[0, 0, 1, 1, 2, float("nan")]]),
+            "annotation 5: a polygon has points far outside",
+        ),
+        (maskless([[0, 0, 1, 1, 2, 1e300]]), "annotation 5: a polygon has points far outside"),
+        (maskless({"size": [4, 3], "counts": [12]}), "annotation 5: RLE of size"),
+        (
+            maskless({"size": [3, 4], "counts": [11]}),
+            "annotation 5: RLE counts do not sum to 3 x 4",
+        ),
+        (maskless({"size": [3, 4], "counts": [13, -1]}), "annotation 5: RLE counts do not sum"),
+        (maskless({"size": [3, 4], "counts": "14"}), "annotation 5: RLE counts sum to 5"),
+        (
+            maskless({"size": [3, 4], "counts": "é"}),
+            "annotation 5: RLE counts are not a complete",
+        ),
+        (maskless({"size": [3, 4], "counts": None}), "annotation 5: "),
+        (maskless({"size": [3, 4]}), "annotation 5: 'counts' is missing"),
+        (maskless("x"), "annotation 5: "),
+        (broken(bbox=[1, 2, 3], segmentation=None), "annotation 5: 'bbox' is [1, 2, 3], not x, y, width and height"),
+        (broken(bbox=[1, 2, -3, 1], segmentation=None), "annotation 5: 'bbox' is [1, 2, -3, 1], with a negative"),
+        (broken(bbox=[4, 0, 2, 2], segmentation=None), "annotation 5: the box has no area in the image"),
+        (broken(iscrowd="maybe"), "annotation 5: 'iscrowd' is 'maybe', neither 0 nor 1"),
     ],
 )
 def test_broken_files_are_named_in_one_line(tmp_path: Path, content: Any, message: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(FormatError) as caught:
-        read_coco(path)
+        read_ground_truth(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -265,4 +285,4 @@ def test_broken_files_are_named_in_one_line(tmp_path: Path, content: Any, messag
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not a COCO file"):
-        read_coco(tmp_path / "none.json")
+        read_ground_truth(tmp_path / "none.json")
