@@ -9,7 +9,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from labeler.formats.coco_values import BoxXyxy, box_xyxy, flag, number, reason, whole
-from labeler.formats.findings import Findings
+from labeler.formats.findings import BOX_AS_BOX, BOX_AS_MASK, Findings
 from labeler.geometry.masks import Rle, box_to_rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import polygons_to_rle
 from labeler.ground_truth import GroundTruthInstance
@@ -46,9 +46,7 @@ def read_object(
         if isinstance(box, ValueError):
             raise box if annotation.get("bbox") else ValueError("it has neither a mask nor a box")
         rle, is_box = box_to_rle(box, *size), True
-        as_masks = "without a mask: the box counts as the mask"
-        as_boxes = "without a mask: counted by the box, and left out of measures of masks"
-        findings.add("annotation", as_masks if boxes_as_masks else as_boxes, name)
+        findings.add("annotation", BOX_AS_MASK if boxes_as_masks else BOX_AS_BOX, name)
     else:
         is_box = False
     if isinstance(box, ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 NAMES_SHOWN = 5
+BOX_AS_BOX = "without a mask: counted by the box, and left out of measures of masks"
+BOX_AS_MASK = "without a mask: the box counts as the mask"
 
 
 class Findings:
@@ -26,10 +28,6 @@ class Findings:
         if len(names) < NAMES_SHOWN:
             names.append(str(name))
 
-    def count(self, noun: str, what: str) -> int:
-        """How many cases of a kind there are."""
-        return self._counts.get((noun, what), 0)
-
     def lines(self) -> tuple[str, ...]:
         """One line per kind, in the order in which the kinds came up."""
         return tuple(
@@ -43,6 +41,6 @@ class Findings:
 
 
 def _plural(noun: str) -> str:
-    if noun.endswith("x"):
+    if noun.endswith(("x", "s")):
         return f"{noun}es"
     return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

@@ -9,8 +9,8 @@ import supervision as sv
 import yaml
 from PIL import Image
 
-from labeler.errors import FormatError
-from labeler.formats.yolo import data_yaml, label_path, read_yolo, write_yolo_labels
+from labeler.formats.yolo import data_yaml, label_path, write_yolo_labels
+from labeler.formats.yolo_reader import read_yolo
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord, Instance
 from tests.support.hard_masks import HARD_MASKS, SCATTERED, iou, random_masks
@@ -54,18 +54,17 @@ def demands(name: str, mask: np.ndarray) -> float:
 def test_round_trip(tmp_path: Path) -> None:
     records = hard_records()
     path = write_dataset(tmp_path, train=list(records.values()), val=[record("sub/none.png")])
-    names, back = read_yolo(path)
-    assert names == NAMES
-    assert len(back) == len(records) + 1
-    assert (back[-1].image_id, back[-1].instances) == ("sub/none.png", ())
-    by_id = {item.image_id: item for item in back}
+    truth = read_yolo(path)
+    assert list(truth.class_names) == NAMES
+    assert len(truth.images) == len(records) + 1
+    assert (truth.images[-1].name, truth.images[-1].instances) == ("sub/none.png", ())
+    by_id = {item.name: item for item in truth.images}
     for name, before in records.items():
         after = by_id[before.image_id]
         assert (after.width, after.height) == (before.width, before.height)
         mask = rle_to_mask(before.instances[0].rle)
         (read,) = after.instances
-        assert (read.class_id, read.prompt, read.score) == (0, "cat", 1.0)
-        assert read.area == rle_area(read.rle)
+        assert (read.class_id, read.crowd, read.box_only) == (0, False, False)
         assert iou(mask, rle_to_mask(read.rle)) >= demands(name, mask), name
 
 
@@ -146,7 +145,7 @@ def through_own_reader(root: Path, before: ImageRecord, scratch: Path) -> np.nda
     label_path(image).parent.mkdir(parents=True, exist_ok=True)
     label_path(image).write_text(source.with_suffix(".txt").read_text())
     (scratch / "own" / "data.yaml").write_text(data_yaml(NAMES, {"train": "train"}))
-    _, (read,) = read_yolo(scratch / "own" / "data.yaml")
+    (read,) = read_yolo(scratch / "own" / "data.yaml").images
     image.unlink()
     return rle_to_mask(read.instances[0].rle)
 
@@ -154,7 +153,7 @@ def through_own_reader(root: Path, before: ImageRecord, scratch: Path) -> np.nda
 def test_supervision_reads_the_same_masks(tmp_path: Path) -> None:
     records = hard_records()
     path = write_dataset(tmp_path, train=list(records.values()))
-    own = {item.image_id: item for item in read_yolo(path)[1]}
+    own = {item.name: item for item in read_yolo(path).images}
     folder = tmp_path / "images" / "train"
     dataset = sv.DetectionDataset.from_yolo(
         str(folder), str(tmp_path / "labels" / "train"), str(path), force_masks=True
@@ -163,85 +162,3 @@ def test_supervision_reads_the_same_masks(tmp_path: Path) -> None:
     for image, found in dataset.annotations.items():
         item = own[Path(image).name]
         np.testing.assert_array_equal(found.mask[0], rle_to_mask(item.instances[0].rle))
-
-
-def test_reads_what_others_write(tmp_path: Path) -> None:
-    """Boxes, a list of names, a ``path``, folders of folders, images without labels, EXIF orientation, a BOM."""
-    root = tmp_path / "here" / "data"
-    folder = root / "images" / "train" / "deep"
-    folder.mkdir(parents=True)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (40, 20)).save(folder / "a.jpg", exif=exif)
-    Image.new("RGB", (40, 20)).save(folder / "b.png")
-    labels = root / "labels" / "train" / "deep"
-    labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("\ufeff1 0.5 0.5 0.5 0.5\n\n0 0.0 0.0 1 0 1.0 1.0 0 1\n1 1 1 0 0\n", encoding="utf-8")
-    (tmp_path / "here" / "data.yaml").write_text("path: data\ntrain: [images/train]\nnames: [a, b]\nnc: 2\n")
-    names, (a, b) = read_yolo(tmp_path / "here" / "data.yaml")
-    assert names == ["a", "b"]
-    assert (a.image_id, a.width, a.height) == ("deep/a.jpg", 20, 40)
-    box, whole, point = a.instances
-    assert (box.class_id, box.box_xyxy, box.area) == (1, (5, 10, 15, 30), 200)
-    assert (whole.class_id, whole.area) == (0, 800)
-    assert (point.area, point.box_xyxy) == (1, (19, 39, 20, 40))
-    assert (b.image_id, b.instances) == ("deep/b.png", ())
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("3 0.5 0.5 0.1 0.1", "class 3, but data.yaml names 2 classes"),
-        ("-1 0.5 0.5 0.1 0.1", "class -1"),
-        ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
-        ("0 0.5 0.5 0.1", "3 coordinates; expected 4"),
-        ("0 0.5 0.5 0.1 0.1 0.2 0.2 0.3", "7 coordinates"),
-        ("0 0.5 0.5", "2 coordinates"),
-        ("0", "0 coordinates"),
-        ("cat 0.5 0.5 0.1 0.1", "could not convert string to float"),
-        ("0 0.5 0.5 0.1 1.1", "outside [0, 1]"),
-        ("0 0.5 0.5 0.1 -0.1", "outside [0, 1]"),
-        ("0 0.5 0.5 0.1 nan", "outside [0, 1]"),
-    ],
-)
-def test_broken_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
-    path = write_dataset(tmp_path, train=[record("a.png")])
-    labels = tmp_path / "labels" / "train" / "a.txt"
-    labels.write_text(f"0 0.5 0.5 0.1 0.1\n\n{line}\n")
-    path.write_text("train: images/train\nnames: {0: a, 1: b}\n")
-    with pytest.raises(FormatError) as caught:
-        read_yolo(path)
-    assert str(caught.value).startswith(f"{labels}:3: ")
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[", "not a data.yaml"),
-        ("train: images/train", "'names' must be"),
-        ("just text", "'names' must be"),
-        ("train: images/train\nnames: {1: a}", "'names' must be"),
-        ("train: images/none\nnames: [a]", "there is no folder"),
-    ],
-)
-def test_broken_data_yaml(tmp_path: Path, text: str, message: str) -> None:
-    path = write_dataset(tmp_path, train=[record("a.png")])
-    path.write_text(text)
-    with pytest.raises(FormatError) as caught:
-        read_yolo(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_broken_files(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"not a data\.yaml"):
-        read_yolo(tmp_path / "none.yaml")
-    path = write_dataset(tmp_path, train=[record("a.png")])
-    (tmp_path / "labels" / "train" / "a.txt").write_bytes(b"\xff\xfe0")
-    with pytest.raises(FormatError, match=r"a\.txt: not a text file"):
-        read_yolo(path)
-    (tmp_path / "images" / "train" / "a.png").write_bytes(b"no image")
-    with pytest.raises(FormatError, match=r"a\.png: "):
-        read_yolo(path)
