@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import posixpath
@@ -51,10 +52,12 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
 
             - A folder, which is searched recursively. It is the root.
             - A file with any extension. The root is its folder.
-            - A glob such as ``dir/**/*.jpg``. The root is the part before the first wildcard.
-            - A ``.txt`` file with one path per line, relative to that file; ``#`` starts a comment. The root is the
-              file's folder, or the common parent folder if a path lies outside it. Paths to missing files are kept,
-              so that the run can report them. If the lines are URIs, all must be in one store.
+            - A glob such as ``dir/**/*.jpg``. The root is the part before the first wildcard; a part that is the name
+              of a folder, such as ``[2024] photos``, is taken as it is.
+            - A ``.txt`` file with one path per line, relative to that file; ``#`` starts a comment. Paths may be in
+              quotes and have backslashes. The root is the file's folder, or the common parent folder if a path lies
+              outside it. Paths to missing files are kept, so that the run can report them. If the lines are URIs, all
+              must be in one store.
         exclude: a folder to skip, such as an output folder inside the input.
 
     Raises:
@@ -71,7 +74,7 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
         return _image_source(path, _walk(path, exclude))
     if what is not None:
         return _listed(path) if path.suffix.lower() == ".txt" else _image_source(path.parent, [path.name])
-    fixed = next((i for i, part in enumerate(path.parts) if set("*?[") & set(part)), 0)
+    fixed = _first_wildcard(path)
     if not fixed:
         raise UsageError(f"{source}: no such file or folder")
     patterns = path.parts[fixed:]
@@ -80,6 +83,17 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
         raise UsageError(f"{source}: no such file or folder")
     depth = None if "**" in patterns else len(patterns)
     return _image_source(root, (i for i in _walk(root, exclude, depth) if _matches(i.split("/"), patterns)))
+
+
+def _first_wildcard(path: AnyPath) -> int:
+    """The index of the first part of a glob that has wildcards and is not the name of a folder; 0 if there is none."""
+    for index, part in enumerate(path.parts):
+        if not index or not set("*?[") & set(part):
+            continue
+        above = path.parents[len(path.parts) - index - 1]
+        if index + 1 == len(path.parts) or (there := info(above / part)) is None or not there.is_folder:
+            return index
+    return 0
 
 
 def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
@@ -167,27 +181,42 @@ def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
         return not parts
     if patterns[0] == "**":
         return any(_matches(parts[i:], patterns[1:]) for i in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+    fits = bool(parts) and (parts[0] == patterns[0] or fnmatchcase(parts[0], patterns[0]))
+    return fits and _matches(parts[1:], patterns[1:])
 
 
 def _listed(path: AnyPath) -> ImageSource:
     try:
-        text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+        data = read_bytes(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
+    text = data.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace" if is_utf16 else "surrogateescape")
     if "\0" in text:
         raise UsageError(f"{path}: not a list of paths in UTF-8; save it as UTF-8 text, one path per line")
-    lines = [line for line in map(str.strip, text.split("\n")) if line and not line.startswith("#")]
+    lines = [_unquoted(line) for line in map(str.strip, text.split("\n")) if line and not line.startswith("#")]
     if (local := as_local(path)) is None or any(map(is_uri, lines)):
         return _listed_in_store(path, lines)
     root = local.parent
-    entries = [Path(os.path.abspath(root / os.path.expanduser(line))) for line in lines]
+    entries = [_listed_path(root, line) for line in lines]
     if not all(entry.is_relative_to(root) for entry in entries):
         try:
             root = Path(os.path.commonpath([entry.parent for entry in entries]))
         except ValueError as error:  # the paths are on several Windows drives
             raise UsageError(f"{path}: the paths share no folder; put the images on one drive") from error
     return _image_source(root, (entry.relative_to(root).as_posix() for entry in entries))
+
+
+def _unquoted(line: str) -> str:
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line
+
+
+def _listed_path(root: Path, line: str) -> Path:
+    """The absolute path that a line names; backslashes part folders, unless a file has them in its name."""
+    path = Path(os.path.abspath(root / os.path.expanduser(line)))
+    if "\\" not in line or os.path.exists(path):
+        return path
+    return Path(os.path.abspath(root / os.path.expanduser(line.replace("\\", "/"))))
 
 
 def _listed_in_store(path: AnyPath, lines: Sequence[str]) -> ImageSource:

@@ -63,6 +63,7 @@ class ExportSummary:
     found_failed: set[str] = field(default_factory=set)
     new: AbstractSet[str] = frozenset()
     missing: list[str] = field(default_factory=list)  # labeled once, gone since from the input and the dataset
+    labeled_missing: int = 0  # of these, without an error
     edited: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
@@ -147,7 +148,7 @@ def export(
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset,
     ):
         summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
-        if summary.missing and not summary.images:
+        if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
             )
@@ -189,6 +190,7 @@ def _plan(
                 continue
             if image.placed is None:
                 summary.missing.append(record.image_id)
+                summary.labeled_missing += record.status != "error"
                 continue
             decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
             judgements = judge(decided.record, config.quality, ontology.classes, decided.verdicts)

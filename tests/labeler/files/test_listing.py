@@ -138,6 +138,37 @@ def test_names_with_wildcards_in_them_are_taken_as_they_are(tmp_path: Path) -> N
     assert find_images(tmp_path / "what?.jpg").image_ids == ("what?.jpg",)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "root", "image_ids"),
+    [
+        ("[2024] photos/*.jpg", "[2024] photos", ["a.jpg", "b.jpg"]),
+        ("[2024] photos/**/*.jpg", "[2024] photos", ["a.jpg", "b.jpg", "[x]/c.jpg"]),
+        ("[2024] photos/[x]/?.jpg", "[2024] photos/[x]", ["c.jpg"]),
+        ("*/[x]/*.jpg", "", ["[2024] photos/[x]/c.jpg"]),
+        ("set[12]/*.jpg", "", ["set1/d.jpg", "set2/e.jpg"]),
+    ],
+)
+def test_globs_below_folders_with_wildcards_in_their_names(
+    tmp_path: Path, pattern: str, root: str, image_ids: list[str]
+) -> None:
+    make(
+        tmp_path, *("[2024] photos/a.jpg", "[2024] photos/b.jpg", "[2024] photos/[x]/c.jpg", "set1/d.jpg", "set2/e.jpg")
+    )
+    found = find_images(tmp_path / pattern)
+    assert found.root == tmp_path / root
+    assert sorted(found.image_ids) == sorted(image_ids)
+
+
+def test_list_files_of_other_tools(tmp_path: Path) -> None:
+    """Quotes, backslashes, and the encoding of PowerShell."""
+    make(tmp_path, "a b.jpg", "sub/ä.png", r"odd\name.jpg", "'quoted'.jpg")
+    lines = ['"a b.jpg"', r"sub\ä.png", r".\sub\gone.png", r"odd\name.jpg", "# none", "'quoted'.jpg"]
+    ids = ("'quoted'.jpg", "a b.jpg", r"odd\name.jpg", "sub/gone.png", "sub/ä.png")
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "list.txt").write_bytes("\r\n".join(lines).encode(encoding))
+        assert find_images(tmp_path / "list.txt").image_ids == ids
+
+
 def test_list_file(tmp_path: Path) -> None:
     make(tmp_path, "a b.jpg", "sub/ä.png", "odd.dat", "unlisted.jpg")
     text = f"\ufeff# pictures\r\n\r\n  a b.jpg  \r\nsub/ä.png\nsub/../a b.jpg\nmissing.jpg\n{tmp_path}/odd.dat\n"
@@ -162,7 +193,7 @@ def test_list_file_of_images_elsewhere(tmp_path: Path) -> None:
 
 def test_what_cannot_be_meant(tmp_path: Path) -> None:
     utf16 = tmp_path / "utf16.txt"
-    utf16.write_bytes("a.jpg\n".encode("utf-16"))
+    utf16.write_bytes("a.jpg\n".encode("utf-16-le"))  # without a mark of its order
     cases = [
         (tmp_path / "missing", "no such file or folder"),
         (tmp_path / "missing.txt", "no such file or folder"),

@@ -253,6 +253,18 @@ def test_listed_images_that_are_missing_are_new_once(tmp_path: Path) -> None:
     assert night(tmp_path, images=str(listed)).run.exit_code == 1  # what failed a run stays new
 
 
+def test_a_list_of_a_missing_and_a_broken_image_names_both(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    listed = tmp_path / "list.txt"
+    listed.write_text("images/broken.png\nimages/never.png\n")
+    nothing = night(tmp_path, images=str(listed))
+    assert nothing.run.exit_code == 3
+    broken, never = nothing.dataset.new_failures
+    assert (broken[0], never) == ("images/broken.png", ("images/never.png", "no such file"))
+    assert night(tmp_path, images=str(listed)).run.exit_code == 3
+
+
 @pytest.mark.parametrize("left", [None, "{", '{"failed": 3, "pending": [], "retry": false}'])
 def test_without_knowledge_of_earlier_runs_failures_are_new_once(tmp_path: Path, left: str | None) -> None:
     write_images(tmp_path / "images", [GOOD, RAISES])
