@@ -4,6 +4,9 @@ Without a ``labelmap.txt``, masks are binary: pixels that are not black belong t
 colour is a class, as in Pascal VOC and in CVAT's "Segmentation mask" export. The file has one line ``name:r,g,b::`` per
 class, and comments that begin with ``#``. The name ``background`` is no class. Masks may be in a folder
 ``SegmentationClass`` next to the file.
+
+Roboflow's "Semantic Segmentation Masks" are read too: ``_classes.csv`` names the class of each pixel value, and the
+masks lie among the images, with names that end in ``_mask``.
 """
 
 from __future__ import annotations
@@ -18,16 +21,15 @@ from PIL import Image
 from labeler.errors import FormatError
 from labeler.files.listing import find_images
 from labeler.files.storage import info, read_bytes
+from labeler.formats.findings import Findings
+from labeler.formats.mask_classes import CLASSES_CSV, LABEL_MAP, mask_classes
 from labeler.geometry.masks import mask_to_rle
-from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance, unique_classes
 from labeler.opencv import opencv
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-LABEL_MAP = "labelmap.txt"
-BACKGROUND = "background"
-BINARY_CLASS = "object"
 _NEIGHBOURHOOD = np.ones((3, 3), dtype=np.uint8)
 
 
@@ -39,22 +41,32 @@ def is_mask_folder(folder: AnyPath) -> bool:
 def read_mask_images(folder: AnyPath) -> GroundTruth:
     """Read all mask images below ``folder``. All pixels of a class in an image are one instance.
 
+    Files that cannot be read are left out and counted.
+
     Raises:
-        FormatError: an image cannot be read, has a colour that is not in the label map, or is not binary and there is
-            no label map.
+        FormatError: no image can be read, one has a colour that is not in the label map, or one is not binary and there
+            is no label map.
     """
-    colours: dict[int, int] | None = None
-    class_names: list[str] = [BINARY_CLASS]
-    if info(folder / LABEL_MAP) is not None:
-        class_names, colours = _read_label_map(folder / LABEL_MAP)
-    elif info(folder.parent / LABEL_MAP) is not None:
-        class_names, colours = _read_label_map(folder.parent / LABEL_MAP)
+    findings = Findings()
+    class_names, colours, names_file = mask_classes(folder)
+    names, class_ids = unique_classes(class_names)
+    for class_id, name in enumerate(class_names):
+        if class_ids[class_id] in class_ids[:class_id]:
+            findings.add("class", "with the name of another: one class with it", name)
     masks = _masks_in(folder)
     images = []
     foregrounds: set[int] = set()
+    error = None
     for name in find_images(masks).image_ids:
+        if names_file == CLASSES_CSV and not name.rpartition(".")[0].endswith("_mask"):
+            continue
         path = masks / name
-        pixels = _read(path)
+        try:
+            pixels = _read(path, names_file == CLASSES_CSV)
+        except FormatError as caught:
+            error = error or caught
+            findings.add("mask image", "that cannot be read: left out", str(caught))
+            continue
         if colours is None:
             foregrounds.add(_foreground(path, pixels))
             if len(foregrounds - {0}) > 1 and not all(_is_white(each) for each in foregrounds - {0}):
@@ -63,9 +75,12 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
                 )
             instances = _binary(pixels)
         else:
-            instances = _coloured(path, pixels, colours)
+            known = {colour: class_ids[each] if each >= 0 else each for colour, each in colours.items()}
+            instances = _coloured(path, pixels, known, names_file)
         images.append(GroundTruthImage(name, pixels.shape[1], pixels.shape[0], instances))
-    return GroundTruth(tuple(class_names), tuple(images), semantic=True)
+    if error and not images:
+        raise error
+    return GroundTruth(names, tuple(images), semantic=True, notes=findings.lines())
 
 
 def _masks_in(folder: AnyPath) -> AnyPath:
@@ -74,35 +89,15 @@ def _masks_in(folder: AnyPath) -> AnyPath:
     return below if entry is not None and entry.is_folder else folder
 
 
-def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:
-    """Class names, and colour (``0xRRGGBB``) -> class id, with -1 for the background."""
-    names: list[str] = []
-    colours = {0: -1}
-    try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        try:
-            red, green, blue = map(int, rest.partition(":")[0].split(","))
-            if not name.strip() or not all(0 <= value <= 255 for value in (red, green, blue)):
-                raise ValueError
-        except ValueError:
-            raise FormatError(f"{path}:{number}: expected name:r,g,b:: with values from 0 to 255") from None
-        is_background = name.strip().casefold() == BACKGROUND
-        colours[red << 16 | green << 8 | blue] = -1 if is_background else len(names)
-        names += [] if is_background else [name.strip()]
-    return names, colours
+def _read(path: AnyPath, indices: bool = False) -> NDArray[Any]:
+    """The values ``(H, W)`` of a grey image, or the RGB colours ``(H, W, 3)`` of any other, palettes included.
 
-
-def _read(path: AnyPath) -> NDArray[Any]:
-    """The values ``(H, W)`` of a grey image, or the RGB colours ``(H, W, 3)`` of any other, palettes included."""
+    Args:
+        indices: take the indices of a palette, not its colours.
+    """
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as image:
-            if image.mode not in ("L", "I", "I;16", "F"):
+            if image.mode not in ("L", "I", "I;16", "F", "P" if indices else "L"):
                 return np.asarray(image.convert("RGB"))
             values = np.asarray(image)
             if not np.isfinite(values).all():
@@ -148,15 +143,19 @@ def _binary(pixels: NDArray[Any]) -> tuple[GroundTruthInstance, ...]:
     return (GroundTruthInstance(0, mask_to_rle(mask)),) if mask.any() else ()
 
 
-def _coloured(path: AnyPath, pixels: NDArray[Any], colours: dict[int, int]) -> tuple[GroundTruthInstance, ...]:
+def _coloured(
+    path: AnyPath, pixels: NDArray[Any], colours: dict[int, int], names_file: str
+) -> tuple[GroundTruthInstance, ...]:
     if pixels.ndim == 2:
         if pixels.max(initial=0) > 255:
-            raise FormatError(f"{path}: has values above 255, which a {LABEL_MAP} cannot name")
+            raise FormatError(f"{path}: has values above 255, which {names_file} cannot name")
         pixels = np.repeat(pixels[..., None].astype(np.uint8), 3, axis=2)
     packed = _pack(pixels)
     present = np.unique(packed).tolist()
     if unknown := [colour for colour in present if colour not in colours]:
         rgb = ",".join(str(unknown[0] >> shift & 255) for shift in (16, 8, 0))
+        if names_file == CLASSES_CSV:
+            raise FormatError(f"{path}: pixel value {unknown[0] & 255} is not in {CLASSES_CSV}; add a line for it")
         raise FormatError(f"{path}: colour {rgb} is not in {LABEL_MAP}; add a line name:{rgb}::")
     colours_of: dict[int, list[int]] = {}
     for colour in present:

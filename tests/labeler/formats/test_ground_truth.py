@@ -127,60 +127,16 @@ def test_yolo(tmp_path: Path) -> None:
             np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "L of 0 and 1", "RGB", "RGBA", "P", "I;16"])
-def test_binary_masks(tmp_path: Path, mode: str) -> None:
-    mask = square(5, 6)
-    grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    images = {
-        "L of 0 and 1": Image.fromarray(mask.astype(np.uint8)),
-        "I;16": Image.fromarray(mask.astype(np.uint16) * 65535),
-    }
-    (tmp_path / "deep").mkdir()
-    (images.get(mode) or grey.convert(mode)).save(tmp_path / "deep" / "a.png")
-    Image.new("L", (30, 20)).save(tmp_path / "empty.png")
-    truth = read_ground_truth(tmp_path)
-    assert (truth.class_names, truth.semantic) == (("object",), True)
-    by_name = {image.name: image for image in truth.images}
-    assert set(by_name) == {"deep/a.png", "empty.png"}
-    assert by_name["empty.png"].instances == ()
-    (true,) = by_name["deep/a.png"].instances
-    np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
+def test_a_folder_of_images_and_coco(tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg")
+    (tmp_path / "_annotations.coco.json").write_text(json.dumps(coco_content()))
+    assert read_ground_truth(tmp_path).class_names == ("dog", "cat")
+    (tmp_path / "more.coco.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"in 2 files; name one of _annotations.coco.json, more.coco.json"):
+        read_ground_truth(tmp_path)
 
 
-def test_soft_edges_of_a_scaled_mask_are_cut_in_the_middle(tmp_path: Path) -> None:
-    mask = Image.fromarray(square(8, 8, 60, 120, 120).astype(np.uint8) * 255)
-    mask.rotate(20, Image.Resampling.BICUBIC).resize((60, 60), Image.Resampling.LANCZOS).save(tmp_path / "a.png")
-    (true,) = read_ground_truth(tmp_path).images[0].instances
-    assert rle_area(true.rle) == pytest.approx(30 * 30, rel=0.03)
-
-
-def test_soft_edges_of_a_jpeg_are_cut_in_the_middle(tmp_path: Path) -> None:
-    mask = square(8, 8, 8, 32, 32)
-    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "a.jpg", quality=90)
-    (true,) = read_ground_truth(tmp_path).images[0].instances
-    np.testing.assert_array_equal(rle_to_mask(true.rle), mask)
-
-
-LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:128,0,0::\ncat:0,128,0::\n"
-
-
-@pytest.mark.parametrize("folder", ["", "SegmentationClass"])
-@pytest.mark.parametrize("mode", ["RGB", "P"])
-def test_one_colour_per_class(tmp_path: Path, folder: str, mode: str) -> None:
-    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
-    pixels[square(2, 2)] = pixels[square(12, 2)] = (128, 0, 0)
-    pixels[square(5, 12)] = (0, 128, 0)
-    (tmp_path / folder).mkdir(exist_ok=True)
-    (tmp_path / "labelmap.txt").write_text(LABEL_MAP)
-    image = Image.fromarray(pixels)
-    (image if mode == "RGB" else image.quantize(4)).save(tmp_path / folder / "a.png")
-    truth = read_ground_truth(tmp_path)
-    assert truth.class_names == ("dog", "cat")
-    assert [image.name for image in truth.images] == ["a.png"]
-    dog, cat = truth.images[0].instances
-    assert (dog.class_id, cat.class_id) == (0, 1)
-    np.testing.assert_array_equal(rle_to_mask(dog.rle), square(2, 2) | square(12, 2))
-    np.testing.assert_array_equal(rle_to_mask(cat.rle), square(5, 12))
+LABEL_MAP = "background:0,0,0::\ndog:128,0,0::\ncat:0,128,0::\n"
 
 
 def broken(folder: Path, what: str) -> Path:
@@ -234,6 +190,14 @@ def broken(folder: Path, what: str) -> Path:
         Image.fromarray(pixels).save(folder / "a.png")
         (folder / "labelmap.txt").write_text(LABEL_MAP if what == "unknown colour" else "dog:red::\n")
         return folder
+    elif what == "same colour":
+        Image.fromarray(grey).save(folder / "a.png")
+        (folder / "labelmap.txt").write_text(LABEL_MAP + "cow:0,128,0::\n")
+        return folder
+    elif what == "classes":
+        Image.fromarray(grey).save(folder / "a_mask.png")
+        (folder / "_classes.csv").write_text("Pixel Value, Class\nbackground\n")
+        return folder
     elif what == "torn image":
         Image.fromarray(grey).save(folder / "a.png")
         (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:50])
@@ -262,6 +226,8 @@ def broken(folder: Path, what: str) -> Path:
         ("colours without names", r"a.png: has several colours; name them in a labelmap.txt"),
         ("unknown colour", r"a.png: colour 7,7,7 is not in labelmap.txt; add a line name:7,7,7::"),
         ("label map", r"labelmap.txt:1: expected name:r,g,b:: with values from 0 to 255"),
+        ("same colour", r"labelmap.txt:4: an earlier line has the same colour"),
+        ("classes", r"_classes.csv:2: expected a pixel value from 0 to 255"),
         ("torn image", r"a.png: not a mask image \("),
         ("data.yaml", r"data.yaml: 'names' must be a list"),
     ],
