@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workflows.evaluation.evaluate import Evaluation
 
 PROTOCOLS = ("coco", "lvis", "sginw")
-GROUND_TRUTH = "a COCO or LVIS .json, a YOLO-seg data.yaml or its folder, or a folder of mask images"
+GROUND_TRUTH = "a COCO or LVIS .json, a YOLO data.yaml or its folder, or a folder of mask images"
 CLASS_MAP = 'pairs labeled=ground truth, where class names differ: "puppy=dog, kitten=cat"'
 BOXES_AS_MASKS = "where the ground truth has a box and no mask, take the rectangle as the mask"
 CLASSES_SHOWN = 40

@@ -167,7 +167,10 @@ def renamed_note(pairs: ImagePairs) -> tuple[str, ...]:
         return ()
     shown = "; ".join(f"{image_id} = {pairs.names[image_id]}" for image_id in pairs.renamed[:NAMES_SHOWN])
     more = "; …" if len(pairs.renamed) > NAMES_SHOWN else ""
-    return (f"{len(pairs.renamed)} images paired without what a tool added to their names ({shown}{more})",)
+    what = "images paired without what a tool added to their names"
+    if len(pairs.renamed) == 1:
+        what = "image paired without what a tool added to its name"
+    return (f"{len(pairs.renamed)} {what} ({shown}{more})",)
 
 
 def _candidates(

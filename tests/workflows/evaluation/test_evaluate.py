@@ -300,6 +300,44 @@ def test_what_the_command_prints_and_writes(
     assert magenta[:, :22].any()
 
 
+def test_what_is_not_read_as_it_stands_is_told(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A box without a mask, an annotation without either, names that a tool changed, and one that fits two images."""
+    names = ("a.jpg", "b.jpg", "x/c.jpg", "y/c.jpg")
+    records = [record(name, instance(0, 0), instance(0, 40)) for name in names]
+    output = labeled_folder(tmp_path, ["dog"], records)
+    true: dict[str, Sequence[Object]] = {"a.jpg": [(0, 0), (0, 40)], "1f2e3d4c-b.jpg": [(0, 0), (0, 40)], "c.jpg": []}
+    path = write_truth(tmp_path / "truth.json", truth_of(["dog"], true))
+    content = json.loads(path.read_text())
+    first, _, _, last = content["annotations"]
+    first["segmentation"] = []
+    del last["segmentation"], last["bbox"]
+    path.write_text(json.dumps(content))
+    notes = [
+        "1 annotation without a mask: counted by the box, and left out of measures of masks (1)",
+        "1 annotation that cannot be read: left out (4: it has neither a mask nor a box)",
+        "1 image paired without what a tool added to its name (b.jpg = 1f2e3d4c-b.jpg)",
+    ]
+    code, said, _ = command(output, "--truth", path)
+    assert code == 0
+    for note in notes:
+        assert f"ground truth: {note}" in " ".join(said.split())
+    assert "2 images whose name fits several of the ground truth, or shares one, not compared: x/c.jpg, y/c.jpg" in said
+    # Nothing is wrong: the box is matched, and what is found where the annotation was left out is no error.
+    assert re.search(r"^dog +3 +3 +1\.000 +1\.000 +1\.000 +0 +0$", said, re.M)
+    evaluation = json.loads((output / "evaluation" / "evaluation.json").read_text())
+    assert evaluation["ground_truth_notes"] == notes
+    assert evaluation["not_compared"]["ambiguous"] == ["x/c.jpg", "y/c.jpg"]
+    assert f"Note: ground truth: {notes[0]}." in (output / "evaluation" / "evaluation.md").read_text()
+    assert "the box counts as the mask (1)" in command(output, "--truth", path, "--boxes-as-masks")[1]
+    tuned = tmp_path / "tuned.toml"
+    assert main(["tune", str(output), "--truth", str(path), "-o", str(tuned), "--min-examples", "1"]) == 0
+    said = capsys.readouterr().out
+    assert all(note in said for note in notes)
+    assert "2 images have a name that fits several" in said
+
+
 def test_everything_may_be_in_a_store(
     tmp_path: Path, bucket: Bucket, command: Callable[..., tuple[int, str, str]]
 ) -> None:
