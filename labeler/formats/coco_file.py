@@ -52,7 +52,7 @@ def read_coco(path: AnyPath, sizes: Sizes | None = None, boxes_as_masks: bool = 
         image, instances = images[image_id], tuple(annotations.instances.pop(image_id))
         # In LVIS, each image was searched for a few classes only; in COCO, each was searched for all.
         negative = _class_ids(path, image, "neg_category_ids", class_ids, findings)
-        absent = negative if "neg_category_ids" in image else None
+        absent = None if image.get("neg_category_ids") is None else negative
         more = _class_ids(path, image, "not_exhaustive_category_ids", class_ids, findings)
         more |= annotations.unsure[image_id]
         for _ in range(len(instances) - len({(each.class_id, each.rle["counts"], each.box) for each in instances})):
@@ -81,7 +81,7 @@ def _images(path: AnyPath, entries: list[Any], sizes: Sizes | None) -> Entries:
     lacking = {}
     for image_id, image in images.items():
         image["width"], image["height"] = whole(image.get("width")), whole(image.get("height"))
-        if image["width"] in (None, 0) and image["height"] in (None, 0) and sizes is not None:
+        if sizes is not None and (image["width"] in (None, 0) or image["height"] in (None, 0)):
             image["width"] = image["height"] = 0
             lacking[image["file_name"]] = image
             continue
@@ -209,10 +209,12 @@ def _class_ids(
     path: AnyPath, image: dict[str, Any], key: str, class_ids: Mapping[Id, int], findings: Findings
 ) -> frozenset[int]:
     """The classes that ``key`` lists; those that are not in the file are counted."""
-    listed = image.get(key, [])
+    listed = [] if image.get(key) is None else image[key]
     try:
+        if not isinstance(listed, list):
+            raise ValueError
         categories = [identity(each, key) for each in listed]
-    except (TypeError, ValueError):
+    except ValueError:
         raise FormatError(f"{path}: image {image['id']}: '{key}' must list category ids") from None
     if not class_ids.keys() >= set(categories):
         findings.add("image", f"with '{key}' that are not in the file: these are left out", image["file_name"])

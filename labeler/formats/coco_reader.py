@@ -40,7 +40,7 @@ def read_object(
     if not crowd and flag(annotation.get("ignore"), "ignore"):
         crowd = True
         findings.add("annotation", "marked 'ignore': a crowd, which is neither right nor wrong", name)
-    box = _box(annotation)
+    box = _box(annotation, size)
     rle = _mask(annotation.get("segmentation"), size, box, name, findings)
     if rle is None:
         if isinstance(box, ValueError):
@@ -57,12 +57,15 @@ def read_object(
     return GroundTruthInstance(class_id, rle, crowd, box, area, box_only=is_box and not boxes_as_masks)
 
 
-def _box(annotation: dict[str, Any]) -> BoxXyxy | ValueError:
+def _box(annotation: dict[str, Any], size: tuple[int, int]) -> BoxXyxy | ValueError:
     """The box, or the error if there is none that can be read."""
     try:
-        return box_xyxy(annotation.get("bbox"))
+        box = box_xyxy(annotation.get("bbox"))
     except ValueError as error:
         return error
+    if max(map(abs, box)) > 2 * max(size):
+        return ValueError("the box lies far outside the image")
+    return box
 
 
 def _mask(
@@ -82,7 +85,7 @@ def _mask(
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         if isinstance(box, ValueError):
             raise
-        findings.add("annotation", "with a mask that cannot be read: the box counts", f"{name}: {reason(error)}")
+        findings.add("annotation", "with a mask that cannot be read: taken as without one", f"{name}: {reason(error)}")
         return None
 
 

@@ -83,10 +83,13 @@ def _class_names(content: dict[Any, Any], findings: Findings) -> tuple[str, ...]
         names = (
             [by_id.get(class_id) for class_id in range(len(names))] if by_id.keys() == {*range(len(names))} else None
         )
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or any(isinstance(name, (list, dict)) for name in names):
         raise ValueError("'names' must be a list, or a mapping of 0, 1, 2, ... to names")
     if count is not None and count != len(names):
         findings.add("key", f"that contradicts 'names': there are {len(names)} names", f"nc: {count}")
+    for name in names:
+        if isinstance(name, bool):
+            findings.add("class", "that YAML takes for true or false: put the name in quotes", name)
     return tuple(map(str, names))
 
 
@@ -116,13 +119,14 @@ def _images(data_yaml: Path, content: dict[Any, Any], findings: Findings) -> Ite
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, str):
                 raise ValueError(f"'{key}' must name folders, not {shown(entry)}")
+            entry = entry.strip()
             if (found := _find(entry, bases)) is None:
                 missing = missing or f"{key} is {entry}, but there is no folder {bases[0] / entry}"
                 findings.add("split", "whose images are not there: left out", f"{key}: {entry}")
                 continue
             named += 1
             if found not in _as_ultralytics(entry, bases[0]):
-                findings.add("split", "found at the end of its path only", f"{key}: {found}")
+                findings.add("split", "found elsewhere than written", f"{key}: {found}")
             root = found.resolve()
             yield from _listed(root, bases, findings) if root.is_file() else _in_folder(root, bases)
     if not named:

@@ -77,6 +77,9 @@ def _check(content: dict[str, Any]) -> None:
         _shares("single_object", *(each[name] for name in ("iou", "boundary_iou", "tolerant_iou")))
     if not all(isinstance(names, list) for names in content["not_compared"].values()):
         raise ValueError("'not_compared' must contain lists")
+    notes = content.get("ground_truth_notes", [])  # evaluations of earlier versions have none
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("'ground_truth_notes' must be a list of text")
     _shares("image_score", scores["mean"])
     edges, counts = scores["histogram"]["edges"], scores["histogram"]["counts"]
     _numbers("histogram", *edges, *counts)

@@ -167,7 +167,7 @@ def test_boxes_alone(tmp_path: Path) -> None:
         ),
         (
             first(segmentation=[[1, 1, 9, 1, 9, float("nan")]]),
-            "1 annotation with a mask that cannot be read: the box counts (1: a polygon has points far outside",
+            "1 annotation with a mask that cannot be read: taken as without one (1: a polygon has points far outside",
         ),
         (first(bbox=[1, 1, float("nan"), 2]), "1 annotation with a box that cannot be read: the box of the mask"),
         (first(area=None), "1 annotation with an area that is no number: measured instead (1)"),
@@ -199,6 +199,7 @@ def test_what_is_counted(tmp_path: Path, change: Callable[[dict[str, Any]], obje
     [
         (first(segmentation=..., bbox=...), {0}, "1: it has neither a mask nor a box"),
         (first(segmentation=[], bbox=[40, 1, 2, 2]), {0}, "1: the box has no area in the image"),
+        (first(segmentation=[], bbox=[1, 1, 1e300, 2]), {0}, "1: the box lies far outside the image"),
         (first(segmentation=[], bbox=[1, 1, -2, 2]), {0}, "1: 'bbox' is [1, 1, -2, 2], with a negative side"),
         (first(iscrowd="perhaps"), {0}, "1: 'iscrowd' is 'perhaps', neither 0 nor 1"),
         (first(category_id=None), {0, 1}, "1: 'category_id' is None, which is no id"),
@@ -219,7 +220,7 @@ def test_a_file_without_any_annotation_that_can_be_read(tmp_path: Path) -> None:
         read(tmp_path, each("annotations", image_id=8))
 
 
-@pytest.mark.parametrize("sides", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}])
+@pytest.mark.parametrize("sides", [{}, {"width": 30}, {"width": None, "height": None}, {"width": 0, "height": 0}])
 def test_sizes_that_are_not_stated(tmp_path: Path, sides: dict[str, Any]) -> None:
     """They are those of the labeled images; an image that is not labeled has no size, and is not compared."""
 

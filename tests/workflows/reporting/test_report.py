@@ -504,6 +504,7 @@ def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler:
             box, area = [0, 0, 1, 1], instance.area
             place = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": instance.class_id}
             truth["annotations"].append({**place, "segmentation": rle, "bbox": box, "area": area, "iscrowd": 0})
+    truth["annotations"][0]["area"] = None
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     assert labeler("evaluate", out, "--truth", tmp_path / "truth.json").returncode == 0
     report(open_labeled(out))
@@ -523,6 +524,8 @@ def test_what_an_evaluation_left_is_shown(browser: Any, tmp_path: Path, labeler:
     assert page.locator("#ground-truth figure svg text", has_text="Score per image").count() == 1
     page.evaluate("Promise.all([...document.querySelectorAll('main img')].map(image => image.decode()))")
     assert page.locator("#stale").count() == 0
+    note = page.locator("#ground-truth [role=note]").inner_text()
+    assert note == "Ground truth: 1 annotation with an area that is no number: measured instead (1)."
     assert page.locator("#worst img").count() == sum(bool(each["picture"]) for each in content["worst"]) > 5
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.complaints == []
