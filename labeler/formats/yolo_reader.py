@@ -45,7 +45,7 @@ def read_yolo(data_yaml: Path, boxes_as_masks: bool = False) -> GroundTruth:
     for class_id, name in enumerate(layout.class_names):
         if class_ids[class_id] in class_ids[:class_id]:
             findings.add("class", "with the name of another: one class with it", name)
-    reader = _Reader(layout, class_ids, boxes_as_masks, findings)
+    reader = _Reader(data_yaml.parent.resolve(), layout, class_ids, boxes_as_masks, findings)
     by_name: dict[str, list[tuple[str, GroundTruthImage]]] = {}
     for image in layout.images:
         same = by_name.setdefault(image.name, [])
@@ -64,11 +64,13 @@ def read_yolo(data_yaml: Path, boxes_as_masks: bool = False) -> GroundTruth:
 class _Reader:
     """Reads the labels of one image after the other, and remembers whether anything could be read."""
 
-    def __init__(self, layout: YoloLayout, class_ids: Sequence[int], boxes_as_masks: bool, findings: Findings) -> None:
-        self._layout, self._class_ids, self._findings = layout, class_ids, findings
+    def __init__(
+        self, home: Path, layout: YoloLayout, class_ids: Sequence[int], boxes_as_masks: bool, findings: Findings
+    ) -> None:
+        self._home, self._layout, self._class_ids, self._findings = home, layout, class_ids, findings
         self._boxes_as_masks = boxes_as_masks
         self._images = self._label_files = self._lines = self._polygons = self._quadrangles = 0
-        self._first_error = ""
+        self._image_error = self._line_error = ""  # the first of each
 
     def read(self, image: YoloImage) -> GroundTruthImage | None:
         """The image with its objects; None if the image or its label file cannot be read."""
@@ -78,8 +80,8 @@ class _Reader:
             lines = labels.read_text(encoding="utf-8-sig").splitlines() if labels.is_file() else None
         except (ImageError, OSError, ValueError) as error:
             path, what = (image.path, str(error)) if isinstance(error, ImageError) else (labels, f"not text ({error})")
-            self._findings.add("image", "that cannot be read: left out", f"{path}: {what}")
-            self._first_error = self._first_error or f"{path}: {what}"
+            self._findings.add("image", "that cannot be read: left out", f"{self._short(path)}: {what}")
+            self._image_error = self._image_error or f"{path}: {what}"
             return None
         self._images += 1
         if lines is None:
@@ -90,27 +92,31 @@ class _Reader:
         unsure: set[int] = set()
         seen: set[tuple[float, ...]] = set()
         for number, line in enumerate(lines, start=1):
-            where = f"{labels}:{number}"
+            where = f"{self._short(labels)}:{number}"
             try:
                 values = tuple(map(float, line.split()))
                 if values in seen:
-                    self._findings.add("line", "equal to another of its file: counted once", where)
+                    self._findings.add("line", "equal to an earlier one of the same file: left out", where)
                 elif values:
                     seen.add(values)
                     instances.append(self._object(values, width, height, where))
                     self._lines += 1
             except ValueError as error:
                 self._findings.add("line", "that cannot be read: left out", f"{where}: {error}")
-                self._first_error = self._first_error or f"{where}: {error}"
+                self._line_error = self._line_error or f"{labels}:{number}: {error}"
                 unsure |= self._class_of(line)
         return GroundTruthImage(image.name, width, height, tuple(instances), not_exhaustive=frozenset(unsure))
 
+    def _short(self, path: Path) -> Path:
+        """``path`` below the folder of ``data.yaml``, if it is there."""
+        return path.relative_to(self._home) if path.is_relative_to(self._home) else path
+
     def check(self, data_yaml: Path) -> None:
         """Raises FormatError if no image, no label file, or none of the lines could be read."""
-        if self._first_error and not self._lines:
-            raise FormatError(self._first_error)
         if not self._images:
-            raise FormatError(f"{data_yaml}: there are no images in the folders that it names")
+            raise FormatError(self._image_error or f"{data_yaml}: there are no images in the folders that it names")
+        if self._line_error and not self._lines:
+            raise FormatError(self._line_error)
         if not self._label_files:
             expected = label_path(self._layout.images[0].path)
             raise FormatError(f"{data_yaml}: no image has a label file; expected {expected}, for example")
