@@ -53,6 +53,8 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
     for class_id, name in enumerate(class_names):
         if class_ids[class_id] in class_ids[:class_id]:
             findings.add("class", "with the name of another: one class with it", name)
+    if colours is not None:
+        colours = {colour: class_ids[each] if each >= 0 else each for colour, each in colours.items()}
     masks = _masks_in(folder)
     images = []
     foregrounds: set[int] = set()
@@ -69,14 +71,10 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
             continue
         if colours is None:
             foregrounds.add(_foreground(path, pixels))
-            if len(foregrounds - {0}) > 1 and not all(_is_white(each) for each in foregrounds - {0}):
-                raise FormatError(
-                    f"{path}: the mask's colour or value differs from that of earlier files; name each in a {LABEL_MAP}"
-                )
+            _check_foregrounds(path, foregrounds - {0})
             instances = _binary(pixels)
         else:
-            known = {colour: class_ids[each] if each >= 0 else each for colour, each in colours.items()}
-            instances = _coloured(path, pixels, known, names_file)
+            instances = _coloured(path, pixels, colours, names_file)
         images.append(GroundTruthImage(name, pixels.shape[1], pixels.shape[0], instances))
     if error and not images:
         raise error
@@ -130,6 +128,14 @@ def _foreground(path: AnyPath, pixels: NDArray[Any]) -> int:
         others = np.unique(values[between])[:4].astype(int).tolist()
         raise FormatError(f"{path}: not binary, has the values {others} … and {top:g}; name them in a {LABEL_MAP}")
     return int(top)
+
+
+def _check_foregrounds(path: AnyPath, foregrounds: set[int]) -> None:
+    """Raises FormatError if the binary masks read up to ``path`` have several foregrounds, other than white."""
+    if len(foregrounds) > 1 and not all(map(_is_white, foregrounds)):
+        raise FormatError(
+            f"{path}: the mask's colour or value differs from that of earlier files; name each in a {LABEL_MAP}"
+        )
 
 
 def _is_white(value: int) -> bool:
