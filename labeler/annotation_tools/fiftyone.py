@@ -24,7 +24,7 @@ from labeler.annotation_tools.corrections import (
     SentImage,
 )
 from labeler.errors import FormatError
-from labeler.formats.coco import SCORE_DIGITS, coco_annotation, coco_categories, coco_image
+from labeler.formats.coco import INFO, LICENSES, SCORE_DIGITS, coco_annotation, coco_categories, coco_image
 from labeler.formats.coco_reader import segmentation_to_rle
 from labeler.sizes import checked_size, shown, unicode_text
 
@@ -46,7 +46,8 @@ def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Seque
             left, top, width, height = annotation["bbox"]
             annotations.append({**annotation, "bbox": [left + INSIDE_PIXEL, top + INSIDE_PIXEL, width, height]})
     content = {
-        "info": {},
+        "info": INFO,
+        "licenses": LICENSES,
         "categories": coco_categories(class_names),
         "images": entries,
         "annotations": annotations,

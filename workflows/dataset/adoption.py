@@ -15,6 +15,8 @@ import numpy as np
 from labeler.decided import decide
 from labeler.decisions import Decision
 from labeler.errors import ImageError
+from labeler.files.storage import read_bytes
+from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement
 from labeler.record_files import read_records
@@ -53,7 +55,7 @@ def entries_of_last_export(
     files: dict[str, str] = {}
     done: set[str] = set()
     imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
-    with imagined, DatasetFiles(imagined, ontology.class_names, config) as writer:
+    with imagined, DatasetFiles(imagined, ontology.class_names, config, _coco_head(destination)) as writer:
         for record in numbered(records, ontology) if tagged else records:
             image_id = record.image_id
             if image_id not in files:
@@ -68,6 +70,15 @@ def entries_of_last_export(
             with suppress(ImageError):
                 writer.add(*used, placed, files[image_id], split)
     return imagined.planned()
+
+
+def _coco_head(destination: Destination) -> str:
+    """How the COCO files that the last export wrote begin."""
+    for split in SPLITS:
+        with suppress(FileNotFoundError):
+            if read_bytes(destination.path(f"annotations/instances_{split}.json")).startswith(HEAD.encode()):
+                return HEAD
+    return HEAD_WITHOUT_INFO
 
 
 def _as_saved(
