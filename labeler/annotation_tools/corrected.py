@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from labeler.annotation_tools.corrections import CorrectedImage
 from labeler.annotation_tools.cvat import read_cvat
 from labeler.annotation_tools.fiftyone import read_corrected_coco
-from labeler.annotation_tools.label_studio import read_label_studio
+from labeler.annotation_tools.label_studio_reader import read_label_studio
 from labeler.errors import FormatError
 from labeler.files.storage import info, read_bytes
 

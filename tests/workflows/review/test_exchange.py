@@ -502,7 +502,7 @@ def test_what_is_left_out_is_said(labeled: Labeled, tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert len(corrections(labeled, path)) == 4
     said = [record.getMessage() for record in caplog.records]
-    assert [text.removeprefix(f"{path}: ")[:8] for text in said] == ["1 images", "1 shapes"]
+    assert [text.removeprefix(f"{path}: ")[:8] for text in said] == ["1 images", "1 shape "]
 
 
 # ---------------------------------------------------------------- to and fro by command
