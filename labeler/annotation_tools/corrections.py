@@ -170,6 +170,7 @@ def compare(
     others: Sequence[SentInstance] = (),
     class_names: Sequence[str] = (),
     outlines: bool = False,
+    exact: bool = False,
 ) -> list[Decision]:
     """The decisions that a corrected image stands for.
 
@@ -182,6 +183,7 @@ def compare(
         others: instances of the image that were not sent.
         class_names: the classes there are; empty allows any.
         outlines: the export has outlines in place of masks, and so has lost what is thin.
+        exact: any other mask is a change; otherwise, what tools do to masks is none.
 
     Raises:
         FormatError: an object has an unknown class, or its mask has another size than the image.
@@ -200,7 +202,7 @@ def compare(
             )
     pairs = _pair(sent.instances, came)
     decisions = [
-        _corrected(each, came[pairs[row]]) if row in pairs else replace(each.decision, verdict="reject")
+        _corrected(each, came[pairs[row]], exact) if row in pairs else replace(each.decision, verdict="reject")
         for row, each in enumerate(sent.instances)
         if row in pairs or _is_gone(each, sent, corrected, outlines)
     ]
@@ -208,7 +210,7 @@ def compare(
     known = {column: row for row, column in _pair(others, new).items()}
     for column, each in enumerate(new):
         if column in known:
-            decisions.append(_corrected(others[known[column]], each))
+            decisions.append(_corrected(others[known[column]], each, exact))
         else:
             decisions.append(Decision(sent.image_id, "accept", None, None, each.class_name, each.rle))
     # All decisions were made at once. Accepting ones come last: where one of two objects was deleted and the other was
@@ -233,10 +235,11 @@ def _is_thin(rle: Rle) -> bool:
     return not opencv().erode(mask, np.ones((3, 3), np.uint8)).any()
 
 
-def _corrected(sent: SentInstance, corrected: CorrectedInstance) -> Decision:
+def _corrected(sent: SentInstance, corrected: CorrectedInstance, exact: bool) -> Decision:
     decision, class_name = sent.decision, corrected.class_name
     new_class = None if class_name == decision.class_name else class_name
-    if is_same_mask(sent.rle, corrected.rle, corrected.outlined):
+    is_same = sent.rle["counts"] == corrected.rle["counts"]
+    if is_same or (not exact and is_same_mask(sent.rle, corrected.rle, corrected.outlined)):
         return replace(decision, new_class=new_class)
     return replace(decision, new_class=new_class, new_rle=corrected.rle)
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.annotation_tools.corrected import read_corrected
@@ -47,6 +48,7 @@ def corrections(labeled: Labeled, path: AnyPath) -> list[Decision]:
     pairs = pair_images((image.name for image in sent), (image.name for image in corrected))
     by_name = {image.name: image for image in corrected}
     came = [(image, by_name[pairs[image.name]]) for image in sent if image.name in pairs]
+    came = [(image, back) for image, back in came if _is_same_image(image, back)]
     if unknown := len(corrected) - len(came):
         logger.warning("%s: %d images that were not sent are skipped", path, unknown)
     _refuse_without_objects(path, came)
@@ -64,6 +66,13 @@ def corrections(labeled: Labeled, path: AnyPath) -> list[Decision]:
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
     return [decision for each in decisions for decision in each]
+
+
+def _is_same_image(image: SentImage, back: CorrectedImage) -> bool:
+    """Whether two images that were paired by name are one: of another project, ``a.jpg`` may not be our ``a.png``."""
+    known = {each.object_id for each in image.instances}
+    came = {each.object_id for each in back.instances} | {each.object_id for each in back.unread}
+    return bool(known & came) or PurePosixPath(back.name).name == image.name
 
 
 def _refuse_without_objects(path: AnyPath, came: Sequence[tuple[SentImage, CorrectedImage]]) -> None:

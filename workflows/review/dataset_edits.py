@@ -1,0 +1,264 @@
+"""Edited label and COCO files of a dataset, taken in as decisions: ``labeler review OUT --from OUT``.
+
+Every edited file is compared with what the last export wrote into it. An image whose files cannot be taken as they are
+gets no decision, and its files stay.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labeler.decided import Decided, decide
+from labeler.decisions import Decision
+from labeler.errors import FormatError
+from labeler.files.images import content_digest
+from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO, CocoWriter
+from labeler.formats.label_edits import EditedCoco, Label, read_edited_coco, read_label_file
+from labeler.formats.yolo import yolo_labels
+from labeler.geometry.masks import Rle, mask_to_rle
+from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
+from labeler.quality import judge
+from labeler.records import ImageRecord
+from workflows.dataset.decision_log import by_image, read_decisions
+from workflows.dataset.journal import VERDICTS
+from workflows.dataset.last_export import as_last_exported
+from workflows.dataset.verdicts import SavedVerdict, read_verdicts
+from workflows.review.edited_files import EditedFile, EditedFiles, find_edited
+from workflows.review.edits import Change, WrittenImage, change_of
+
+if TYPE_CHECKING:
+    from workflows.dataset.labeled import Labeled
+
+_UNCERTAIN = (
+    "{missing} of the dataset's objects are not in it, and the last export had other thresholds or labels than the one "
+    "that wrote it, so they may never have been in it; decide on this image on the page of `labeler review`"
+)
+
+
+@dataclass
+class DatasetEdits:
+    """What was edited in a dataset.
+
+    Attributes:
+        files: number of edited files.
+        taken_in: digests, by name, of those whose content is in ``decisions`` now, as ``apply_decisions`` takes them.
+        faults: a line for each image and file that cannot be taken in.
+    """
+
+    files: int = 0
+    decisions: list[Decision] = field(default_factory=list)
+    taken_in: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def dataset_edits(labeled: Labeled) -> DatasetEdits:
+    """The edits in the dataset of ``labeled``.
+
+    Raises:
+        UsageError: what was edited cannot be told.
+        RunError: the run folder cannot be used.
+    """
+    files = find_edited(labeled)
+    edits = DatasetEdits(len(files.labels) + len(files.coco))
+    if edits.files:
+        with tempfile.TemporaryDirectory(prefix="labeler-") as folder, ExitStack() as stack:
+            coco = [_CocoFile(split, file, labeled, Path(folder), stack) for split, file in files.coco.items()]
+            _collect(labeled, files, coco, edits, stack)
+    return edits
+
+
+class _CocoFile:
+    """An edited COCO file, and that file as the last export's verdicts make it."""
+
+    def __init__(self, split: str, file: EditedFile, labeled: Labeled, folder: Path, stack: ExitStack) -> None:
+        self.split, self.file = split, file
+        self.fault = ""
+        self.content = EditedCoco({}, {})
+        try:
+            self.content = read_edited_coco(file.data)
+        except FormatError as error:
+            self.fault = str(error)
+        self.seen: set[str] = set()
+        self._path = folder / f"{split}.json"
+        self._writer = stack.enter_context(
+            CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
+        )
+
+    def add(self, image: WrittenImage) -> Change | str:
+        """The change of an image of this split, or why there is none to take."""
+        record = image.decided.record
+        kept = replace(record, instances=tuple(record.instances[index] for index in image.exported))
+        self._writer.add(kept, image.name)
+        self.seen.add(image.name)
+        if image.name not in self.content.annotations:
+            return "the image is not in it any more, and editing cannot take one out"
+        try:
+            labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)
+        except FormatError as error:
+            return str(error)
+        return change_of(image, labels, lambda rle: rle)
+
+    def is_as_exported(self) -> bool:
+        """Whether the tool wrote the file from the same verdicts. All images were added, and the writer is closed."""
+        data = self._path.read_bytes()
+        before = data.replace(HEAD.encode(), HEAD_WITHOUT_INFO.encode(), 1)
+        return self.file.written in (content_digest(data), content_digest(before))
+
+    def faults(self) -> list[str]:
+        """Why the file cannot be replaced by what the decisions make of it."""
+        if self.fault:
+            return [self.fault]
+        unknown = [name for name in self.content.annotations if name not in self.seen]
+        images = [f"{len(unknown)} images that are not in this split, such as {unknown[0]!r}"] if unknown else []
+        return self.content.faults + images
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The changes of one image, or faults, and where they are."""
+
+    image_id: str
+    label_file: EditedFile | None
+    in_label_file: Change | str
+    coco: _CocoFile | None
+    in_coco: Change | str
+    by_hand: frozenset[int]  # indices of the instances that people have decided on by now
+
+    def files(self) -> list[str]:
+        """The names of the edited files that say something about the image."""
+        names = [self.label_file.name] if self.label_file else []
+        return [*names, self.coco.file.name] if self.coco and _says_something(self.in_coco) else names
+
+
+_NOTHING = Change(())
+
+
+def _says_something(change: Change | str) -> bool:
+    return isinstance(change, str) or bool(change.decisions)
+
+
+def _collect(
+    labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile], edits: DatasetEdits, stack: ExitStack
+) -> None:
+    found = list(_find(labeled, files, coco))
+    stack.close()  # which finishes the files of the writers
+    certain = {each.split: not each.fault and each.is_as_exported() for each in coco}
+    stuck = set[str]()  # names of files that stay
+    for each in coco:
+        faults = each.faults()
+        edits.faults += (f"{each.file.name}: {fault}" for fault in faults)
+        stuck.update([each.file.name] if faults else [])
+    for image in found:
+        outcome = _outcome(image, image.coco is not None and certain[image.coco.split])
+        if isinstance(outcome, str):
+            edits.faults.append(outcome)
+            stuck.update(image.files())
+        else:
+            edits.decisions += outcome
+    known = {image.image_id for image in found}
+    for image_id, file in files.labels.items():
+        if image_id not in known:
+            edits.faults.append(f"{file.name}: {image_id} is not labeled any more")
+            stuck.add(file.name)
+    edited = [*files.labels.values(), *(each.file for each in coco)]
+    edits.taken_in = {file.name: file.digest for file in edited if file.name not in stuck}
+
+
+def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile]) -> list[_Found]:
+    """The images with an edited label file, and those with a change in a COCO file."""
+    saved, decisions = read_verdicts(labeled.run.output / VERDICTS), by_image(read_decisions(labeled.run))
+    found = []
+    for record in labeled.records():
+        label_file = files.labels.get(record.image_id)
+        name = _name(labeled, files, record)
+        in_file = next((each for each in coco if _is_in(each, files.splits.get(record.image_id), name)), None)
+        if record.status == "error" or (label_file is None and in_file is None):
+            continue
+        on_image = decisions.get(record.image_id, [])
+        image = _written(labeled, record, name, saved.get(record.image_id, []), on_image)
+        in_label_file = _NOTHING if label_file is None else _label_change(image, label_file)
+        in_coco = _NOTHING if in_file is None or in_file.fault else in_file.add(image)
+        if label_file is not None or _says_something(in_coco):
+            by_hand = frozenset(decide(record, on_image, labeled.ontology.class_names).verdicts)
+            found.append(_Found(record.image_id, label_file, in_label_file, in_file, in_coco, by_hand))
+    return found
+
+
+def _name(labeled: Labeled, files: EditedFiles, record: ImageRecord) -> str:
+    """What COCO calls an image."""
+    if labeled.export.link == "none":
+        return str(labeled.root / record.image_id)
+    return files.file_names.get(record.image_id, record.image_id)
+
+
+def _is_in(coco: _CocoFile, split: str | None, name: str) -> bool:
+    return coco.split == split if split is not None else name in coco.content.annotations
+
+
+def _written(
+    labeled: Labeled, record: ImageRecord, name: str, saved: Sequence[SavedVerdict], decisions: Sequence[Decision]
+) -> WrittenImage:
+    """The image as the last export wrote it, or as the next one would if it was labeled again since."""
+    decided = as_last_exported(record, saved, decisions, labeled.ontology.class_names)
+    verdicts: Sequence[str] = [each.verdict for each in saved]
+    if decided is None:
+        decided = decide(record, decisions, labeled.ontology.class_names)
+        now = judge(decided.record, labeled.export.quality, labeled.ontology.classes, decided.verdicts)
+        verdicts = [each.verdict for each in now]
+    return WrittenImage(name, decided, _exported(decided, verdicts, labeled.export.include_review))
+
+
+def _exported(decided: Decided, verdicts: Sequence[str], include_review: bool) -> tuple[int, ...]:
+    wanted = ("accept", "review") if include_review else ("accept",)
+    instances = decided.record.instances
+    return tuple(n for n, verdict in enumerate(verdicts) if verdict in wanted and instances[n].area)
+
+
+def _label_change(image: WrittenImage, file: EditedFile) -> Change | str:
+    record = image.decided.record
+
+    def drawn(rle: Rle) -> Rle:
+        polygon = mask_to_single_polygon(rle).astype(np.float64)
+        return mask_to_rle(single_polygon_to_mask(polygon, record.height, record.width))
+
+    try:
+        labels: list[Label] = read_label_file(file.data, record.width, record.height, image.decided.class_names)
+    except FormatError as error:
+        return str(error)
+    change = change_of(image, labels, drawn)
+    kept = replace(record, instances=tuple(record.instances[index] for index in image.exported))
+    if change.missing and file.written != content_digest(yolo_labels(kept).encode()):
+        return _UNCERTAIN.format(missing=change.missing)
+    return change
+
+
+def _outcome(image: _Found, coco_is_certain: bool) -> list[Decision] | str:
+    """The decisions on an image, or a line that says why there is none."""
+    changes = []
+    coco = image.coco.file if image.coco else None
+    for file, change in ((coco, image.in_coco), (image.label_file, image.in_label_file)):
+        if file is None:
+            continue
+        if isinstance(change, Change) and change.missing and file is coco and not coco_is_certain:
+            change = _UNCERTAIN.format(missing=change.missing)
+        if isinstance(change, str):
+            where = f"{file.name}, {image.image_id}" if file is coco else file.name
+            return f"{where}: {change}"
+        changes += [(file, change)] if change.decisions else []
+    if len(changes) == 2 and not changes[0][1].agrees(changes[1][1]):
+        return (
+            f"{image.image_id}: {changes[0][0].name} and {changes[1][0].name} were edited differently; undo one of them"
+        )
+    if not changes:
+        return []
+    change = changes[0][1]  # COCO's masks are exact
+    # What somebody has decided on since the file was written stays decided.
+    left = [each for each in change.as_written if each.instance is None or each.instance.index not in image.by_hand]
+    return change.decisions + left
