@@ -9,7 +9,8 @@ from ontologies.class_lists import named, of_names
 from ontologies.ontology import Ontology, OntologyError
 
 _LABELMAP = re.compile(r"([^:]+):(?:\d{1,3},\s*\d{1,3},\s*\d{1,3})?:[^:]*:[^:]*")  # name:colour:parts:actions
-_NUMBERED = re.compile(r"(\d+)\s*[:,\t]\s*(.+)")
+_COLOURED = re.compile(r"(?:\d{1,3}[\s,]+){3}(\D.*)")  # CVAT's label_colors.txt
+_NUMBERED = re.compile(r"(\d+)(\s*[:,\t]\s*|\s+)(.+)")
 
 
 def without_comment(line: str) -> str:
@@ -18,7 +19,10 @@ def without_comment(line: str) -> str:
 
 
 def from_lines(text: str) -> Ontology:
-    """The ontology in a text file: one ``class`` or ``prompt=class`` a line, ``0: class``, or CVAT's ``labelmap.txt``.
+    """The ontology in a text file.
+
+    It has one ``class``, ``prompt=class`` or ``0: class`` a line, or is CVAT's ``labelmap.txt`` or
+    ``label_colors.txt``.
 
     Raises:
         OntologyError: a line does not fit the others, or the result is not a valid ontology.
@@ -29,11 +33,22 @@ def from_lines(text: str) -> Ontology:
         if wrong := next((line for line, match in zip(lines, label_map, strict=True) if match is None), None):
             raise OntologyError(f"{wrong!r} is no line of a labelmap.txt, as others are; write name:r,g,b::")
         return of_names(match[1].strip() for match in label_map if match)
-    numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
+    coloured = [match for line in lines if (match := _COLOURED.fullmatch(line))]
+    if lines and len(coloured) == len(lines):
+        return of_names(match[1] for match in coloured)
+    numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line)) and "=" not in line]
     numbers = [int(match[1]) for match in numbered]
-    if lines and len(numbered) == len(lines) and numbers == [*range(numbers[0], numbers[0] + len(lines))]:
-        return of_names(match[2] for match in numbered)
-    return Ontology.from_items(lines)
+    first = numbers[0] if numbers else 0
+    if not lines or numbers != [*range(first, first + len(lines))]:
+        return Ontology.from_items(lines)
+    if any(match[2].isspace() and "\t" not in match[2] for match in numbered):
+        if len(lines) == 1:
+            return Ontology.from_items(lines)
+        raise OntologyError(
+            f"its lines are numbered; write {first}: {numbered[0][3]} if the numbers are ids, or {lines[0]}={lines[0]} "
+            "if they belong to the names"
+        )
+    return of_names(match[3] for match in numbered)
 
 
 def from_xml(text: str) -> Ontology:

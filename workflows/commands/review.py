@@ -134,14 +134,17 @@ def _take_in(options: ReviewOptions, console: Terminal) -> Outcome:
     """Take in what was edited in the dataset itself."""
     from workflows.dataset.labeled import open_labeled
     from workflows.review.dataset_edits import dataset_edits
+    from workflows.review.edited_files import set_aside
 
-    edits = dataset_edits(open_labeled(options.output))
+    labeled = open_labeled(options.output)
+    edits = dataset_edits(labeled)
     if not edits.files:
         return Outcome(line="no label or annotation file of the dataset was edited")
     say_faults(edits.faults)
-    if not edits.taken_in and not edits.decisions:
+    if not edits.taken and not edits.decisions:
         return Outcome(SOME_FAILED, "nothing was taken in; the edited files stay as they are")
     print_decisions(console, edits.decisions, "accepted as they were")
+    set_aside(labeled, edits.taken)
     outcome = _apply(options, options.output, edits.decisions, console, edits.taken_in)
     return replace(outcome, exit_code=outcome.exit_code or (SOME_FAILED if edits.faults else OK))
 

@@ -71,10 +71,7 @@ class Dataset:
                 self._edited_rows.update([plan.row] if plan.edited else [])
             if plan.entry is not None:
                 self._entries.append(plan.entry)
-            if plan.operation is not None and plan.aside:
-                aside = Operation("set aside", plan.name, expected=plan.operation.expected)
-                self._operations += [aside, replace(plan.operation, expected="")]
-            elif plan.operation is not None:
+            if plan.operation is not None:
                 self._operations.append(plan.operation)
             if plan.edited:
                 self.edited.append(plan.name)

@@ -119,7 +119,7 @@ def export(
         prune: images that are gone from ``root`` and from the records are deleted instead of set aside.
         root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
             is the labeled one, and a store is not asked at all unless the dataset lies in it too.
-        taken_in: digests, by name, of edited files whose content is in the decisions; they go to ``run/set-aside``.
+        taken_in: digests, by name, of edited files whose content is in the decisions; they are replaced.
 
     Raises:
         RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the

@@ -33,7 +33,6 @@ class Plan:
         operation: the change to make.
         edited: the user's file stays, instead of the planned one.
         restored: someone deleted the file, and it is written again.
-        aside: the user's edited file goes to ``run/set-aside`` first.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Plan:
     operation: Operation | None = None
     edited: bool = False
     restored: bool = False
-    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class Planner:
             if not seen.is_ours and not may_overwrite and not is_taken_in:
                 return Plan(name, row=seen.row, edited=True)
             make()
-            return Plan(name, operation=put, aside=is_taken_in and not self.overwrite)
+            return Plan(name, operation=put)
 
     def is_edited(self, name: str) -> bool:
         """Whether the user edited a file that the tool wrote."""

@@ -6,6 +6,7 @@ gets no decision, and its files stay.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -36,6 +37,8 @@ from workflows.review.edits import Change, WrittenImage, change_of
 if TYPE_CHECKING:
     from workflows.dataset.labeled import Labeled
 
+logger = logging.getLogger(__name__)
+
 _UNCERTAIN = (
     "{missing} of the dataset's objects are not in it, and the last export had other thresholds or labels than the one "
     "that wrote it, so they may never have been in it; decide on this image on the page of `labeler review`"
@@ -48,14 +51,19 @@ class DatasetEdits:
 
     Attributes:
         files: number of edited files.
-        taken_in: digests, by name, of those whose content is in ``decisions`` now, as ``apply_decisions`` takes them.
+        taken: those whose content is in ``decisions`` now.
         faults: a line for each image and file that cannot be taken in.
     """
 
     files: int = 0
     decisions: list[Decision] = field(default_factory=list)
-    taken_in: dict[str, str] = field(default_factory=dict)
+    taken: list[EditedFile] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+
+    @property
+    def taken_in(self) -> dict[str, str]:
+        """The digests of ``taken`` by name, as ``apply_decisions`` takes them."""
+        return {file.name: file.digest for file in self.taken}
 
 
 def dataset_edits(labeled: Labeled) -> DatasetEdits:
@@ -86,6 +94,7 @@ class _CocoFile:
         except FormatError as error:
             self.fault = str(error)
         self.seen: set[str] = set()
+        self.absent: list[str] = []  # images that came later, or that somebody took out
         self._path = folder / f"{split}.json"
         self._writer = stack.enter_context(
             CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
@@ -94,11 +103,12 @@ class _CocoFile:
     def add(self, image: WrittenImage) -> Change | str:
         """The change of an image of this split, or why there is none to take."""
         record = image.decided.record
+        if image.name not in self.content.annotations:
+            self.absent.append(image.name)
+            return _NOTHING
         kept = replace(record, instances=tuple(record.instances[index] for index in image.exported))
         self._writer.add(kept, image.name)
         self.seen.add(image.name)
-        if image.name not in self.content.annotations:
-            return "the image is not in it any more, and editing cannot take one out"
         try:
             labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)
         except FormatError as error:
@@ -154,6 +164,9 @@ def _collect(
     for each in coco:
         faults = each.faults()
         edits.faults += (f"{each.file.name}: {fault}" for fault in faults)
+        if each.absent:
+            text = "%s: %d images are not in it, such as %r; they get no decision, and are written again"
+            logger.warning(text, each.file.name, len(each.absent), each.absent[0])
         stuck.update([each.file.name] if faults else [])
     for image in found:
         outcome = _outcome(image, image.coco is not None and certain[image.coco.split])
@@ -168,7 +181,7 @@ def _collect(
             edits.faults.append(f"{file.name}: {image_id} is not labeled any more")
             stuck.add(file.name)
     edited = [*files.labels.values(), *(each.file for each in coco)]
-    edits.taken_in = {file.name: file.digest for file in edited if file.name not in stuck}
+    edits.taken = [file for file in edited if file.name not in stuck]
 
 
 def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile]) -> list[_Found]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.images import content_digest
-from labeler.files.storage import read_bytes
+from labeler.files.storage import free_path, read_bytes, write_bytes
 from ontologies import OntologyError
 from ontologies.class_lists import from_class_list
 from ontologies.sources import parse
 from workflows.dataset.dataset import LEDGER
 from workflows.dataset.destination import Destination, destination_of
-from workflows.dataset.journal import JOURNAL, read_journal
+from workflows.dataset.journal import JOURNAL, SET_ASIDE, read_journal
 from workflows.dataset.ledger import names_given, read_ledger
 from workflows.dataset.planning import Planner
 
@@ -92,6 +93,13 @@ def find_edited(labeled: Labeled) -> EditedFiles:
     if labels and planner.is_edited("data.yaml"):
         _check_names(destination, labeled.ontology.class_names)
     return EditedFiles(labels, coco, splits, names_given(ledger)[0])
+
+
+def set_aside(labeled: Labeled, files: Iterable[EditedFile]) -> None:
+    """Keep a copy of each file in ``run/set-aside``."""
+    labeled.run.refuse_links()
+    for file in files:
+        write_bytes(free_path(labeled.run.output / SET_ASIDE / file.name), file.data)
 
 
 def _check_names(destination: Destination, class_names: tuple[str, ...]) -> None:

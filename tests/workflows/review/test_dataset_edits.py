@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -299,6 +300,20 @@ def test_a_file_that_is_no_coco(content: str, tmp_path: Path) -> None:
     ended = run_in_process("review", run.output, "--from", run.output)
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1] == "nothing was taken in; the edited files stay as they are"
+
+
+def test_images_that_came_after_the_edit_are_written_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = published(tmp_path)
+    edit_coco(run, lambda content: content["annotations"].pop(0))
+    shutil.copyfile(tmp_path / "input" / "a.png", tmp_path / "input" / "b.png")
+    write_records(run.records / "000001.parquet", records_of(tmp_path / "input", ["b.png"], (FIRST,)))
+    publish(run)
+    with caplog.at_level(logging.WARNING):
+        edits = taken(run)
+    assert edits.faults == []
+    assert "instances_train.json: 1 images are not in it, such as 'b.png'; they get no decision" in caplog.text
+    assert same(in_coco(run), (0, mask_of(SECOND)), (0, mask_of(THIRD)))
+    assert same(in_coco(run, 2), (0, mask_of(FIRST)))
 
 
 def test_both_formats_of_an_image(tmp_path: Path) -> None:
