@@ -10,7 +10,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,7 @@ from labeler.decided import Decided, decide
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.images import content_digest
-from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO, CocoWriter
-from labeler.formats.label_edits import EditedCoco, Label, read_edited_coco, read_label_file
+from labeler.formats.label_edits import Label, read_label_file
 from labeler.formats.yolo import yolo_labels
 from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
@@ -31,8 +30,9 @@ from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.journal import VERDICTS
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.verdicts import SavedVerdict, read_verdicts
+from workflows.review.edited_coco import EditedCocoFile
 from workflows.review.edited_files import EditedFile, EditedFiles, find_edited
-from workflows.review.edits import Change, WrittenImage, change_of
+from workflows.review.edits import UNCHANGED, Change, WrittenImage, change_of
 
 if TYPE_CHECKING:
     from workflows.dataset.labeled import Labeled
@@ -77,57 +77,9 @@ def dataset_edits(labeled: Labeled) -> DatasetEdits:
     edits = DatasetEdits(len(files.labels) + len(files.coco))
     if edits.files:
         with tempfile.TemporaryDirectory(prefix="labeler-") as folder, ExitStack() as stack:
-            coco = [_CocoFile(split, file, labeled, Path(folder), stack) for split, file in files.coco.items()]
+            coco = [EditedCocoFile(split, file, labeled, Path(folder), stack) for split, file in files.coco.items()]
             _collect(labeled, files, coco, edits, stack)
     return edits
-
-
-class _CocoFile:
-    """An edited COCO file, and that file as the last export's verdicts make it."""
-
-    def __init__(self, split: str, file: EditedFile, labeled: Labeled, folder: Path, stack: ExitStack) -> None:
-        self.split, self.file = split, file
-        self.fault = ""
-        self.content = EditedCoco({}, {})
-        try:
-            self.content = read_edited_coco(file.data)
-        except FormatError as error:
-            self.fault = str(error)
-        self.seen: set[str] = set()
-        self.absent: list[str] = []  # images that came later, or that somebody took out
-        self._path = folder / f"{split}.json"
-        self._writer = stack.enter_context(
-            CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
-        )
-
-    def add(self, image: WrittenImage) -> Change | str:
-        """The change of an image of this split, or why there is none to take."""
-        record = image.decided.record
-        if image.name not in self.content.annotations:
-            self.absent.append(image.name)
-            return _NOTHING
-        kept = replace(record, instances=tuple(record.instances[index] for index in image.exported))
-        self._writer.add(kept, image.name)
-        self.seen.add(image.name)
-        try:
-            labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)
-        except FormatError as error:
-            return str(error)
-        return change_of(image, labels, lambda rle: rle)
-
-    def is_as_exported(self) -> bool:
-        """Whether the tool wrote the file from the same verdicts. All images were added, and the writer is closed."""
-        data = self._path.read_bytes()
-        before = data.replace(HEAD.encode(), HEAD_WITHOUT_INFO.encode(), 1)
-        return self.file.written in (content_digest(data), content_digest(before))
-
-    def faults(self) -> list[str]:
-        """Why the file cannot be replaced by what the decisions make of it."""
-        if self.fault:
-            return [self.fault]
-        unknown = [name for name in self.content.annotations if name not in self.seen]
-        images = [f"{len(unknown)} images that are not in this split, such as {unknown[0]!r}"] if unknown else []
-        return self.content.faults + images
 
 
 @dataclass(frozen=True)
@@ -137,7 +89,7 @@ class _Found:
     image_id: str
     label_file: EditedFile | None
     in_label_file: Change | str
-    coco: _CocoFile | None
+    coco: EditedCocoFile | None
     in_coco: Change | str
     by_hand: frozenset[int]  # indices of the instances that people have decided on by now
 
@@ -147,15 +99,12 @@ class _Found:
         return [*names, self.coco.file.name] if self.coco and _says_something(self.in_coco) else names
 
 
-_NOTHING = Change(())
-
-
 def _says_something(change: Change | str) -> bool:
     return isinstance(change, str) or bool(change.decisions)
 
 
 def _collect(
-    labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile], edits: DatasetEdits, stack: ExitStack
+    labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile], edits: DatasetEdits, stack: ExitStack
 ) -> None:
     found = list(_find(labeled, files, coco))
     stack.close()  # which finishes the files of the writers
@@ -184,7 +133,7 @@ def _collect(
     edits.taken = [file for file in edited if file.name not in stuck]
 
 
-def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile]) -> list[_Found]:
+def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) -> list[_Found]:
     """The images with an edited label file, and those with a change in a COCO file."""
     saved, decisions = read_verdicts(labeled.run.output / VERDICTS), by_image(read_decisions(labeled.run))
     found = []
@@ -196,8 +145,8 @@ def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[_CocoFile]) -> li
             continue
         on_image = decisions.get(record.image_id, [])
         image = _written(labeled, record, name, saved.get(record.image_id, []), on_image)
-        in_label_file = _NOTHING if label_file is None else _label_change(image, label_file)
-        in_coco = _NOTHING if in_file is None or in_file.fault else in_file.add(image)
+        in_label_file = UNCHANGED if label_file is None else _label_change(image, label_file)
+        in_coco = UNCHANGED if in_file is None or in_file.fault else in_file.add(image)
         if label_file is not None or _says_something(in_coco):
             by_hand = frozenset(decide(record, on_image, labeled.ontology.class_names).verdicts)
             found.append(_Found(record.image_id, label_file, in_label_file, in_file, in_coco, by_hand))
@@ -211,7 +160,7 @@ def _name(labeled: Labeled, files: EditedFiles, record: ImageRecord) -> str:
     return files.file_names.get(record.image_id, record.image_id)
 
 
-def _is_in(coco: _CocoFile, split: str | None, name: str) -> bool:
+def _is_in(coco: EditedCocoFile, split: str | None, name: str) -> bool:
     return coco.split == split if split is not None else name in coco.content.annotations
 
 
@@ -246,8 +195,7 @@ def _label_change(image: WrittenImage, file: EditedFile) -> Change | str:
     except FormatError as error:
         return str(error)
     change = change_of(image, labels, drawn)
-    kept = replace(record, instances=tuple(record.instances[index] for index in image.exported))
-    if change.missing and file.written != content_digest(yolo_labels(kept).encode()):
+    if change.missing and file.written != content_digest(yolo_labels(image.written).encode()):
         return _UNCERTAIN.format(missing=change.missing)
     return change
 

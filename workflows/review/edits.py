@@ -7,7 +7,7 @@ that rejects it. In an image with a change, the objects that were left as they w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from labeler.annotation_tools.corrections import (
@@ -22,6 +22,7 @@ from labeler.decided import Decided
 from labeler.decisions import Appearance, Decision
 from labeler.formats.label_edits import Label
 from labeler.geometry.masks import Rle
+from labeler.records import ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,12 @@ class WrittenImage:
     name: str
     decided: Decided
     exported: tuple[int, ...]
+
+    @property
+    def written(self) -> ImageRecord:
+        """The record with only the instances that were written."""
+        record = self.decided.record
+        return replace(record, instances=tuple(record.instances[index] for index in self.exported))
 
     def instance(self, index: int) -> SentInstance:
         """One of the record's instances; its object id is the index."""
@@ -78,6 +85,9 @@ class Change:
                 return False
             left.remove(partner)
         return not left
+
+
+UNCHANGED = Change(())
 
 
 def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle], Rle]) -> Change:
