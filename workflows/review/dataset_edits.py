@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from labeler.decided import Decided, decide
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.images import content_digest
-from labeler.formats.label_edits import Label, read_label_file
+from labeler.formats.label_edits import read_label_file
 from labeler.formats.yolo import yolo_labels
 from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _UNCERTAIN = (
-    "{missing} of the dataset's objects are not in it, and the last export had other thresholds or labels than the one "
-    "that wrote it, so they may never have been in it; decide on this image on the page of `labeler review`"
+    "the dataset was written with other thresholds, labels or decisions since, so nothing tells what was edited in it; "
+    "decide on this image on the page of `labeler review`"
 )
 
 
@@ -89,9 +89,11 @@ class _Found:
     image_id: str
     label_file: EditedFile | None
     in_label_file: Change | str
+    label_file_is_certain: bool  # it is known what it held when it was written
     coco: EditedCocoFile | None
     in_coco: Change | str
     by_hand: frozenset[int]  # indices of the instances that people have decided on by now
+    states: Sequence[WrittenImage]  # what the image was after each decision on it
 
     def files(self) -> list[str]:
         """The names of the edited files that say something about the image."""
@@ -145,11 +147,13 @@ def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) 
             continue
         on_image = decisions.get(record.image_id, [])
         image = _written(labeled, record, name, saved.get(record.image_id, []), on_image)
-        in_label_file = UNCHANGED if label_file is None else _label_change(image, label_file)
         in_coco = UNCHANGED if in_file is None or in_file.fault else in_file.add(image)
-        if label_file is not None or _says_something(in_coco):
-            by_hand = frozenset(decide(record, on_image, labeled.ontology.class_names).verdicts)
-            found.append(_Found(record.image_id, label_file, in_label_file, in_file, in_coco, by_hand))
+        if label_file is None and not _says_something(in_coco):
+            continue
+        states = [_after(labeled, record, name, on_image[:count]) for count in range(len(on_image) + 1)]
+        in_label_file, is_certain = _label_change(label_file, image, states)
+        by_hand = frozenset(decide(record, on_image, labeled.ontology.class_names).verdicts)
+        found.append(_Found(record.image_id, label_file, in_label_file, is_certain, in_file, in_coco, by_hand, states))
     return found
 
 
@@ -169,11 +173,17 @@ def _written(
 ) -> WrittenImage:
     """The image as the last export wrote it, or as the next one would if it was labeled again since."""
     decided = as_last_exported(record, saved, decisions, labeled.ontology.class_names)
-    verdicts: Sequence[str] = [each.verdict for each in saved]
     if decided is None:
-        decided = decide(record, decisions, labeled.ontology.class_names)
-        now = judge(decided.record, labeled.export.quality, labeled.ontology.classes, decided.verdicts)
-        verdicts = [each.verdict for each in now]
+        return _after(labeled, record, name, decisions)
+    verdicts = [each.verdict for each in saved]
+    return WrittenImage(name, decided, _exported(decided, verdicts, labeled.export.include_review))
+
+
+def _after(labeled: Labeled, record: ImageRecord, name: str, decisions: Sequence[Decision]) -> WrittenImage:
+    """The image as an export writes it with today's settings and these decisions."""
+    decided = decide(record, decisions, labeled.ontology.class_names)
+    judgements = judge(decided.record, labeled.export.quality, labeled.ontology.classes, decided.verdicts)
+    verdicts = [each.verdict for each in judgements]
     return WrittenImage(name, decided, _exported(decided, verdicts, labeled.export.include_review))
 
 
@@ -183,43 +193,63 @@ def _exported(decided: Decided, verdicts: Sequence[str], include_review: bool) -
     return tuple(n for n, verdict in enumerate(verdicts) if verdict in wanted and instances[n].area)
 
 
-def _label_change(image: WrittenImage, file: EditedFile) -> Change | str:
-    record = image.decided.record
+def _drawn(rle: Rle) -> Rle:
+    """A mask as Ultralytics reads it from the label file."""
+    height, width = rle["size"]
+    return mask_to_rle(single_polygon_to_mask(mask_to_single_polygon(rle).astype(np.float64), height, width))
 
-    def drawn(rle: Rle) -> Rle:
-        polygon = mask_to_single_polygon(rle).astype(np.float64)
-        return mask_to_rle(single_polygon_to_mask(polygon, record.height, record.width))
 
+def _label_change(
+    file: EditedFile | None, image: WrittenImage, states: Sequence[WrittenImage]
+) -> tuple[Change | str, bool]:
+    """The change in a label file, and whether it is known what the file held when it was written."""
+    if file is None:
+        return UNCHANGED, True
+    digests = ((state, content_digest(yolo_labels(state.kept).encode())) for state in (image, *reversed(states)))
+    written = next((state for state, digest in digests if digest == file.written), None)
+    base = written or image
+    record = base.decided.record
     try:
-        labels: list[Label] = read_label_file(file.data, record.width, record.height, image.decided.class_names)
+        labels = read_label_file(file.data, record.width, record.height, base.decided.class_names)
     except FormatError as error:
-        return str(error)
-    change = change_of(image, labels, drawn)
-    if change.missing and file.written != content_digest(yolo_labels(image.written).encode()):
-        return _UNCERTAIN.format(missing=change.missing)
-    return change
+        return str(error), True
+    return change_of(base, labels, _drawn), written is not None
 
 
 def _outcome(image: _Found, coco_is_certain: bool) -> list[Decision] | str:
     """The decisions on an image, or a line that says why there is none."""
     changes = []
-    coco = image.coco.file if image.coco else None
-    for file, change in ((coco, image.in_coco), (image.label_file, image.in_label_file)):
-        if file is None:
-            continue
-        if isinstance(change, Change) and change.missing and file is coco and not coco_is_certain:
-            change = _UNCERTAIN.format(missing=change.missing)
-        if isinstance(change, str):
-            where = f"{file.name}, {image.image_id}" if file is coco else file.name
-            return f"{where}: {change}"
-        changes += [(file, change)] if change.decisions else []
-    if len(changes) == 2 and not changes[0][1].agrees(changes[1][1]):
-        return (
-            f"{image.image_id}: {changes[0][0].name} and {changes[1][0].name} were edited differently; undo one of them"
-        )
+    if image.coco is not None:
+        in_coco = _settled(image.in_coco, image.states, coco_is_certain, lambda rle: rle)
+        if isinstance(in_coco, str):
+            return f"{image.coco.file.name}, {image.image_id}: {in_coco}"
+        changes += [(image.coco.file.name, in_coco)] if in_coco.decisions else []
+    if image.label_file is not None:
+        in_label_file = _settled(image.in_label_file, image.states, image.label_file_is_certain, _drawn)
+        if isinstance(in_label_file, str):
+            return f"{image.label_file.name}: {in_label_file}"
+        changes += [(image.label_file.name, in_label_file)] if in_label_file.decisions else []
     if not changes:
         return []
-    change = changes[0][1]  # COCO's masks are exact
+    (name, change), *others = changes
+    if any(not change.agrees(other) for _, other in others):
+        return f"{image.image_id}: {name} and {others[0][0]} were edited differently; undo one of them"
     # What somebody has decided on since the file was written stays decided.
     left = [each for each in change.as_written if each.instance is None or each.instance.index not in image.by_hand]
-    return change.decisions + left
+    return change.decisions + left  # of two files COCO's, whose masks are exact
+
+
+def _settled(
+    change: Change | str, states: Sequence[WrittenImage], is_certain: bool, drawn: Callable[[Rle], Rle]
+) -> Change | str:
+    """The change if it is one, or why that cannot be told.
+
+    Args:
+        is_certain: the file was written as the change supposes. If not, it may still be as it was written before some
+            of the decisions, and then they stand.
+    """
+    if isinstance(change, str) or not change.decisions or is_certain:
+        return change
+    if any(not change_of(state, change.labels, drawn).decisions for state in states):
+        return UNCHANGED
+    return change if change.holds_for_any(states) else _UNCERTAIN

@@ -52,7 +52,7 @@ class EditedCocoFile:
         if image.name not in self.content.annotations:
             self.absent.append(image.name)
             return UNCHANGED
-        self._writer.add(image.written, image.name)
+        self._writer.add(image.kept, image.name)
         self.seen.add(image.name)
         try:
             labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)

@@ -43,7 +43,7 @@ class WrittenImage:
     exported: tuple[int, ...]
 
     @property
-    def written(self) -> ImageRecord:
+    def kept(self) -> ImageRecord:
         """The record with only the instances that were written."""
         record = self.decided.record
         return replace(record, instances=tuple(record.instances[index] for index in self.exported))
@@ -51,6 +51,11 @@ class WrittenImage:
     def instance(self, index: int) -> SentInstance:
         """One of the record's instances; its object id is the index."""
         return SentInstance(str(index), self.decided.decision(index), self.decided.record.instances[index].joint_score)
+
+    @property
+    def looks(self) -> frozenset[Appearance]:
+        """Classes and masks that were written."""
+        return frozenset(map(self.look, self.exported))
 
     def look(self, index: int) -> Appearance:
         instance = self.decided.record.instances[index]
@@ -65,11 +70,13 @@ class Change:
         labels: what the file holds now.
         decisions: on what was changed; empty if nothing was.
         as_written: those that accept the other objects as they were written; empty if nothing was changed.
+        revived: number of labels that are instances which were not written.
     """
 
     labels: Sequence[Label]
     decisions: list[Decision] = field(default_factory=list)
     as_written: list[Decision] = field(default_factory=list)
+    revived: int = 0
 
     @property
     def missing(self) -> int:
@@ -86,6 +93,14 @@ class Change:
             left.remove(partner)
         return not left
 
+    def holds_for_any(self, states: Sequence[WrittenImage]) -> bool:
+        """Whether it is a change whatever the file held when it was written, since nothing tells what that was.
+
+        Args:
+            states: what the image was after each decision on it.
+        """
+        return not (self.missing or self.revived) and len({state.looks for state in states}) == 1
+
 
 UNCHANGED = Change(())
 
@@ -97,7 +112,7 @@ def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle
         drawn: a mask as the file's format draws it.
     """
     record, class_names = image.decided.record, image.decided.class_names
-    looks = {image.look(index) for index in image.exported}
+    looks = image.looks
     others = [
         index
         for index, each in enumerate(record.instances)
@@ -116,9 +131,9 @@ def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle
         exact=True,
     )
     known = [each.decision for each in sent]
-    return Change(
-        labels, [each for each in decisions if each not in known], [each for each in decisions if each in known]
-    )
+    changed = [each for each in decisions if each not in known]
+    revived = sum(each.object_id in map(str, others) for each in came)
+    return Change(labels, changed, [each for each in decisions if each in known], revived)
 
 
 def _recognised(

@@ -118,6 +118,10 @@ def mask_of(item: Instance) -> Mask:
     return rle_to_mask(item.rle)
 
 
+def shape(item: Instance) -> dict[str, Any]:
+    return {"segmentation": {"size": item.rle["size"], "counts": item.rle["counts"].decode()}}
+
+
 def accepted(item: Instance, **changes: Any) -> Decision:
     return Decision("a.png", "accept", "dog", item.rle, **changes)
 
@@ -333,6 +337,13 @@ def test_both_formats_of_an_image(tmp_path: Path) -> None:
     assert {each.image_id for each in edits.decisions} == {"b.png"}
     assert len(in_labels(run)) == 1
     assert len(in_coco(run)) == 2
+    # The COCO file stayed as it was, and now differs from the label file of b.png too, where nobody has edited it.
+    edit_coco(run, lambda content: content["annotations"].insert(0, {**content["annotations"][0], **shape(FIRST)}))
+    assert (taken(run).faults, dataset_edits(open_labeled(run.output)).files) == ([], 0)
+    assert same(in_labels(run), (0, mask_of(THIRD)))
+    assert same(in_coco(run), (0, mask_of(THIRD)))
+    for found in (in_labels(run, "labels/train/b.txt"), in_coco(run, 2)):
+        assert same(found, (0, mask_of(SECOND)), (0, mask_of(THIRD)))
 
 
 def test_a_deleted_file_is_no_edit(tmp_path: Path) -> None:
@@ -349,6 +360,18 @@ def test_what_somebody_decided_on_since_stays_decided(tmp_path: Path) -> None:
     assert same(in_labels(run), (0, mask_of(SECOND)))
 
 
+def test_an_edit_from_before_other_decisions(tmp_path: Path) -> None:
+    """What was decided on the page and exported since then stays, and so does what was edited."""
+    run = published(tmp_path)
+    edit_labels(run, lambda lines: lines.append(line_of(0, TRIANGLE)))
+    append_decisions(run, [accepted(FIRST, new_class="cat"), Decision("a.png", "reject", "dog", SECOND.rle)])
+    publish(run)
+    assert taken(run).faults == []
+    expected = [(1, mask_of(FIRST)), (0, mask_of(THIRD)), (0, filled(TRIANGLE))]
+    assert same(in_labels(run), *expected)
+    assert same(in_coco(run), *expected)
+
+
 def test_a_deleted_line_is_not_confused_with_one_that_was_never_there(tmp_path: Path) -> None:
     """Between edit and review the dataset was written with a lower threshold, which the edited file did not see."""
     run = published(tmp_path, "a.png", "b.png", instances=(FIRST, instance(0, 0.4, 16)))
@@ -359,7 +382,7 @@ def test_a_deleted_line_is_not_confused_with_one_that_was_never_there(tmp_path: 
     publish(run)
     edits = taken(run)
     assert [each.verdict for each in edits.decisions if each.verdict == "reject"] == []
-    assert all("1 of the dataset's objects are not in it" in fault for fault in edits.faults)
+    assert all("nothing tells what was edited in it" in fault for fault in edits.faults)
     assert len(edits.faults) == 2
     publish(run, quality=QualityConfig(accept_score=0.6))
     assert taken(run).faults == []
@@ -373,7 +396,7 @@ def test_after_labeling_again(tmp_path: Path) -> None:
     edit_labels(run, lambda lines: lines.pop(0))
     root = tmp_path / "input"
     write_records(run.records / "000000.parquet", records_of(root, ["a.png"], (instance(0, 0.7, 1), SECOND, THIRD)))
-    assert "1 of the dataset's objects are not in it" in dataset_edits(open_labeled(run.output)).faults[0]
+    assert "nothing tells what was edited in it" in dataset_edits(open_labeled(run.output)).faults[0]
 
 
 def test_other_class_names_in_data_yaml(tmp_path: Path) -> None:
