@@ -39,6 +39,8 @@ def from_class_list(document: object) -> Ontology | None:
     for key, read in _READERS.items():
         if key in document and not isinstance(document[key], str):  # text is a class, with the key as its prompt
             return read(document[key], document)
+    if "names" in document and {"train", "val", "path"} & document.keys():
+        raise OntologyError("'names' must be a list of class names, or a table of id: name")
     if not document:
         return None
     are_ids = [_as_id(key) is not None for key in document]
@@ -91,6 +93,8 @@ def _from_list(items: list[Any]) -> Ontology | None:
 
 
 def _from_coco(categories: object, document: Mapping[Any, Any]) -> Ontology:
+    if isinstance(categories, list) and categories and all(isinstance(each, str) for each in categories):
+        return Ontology(tuple(map(named, categories)))
     if not isinstance(categories, list):
         raise OntologyError("'categories' must be a list, as in a COCO file")
     by_id: dict[int, dict[str, Any]] = {}

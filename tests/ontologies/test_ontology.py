@@ -445,7 +445,7 @@ def test_plain_lines(tmp_path: Path) -> None:
         ("a.json", '{"categories": {"1": "dog"}}', "'categories' must be a list"),
         ("a.json", '{"categories": [{"id": 1}]}', "COCO category"),
         ("a.json", '{"categories": [{"id": "1a", "name": "dog"}]}', "COCO category"),
-        ("a.json", '{"categories": ["dog"]}', "COCO category"),
+        ("a.json", '{"categories": ["dog", 5]}', "COCO category"),
         ("a.json", '{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "two COCO categories"),
         ("a.json", '{"categories": [{"id": 1, "name": "a_b"}, {"id": 2, "name": "a b"}]}', "'a b' is given twice"),
         # Ultralytics

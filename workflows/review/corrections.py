@@ -72,7 +72,8 @@ def _is_same_image(image: SentImage, back: CorrectedImage) -> bool:
     """Whether two images that were paired by name are one: of another project, ``a.jpg`` may not be our ``a.png``."""
     known = {each.object_id for each in image.instances}
     came = {each.object_id for each in back.instances} | {each.object_id for each in back.unread}
-    return bool(known & came) or PurePosixPath(back.name).name == image.name
+    suffixes = {PurePosixPath(name).suffix.casefold() for name in (image.name, back.name)}
+    return bool(known & came) or len(suffixes) == 1
 
 
 def _refuse_without_objects(path: AnyPath, came: Sequence[tuple[SentImage, CorrectedImage]]) -> None:

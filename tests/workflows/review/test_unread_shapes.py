@@ -210,6 +210,13 @@ def test_annotations_without_a_mask(sent: Labeled, tmp_path: Path) -> None:
     assert verdicts(sent, path) == {2: "accept"}
 
 
+def test_an_image_of_another_kind_and_the_same_stem_is_another(sent: Labeled, tmp_path: Path) -> None:
+    """In a project with other images, ``a.jpg`` is not the ``a.png`` that was sent."""
+    path = studio(sent, tmp_path / "set", lambda regions: regions.clear())
+    path.write_text(path.read_text().replace("a.png", "a.jpg"))
+    assert corrections(sent, path) == []
+
+
 def test_an_export_without_a_single_object_is_refused(tmp_path: Path) -> None:
     """COCO from Label Studio has no masks of brushes, and a CVAT task without the uploaded annotations has none."""
     sent = open_labeled(labeled(tmp_path, (SURE, NEAR), "a.png", "b.png").output)
