@@ -92,8 +92,8 @@ def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, 
 
 def _is_from_nothing(annotation: dict[str, Any]) -> bool:
     """Whether an annotation was submitted empty without the predictions ever being in it, so nothing was deleted."""
-    parents = ("parent_prediction", "parent_annotation")
-    began_empty = "parent_prediction" in annotation and all(annotation.get(parent) is None for parent in parents)
+    origins = ("parent_prediction", "parent_annotation", "prediction")
+    began_empty = "parent_prediction" in annotation and not any(annotation.get(origin) for origin in origins)
     return began_empty and annotation["result"] == []
 
 
@@ -141,7 +141,7 @@ def _shape(region: dict[str, Any]) -> CorrectedInstance | UnreadShape:
     """The object of a region, or the shape if it cannot be read as a mask of a class."""
     value, labels = region["value"], region.get("labels", [])
     object_id, kind = str(region.get("id", "")), str(region.get("type") or _kind(value))
-    if not any(key in value for key in ("rle", "imageDataURL", "points", "radiusX")):
+    if not any(key in value for key in ("rle", "imageDataURL", "points", "radiusX")) or value.get("closed") is False:
         return UnreadShape(kind, object_id)
     if len(labels) != 1:
         return UnreadShape(f"{kind} with {len(labels) or 'no'} labels", object_id)

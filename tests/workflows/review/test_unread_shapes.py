@@ -108,6 +108,11 @@ BOX = {"x": 1, "y": 1, "width": 20, "height": 20, "rotation": 0}
         ("vectorlabels", {"vertices": [{"x": 1, "y": 1}], "vectorlabels": ["dog"]}, "vectorlabels"),
         ("brush", {"format": "rle", "rle": [0]}, "brush with no labels"),
         ("brushlabels", {"format": "rle", "rle": [0], "brushlabels": ["dog", "cat"]}, "brushlabels with 2 labels"),
+        (
+            "polygonlabels",
+            {"points": [[1, 1], [9, 1], [9, 9]], "closed": False, "polygonlabels": ["dog"]},
+            "polygonlabels",
+        ),
         ("later", {}, "later"),
     ],
 )
@@ -151,7 +156,8 @@ def test_an_unread_shape_of_its_own_may_be_any_object_that_is_missing(sent: Labe
         ({"parent_prediction": 5}, ["reject"] * 3),
         ({}, ["reject"] * 3),
         ({"parent_prediction": None, "parent_annotation": 4}, ["reject"] * 3),
-        ({"parent_prediction": None}, None),
+        ({"parent_prediction": None, "prediction": {"id": 5}}, ["reject"] * 3),
+        ({"parent_prediction": None, "prediction": {}}, None),
         ({"was_cancelled": True}, None),
     ],
 )
