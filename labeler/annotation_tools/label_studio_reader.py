@@ -112,11 +112,12 @@ def _name(url: object) -> str:
 
 
 def _merged(regions: Sequence[Any]) -> list[dict[str, Any]]:
-    """The shapes among an annotation's results, each with all that is said of it.
+    """The shapes among an annotation's results, each with all its labels.
 
     Where shape and label have tags of their own, there is a result for each of the two, with the same shape in both.
+    Without ids, two labels of one shape are two objects.
     """
-    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
     for region in regions:
         _check_object(region, "a region")
         value = region.get("value", {})
@@ -124,11 +125,14 @@ def _merged(regions: Sequence[Any]) -> list[dict[str, Any]]:
         shape = {key: value[key] for key in _SHAPES if key in value}
         if not shape and (region.get("type") in _NO_SHAPES or any(key in value for key in _NO_SHAPES)):
             continue
+        labels = _labels(value)
         key = str(region.get("id", "")), json.dumps(shape, sort_keys=True)
-        before = merged.get(key, {})
-        labels = {"labels": found} if (found := _labels(value) or before.get("labels")) else {}
-        merged[key] = {**before, **region, "value": {**before.get("value", {}), **value}, **labels}
-    return list(merged.values())
+        place = key if key[0] or not labels else (*key, *map(str, labels))
+        before = merged.get(place, {"labels": []})
+        labels = list(dict.fromkeys([*before["labels"], *map(str, labels)]))
+        merged[place] = {**before, **region, "value": {**before.get("value", {}), **value}, "labels": labels}
+    labeled = {place[:2] for place, region in merged.items() if region["labels"]}
+    return [region for place, region in merged.items() if region["labels"] or place not in labeled]
 
 
 def _labels(value: Mapping[str, Any]) -> list[Any]:
@@ -139,14 +143,14 @@ def _labels(value: Mapping[str, Any]) -> list[Any]:
 
 def _shape(region: dict[str, Any]) -> CorrectedInstance | UnreadShape:
     """The object of a region, or the shape if it cannot be read as a mask of a class."""
-    value, labels = region["value"], region.get("labels", [])
+    value, labels = region["value"], region["labels"]
     object_id, kind = str(region.get("id", "")), str(region.get("type") or _kind(value))
     if not any(key in value for key in ("rle", "imageDataURL", "points", "radiusX")) or value.get("closed") is False:
         return UnreadShape(kind, object_id)
     if len(labels) != 1:
         return UnreadShape(f"{kind} with {len(labels) or 'no'} labels", object_id)
     width, height = checked_size(region["original_width"], region["original_height"])
-    name = unicode_text(str(labels[0]), "a label")
+    name = unicode_text(labels[0], "a label")
     if "rle" in value:
         return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), object_id)
     if "imageDataURL" in value:

@@ -86,6 +86,18 @@ def test_a_mask_of_any_type_is_read(change: Callable[[list[Region]], Any], sent:
     assert [(each.verdict, each.new_class, each.new_rle) for each in decisions] == [("accept", None, None)] * 3
 
 
+def test_two_labels_of_one_shape() -> None:
+    """With an id they are two labels of one object, and without ids two objects."""
+    shape = {"points": [[10, 10], [50, 10], [50, 50]], "original_width": 60, "original_height": 40}
+    labels = ({"labels": ["dog"]}, {"labels": ["cat"]})
+    minimal = {"image": "/a.png", "annotation_id": 1, "labels": [{**shape, **label} for label in labels]}
+    (image,) = read_label_studio([minimal])
+    assert [each.class_name for each in image.instances] == ["dog", "cat"]
+    result = [{"id": "a", "type": "labels", **shape, "value": {**shape, **label}} for label in labels]
+    (image,) = read_label_studio([{"data": {"image": "/a.png"}, "annotations": [{"result": result}]}])
+    assert (image.instances, [each.kind for each in image.unread]) == ((), ["labels with 2 labels"])
+
+
 def test_masks_are_read_without_ids_and_types(sent: Labeled, tmp_path: Path) -> None:
     """JSON-MIN of the same project."""
     path = studio(sent, tmp_path / "set", in_two_results)
