@@ -64,23 +64,18 @@ def taken(run: RunFolder) -> DatasetEdits:
     return edits
 
 
-def write(path: Path, text: str) -> None:
-    path.unlink()  # which somebody's editor may do or not; a file of the dataset is no link to another
-    path.write_text(text)
-
-
 def edit_labels(run: RunFolder, change: Callable[[list[str]], Any], name: str = LABELS) -> None:
     path = run.output / name
     lines = path.read_text().splitlines()
     change(lines)
-    write(path, "".join(f"{line}\n" for line in lines))
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def edit_coco(run: RunFolder, change: Callable[[dict[str, Any]], Any]) -> None:
     path = run.output / "annotations" / "instances_train.json"
     content = json.loads(path.read_text())
     change(content)
-    write(path, json.dumps(content))
+    path.write_text(json.dumps(content))
 
 
 def line_of(class_id: int, points: list[tuple[int, int]]) -> str:
@@ -202,7 +197,7 @@ def test_other_numbers_for_the_same_masks_are_no_change(tmp_path: Path) -> None:
     for line in reversed((run.output / LABELS).read_text().splitlines()):
         class_id, *values = line.split()
         lines.append(" ".join([class_id, *(f"{float(value):.3f}" for value in values)]))
-    write(run.output / LABELS, "\ufeff" + "\r\n".join(lines))
+    (run.output / LABELS).write_text("\ufeff" + "\r\n".join(lines))
     edit_coco(run, lambda content: content["annotations"].reverse())
     edits = taken(run)
     assert (edits.files, edits.decisions, edits.faults) == (2, [], [])
@@ -223,7 +218,7 @@ def test_a_mask_in_several_parts_with_holes_is_known_again(tmp_path: Path) -> No
 
 def test_all_lines_deleted(tmp_path: Path) -> None:
     run = published(tmp_path)
-    write(run.output / LABELS, "")
+    (run.output / LABELS).write_text("")
     assert [each.verdict for each in taken(run).decisions] == ["reject"] * 3
     assert (in_labels(run), in_coco(run)) == ([], [])
 
@@ -296,7 +291,7 @@ def test_an_annotation_that_is_none(change: Callable[[dict[str, Any]], Any], say
 @pytest.mark.parametrize("content", ["", "[" * 100_000, "[]", '{"images": []}', "hello"])
 def test_a_file_that_is_no_coco(content: str, tmp_path: Path) -> None:
     run = published(tmp_path)
-    write(run.output / "annotations" / "instances_train.json", content)
+    (run.output / "annotations" / "instances_train.json").write_text(content)
     edits = dataset_edits(open_labeled(run.output))
     assert (edits.decisions, edits.taken_in) == ([], {})
     (fault,) = edits.faults
@@ -405,7 +400,7 @@ def test_other_class_names_in_data_yaml(tmp_path: Path) -> None:
     edit_labels(run, lambda lines: lines.append("test: images/test"), "data.yaml")
     assert dataset_edits(open_labeled(run.output)).faults == []
     text = (run.output / "data.yaml").read_text()
-    write(run.output / "data.yaml", text.replace("0: dog", "0: cat").replace("1: cat", "1: dog"))
+    (run.output / "data.yaml").write_text(text.replace("0: dog", "0: cat").replace("1: cat", "1: dog"))
     with pytest.raises(UsageError, match=r"names other classes than the dataset has \(dog, cat\)"):
         dataset_edits(open_labeled(run.output))
 

@@ -467,7 +467,12 @@ def test_archives_and_folders(labeled: Labeled, tmp_path: Path) -> None:
         ("<html/>", "CVAT for images"),
         ("[1]", "task 0"),
         ("[]", "nobody has reviewed"),
-        ('{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}', "none of its images"),
+        (
+            '{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}',
+            "without a single object",
+        ),
+        ('{"images": [], "annotations": [], "categories": []}', "nobody has reviewed"),
+        ('<annotations><image name="x.png" width="9" height="9"/></annotations>', "none of its images"),
     ],
 )
 def test_files_that_are_no_export(content: str, message: str, labeled: Labeled, tmp_path: Path) -> None:

@@ -242,7 +242,11 @@ def test_an_export_without_a_single_object_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set" / "labels.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": []}))
-    with pytest.raises(FormatError, match="none of the 4 objects in 2 images came back, so it seems to be without"):
+    with pytest.raises(FormatError, match="images without a single object; export the masks too"):
         corrections(sent, path)
+    xml = "".join(f'<image name="{name}.png" width="60" height="40"/>' for name in "ab")
+    (tmp_path / "a.xml").write_text(f"<annotations>{xml}</annotations>")
+    with pytest.raises(FormatError, match="none of the 4 objects in 2 images came back, so it seems to be without"):
+        corrections(sent, tmp_path / "a.xml")
     path.write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
     assert [each.verdict for each in corrections(sent, path)] == ["reject", "accept", "reject", "reject"]
