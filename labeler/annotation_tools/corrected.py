@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 # Tools leave out of COCO what it cannot hold, as Label Studio does with brush masks.
 _NO_OBJECT = (
-    "images without a single object; export the masks too (Label Studio: as JSON), or reject the objects on the page of "
-    "`labeler review`"
+    "images without a single object; export the masks too (Label Studio: as JSON), or reject the objects on the page "
+    "of `labeler review`"
 )
 MAX_UNPACKED = 2**30  # bytes of the unpacked file: a zip archive of a few kilobytes can unpack to gigabytes
 
