@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any, Protocol
 import tomli_w
 import yaml
 
+from ontologies.class_lists import from_class_list
+from ontologies.label_files import from_lines, from_xml
 from ontologies.ontology import ClassSpec, Ontology, OntologyError
 
 _TOP_KEYS = ("class", "distractors")
@@ -52,22 +53,27 @@ def from_caption_ontology(ontology: CaptionOntologyLike) -> Ontology:
 def read_ontology(path: str | os.PathLike[str]) -> Ontology:
     """Read an ontology file.
 
-    - ``.txt``: one ``class`` or ``prompt=class`` per line; ``#`` at the start or after a space begins a comment.
-    - ``.toml``, ``.yaml``, ``.yml`` or ``.json`` with one of these contents: the format above; a COCO file (classes in
-      the order of category ids); an Ultralytics ``data.yaml``; or ``prompt: class`` pairs, as in autodistill. In
-      prompts made from COCO and Ultralytics names, ``_``, ``.`` and ``?`` become spaces.
+    - ``.txt``: one ``class`` or ``prompt=class`` per line, or CVAT's ``labelmap.txt``; ``#`` at the start or after a
+      space begins a comment.
+    - ``.xml``: Label Studio's labeling configuration, or CVAT's annotations.
+    - ``.toml``, ``.yaml``, ``.yml`` or ``.json`` with one of these contents: the format above; a list of names; a class
+      list of another tool (see ``ontologies.class_lists``), in the order of its ids; or ``prompt: class`` pairs, as in
+      autodistill. In prompts made from the names of other tools, ``_``, ``.`` and ``?`` become spaces.
 
     Raises:
         OntologyError: the file cannot be read, is damaged, or contains no valid ontology; the message begins with the
             path.
+
+    Warns:
+        OntologyWarning: an entry is left out because it stands for no class.
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix != ".txt" and suffix not in _PARSERS:
-        raise OntologyError(f"{path}: unknown ontology format; use {', '.join(_PARSERS)} or .txt")
+    if suffix not in _PARSERS and suffix not in _TEXT:
+        raise OntologyError(f"{path}: unknown ontology format; use {', '.join([*_PARSERS, *_TEXT][:-1])} or .txt")
     text = read_text(path)
     try:
-        return _from_lines(text) if suffix == ".txt" else _from_document(parse(text, suffix))
+        return _TEXT[suffix](text) if suffix in _TEXT else _from_document(parse(text, suffix))
     except OntologyError as error:
         raise OntologyError(f"{path}: {error}") from error
 
@@ -123,30 +129,24 @@ def read_text(path: Path) -> str:
         raise OntologyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def without_comment(line: str) -> str:
-    """A line without its comment, stripped; a comment begins with ``#`` at the start or after a space."""
-    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
-
-
-def _from_lines(text: str) -> Ontology:
-    lines = (without_comment(line) for line in text.splitlines())
-    return Ontology.from_items(line for line in lines if line)
-
-
 def _from_document(document: object) -> Ontology:
-    if not isinstance(document, dict) or not document:
-        raise OntologyError("there is no ontology in it; write [[class]] tables, or prompt: class pairs")
-    if any(key in document for key in _TOP_KEYS):
+    if isinstance(document, list) and all(
+        isinstance(each, dict) and each.keys() <= set(_CLASS_KEYS) for each in document
+    ):
+        document = {"class": document} if document else {}
+    if isinstance(document, dict) and any(key in document for key in _TOP_KEYS):
         return _from_own(document)
-    if "categories" in document:
-        return _from_coco(document["categories"])
-    if "names" in document:
-        return _from_ultralytics(document["names"])
+    if (ontology := from_class_list(document)) is not None:
+        return ontology
+    if not isinstance(document, dict) or not document:
+        raise OntologyError(
+            "there is no ontology in it; write [[class]] tables, a list of names, or prompt: class pairs"
+        )
     if all(isinstance(name, str) for name in document.values()):
         return Ontology.from_pairs(document.items())
     raise OntologyError(
         f"there is no ontology in it: the keys are {_listed(document)}; expected class (and distractors), "
-        "categories (COCO), names (Ultralytics), or prompt: class pairs of text"
+        "categories (COCO), names (Ultralytics), id2label (Hugging Face), classes, or prompt: class pairs of text"
     )
 
 
@@ -172,36 +172,6 @@ def _class(entry: object, where: str) -> ClassSpec:
     if entry.get("prompts") == []:
         raise OntologyError(f"{where} has no prompts; list some, or leave the key out to use the name")
     return ClassSpec(**entry)
-
-
-def _from_coco(categories: object) -> Ontology:
-    if not isinstance(categories, list):
-        raise OntologyError("'categories' must be a list, as in a COCO file")
-    names: dict[int, Any] = {}
-    for category in categories:
-        if not isinstance(category, dict) or type(category.get("id")) is not int or "name" not in category:
-            raise OntologyError("a COCO category must have a name and a whole number as id; fix 'categories'")
-        if category["id"] in names:
-            raise OntologyError(f"two COCO categories have the id {category['id']}; fix 'categories'")
-        names[category["id"]] = category["name"]
-    return Ontology(tuple(_named(names[category_id]) for category_id in sorted(names)))
-
-
-def _from_ultralytics(names: object) -> Ontology:
-    if isinstance(names, dict):
-        by_id = {str(class_id): name for class_id, name in names.items()}
-        ids = [str(class_id) for class_id in range(len(names))]
-        if by_id.keys() != set(ids):
-            raise OntologyError(f"the ids of 'names' must run from 0 to {len(names) - 1} without a gap; fix them")
-        names = [by_id[class_id] for class_id in ids]
-    if not isinstance(names, list):
-        raise OntologyError("'names' must be a list of class names, or a table of id: name")
-    return Ontology(tuple(_named(name) for name in names))
-
-
-def _named(name: Any) -> ClassSpec:
-    """A class with its name as prompt, in which underscores and separators become spaces."""
-    return ClassSpec(name, (re.sub(r"[_.?\s]+", " ", name),) if isinstance(name, str) else ())
 
 
 def _listed(keys: Any) -> str:
@@ -261,3 +231,4 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     ".yml": _parse_yaml,
     ".json": _parse_json,
 }
+_TEXT: dict[str, Callable[[str], Ontology]] = {".xml": from_xml, ".txt": from_lines}

@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING
 from labeler.annotation_tools.corrections import CorrectedImage
 from labeler.annotation_tools.cvat import read_cvat
 from labeler.annotation_tools.fiftyone import read_corrected_coco
-from labeler.annotation_tools.label_studio import read_label_studio
+from labeler.annotation_tools.label_studio_reader import read_label_studio
 from labeler.errors import FormatError
 from labeler.files.storage import info, read_bytes
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
+# Tools leave out of COCO what it cannot hold, as Label Studio does with brush masks.
+_NO_OBJECT = (
+    "images without a single object; export the masks too (Label Studio: as JSON), or reject the objects on the page "
+    "of `labeler review`"
+)
 MAX_UNPACKED = 2**30  # bytes of the unpacked file: a zip archive of a few kilobytes can unpack to gigabytes
 
 
@@ -39,6 +44,8 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
         if isinstance(content, list):
             return read_label_studio(content)
         if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
+            if content["images"] and content["annotations"] == []:
+                raise FormatError(_NO_OBJECT)
             return read_corrected_coco(content)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error

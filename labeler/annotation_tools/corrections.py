@@ -139,31 +139,51 @@ class CorrectedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadShape:
+    """A shape that came back and is no mask that can be read: a box, a point, a stroke without a label, …
+
+    Attributes:
+        kind: what it is, in the tool's words.
+        object_id: as in ``CorrectedInstance``.
+    """
+
+    kind: str
+    object_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CorrectedImage:
     """One image that a person has looked at.
 
     Attributes:
         name: what the tool calls the file, perhaps with folders.
-        shapes: number of further shapes without a mask: boxes, points, …
     """
 
     name: str
     instances: tuple[CorrectedInstance, ...]
-    shapes: int = 0
+    unread: tuple[UnreadShape, ...] = ()
 
 
 def compare(
-    sent: SentImage, corrected: CorrectedImage, others: Sequence[SentInstance] = (), class_names: Sequence[str] = ()
+    sent: SentImage,
+    corrected: CorrectedImage,
+    others: Sequence[SentInstance] = (),
+    class_names: Sequence[str] = (),
+    outlines: bool = False,
+    exact: bool = False,
 ) -> list[Decision]:
     """The decisions that a corrected image stands for.
 
-    An instance that came back is accepted, with the class and mask it came back with. One that did not is rejected. A
-    new object that overlaps one of ``others`` accepts that instance: people draw what they were not shown. Any other
-    new object is added.
+    An instance that came back is accepted, with the class and mask it came back with. One that did not is rejected,
+    unless it may be among the shapes that cannot be read, or may be lost because outlines drop it: then there is no
+    decision on it. A new object that overlaps one of ``others`` accepts that instance: people draw what they were not
+    shown. Any other new object is added.
 
     Args:
         others: instances of the image that were not sent.
         class_names: the classes there are; empty allows any.
+        outlines: the export has outlines in place of masks, and so has lost what is thin.
+        exact: any other mask is a change; otherwise, what tools do to masks is none.
 
     Raises:
         FormatError: an object has an unknown class, or its mask has another size than the image.
@@ -182,14 +202,15 @@ def compare(
             )
     pairs = _pair(sent.instances, came)
     decisions = [
-        _corrected(each, came[pairs[row]]) if row in pairs else replace(each.decision, verdict="reject")
+        _corrected(each, came[pairs[row]], exact) if row in pairs else replace(each.decision, verdict="reject")
         for row, each in enumerate(sent.instances)
+        if row in pairs or _is_gone(each, sent, corrected, outlines)
     ]
     new = [each for column, each in enumerate(came) if column not in pairs.values()]
     known = {column: row for row, column in _pair(others, new).items()}
     for column, each in enumerate(new):
         if column in known:
-            decisions.append(_corrected(others[known[column]], each))
+            decisions.append(_corrected(others[known[column]], each, exact))
         else:
             decisions.append(Decision(sent.image_id, "accept", None, None, each.class_name, each.rle))
     # All decisions were made at once. Accepting ones come last: where one of two objects was deleted and the other was
@@ -197,10 +218,28 @@ def compare(
     return sorted(decisions, key=lambda decision: decision.verdict != "reject")
 
 
-def _corrected(sent: SentInstance, corrected: CorrectedInstance) -> Decision:
+def _is_gone(missing: SentInstance, sent: SentImage, corrected: CorrectedImage, outlines: bool) -> bool:
+    """Whether an instance that did not come back as a mask was deleted."""
+    known = {each.object_id for each in sent.instances}
+    empty = {each.object_id for each in corrected.instances if each.outlined and not rle_area(each.rle)}
+    unread = {each.object_id for each in corrected.unread} | empty
+    # A shape with an id that was not sent may stand for any object: tools lose ids where they convert shapes.
+    if missing.object_id in unread or not unread <= known:
+        return False
+    return not (outlines and _is_thin(missing.rle))
+
+
+def _is_thin(rle: Rle) -> bool:
+    """Whether a rough outline of the mask may have no area: it is nowhere three pixels wide."""
+    mask = np.pad(rle_to_mask(rle), 1).view(np.uint8)
+    return not opencv().erode(mask, np.ones((3, 3), np.uint8)).any()
+
+
+def _corrected(sent: SentInstance, corrected: CorrectedInstance, exact: bool) -> Decision:
     decision, class_name = sent.decision, corrected.class_name
     new_class = None if class_name == decision.class_name else class_name
-    if is_same_mask(sent.rle, corrected.rle, corrected.outlined):
+    is_same = sent.rle["counts"] == corrected.rle["counts"]
+    if is_same or (not exact and is_same_mask(sent.rle, corrected.rle, corrected.outlined)):
         return replace(decision, new_class=new_class)
     return replace(decision, new_class=new_class, new_rle=corrected.rle)
 

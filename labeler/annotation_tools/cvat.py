@@ -20,14 +20,16 @@ from labeler.annotation_tools.corrections import (
     CorrectedImage,
     CorrectedInstance,
     SentImage,
+    UnreadShape,
 )
 from labeler.errors import FormatError
 from labeler.geometry.masks import Rle, mask_to_rle, rle_box_xyxy, rle_to_mask
-from labeler.geometry.polygons import polygons_to_rle
+from labeler.geometry.polygons import ellipse_polygon, polygons_to_rle
 from labeler.sizes import checked_size
 
 ATTRIBUTES = (OBJECT_ID, "score")  # of every label; CVAT keeps only attributes that the task's labels declare
 SCORE_DIGITS = 6
+READ = ("mask", "polygon", "ellipse")  # elements with an area that a person drew; a box is no mask
 
 
 def rle_to_cvat(rle: Rle) -> dict[str, str]:
@@ -123,7 +125,7 @@ def _image(number: int, image: SentImage) -> Element:
 
 
 def read_cvat(data: bytes) -> list[CorrectedImage]:
-    """Every image of the file, with its masks and polygons; all images count as reviewed.
+    """Every image of the file, with its masks, polygons and ellipses; all images count as reviewed.
 
     Raises:
         FormatError: the file is not such XML, or it is damaged.
@@ -139,23 +141,32 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
         name = element.get("name", "")
         try:
             width, height = checked_size(int(element.attrib["width"]), int(element.attrib["height"]))
-            instances = tuple(_instance(shape, width, height) for shape in element if shape.tag in ("mask", "polygon"))
+            shapes = [shape for shape in element if shape.tag != "tag"]
+            instances = tuple(_instance(shape, width, height) for shape in shapes if shape.tag in READ)
+            unread = tuple(UnreadShape(shape.tag, _object_id(shape)) for shape in shapes if shape.tag not in READ)
         except KeyError as error:
             raise FormatError(f"image {name}: {error} is missing") from error
         except MemoryError as error:
             raise FormatError(f"image {name}: not enough memory for a mask of {width} x {height} pixels") from error
         except (ValueError, OverflowError) as error:
             raise FormatError(f"image {name}: {str(error).splitlines()[0]}") from error
-        shapes = sum(shape.tag != "tag" for shape in element)
-        images.append(CorrectedImage(name, instances, shapes - len(instances)))
+        images.append(CorrectedImage(name, instances, unread))
     return images
 
 
+def _object_id(shape: Element) -> str:
+    texts = {each.get("name"): each.text or "" for each in shape.iterfind("attribute")}
+    return texts.get(OBJECT_ID) or texts.get(FIRST_OBJECT_ID, "")
+
+
 def _instance(shape: Element, width: int, height: int) -> CorrectedInstance:
-    texts = {each.get("name"): each.text or "" for each in shape.iter("attribute")}
-    name, object_id = shape.attrib["label"], texts.get(OBJECT_ID) or texts.get(FIRST_OBJECT_ID, "")
+    name, object_id = shape.attrib["label"], _object_id(shape)
     if shape.tag == "mask":
         return CorrectedInstance(name, cvat_to_rle(shape.attrib, width, height), object_id)
+    if shape.tag == "ellipse":
+        x, y, radius_x, radius_y = (float(shape.attrib[key]) for key in ("cx", "cy", "rx", "ry"))
+        polygon = ellipse_polygon((x, y), (radius_x, radius_y), float(shape.get("rotation", "0")))
+        return CorrectedInstance(name, polygons_to_rle([polygon], height, width), object_id, outlined=True)
     points = np.array([point.split(",") for point in shape.attrib["points"].split(";")], dtype=np.float64)
     if (
         points.ndim != 2

@@ -22,9 +22,10 @@ from labeler.annotation_tools.corrections import (
     CorrectedImage,
     CorrectedInstance,
     SentImage,
+    UnreadShape,
 )
 from labeler.errors import FormatError
-from labeler.formats.coco import SCORE_DIGITS, coco_annotation, coco_categories, coco_image
+from labeler.formats.coco import INFO, LICENSES, SCORE_DIGITS, coco_annotation, coco_categories, coco_image
 from labeler.formats.coco_reader import segmentation_to_rle
 from labeler.sizes import checked_size, shown, unicode_text
 
@@ -46,7 +47,8 @@ def write_fiftyone(folder: Path, images: Iterable[SentImage], class_names: Seque
             left, top, width, height = annotation["bbox"]
             annotations.append({**annotation, "bbox": [left + INSIDE_PIXEL, top + INSIDE_PIXEL, width, height]})
     content = {
-        "info": {},
+        "info": INFO,
+        "licenses": LICENSES,
         "categories": coco_categories(class_names),
         "images": entries,
         "annotations": annotations,
@@ -70,14 +72,16 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
         for image in images.values():
             unicode_text(str(image["file_name"]), "'file_name'")
         instances: dict[Any, list[CorrectedInstance]] = {identity: [] for identity in images}
-        shapes = dict.fromkeys(images, 0)
-        for annotation, instance in _instances(content["annotations"], images, categories):
-            if instance is None:
-                shapes[annotation["image_id"]] += 1
+        unread: dict[Any, list[UnreadShape]] = {identity: [] for identity in images}
+        for image_id, read in _instances(content["annotations"], images, categories):
+            if isinstance(read, UnreadShape):
+                unread[image_id].append(read)
             else:
-                instances[annotation["image_id"]].append(instance)
+                instances[image_id].append(read)
         return [
-            CorrectedImage(str(image["file_name"]).replace("\\", "/"), tuple(instances[identity]), shapes[identity])
+            CorrectedImage(
+                str(image["file_name"]).replace("\\", "/"), tuple(instances[identity]), tuple(unread[identity])
+            )
             for identity, image in images.items()
         ]
     except (KeyError, TypeError, AttributeError) as error:
@@ -88,27 +92,26 @@ def read_corrected_coco(content: dict[str, Any]) -> list[CorrectedImage]:
 
 def _instances(
     annotations: Sequence[dict[str, Any]], images: dict[Any, dict[str, Any]], categories: dict[Any, str]
-) -> Iterator[tuple[dict[str, Any], CorrectedInstance | None]]:
-    """Each annotation with its object, or with None if it has no mask."""
+) -> Iterator[tuple[Any, CorrectedInstance | UnreadShape]]:
+    """The image id of each annotation, and its object, or the shape if that has no mask."""
     for position, annotation in enumerate(annotations):
         identity = annotation.get("id", f"at position {position}")
         where = f"annotation {identity if isinstance(identity, str) else shown(identity)}"
         try:
-            image, segmentation = images[annotation["image_id"]], annotation.get("segmentation")
-            if not segmentation:
-                yield annotation, None
-                continue
-            outlined = isinstance(segmentation, list)
-            if outlined:
-                # Tools write specks as one or two points.
-                segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
-                if not segmentation:
-                    yield annotation, None
-                    continue
-            rle = segmentation_to_rle(segmentation, *checked_size(image["width"], image["height"]))
+            image_id, segmentation = annotation["image_id"], annotation.get("segmentation")
+            image = images[image_id]
             attributes = {**annotation, **annotation.get("attributes", {})}  # CVAT nests them
             object_id = str(attributes.get(OBJECT_ID) or attributes.get(FIRST_OBJECT_ID) or "")
-            yield annotation, CorrectedInstance(categories[annotation["category_id"]], rle, object_id, outlined)
+            outlined = False
+            if isinstance(segmentation, list):
+                outlined = True  # Tools write specks as one or two points.
+                segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
+            if not segmentation:
+                kind = "keypoints" if annotation.get("keypoints") else "annotation without a mask"
+                yield image_id, UnreadShape(kind, object_id)
+                continue
+            rle = segmentation_to_rle(segmentation, *checked_size(image["width"], image["height"]))
+            yield image_id, CorrectedInstance(categories[annotation["category_id"]], rle, object_id, outlined)
         except KeyError as error:
             raise FormatError(f"{where}: {error} is missing, or refers to something that is not in the file") from error
         except (TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -1,26 +1,23 @@
-"""Review sets for Label Studio, and its corrections.
+"""Review sets for Label Studio: tasks with predictions (https://labelstud.io/guide/predictions), and its masks.
 
-A review set holds tasks with predictions and a labeling configuration (https://labelstud.io/guide/predictions);
-corrections are its exports as JSON or JSON-MIN. Masks have Label Studio's own run-length encoding, that of
+``label_studio_reader`` reads its corrections. Masks have Label Studio's own run-length encoding, that of
 ``@thi.ng/rle-pack``, over the bytes of an RGBA image in row order; see ``label_studio_sdk.converter.brush``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from labeler.annotation_tools.corrections import CorrectedImage, CorrectedInstance, SentImage
-from labeler.errors import FormatError
+from labeler.annotation_tools.corrections import SentImage
 from labeler.geometry.masks import Rle, mask_to_rle, rle_to_mask
-from labeler.geometry.polygons import polygons_to_rle
-from labeler.sizes import checked_size, shown, unicode_text
+from labeler.sizes import checked_size
 
 BRUSH, IMAGE = "mask", "image"  # names of tags in the labeling configuration
 SCORE_DIGITS = 6
@@ -133,87 +130,3 @@ def _task(image: SentImage, url: str) -> dict[str, Any]:
     score = round(min((each.score for each in image.instances), default=0.0), SCORE_DIGITS)
     prediction = {"model_version": "labeler", "score": score, "result": result}
     return {"data": {"image": url + quote(image.name)}, "predictions": [prediction]}
-
-
-def read_label_studio(tasks: list[Any]) -> list[CorrectedImage]:
-    """The annotated tasks of a JSON or JSON-MIN export, without skipped tasks and tasks that have no annotation.
-
-    If a task has several annotations, the one marked as ground truth counts, or else the one changed last.
-
-    Raises:
-        FormatError: a task is damaged.
-    """
-    images: dict[str, tuple[tuple[bool, str], CorrectedImage]] = {}
-    for position, task in enumerate(tasks):
-        identity = task.get("id", position) if isinstance(task, dict) else position
-        where = f"task {identity if isinstance(identity, str) else shown(identity)}"
-        try:
-            _check_object(task, "a task")
-            for order, name, regions in _annotations(task):
-                read = [_instance(region) for region in regions]
-                instances = tuple(each for each in read if each is not None)
-                image = CorrectedImage(name, instances, len(read) - len(instances))
-                if name not in images or images[name][0] <= order:
-                    images[name] = order, image
-        except KeyError as error:
-            raise FormatError(f"{where}: {error} is missing") from error
-        except MemoryError as error:
-            raise FormatError(f"{where}: not enough memory for a mask of that size") from error
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise FormatError(f"{where}: {str(error).splitlines()[0]}") from error
-    return [image for _, image in images.values()]
-
-
-def _annotations(task: dict[str, Any]) -> Iterator[tuple[tuple[bool, str], str, list[dict[str, Any]]]]:
-    """Sort key that says which annotation counts, name of the image, and regions as JSON has them."""
-    if "data" in task:
-        _check_object(task["data"], "'data'")
-        for annotation in task.get("annotations", []):
-            _check_object(annotation, "an annotation")
-            if not annotation.get("was_cancelled"):
-                order = bool(annotation.get("ground_truth")), str(annotation.get("updated_at") or "")
-                yield order, _name(task["data"]["image"]), annotation["result"]
-    elif task["annotation_id"] is not None:  # JSON-MIN
-        regions = [
-            {**value, "value": value}
-            for values in task.values()
-            if isinstance(values, list)
-            for value in values
-            if isinstance(value, dict)
-        ]
-        yield (False, str(task.get("updated_at") or "")), _name(task["image"]), regions
-
-
-def _check_object(value: object, what: str) -> None:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is {shown(value)}, not an object")
-
-
-def _name(url: object) -> str:
-    """The path of an image, from its URL."""
-    if not isinstance(url, str):
-        raise ValueError(f"the image's address is {shown(url)}, not text")
-    unicode_text(url, "the image's address")
-    parts = urlsplit(url)
-    return parse_qs(parts.query).get("d", [unquote(parts.path)])[-1].replace("\\", "/").lstrip("/")
-
-
-def _instance(region: dict[str, Any]) -> CorrectedInstance | None:
-    """The object of a region; None if the region has no mask."""
-    _check_object(region, "a region")
-    value = region.get("value", {})
-    _check_object(value, "'value'")
-    kind = next((kind for kind in ("brushlabels", "polygonlabels") if kind in value), None)  # JSON-MIN has no type
-    if kind is None:
-        return None
-    width, height = checked_size(region["original_width"], region["original_height"])
-    if not value[kind]:
-        raise ValueError("a shape has no label; give it one")
-    name, object_id = unicode_text(str(value[kind][0]), "a label"), str(region.get("id", ""))
-    if kind == "brushlabels":
-        return CorrectedInstance(name, brush_to_rle(value["rle"], width, height), object_id)
-    points = np.array(value["points"], dtype=np.float64).reshape(-1, 2)
-    if len(points) < 3 or not (np.abs(points) <= 200).all():
-        raise ValueError("a polygon is not a list of three or more points in per cent")
-    polygon = (points * (width / 100, height / 100)).ravel().tolist()
-    return CorrectedInstance(name, polygons_to_rle([polygon], height, width), object_id, outlined=True)

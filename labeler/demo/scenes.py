@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from labeler.formats.coco import coco_annotation, coco_categories, coco_image
+from labeler.formats.coco import INFO, LICENSES, coco_annotation, coco_categories, coco_image
 from labeler.geometry.masks import mask_to_rle
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
 
@@ -222,4 +222,10 @@ def coco_ground_truth(scenes: Sequence[Scene], file_names: Sequence[str], class_
         for each in image.instances:
             identity = len(annotations) + 1
             annotations.append(coco_annotation(identity, number, each.class_id, each.rle, {"iscrowd": 0}))
-    return {"images": images, "annotations": annotations, "categories": coco_categories(class_names)}
+    return {
+        "info": INFO,
+        "licenses": LICENSES,
+        "images": images,
+        "annotations": annotations,
+        "categories": coco_categories(class_names),
+    }

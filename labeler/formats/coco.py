@@ -17,6 +17,12 @@ from labeler.geometry.polygons import mask_to_polygons
 from labeler.records import ImageRecord
 
 SCORE_DIGITS = 6
+# Some versions of pycocotools fail on a file without these. Nothing in them depends on the time or the version, so that
+# an unchanged dataset keeps its bytes.
+INFO: dict[str, Any] = {"description": "Instance segmentation labels", "contributor": "labeler"}
+LICENSES: list[Any] = []
+HEAD = f'{{"info": {json.dumps(INFO)}, "licenses": {json.dumps(LICENSES)},\n"images": ['
+HEAD_WITHOUT_INFO = '{"images": ['  # of earlier versions
 
 
 def coco_categories(class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -55,9 +61,16 @@ class CocoWriter:
         path: the JSON file; its folder must exist. The file appears when the block ends without an error.
         class_names: by class id.
         segmentation: ``rle``, or ``polygon`` along pixel edges; ``pycocotools`` reads the same mask from both.
+        head: ``HEAD``, or ``HEAD_WITHOUT_INFO`` to get the bytes that earlier versions wrote.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], segmentation: Literal["rle", "polygon"] = "rle") -> None:
+    def __init__(
+        self,
+        path: Path,
+        class_names: Sequence[str],
+        segmentation: Literal["rle", "polygon"] = "rle",
+        head: str = HEAD,
+    ) -> None:
         self._path = path
         self._class_names = class_names
         self._segmentation = segmentation
@@ -66,7 +79,7 @@ class CocoWriter:
         self._file = open(self._temporary, "w", encoding="ascii")  # noqa: SIM115 closed by __exit__
         # Annotations follow the images in the file, so they are collected in a temporary file.
         self._spool = tempfile.TemporaryFile("w+", dir=path.parent)  # noqa: SIM115 closed by __exit__
-        self._file.write('{"images": [')
+        self._file.write(head)
 
     def add(self, record: ImageRecord, file_name: str | None = None) -> None:
         """Append an image and its instances; ``file_name`` defaults to the record's ``image_id``.

@@ -82,6 +82,21 @@ def polygons_to_rle(polygons: Sequence[Sequence[float]], height: int, width: int
     return {"size": [height, width], "counts": rle["counts"]}
 
 
+def ellipse_polygon(centre: tuple[float, float], radii: tuple[float, float], rotation: float = 0.0) -> list[float]:
+    """A polygon ``[x1, y1, x2, y2, ...]`` around an ellipse.
+
+    Args:
+        centre, radii: x and y in pixels.
+        rotation: in degrees, clockwise in the image.
+    """
+    angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    turn = np.deg2rad(rotation)
+    along, across = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
+    xs = centre[0] + along * np.cos(turn) - across * np.sin(turn)
+    ys = centre[1] + along * np.sin(turn) + across * np.cos(turn)
+    return list(np.stack((xs, ys), axis=1).ravel().tolist())
+
+
 def _checked_polygon(polygon: Sequence[float], width: int, height: int) -> npt.NDArray[np.float64]:
     """The coordinates x1, y1, x2, y2, ... as float64 ``(2n,)``."""
     try:

@@ -19,8 +19,9 @@ import warnings
 from importlib import resources
 from pathlib import Path
 
+from ontologies.label_files import without_comment
 from ontologies.ontology import OntologyError, OntologyWarning, clean_prompt
-from ontologies.sources import read_text, without_comment
+from ontologies.sources import read_text
 
 VOCABULARIES: tuple[str, ...] = ("coco", "lvis", "objects365", "openimages")
 """The built-in lists."""

@@ -219,7 +219,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
         ("gone, and left out", dataset.missing),
-        (f"edited file{_s(dataset.edited)} kept (replace with --overwrite-edits)", dataset.edited),
+        (f"edited file{_s(dataset.edited)} kept (see review --from, --overwrite-edits)", dataset.edited),
         (f"missing file{_s(dataset.restored)} of the dataset written again", dataset.restored),
         (f"image{_s(dataset.set_aside)} without a record, moved to {output / SET_ASIDE}", dataset.set_aside),
         ("decisions fit no object any more", [_said_of(decision) for decision in dataset.unmatched]),

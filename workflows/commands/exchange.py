@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
-from labeler.files.storage import local_path, locate
+from labeler.files.storage import absolute, local_path, locate
 from labeler.setting import setting
 from workflows.settings.review_sets import TOOLS
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from workflows.dataset.labeled import Labeled
 
+logger = logging.getLogger(__name__)
+
 GROUP = "annotation tools"
+SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class ExchangeOptions:
     )
     returned: AnyPath | None = setting(
         None,
-        "read decisions from a tool's corrected export, and write the dataset",
+        "read decisions from a tool's corrected export, or from OUT itself if you edited its label or COCO files, and "
+        "write the dataset",
         metavar="FILE",
         names=("--from",),
         parse=locate,
@@ -74,10 +79,31 @@ def send(labeled: Labeled, options: ExchangeOptions, verdict: str, console: Cons
     return f"{review_set.instances} instances in {review_set.images} images: {folder}"
 
 
-def print_decisions(console: Console, decisions: Sequence[Decision]) -> None:
-    """Print what ``--from`` read, in one line."""
+def is_own(returned: AnyPath, output: AnyPath) -> bool:
+    """Whether ``--from`` names the dataset itself.
+
+    Raises:
+        UsageError: it names a single file or folder of the dataset.
+    """
+    own, path = (str(absolute(each)).rstrip("/") for each in (output, returned))
+    if path.startswith((f"{own}/labels/", f"{own}/annotations/")) or path in (f"{own}/labels", f"{own}/annotations"):
+        raise UsageError(f"{returned}: part of the dataset; write --from {output} to take in what you edited in it")
+    return path == own
+
+
+def say_faults(faults: Sequence[str]) -> None:
+    """Warn of edits that are not taken in: a line each, up to a number of them."""
+    for fault in faults[:SHOWN_FAULTS]:
+        logger.warning("not taken in: %s", fault)
+    if len(faults) > SHOWN_FAULTS:
+        logger.warning("not taken in: %d more", len(faults) - SHOWN_FAULTS)
+
+
+def print_decisions(console: Console, decisions: Sequence[Decision], unchanged: str = "accepted as sent") -> None:
+    """Print what ``--from`` read, in one line; ``unchanged`` is what is said of objects without a change."""
     counts = Counter(_what(decision) for decision in decisions)
-    text = ", ".join(f"{counts[what]} {what}" for what in _WHAT if counts[what]) or "nothing to decide"
+    texts = {what: what for what in _WHAT} | {_WHAT[0]: unchanged}
+    text = ", ".join(f"{counts[what]} {texts[what]}" for what in _WHAT if counts[what]) or "nothing to decide"
     console.print(f"{len({decision.image_id for decision in decisions})} images: {text}", highlight=False)
 
 

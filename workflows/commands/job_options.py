@@ -42,7 +42,7 @@ class OntologyOptions:
     )
     ontology: str | None = setting(
         None,
-        "file with classes, their prompts and min_score: TOML, YAML, JSON, COCO, data.yaml or .txt",
+        "file with classes, their prompts and min_score (TOML, YAML, JSON or .txt), or another tool's class list",
         metavar="FILE",
         group="classes",
         unset="none",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.files.storage import locate
 from labeler.setting import setting
-from workflows.commands.exchange import ExchangeOptions, print_decisions, send
+from workflows.commands.exchange import ExchangeOptions, is_own, print_decisions, say_faults, send
 from workflows.commands.export import IMAGES, OUT
 from workflows.commands.options import Command, GeneralOptions, Outcome, everything_given, flags_of, nested
+from workflows.run.exit_codes import OK, SOME_FAILED
 from workflows.settings.job import OVERWRITE_EDITS
 from workflows.settings.review_sets import SELECTIONS
 
@@ -63,6 +64,8 @@ def run_review(options: ReviewOptions, console: Terminal) -> Outcome:
         labeled = open_labeled(options.output, options.images)
         return Outcome(line=send(labeled, options.exchange, options.verdict, console))
     if mode == "returned" and options.exchange.returned is not None:
+        if is_own(options.exchange.returned, options.output):
+            return _take_in(options, console)
         from workflows.review.corrections import corrections
 
         decisions = corrections(open_labeled(options.output), options.exchange.returned)
@@ -127,7 +130,32 @@ def _page(options: ReviewOptions, console: Terminal) -> Outcome:
     return Outcome(line=f"to write the dataset by them: labeler export {options.output}")
 
 
-def _apply(options: ReviewOptions, path: AnyPath, decisions: Sequence[Decision], console: Terminal) -> Outcome:
+def _take_in(options: ReviewOptions, console: Terminal) -> Outcome:
+    """Take in what was edited in the dataset itself."""
+    from workflows.dataset.labeled import open_labeled
+    from workflows.review.dataset_edits import dataset_edits
+    from workflows.review.edited_files import set_aside
+
+    labeled = open_labeled(options.output)
+    edits = dataset_edits(labeled)
+    if not edits.files:
+        return Outcome(line="no label or annotation file of the dataset was edited")
+    say_faults(edits.faults)
+    if not edits.taken and not edits.decisions:
+        return Outcome(SOME_FAILED, "nothing was taken in; the edited files stay as they are")
+    print_decisions(console, edits.decisions, "accepted as they were")
+    set_aside(labeled, edits.taken)
+    outcome = _apply(options, options.output, edits.decisions, console, edits.taken_in)
+    return replace(outcome, exit_code=outcome.exit_code or (SOME_FAILED if edits.faults else OK))
+
+
+def _apply(
+    options: ReviewOptions,
+    path: AnyPath,
+    decisions: Sequence[Decision],
+    console: Terminal,
+    taken_in: Mapping[str, str] | None = None,
+) -> Outcome:
     from workflows.commands.console import print_dataset
     from workflows.review.apply import apply_decisions
     from workflows.run.summary import RunSummary
@@ -137,9 +165,16 @@ def _apply(options: ReviewOptions, path: AnyPath, decisions: Sequence[Decision],
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    summary = apply_decisions(options.output, decisions, options.images, options.overwrite_edits, account, say)
+    summary = apply_decisions(
+        options.output, decisions, options.images, options.overwrite_edits, account, say, taken_in
+    )
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, options.output)
+    if taken_in:
+        from workflows.dataset.journal import SET_ASIDE
+
+        text = f"edited files taken in and written anew: {len(taken_in)}; your versions: {options.output / SET_ASIDE}"
+        console.print(text, highlight=False, markup=False)
     return Outcome(account.exit_code, account.line())
 
 

@@ -6,15 +6,12 @@ written again. A file that differs from these was edited by the user.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from labeler.decided import decide
-from labeler.decisions import Decision
 from labeler.errors import ImageError
+from labeler.files.storage import read_bytes
+from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement
 from labeler.record_files import read_records
@@ -26,9 +23,10 @@ from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import DatasetFiles
 from workflows.dataset.images import SPLITS, Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
+from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner
-from workflows.dataset.verdicts import SavedVerdict, read_verdicts
+from workflows.dataset.verdicts import read_verdicts
 from workflows.run.classes import numbered
 from workflows.run.folder import RunFolder
 
@@ -53,36 +51,32 @@ def entries_of_last_export(
     files: dict[str, str] = {}
     done: set[str] = set()
     imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
-    with imagined, DatasetFiles(imagined, ontology.class_names, config) as writer:
+    with imagined, DatasetFiles(imagined, ontology.class_names, config, _coco_head(destination)) as writer:
         for record in numbered(records, ontology) if tagged else records:
             image_id = record.image_id
             if image_id not in files:
                 files[image_id] = imagined.names.give(image_id)
             if record.status == "error" or image_id in done:
                 continue
-            used = _as_saved(record, saved.get(image_id, []), decisions.get(image_id, []), ontology.class_names)
+            verdicts = saved.get(image_id, [])
+            used = as_last_exported(record, verdicts, decisions.get(image_id, []), ontology.class_names)
             split = SPLITS[in_validation(image_id, config.val_share, config.seed)]
             if used is None or (placed := _placed(destination, root, record, files[image_id], split, config)) is None:
                 continue
             done.add(image_id)
             with suppress(ImageError):
-                writer.add(*used, placed, files[image_id], split)
+                judgements = [Judgement(each.verdict) for each in verdicts]
+                writer.add(used.record, judgements, placed, files[image_id], split)
     return imagined.planned()
 
 
-def _as_saved(
-    record: ImageRecord, saved: Sequence[SavedVerdict], decisions: Sequence[Decision], class_names: Sequence[str]
-) -> tuple[ImageRecord, list[Judgement]] | None:
-    """The record and the verdicts as the last export used them; None if it used another record.
-
-    Decisions are only ever appended, so the last export used the first few of them.
-    """
-    for count in range(len(decisions) + 1):
-        left = decide(record, decisions[:count], class_names).record
-        now = [(each.class_id, np.float32(each.joint_score)) for each in left.instances]
-        if now == [(each.class_id, np.float32(each.joint_score)) for each in saved]:
-            return left, [Judgement(each.verdict) for each in saved]
-    return None
+def _coco_head(destination: Destination) -> str:
+    """How the COCO files that the last export wrote begin."""
+    for split in SPLITS:
+        with suppress(FileNotFoundError):
+            if read_bytes(destination.path(f"annotations/instances_{split}.json")).startswith(HEAD.encode()):
+                return HEAD
+    return HEAD_WITHOUT_INFO
 
 
 def _placed(

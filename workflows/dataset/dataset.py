@@ -7,7 +7,7 @@ written files (``ledger.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -206,11 +206,13 @@ def open_dataset(
     adopted: Callable[[], Iterable[Entry]],
     overwrite: bool = False,
     prune: bool = False,
+    taken_in: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Start publishing the dataset in ``output``, which must be locked.
 
     Args:
         adopted: returns the entries of a dataset that an early version wrote without a ledger.
+        taken_in: as ``Planner`` takes it.
     """
     destination = destination_of(output)
     ledger, begun = read_ledger(destination.path(LEDGER)), read_journal(destination.path(JOURNAL))
@@ -223,7 +225,7 @@ def open_dataset(
         replaced = [replace(each, source="") for each in there]
         table = after(ledger.table, replaced, (each.entry(destination.stamp(each.name)) for each in there))
         ledger = Ledger(table, ledger.root)
-    return Dataset(Planner(destination, ledger, overwrite), originals, link, prune)
+    return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune)
 
 
 def recover(output: AnyPath) -> None:

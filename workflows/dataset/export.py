@@ -6,7 +6,7 @@ Only what changed is written, and what the user edited or added stays, see ``wor
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -106,6 +106,7 @@ def export(
     overwrite_edits: bool = False,
     prune: bool = False,
     root_is_named: bool = True,
+    taken_in: Mapping[str, str] | None = None,
 ) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
@@ -119,6 +120,7 @@ def export(
         prune: images that are gone from ``root`` and from the records are deleted instead of set aside.
         root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
             is the labeled one, and a store is not asked at all unless the dataset lies in it too.
+        taken_in: digests, by name, of edited files whose content is in the decisions; they are replaced.
 
     Raises:
         RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the
@@ -145,7 +147,7 @@ def export(
     originals = Originals(root, verify=not root_is_named, refusal=refusal)
     with (
         own_links_noted(run, root),
-        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset,
+        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
     ):
         summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
         if summary.labeled_missing and not summary.images:

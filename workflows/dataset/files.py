@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError
 from labeler.files.images import read_image
-from labeler.formats.coco import CocoWriter
+from labeler.formats.coco import HEAD, CocoWriter
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.cutouts import write_cutouts
 from labeler.formats.names import FlatNames
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class DatasetFiles:
     """Plans the files of one image at a time; on leaving without an error, the files about all images."""
 
-    def __init__(self, dataset: Dataset, class_names: Sequence[str], config: ExportConfig) -> None:
+    def __init__(
+        self, dataset: Dataset, class_names: Sequence[str], config: ExportConfig, coco_head: str = HEAD
+    ) -> None:
         self._dataset = dataset
         self._class_names = class_names
         self._config = config
@@ -42,7 +44,7 @@ class DatasetFiles:
         self._writers = ExitStack()
         self._coco = {
             split: self._writers.enter_context(
-                CocoWriter(folder / f"instances_{split}.json", class_names, config.segmentation)
+                CocoWriter(folder / f"instances_{split}.json", class_names, config.segmentation, coco_head)
             )
             for split in SPLITS
             if "coco" in config.formats

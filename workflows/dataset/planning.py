@@ -7,7 +7,7 @@ out the plans.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,15 +65,23 @@ class Planner:
 
     Args:
         overwrite: replace files that the user edited.
+        taken_in: digests, by name, of edited files whose content is in people's decisions; these are replaced too.
 
     Attributes:
         stamps: new stamps, by ledger row, of files whose stamp changed but whose content did not.
     """
 
-    def __init__(self, destination: Destination, ledger: Ledger, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        ledger: Ledger,
+        overwrite: bool = False,
+        taken_in: Mapping[str, str] | None = None,
+    ) -> None:
         self.destination = destination
         self.ledger = ledger
         self.overwrite = overwrite
+        self.taken_in = taken_in or {}
         self.stamps: dict[int, str] = {}
 
     def plan_file(self, name: str, content: bytes, image_id: str = "") -> Plan:
@@ -115,7 +123,8 @@ class Planner:
                     return Plan(name, row=seen.row)
                 return Plan(name, entry=Entry(name, seen.stamp, digest, image_id))
             may_overwrite = self.overwrite and (seen.row is not None or not name.startswith("images/"))
-            if not seen.is_ours and not may_overwrite:
+            is_taken_in = seen.digest != "" and self.taken_in.get(name) == seen.digest
+            if not seen.is_ours and not may_overwrite and not is_taken_in:
                 return Plan(name, row=seen.row, edited=True)
             make()
             return Plan(name, operation=put)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from workflows.dataset.export import ExportSummary, export
@@ -26,6 +26,7 @@ def export_again(
     say: Callable[[str], None],
     overwrite_edits: bool = False,
     root_is_named: bool = False,
+    taken_in: Mapping[str, str] | None = None,
 ) -> ExportSummary:
     """``export`` for a command that labels nothing; ``run`` must be locked.
 
@@ -34,7 +35,7 @@ def export_again(
         settings: what the folder remembers.
         summary: is filled in and written.
         say: gets the summary's line if the export fails.
-        overwrite_edits, root_is_named: as ``export`` takes them.
+        overwrite_edits, root_is_named, taken_in: as ``export`` takes them.
 
     Raises:
         RunError: as ``export``.
@@ -52,6 +53,7 @@ def export_again(
                 previous=settled.published.export if settled.published else None,
                 overwrite_edits=overwrite_edits,
                 root_is_named=root_is_named,
+                taken_in=taken_in,
             )
         dataset.describe(settled)
         summary.seconds["export"] = time.perf_counter() - began

@@ -6,7 +6,7 @@ Decisions are kept in ``OUT/run/decisions.jsonl``, and every export follows them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
@@ -33,6 +33,7 @@ def apply_decisions(
     overwrite_edits: bool = False,
     summary: RunSummary | None = None,
     say: Callable[[str], None] = _silent,
+    taken_in: Mapping[str, str] | None = None,
 ) -> ExportSummary:
     """Add ``decisions`` to the labeled folder ``output`` and write its dataset again.
 
@@ -43,6 +44,7 @@ def apply_decisions(
         overwrite_edits: replace files of the dataset that the user edited.
         summary: filled in and written.
         say: called with the summary's line if the export fails.
+        taken_in: digests, by name, of edited files of the dataset whose content is in ``decisions``.
 
     Raises:
         UsageError: a decision names a class that the dataset does not have; then none is added.
@@ -72,4 +74,5 @@ def apply_decisions(
             say,
             overwrite_edits,
             labeled.root_is_named,
+            taken_in,
         )

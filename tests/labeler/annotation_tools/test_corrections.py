@@ -189,3 +189,13 @@ def test_masks_as_such_are_compared_closely() -> None:
     almost = A.copy()
     almost[0, :4] = False  # 0.99
     assert is_same_mask(mask_to_rle(A), mask_to_rle(almost))
+
+
+def test_what_an_outline_drops_is_not_rejected() -> None:
+    line, block = box(0, 0, 20, 2), box(40, 0)
+    image, came = sent(("cat", line), ("dog", block), ("dog", C)), back(("dog", C, "s-2"))
+    assert rows(compare(image, came, outlines=True), line, block, C) == [
+        ("reject", "dog", 1, None, None),
+        ("accept", "dog", 2, None, None),
+    ]
+    assert [decision.verdict for decision in compare(image, came)] == ["reject", "reject", "accept"]

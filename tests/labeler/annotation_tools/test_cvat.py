@@ -63,7 +63,8 @@ def test_an_export_of_cvat() -> None:
     box = np.zeros((4, 6), dtype=bool)
     box[:2, :3] = True
     assert np.array_equal(rle_to_mask(polygon.rle), box)
-    assert (first.name, first.shapes, second.name, second.instances) == ("sub/a.png", 1, "b.png", ())
+    assert (first.name, [each.kind for each in first.unread]) == ("sub/a.png", ["box"])
+    assert (second.name, second.instances) == ("b.png", ())
 
 
 def test_what_was_not_touched_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_shapes_without_a_mask(tmp_path: Path) -> None:
     for annotation, segmentation in zip(content["annotations"], ([], None, [[1, 2, 3, 4]]), strict=False):
         annotation["segmentation"] = segmentation
     (corrected,) = read_corrected_coco(content)
-    assert (len(corrected.instances), corrected.shapes) == (1, 3)
+    assert (len(corrected.instances), len(corrected.unread)) == (1, 3)
 
 
 def test_an_image_without_objects_may_lack_its_size(tmp_path: Path) -> None:

@@ -286,3 +286,18 @@ def test_broken_files_are_named_in_one_line(tmp_path: Path, content: Any, messag
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not a COCO file"):
         read_ground_truth(tmp_path / "none.json")
+
+
+def test_every_version_of_pycocotools_finds_what_it_asks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``info`` prints it, and ``loadRes`` of some versions copies both; the bytes are the same every time."""
+    for name in ("a.json", "b.json"):
+        write_coco(tmp_path / name, [record("a.png", HARD_MASKS["holes"])], NAMES)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    coco = COCO(str(tmp_path / "a.json"))
+    coco.info()
+    assert "contributor: labeler" in capsys.readouterr().out
+    assert coco.dataset["licenses"] == []
+    results = coco.loadRes([{**coco.anns[1], "score": 0.5}])
+    assert results.dataset.get("info", coco.dataset["info"]) == coco.dataset["info"]

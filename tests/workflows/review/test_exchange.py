@@ -467,7 +467,12 @@ def test_archives_and_folders(labeled: Labeled, tmp_path: Path) -> None:
         ("<html/>", "CVAT for images"),
         ("[1]", "task 0"),
         ("[]", "nobody has reviewed"),
-        ('{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}', "none of its images"),
+        (
+            '{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}',
+            "without a single object",
+        ),
+        ('{"images": [], "annotations": [], "categories": []}', "nobody has reviewed"),
+        ('<annotations><image name="x.png" width="9" height="9"/></annotations>', "none of its images"),
     ],
 )
 def test_files_that_are_no_export(content: str, message: str, labeled: Labeled, tmp_path: Path) -> None:
@@ -502,7 +507,7 @@ def test_what_is_left_out_is_said(labeled: Labeled, tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert len(corrections(labeled, path)) == 4
     said = [record.getMessage() for record in caplog.records]
-    assert [text.removeprefix(f"{path}: ")[:8] for text in said] == ["1 images", "1 shapes"]
+    assert [text.removeprefix(f"{path}: ")[:8] for text in said] == ["1 images", "1 shape "]
 
 
 # ---------------------------------------------------------------- to and fro by command

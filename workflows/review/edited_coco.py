@@ -1,0 +1,75 @@
+"""An edited COCO file of a dataset, compared image by image with what the last export made."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeler.errors import FormatError
+from labeler.files.images import content_digest
+from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO, CocoWriter
+from labeler.formats.label_edits import EditedCoco, read_edited_coco
+from workflows.review.edited_files import EditedFile
+from workflows.review.edits import UNCHANGED, Change, WrittenImage, change_of
+
+if TYPE_CHECKING:
+    from workflows.dataset.labeled import Labeled
+
+
+class EditedCocoFile:
+    """An edited COCO file, and that file as the last export's verdicts make it.
+
+    Args:
+        folder: for the second of the two.
+        stack: closes it.
+
+    Attributes:
+        fault: why the file cannot be read; empty if it can.
+        content: empty if it cannot be read.
+        seen: names of the images of the split that are in it.
+        absent: names of the others, which came later, or which somebody took out.
+    """
+
+    def __init__(self, split: str, file: EditedFile, labeled: Labeled, folder: Path, stack: ExitStack) -> None:
+        self.split, self.file = split, file
+        self.fault = ""
+        self.content = EditedCoco({}, {})
+        try:
+            self.content = read_edited_coco(file.data)
+        except FormatError as error:
+            self.fault = str(error)
+        self.seen: set[str] = set()
+        self.absent: list[str] = []
+        self._path = folder / f"{split}.json"
+        self._writer = stack.enter_context(
+            CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
+        )
+
+    def add(self, image: WrittenImage) -> Change | str:
+        """The change of an image of this split, or why there is none to take."""
+        record = image.decided.record
+        if image.name not in self.content.annotations:
+            self.absent.append(image.name)
+            return UNCHANGED
+        self._writer.add(image.kept, image.name)
+        self.seen.add(image.name)
+        try:
+            labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)
+        except FormatError as error:
+            return str(error)
+        return change_of(image, labels, lambda rle: rle)
+
+    def is_as_exported(self) -> bool:
+        """Whether the tool wrote the file from the same verdicts. All images were added, and the writer is closed."""
+        data = self._path.read_bytes()
+        before = data.replace(HEAD.encode(), HEAD_WITHOUT_INFO.encode(), 1)
+        return self.file.written in (content_digest(data), content_digest(before))
+
+    def faults(self) -> list[str]:
+        """Why the file cannot be replaced by what the decisions make of it."""
+        if self.fault:
+            return [self.fault]
+        unknown = [name for name in self.content.annotations if name not in self.seen]
+        images = [f"{len(unknown)} images that are not in this split, such as {unknown[0]!r}"] if unknown else []
+        return self.content.faults + images
