@@ -122,6 +122,13 @@ def _image(number: int, image: SentImage) -> Element:
     return element
 
 
+class _Tree(ElementTree.TreeBuilder):
+    """Refuses a document type, the only place for entities: a few that contain each other stand for gigabytes."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise FormatError("XML with a document type, which CVAT does not write")
+
+
 def read_cvat(data: bytes) -> list[CorrectedImage]:
     """Every image of the file, with its masks and polygons; all images count as reviewed.
 
@@ -129,8 +136,8 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
         FormatError: the file is not such XML, or it is damaged.
     """
     try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Tree()))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # an unknown encoding, or one of many bytes
         raise FormatError(f"not XML ({error})") from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise FormatError('not "CVAT for images 1.1"; export the task in that format')
