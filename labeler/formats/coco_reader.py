@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from urllib.parse import urlsplit
 from pycocotools import mask as coco_mask
 
 from labeler.errors import FormatError
-from labeler.files.storage import read_bytes
+from labeler.files.documents import load_json
 from labeler.geometry.masks import Rle, checked_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import polygons_to_rle
 from labeler.ground_truth import pair_images
 from labeler.records import Instance
 from labeler.sizes import checked_size, finite_number, shown, unicode_text
+from ontologies.documents import DocumentError
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -81,8 +81,8 @@ def parse_coco(path: AnyPath, sizes: Callable[[], Mapping[str, tuple[int, int]]]
         FormatError: it is not an instances file, or an image or a category is invalid.
     """
     try:
-        content = json.loads(read_bytes(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+    except (OSError, DocumentError) as error:
         raise FormatError(f"{path}: not a COCO file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")

@@ -16,11 +16,13 @@ import numpy.typing as npt
 import yaml
 
 from labeler.errors import FormatError, ImageError
+from labeler.files.documents import load_yaml
 from labeler.files.images import image_size
 from labeler.files.listing import find_images
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
 from labeler.records import ImageRecord, Instance
+from ontologies.documents import DocumentError
 
 # Both truncating and rounding turn x + 0.45 into x; with 0.5, the pixel's centre, rounding would give x + 1. With six
 # decimals, this holds for images of up to 80,000 pixels per side.
@@ -85,8 +87,8 @@ def read_yolo(data_yaml: Path) -> tuple[list[str], list[ImageRecord]]:
         FormatError: a file cannot be read or has another format; the message names the file, and the line.
     """
     try:
-        content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = load_yaml(data_yaml)
+    except (OSError, DocumentError) as error:
         raise FormatError(f"{data_yaml}: not a data.yaml ({' '.join(str(error).split())})") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.errors import RunError
-from labeler.files.storage import read_bytes, write_bytes
+from labeler.files.documents import load_json
+from labeler.files.storage import write_bytes
 from workflows.dataset.ledger import Entry, check_name, to_table
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read_journal(path: AnyPath) -> list[Operation]:
         RunError: the journal is damaged, of another version, or names files outside the dataset.
     """
     try:
-        content = json.loads(read_bytes(path))
+        content = load_json(path)
         if content["version"] != VERSION:
             raise RunError(f"{path} was written by another version of labeler; update labeler")
         operations = [Operation(**row) for row in content["operations"]]
@@ -75,7 +76,7 @@ def read_journal(path: AnyPath) -> list[Operation]:
                 check_name(name, path)
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}); remove it and export again") from None
     return operations
 

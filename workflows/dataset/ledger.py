@@ -101,7 +101,7 @@ def read_ledger(path: AnyPath) -> Ledger | None:
         table = pq.read_table(io.BytesIO(read_bytes(path)))
     except FileNotFoundError:
         return None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise RunError(

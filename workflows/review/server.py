@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from labeler.errors import ImageError, LabelerError, UsageError
+from ontologies.documents import DocumentError, parse_json
 from workflows.drawing.assets import shared_asset
 from workflows.review.queue import ReviewQueue
 
@@ -182,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (origin := self.headers.get("Origin")) is not None and urlsplit(origin).netloc not in self.server.hosts:
             raise RefusedError(HTTPStatus.FORBIDDEN, "not sent by this page")
         try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
+            content = parse_json(body)
+        except DocumentError:
             content = None
         if not isinstance(content, dict):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "not a JSON object")

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from labeler.errors import RunError
-from labeler.files.storage import is_link, read_bytes, remove, storage_of, write_bytes
+from labeler.files.documents import load_json
+from labeler.files.storage import is_link, remove, storage_of, write_bytes
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -76,12 +77,12 @@ class Owner:
 def read_owner(path: AnyPath) -> Owner | None:
     """The owner in ``owner.json``; None if the file is missing, an owner that is long dead if it is damaged."""
     try:
-        content = json.loads(read_bytes(path))
+        content = load_json(path)
         host, since, token = (str(content[name]) for name in ("host", "since", "token"))
         return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return Owner("an unknown host", 0, "an unknown time", "", 0.0)
 
 
