@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from labeler.errors import UsageError
+from labeler.files.credentials import is_signed, without_secrets
 from labeler.files.images import NOT_RASTER
 from labeler.files.parallel import in_order
 from labeler.files.paths import is_uri
-from labeler.files.storage import absolute, as_local, info, locate, read_bytes, storage_of
+from labeler.files.storage import absolute, as_local, info, locate, locate_beside, read_bytes, storage_of
 
 if TYPE_CHECKING:
     from labeler.files.paths import AnyPath, FileInfo
@@ -192,6 +193,11 @@ def _listed(path: AnyPath) -> ImageSource:
 
 def _listed_in_store(path: AnyPath, lines: Sequence[str]) -> ImageSource:
     """The images of a list of URIs, or of a list that is in a store itself."""
+    if (signed := next(filter(is_signed, lines), None)) is not None:
+        raise UsageError(
+            f"{path}: lists signed URLs ({without_secrets(signed)}), whose signatures would be kept with the labels; "
+            "download the images, or name their folder and let the store's own credentials open it"
+        )
     home = str(path.parent) if storage_of(path).is_remote else ""
     if not home and not all(map(is_uri, lines)):
         raise UsageError(f"{path}: lists both URIs and files of this machine; write one list for each")
@@ -206,5 +212,5 @@ def _listed_in_store(path: AnyPath, lines: Sequence[str]) -> ImageSource:
             base = ""
     if len(schemes) > 1 or not base:
         raise UsageError(f"{path}: the URIs share no folder; write one list for each store")
-    root = locate(f"{schemes.pop()}://{base}")
+    root = locate_beside(f"{schemes.pop()}://{base}", path)
     return _image_source(root, (entry.removeprefix(f"{base}/") for entry in entries))
