@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from labeler.errors import RunError
 from labeler.files.documents import load_json
 from labeler.files.storage import write_bytes
+from labeler.sizes import shown, unicode_text
 from workflows.dataset.ledger import Entry, check_name, to_table
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ VERSION = 1
 JOURNAL = "run/journal.json"
 VERDICTS = "run/verdicts.parquet"  # published together with the dataset, but not part of it
 SET_ASIDE = "run/set-aside"
+Do = Literal["put", "move", "delete", "set aside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Operation:
         digest, image_id: of the file that is put or moved, as in ``Entry``.
     """
 
-    do: Literal["put", "move", "delete", "set aside"]
+    do: Do
     name: str
     source: str = ""
     expected: str = ""
@@ -70,7 +72,7 @@ def read_journal(path: AnyPath) -> list[Operation]:
         content = load_json(path)
         if content["version"] != VERSION:
             raise RunError(f"{path} was written by another version of labeler; update labeler")
-        operations = [Operation(**row) for row in content["operations"]]
+        operations = [_operation(row) for row in content["operations"]]
         for name in (name for each in operations for name in (each.name, each.source) if name != VERDICTS):
             if name:
                 check_name(name, path)
@@ -79,6 +81,24 @@ def read_journal(path: AnyPath) -> list[Operation]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}); remove it and export again") from None
     return operations
+
+
+def _operation(row: dict[str, Any]) -> Operation:
+    """One entry of a journal.
+
+    Raises:
+        ValueError, TypeError: it is not what ``write_journal`` writes.
+    """
+    operation = Operation(**row)
+    if operation.do not in get_args(Do):
+        raise ValueError(f"{shown(operation.do)} is not an operation")
+    for name, value in asdict(operation).items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} of an operation is {shown(value)}, not text")
+        unicode_text(value, f"{name} of an operation")
+    if not operation.name or (operation.do == "move") != bool(operation.source):
+        raise ValueError("an operation names no file, or a source that it does not move")
+    return operation
 
 
 def write_journal(path: AnyPath, operations: Sequence[Operation]) -> None:
