@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from labeler.errors import FormatError
 from labeler.files.parallel import in_order
 from labeler.files.storage import read_bytes, storage_of, write_bytes
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
-from labeler.record_checks import check_records
+from labeler.record_checks import check_extent, check_records
 from labeler.records import ImageRecord, Instance
 
 if TYPE_CHECKING:
@@ -180,8 +181,10 @@ def _opened(source: Any, path: AnyPath) -> Iterator[pq.ParquetFile]:
     """The record file ``source``. What Arrow says while it is read becomes a ``FormatError`` that names ``path``."""
     try:
         with pq.ParquetFile(source) as file:
+            size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
+            check_extent(file.metadata, size)
             yield file
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise _unreadable(path, error) from error

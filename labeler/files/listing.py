@@ -15,16 +15,18 @@ from PIL import Image
 
 from labeler.errors import UsageError
 from labeler.files.credentials import is_signed, without_secrets
+from labeler.files.documents import read_limited
 from labeler.files.images import NOT_RASTER
 from labeler.files.parallel import in_order
 from labeler.files.paths import is_uri
-from labeler.files.storage import absolute, as_local, info, locate, locate_beside, read_bytes, storage_of
+from labeler.files.storage import absolute, as_local, info, locate, locate_beside, storage_of
 
 if TYPE_CHECKING:
     from labeler.files.paths import AnyPath, FileInfo
 
 logger = logging.getLogger(__name__)
 
+MAX_LIST_BYTES = 2**30  # of a .txt file of paths
 LISTED_AT_ONCE = 256  # folders in a store
 
 
@@ -173,7 +175,7 @@ def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 def _listed(path: AnyPath) -> ImageSource:
     try:
-        text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+        text = read_limited(path, MAX_LIST_BYTES).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     if "\0" in text:

@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"labeler: stopped; {_way_on(arguments)}", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print(f"labeler: not enough memory; free some, then {_way_on(arguments)}", file=sys.stderr)
+        return USAGE
     except BrokenPipeError:
         sys.stderr.close()
         return OK

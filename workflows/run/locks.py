@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 180.0
+MAX_TEXT = 100  # characters of a host name or a time; messages show them
 SETTLE_SECONDS = 2.0  # in case others take over a dead run's lock at the same moment
 
 
@@ -80,7 +81,7 @@ def read_owner(path: AnyPath) -> Owner | None:
     """The owner in ``owner.json``; None if the file is missing, ``UNKNOWN`` if it is damaged."""
     try:
         content = load_json(path)
-        host, since, token = (str(content[name]) for name in ("host", "since", "token"))
+        host, since, token = (str(content[name])[:MAX_TEXT] for name in ("host", "since", "token"))
         return Owner(host, _process_id(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
