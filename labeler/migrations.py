@@ -20,8 +20,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import FormatError, RunError
-from labeler.files.storage import read_bytes
+from labeler.files.documents import load_json
 from labeler.sizes import shown
+from ontologies.documents import DocumentError
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -209,10 +210,12 @@ def read_object(path: AnyPath) -> dict[str, Any]:
         OSError: the file cannot be read.
     """
     try:
-        content = json.loads(read_bytes(path))
+        content = load_json(path)
         json.dumps(content, ensure_ascii=False).encode()  # fails on half a surrogate pair, which JSON may contain
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None
+    except DocumentError as error:
+        raise FormatError(f"{path}: {error}") from None
+    except UnicodeEncodeError:
+        raise FormatError(f"{path}: not valid JSON: half a surrogate pair in a text") from None
     if not isinstance(content, dict):
         raise FormatError(f"{path}: not a JSON object")
     return content

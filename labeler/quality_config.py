@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from labeler.errors import UsageError
 from labeler.setting import check, setting
+from labeler.sizes import shown
 
 Score = Literal["joint", "detector", "mask"]
 GROUP = "quality gate"
@@ -96,7 +97,7 @@ class QualityConfig:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise UsageError(f"quality: unknown setting {name!r}; known are {', '.join(known)}")
+                raise UsageError(f"quality: unknown setting {shown(name)}; known are {', '.join(known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

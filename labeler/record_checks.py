@@ -7,17 +7,45 @@ vectorised: a million masks take seconds.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from labeler.files.image_ids import check_image_ids
 from labeler.sizes import MAX_PIXELS, MAX_SIDE, checked_size, shown
 
+MAX_VALUES = 2**22  # of a column in one row group; what labeler writes has a quarter at most
+ROWS_PER_BYTE = 10  # of a whole file; every row of a file of labeler has a name of its own
 CHECKED_AT_ONCE = 2**15  # bytes of RLE counts
+
+
+def read_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The Parquet file ``data`` as a table.
+
+    Raises:
+        ValueError: as ``check_extent``.
+        pa.ArrowException, OSError: it is damaged.
+    """
+    with pq.ParquetFile(io.BytesIO(data)) as file:
+        check_extent(file.metadata, len(data))
+        return file.read(columns)
+
+
+def check_extent(footer: pq.FileMetaData, size: int) -> None:
+    """Refuse a Parquet file of ``size`` bytes that stands for far more: a few bytes can be billions of equal values.
+
+    Raises:
+        ValueError: it has more rows or values than a file of that size can hold.
+    """
+    groups = [footer.row_group(index) for index in range(footer.num_row_groups)]
+    values = max((group.column(i).num_values for group in groups for i in range(group.num_columns)), default=0)
+    if values > MAX_VALUES or footer.num_rows > ROWS_PER_BYTE * size:
+        raise ValueError(f"it states {footer.num_rows} rows with up to {values} values, which no file of labeler has")
 
 
 def check_images(rows: pa.RecordBatch | pa.Table) -> None:

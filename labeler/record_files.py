@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ from labeler.errors import FormatError
 from labeler.files.parallel import in_order
 from labeler.files.storage import read_bytes, storage_of, write_bytes
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
-from labeler.record_checks import check_records
+from labeler.record_checks import check_extent, check_records
 from labeler.records import ImageRecord, Instance
 
 if TYPE_CHECKING:
@@ -73,14 +75,12 @@ def read_records(paths: Iterable[AnyPath]) -> Iterator[ImageRecord]:
     paths = list(paths)
     for path, source in zip(paths, in_order(_source, paths, ahead=FILES_AHEAD), strict=True):
         try:
-            with pq.ParquetFile(source) as file:
+            with _opened(source, path) as file:
                 version = _version(file, path)
                 for group in file.iter_batches(batch_size=ROWS_PER_GROUP):
                     yield from _records(path, group, version)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FormatError(
-                f"{path}: cannot be read as a record file ({str(error).splitlines()[0]}); run the label command again"
-            ) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def read_record(path: AnyPath, row: int) -> ImageRecord:
@@ -92,17 +92,14 @@ def read_record(path: AnyPath, row: int) -> ImageRecord:
         OSError: it cannot be read.
     """
     left = row
-    try:
-        with pq.ParquetFile(_source(path)) as file:
-            version = _version(file, path)
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if left < rows:
-                    table = file.read_row_group(group).slice(left, 1).combine_chunks()
-                    return next(_records(path, table.to_batches()[0], version))
-                left -= rows
-    except pa.ArrowInvalid as error:
-        raise FormatError(f"{path}: cannot be read as a record file ({str(error).splitlines()[0]})") from error
+    with _opened(_source(path), path) as file:
+        version = _version(file, path)
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if left < rows:
+                table = file.read_row_group(group).slice(left, 1).combine_chunks()
+                return next(_records(path, table.to_batches()[0], version))
+            left -= rows
     raise FormatError(f"{path}: holds no record {row}")
 
 
@@ -128,7 +125,7 @@ def read_columns(path: AnyPath, names: list[str]) -> pa.Table:
         RunError: it was written by a newer labeler.
         OSError: it cannot be read.
     """
-    with pq.ParquetFile(_source(path)) as file:
+    with _opened(_source(path), path) as file:
         version = _version(file, path)
         if version == VERSIONS["records"]:
             return file.read(columns=names).select(names)
@@ -177,6 +174,25 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
         if error.errno:
             raise
         return str(error).splitlines()[0]  # Arrow's message for a torn footer
+
+
+@contextmanager
+def _opened(source: Any, path: AnyPath) -> Iterator[pq.ParquetFile]:
+    """The record file ``source``. What Arrow says while it is read becomes a ``FormatError`` that names ``path``."""
+    try:
+        with pq.ParquetFile(source) as file:
+            size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
+            check_extent(file.metadata, size)
+            yield file
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: AnyPath, error: BaseException) -> FormatError:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return FormatError(f"{path}: cannot be read as a record file ({cause}); run the label command again")
 
 
 def _source(path: AnyPath) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 
 from ontologies.class_lists import named, of_names
+from ontologies.documents import DocumentError, parse_xml
 from ontologies.ontology import Ontology, OntologyError
 
 _LABELMAP = re.compile(r"([^:]+):(?:\d{1,3},\s*\d{1,3},\s*\d{1,3})?:[^:]*:[^:]*")  # name:colour:parts:actions
@@ -58,9 +58,9 @@ def from_xml(text: str) -> Ontology:
         OntologyError: it is neither.
     """
     try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise OntologyError(f"not valid XML: {error}") from error
+        root = parse_xml(text)
+    except DocumentError as error:
+        raise OntologyError(str(error)) from error
     if root.tag == "annotations":
         names = [label.findtext("name") for label in root.iterfind("meta//label") if label.find("parent") is None]
     else:

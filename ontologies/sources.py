@@ -10,22 +10,22 @@ min_score = 0.4                          # optional; by default the general one
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import tomli_w
-import yaml
 
 from ontologies.class_lists import from_class_list
+from ontologies.documents import DocumentError, decoded, parse_json, parse_toml, parse_yaml, read_at_most
 from ontologies.label_files import from_lines, from_xml
 from ontologies.ontology import ClassSpec, Ontology, OntologyError
 
 _TOP_KEYS = ("class", "distractors")
 _CLASS_KEYS = ("name", "prompts", "min_score")
+MAX_TEXT_BYTES = 2**24  # of lists of words, and of any other file but a COCO file
+MAX_COCO_BYTES = 2**32
 
 
 class CaptionOntologyLike(Protocol):
@@ -119,14 +119,14 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file.
 
     Raises:
-        OntologyError: it cannot be read, or is not UTF-8; the message begins with the path.
+        OntologyError: it cannot be read, is not UTF-8 or is far too large; the message begins with the path.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decoded(read_at_most(path, MAX_COCO_BYTES if path.suffix.lower() == ".json" else MAX_TEXT_BYTES))
     except OSError as error:
         raise OntologyError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise OntologyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except DocumentError as error:
+        raise OntologyError(f"{path}: {error}") from error
 
 
 def _from_document(document: object) -> Ontology:
@@ -186,49 +186,14 @@ def parse(text: str, suffix: str) -> object:
     """
     try:
         return _PARSERS[suffix](text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise OntologyError(f"not valid YAML: {error.problem or error.context}{where}") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise OntologyError(f"not valid {suffix[1:].upper()}: {' '.join(str(error).split())}") from error
-
-
-def _parse_json(text: str) -> object:
-    return json.loads(text, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
-    return content
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses repeated keys. PyYAML would keep the last one and silently drop a prompt."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if (key.tag, key.value) in seen:
-                problem = f"the key {key.value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _parse_yaml(text: str) -> object:
-    return yaml.load(text, Loader=_UniqueKeyLoader)
+    except DocumentError as error:
+        raise OntologyError(str(error)) from error
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {
-    ".toml": tomllib.loads,
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-    ".json": _parse_json,
+    ".toml": parse_toml,
+    ".yaml": parse_yaml,
+    ".yml": parse_yaml,
+    ".json": parse_json,
 }
 _TEXT: dict[str, Callable[[str], Ontology]] = {".xml": from_xml, ".txt": from_lines}

@@ -58,6 +58,7 @@ OWNERS = {
     "transformers": MODEL_ROOMS,
     "huggingface_hub": ("labeler/models/",),
     "ram": ("ontologies/taggers/ram.py",),
+    "tomllib": ("ontologies/documents.py",),
     "cv2": ("labeler/opencv.py",),
     "ray": ("workflows/engines/", "workflows/cluster/"),
     "fsspec": ("labeler/files/store.py",),
@@ -140,6 +141,19 @@ def wrong_imports(name: str) -> Iterator[str]:
 
 def test_directions() -> None:
     assert [wrong for name in MODULES for wrong in wrong_imports(name)] == []
+
+
+def test_texts_of_others_are_parsed_in_one_place() -> None:
+    parsers = ("json.load(", "json.loads(", "yaml.load(", "yaml.safe_load(")
+    found = {FILES[name].relative_to(ROOT).as_posix() for name in FILES if any(map(source_of(name).count, parsers))}
+    assert found == {
+        "ontologies/documents.py",
+        "workflows/reporting/report.py",
+    }  # that parses its own
+
+
+def source_of(name: str) -> str:
+    return FILES[name].read_text(encoding="utf-8")
 
 
 def test_no_cycle_between_files() -> None:

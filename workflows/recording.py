@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from labeler.errors import DeviceError, RunError, UsageError
+from labeler.files.credentials import without_secrets
 from labeler.files.listing import find_images, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.config import ModelConfig
@@ -228,7 +229,7 @@ def settings(job: LabelJob, root: AnyPath) -> RunSettings:
         sweeps = job.tagging.kind(job.model) == "detector"
         of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
     return RunSettings(
-        input=str(root),
+        input=without_secrets(str(root)),
         labeling={
             "ontology": job.ontology.prompt_digest if job.ontology else None,
             "tags_only": job.tags_only or None,

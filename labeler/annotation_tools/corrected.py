@@ -6,18 +6,18 @@ one of these, or a folder with FiftyOne's ``labels.json``.
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
-from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labeler.annotation_tools.archives import is_archive, read_only_entry
 from labeler.annotation_tools.corrections import CorrectedImage
 from labeler.annotation_tools.cvat import read_cvat
 from labeler.annotation_tools.fiftyone import read_corrected_coco
 from labeler.annotation_tools.label_studio_reader import read_label_studio
 from labeler.errors import FormatError
-from labeler.files.storage import info, read_bytes
+from labeler.files.documents import read_limited
+from labeler.files.storage import info, storage_of
+from ontologies.documents import DocumentError, parse_json
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -27,7 +27,7 @@ _NO_OBJECT = (
     "images without a single object; export the masks too (Label Studio: as JSON), or reject the objects on the page "
     "of `labeler review`"
 )
-MAX_UNPACKED = 2**30  # bytes of the unpacked file: a zip archive of a few kilobytes can unpack to gigabytes
+_FORMATS = 'give Label Studio\'s JSON, "CVAT for images 1.1", or COCO'
 
 
 def read_corrected(path: AnyPath) -> list[CorrectedImage]:
@@ -40,7 +40,7 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
         data = _exported(path)
         if data.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
             return read_cvat(data)
-        content = json.loads(data)
+        content = parse_json(data)
         if isinstance(content, list):
             return read_label_studio(content)
         if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
@@ -51,11 +51,9 @@ def read_corrected(path: AnyPath) -> list[CorrectedImage]:
         raise FormatError(f"{path}: {error}") from error
     except MemoryError:
         raise FormatError(f"{path}: not enough memory to read it") from None
-    except (ValueError, RecursionError):
-        pass  # neither XML nor JSON
-    raise FormatError(
-        f'{path}: not an export that can be read; give Label Studio\'s JSON, "CVAT for images 1.1", or COCO'
-    )
+    except DocumentError as error:
+        raise FormatError(f"{path}: not an export that can be read ({error}); {_FORMATS}") from None
+    raise FormatError(f"{path}: not an export that can be read; {_FORMATS}")
 
 
 def _exported(path: AnyPath) -> bytes:
@@ -65,16 +63,10 @@ def _exported(path: AnyPath) -> bytes:
         raise FormatError(
             "no export of a tool in this folder" if what else "no such file; name the file that the tool exported"
         )
-    data = read_bytes(path / "labels.json" if what.is_folder else path)
-    if not zipfile.is_zipfile(BytesIO(data)):
-        return data
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith((".xml", ".json"))]
-            if len(names) != 1:
-                raise FormatError(f"{len(names) or 'no'} XML or JSON files in it; unpack it and name one")
-            if archive.getinfo(names[0]).file_size > MAX_UNPACKED:
-                raise FormatError(f"{names[0]} in it is larger than {MAX_UNPACKED >> 20} MiB; unpack it and name that")
-            return archive.read(names[0])
-    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error) as error:
-        raise FormatError(f"a damaged zip archive ({error})") from error
+    source = storage_of(path).for_seeking(path / "labels.json" if what.is_folder else path)
+    if is_archive(source):
+        return read_only_entry(source, (".xml", ".json"))
+    if isinstance(source, Path):
+        return read_limited(source)
+    source.seek(0)
+    return source.read()

@@ -26,6 +26,7 @@ from labeler.errors import FormatError
 from labeler.geometry.masks import Rle, mask_to_rle, rle_box_xyxy, rle_to_mask
 from labeler.geometry.polygons import ellipse_polygon, polygons_to_rle
 from labeler.sizes import checked_size
+from ontologies.documents import DocumentError, parse_xml
 
 ATTRIBUTES = (OBJECT_ID, "score")  # of every label; CVAT keeps only attributes that the task's labels declare
 SCORE_DIGITS = 6
@@ -131,9 +132,9 @@ def read_cvat(data: bytes) -> list[CorrectedImage]:
         FormatError: the file is not such XML, or it is damaged.
     """
     try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
-        raise FormatError(f"not XML ({error})") from error
+        root = parse_xml(data)
+    except DocumentError as error:
+        raise FormatError(str(error)) from error
     if root.tag != "annotations" or root.find("track") is not None:
         raise FormatError('not "CVAT for images 1.1"; export the task in that format')
     images = []

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from labeler.errors import UsageError
+from labeler.files.credentials import is_signed, without_secrets
+from labeler.files.documents import read_limited
 from labeler.files.images import NOT_RASTER
 from labeler.files.parallel import in_order
 from labeler.files.paths import is_uri
-from labeler.files.storage import absolute, as_local, info, locate, read_bytes, storage_of
+from labeler.files.storage import absolute, as_local, info, locate, locate_beside, storage_of
 
 if TYPE_CHECKING:
     from labeler.files.paths import AnyPath, FileInfo
 
 logger = logging.getLogger(__name__)
 
+MAX_LIST_BYTES = 2**30  # of a .txt file of paths
 LISTED_AT_ONCE = 256  # folders in a store
 
 
@@ -187,7 +190,7 @@ def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 def _listed(path: AnyPath) -> ImageSource:
     try:
-        data = read_bytes(path)
+        data = read_limited(path, MAX_LIST_BYTES)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
@@ -221,6 +224,11 @@ def _listed_path(root: Path, line: str) -> Path:
 
 def _listed_in_store(path: AnyPath, lines: Sequence[str]) -> ImageSource:
     """The images of a list of URIs, or of a list that is in a store itself."""
+    if (signed := next(filter(is_signed, lines), None)) is not None:
+        raise UsageError(
+            f"{path}: lists signed URLs ({without_secrets(signed)}), whose signatures would be kept with the labels; "
+            "download the images, or name their folder and let the store's own credentials open it"
+        )
     home = str(path.parent) if storage_of(path).is_remote else ""
     if not home and not all(map(is_uri, lines)):
         raise UsageError(f"{path}: lists both URIs and files of this machine; write one list for each")
@@ -235,5 +243,5 @@ def _listed_in_store(path: AnyPath, lines: Sequence[str]) -> ImageSource:
             base = ""
     if len(schemes) > 1 or not base:
         raise UsageError(f"{path}: the URIs share no folder; write one list for each store")
-    root = locate(f"{schemes.pop()}://{base}")
+    root = locate_beside(f"{schemes.pop()}://{base}", path)
     return _image_source(root, (entry.removeprefix(f"{base}/") for entry in entries))

@@ -112,6 +112,18 @@ def locate(name: str | os.PathLike[str] | AnyPath) -> AnyPath:
     return open_uri(name)
 
 
+def locate_beside(name: str, known: AnyPath) -> AnyPath:
+    """As ``locate``; in the store that holds ``known``, with the credentials that were given for it.
+
+    Raises:
+        UsageError: as ``locate``.
+    """
+    path = locate(name)
+    if isinstance(path, Path) or isinstance(known, Path) or is_in_another_store(path, known):
+        return path
+    return type(known)(str(path), protocol=known.protocol, **known.storage_options)
+
+
 def local_path(name: str) -> Path:
     """The path for ``name`` where only a local path is accepted.
 

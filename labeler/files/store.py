@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from labeler.errors import UsageError
+from labeler.files.credentials import split_credentials, without_secrets
 from labeler.files.parallel import in_order
 from labeler.files.paths import FileInfo
 from labeler.files.retries import may_pass, retrying
@@ -37,18 +38,20 @@ _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "
 
 
 def open_uri(uri: str) -> StorePath:
-    """The path for ``uri``.
+    """The path for ``uri``. Passwords and signatures are options of its file system, and no part of its text.
 
     Raises:
         UsageError: fsspec does not know the URI's scheme, or the package for it is not installed.
     """
+    from fsspec import get_filesystem_class
     from fsspec.registry import known_implementations
     from upath import UPath
 
     scheme = uri.partition("://")[0]
     try:
         # Listings are not cached, since other processes may write at the same time.
-        path: StorePath = UPath(uri, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
+        uri, secrets = split_credentials(uri, lambda uri: get_filesystem_class(scheme)._get_kwargs_from_urls(uri))
+        path: StorePath = UPath(uri, use_listings_cache=False, **_OPTIONS.get(scheme, {}), **secrets)
         path.fs  # noqa: B018 creates the file system, which all paths derived from this one share
     except ImportError as error:
         package = known_implementations.get(scheme, {"class": "fsspec"})["class"].partition(".")[0]
@@ -164,11 +167,11 @@ def _as_os_error(error: BaseException, path: StorePath) -> OSError:
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None and may_pass(error):
         error = error.__cause__
     if isinstance(error, OSError) and error.errno and error.strerror:
-        return OSError(error.errno, " ".join(error.strerror.split()), str(path))
+        return OSError(error.errno, without_secrets(" ".join(error.strerror.split())), str(path))
     kinds: dict[type[Exception], int] = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST}
     kinds |= {PermissionError: errno.EACCES, TimeoutError: errno.ETIMEDOUT, NotImplementedError: errno.ENOTSUP}
     number = next((number for kind, number in kinds.items() if isinstance(error, kind)), errno.EIO)
-    text = " ".join(str(error).split())
+    text = without_secrets(" ".join(str(error).split()))
     if not text or path.path.strip("/").startswith(text.strip("/")):  # the message is only the path or the bucket
         text = type(error).__name__ if number == errno.EIO else os.strerror(number)
     return OSError(number, text, str(path))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import FormatError
-from labeler.files.storage import read_bytes
+from labeler.files.documents import load_json
 from labeler.formats.coco_reader import read_object
 from labeler.formats.coco_values import identity, order, reason, whole
 from labeler.formats.findings import Findings
@@ -15,6 +14,7 @@ from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInsta
 from labeler.image_pairs import pair_images
 from labeler.sizes import checked_size, shown, unicode_text
 from ontologies.coco_categories import real_categories
+from ontologies.documents import DocumentError
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -63,8 +63,8 @@ def read_coco(path: AnyPath, sizes: Sizes | None = None, boxes_as_masks: bool = 
 
 def _content(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+    except (OSError, DocumentError) as error:
         raise FormatError(f"{path}: not a COCO file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")

@@ -6,7 +6,6 @@ with an entry that cannot be taken as it is has no labels here, but a fault.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from labeler.formats.coco_reader import segmentation_to_rle
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area
 from labeler.geometry.polygons import single_polygon_to_mask
 from labeler.sizes import shown
+from ontologies.documents import DocumentError, parse_json
 
 Label = tuple[str, Rle]  # class name and mask
 OUTSIDE = 0.01  # how far outside the image Ultralytics allows a coordinate to be
@@ -114,12 +114,12 @@ def read_edited_coco(data: bytes) -> EditedCoco:
         FormatError: it is no COCO file.
     """
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         images, annotations = content["images"], content["annotations"]
         names = {image["id"]: str(image["file_name"]) for image in images}
         class_names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise FormatError(f"not valid JSON ({str(error).splitlines()[0] if str(error) else 'too large'})") from error
+    except DocumentError as error:
+        raise FormatError(str(error)) from error
     except (KeyError, TypeError) as error:
         raise FormatError("no COCO file; it needs 'images', 'annotations' and 'categories'") from error
     edited = EditedCoco({name: [] for name in names.values()}, class_names)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from labeler.errors import FormatError
+from labeler.files.documents import load_yaml
 from labeler.files.listing import find_images
 from labeler.formats.findings import Findings
 from labeler.sizes import shown
+from ontologies.documents import DocumentError
 
 # The keys of each split; Ultralytics takes "validation" for "val" too.
 SPLITS = (("train",), ("val", "validation", "valid"), ("test",))
@@ -61,8 +61,8 @@ def read_layout(data_yaml: Path, findings: Findings) -> YoloLayout:
         FormatError: the file cannot be read or has another content, or none of its splits is there.
     """
     try:
-        content = yaml.safe_load(data_yaml.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        content = load_yaml(data_yaml)
+    except (OSError, DocumentError) as error:
         raise FormatError(f"{data_yaml}: not a data.yaml ({' '.join(str(error).split())})") from error
     try:
         if not isinstance(content, dict):

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tomllib
@@ -467,11 +468,17 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, name: s
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
-    (tmp_path / "utf16.txt").write_bytes("dog".encode("utf-16"))
-    for name, message in {"gone.toml": "cannot be read", "folder.toml": "cannot be read", "utf16.txt": "UTF-8"}.items():
-        with pytest.raises(OntologyError, match=message) as caught:
+    (tmp_path / "latin1.txt").write_bytes("cafés".encode("latin-1"))
+    messages = {"gone.toml": "cannot be read", "folder.toml": "cannot be read", "latin1.txt": "not UTF-8 text (byte 3)"}
+    for name, message in messages.items():
+        with pytest.raises(OntologyError, match=re.escape(message)) as caught:
             read_ontology(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name}: ")
+
+
+def test_utf16_of_windows_powershell(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("dog\r\ncat\r\n".encode("utf-16"))
+    assert read_ontology(tmp_path / "a.txt").class_names == ("dog", "cat")
 
 
 def test_yaml_merge_keys_may_be_overridden(tmp_path: Path) -> None:

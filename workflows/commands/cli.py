@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from labeler.errors import LabelerError, UsageError
+from labeler.files.credentials import without_secrets
 from ontologies import OntologyError, OntologyWarning
 from workflows.run.exit_codes import INTERRUPTED, OK, USAGE, of_error
 
@@ -57,11 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except (LabelerError, OntologyError) as error:
-        print(f"labeler: {error}", file=sys.stderr)
+        print(without_secrets(f"labeler: {error}"), file=sys.stderr)
         return of_error(error)
     except KeyboardInterrupt:
         print(f"labeler: stopped; {_way_on(arguments)}", file=sys.stderr)
         return INTERRUPTED
+    except MemoryError:
+        print(f"labeler: not enough memory; free some, then {_way_on(arguments)}", file=sys.stderr)
+        return USAGE
     except BrokenPipeError:
         sys.stderr.close()
         return OK
@@ -70,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         cause = (error.strerror or str(error)).splitlines()[0]
-        print(f"labeler: {where}{cause}; fix that, then {_way_on(arguments)}", file=sys.stderr)
+        print(without_secrets(f"labeler: {where}{cause}") + f"; fix that, then {_way_on(arguments)}", file=sys.stderr)
         return USAGE
 
 
@@ -129,16 +133,25 @@ def _unknown(name: str) -> str:
 
 
 def _set_up_messages(general: GeneralOptions) -> None:
-    logging.basicConfig(level=logging.WARNING, format="labeler: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("labeler: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     level = logging.DEBUG if general.verbose else logging.ERROR if general.quiet else logging.NOTSET
     for package in _PACKAGES:
         logging.getLogger(package).setLevel(level)
 
     def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, OntologyWarning) and not general.quiet:
-            print(f"labeler: {message}", file=sys.stderr)
+            print(without_secrets(f"labeler: {message}"), file=sys.stderr)
 
     warnings.showwarning = say_warning
+
+
+class _Formatter(logging.Formatter):
+    """Leaves out the passwords of URIs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from labeler.errors import UsageError
 from labeler.migrations import migrate
 from labeler.sizes import shown
+from ontologies.documents import MAX_BYTES, DocumentError, parse_toml, read_at_most
 from workflows.commands.options import Flag
 from workflows.commands.values import did_you_mean, value_of
 
@@ -48,13 +48,11 @@ def read_config(path: str, command: str, flags: Sequence[Flag]) -> dict[str, Any
 
 def _toml(path: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_toml(read_at_most(Path(path), MAX_BYTES["TOML"]))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise UsageError(f"{path}: not valid TOML (nested too deep)") from None
-    except ValueError as error:  # TOML's own, what is no UTF-8, and integers of more digits than Python reads
-        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    except DocumentError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def _flattened(content: Mapping[str, Any], flags: Sequence[Flag], path: str) -> Iterator[tuple[str, Any]]:

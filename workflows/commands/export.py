@@ -67,7 +67,7 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
             console.print(f"{waiting} images are not labeled yet; re-run the label command to resume", highlight=False)
         if hint := dropped_formats(settled):
             console.print(hint, highlight=False)
-        root, root_is_named = named_root(saved.input, options.images)
+        root, root_is_named = named_root(saved.input, options.images, options.output)
         summary = export_again(run, root, settled, saved, account, say, options.overwrite_edits, root_is_named)
     print_dataset(console, summary, run.output)
     exit_code = of_result(len(summary.new_failures), len(summary.failures), sum(summary.images.values()))

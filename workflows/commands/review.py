@@ -97,12 +97,11 @@ def _mode(options: ReviewOptions) -> str | None:
 
 def _page(options: ReviewOptions, console: Terminal) -> Outcome:
     """Serve the page until Ctrl-C."""
-    import threading
-    import webbrowser
-    from contextlib import suppress
+    from contextlib import nullcontext, suppress
 
     from workflows.dataset.decision_log import decisions_path
     from workflows.dataset.labeled import open_labeled
+    from workflows.review.browser import shown_in_browser
     from workflows.review.queue import ReviewQueue
     from workflows.review.server import ReviewServer
 
@@ -117,9 +116,8 @@ def _page(options: ReviewOptions, console: Terminal) -> Outcome:
         console.print(f"{progress['total']} instances, {left} undecided", highlight=False)
         console.always(f"review: {server.url}")
         console.print("Ctrl-C ends it; decisions are saved as they are made", highlight=False)
-        if not options.no_open:
-            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
-        with suppress(KeyboardInterrupt):
+        browser = nullcontext() if options.no_open else shown_in_browser(server.url)
+        with suppress(KeyboardInterrupt), browser:
             server.serve_forever()
     progress = queue.progress()
     console.print(

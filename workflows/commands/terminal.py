@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from rich.console import Console
 
+from labeler.files.credentials import without_secrets
+
 
 class Terminal(Console):
-    """A console that a run outlives: nobody has to read what it prints.
+    """A console that a run outlives: nobody has to read what it prints. Passwords of URIs are left out.
 
     Args:
         quiet: print nothing but the last line.
@@ -17,6 +20,9 @@ class Terminal(Console):
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(soft_wrap=True, quiet=quiet)  # paths stay whole when output goes to a file
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(without_secrets(each) if isinstance(each, str) else each for each in objects), **options)
 
     def always(self, line: str) -> None:
         """Print a line also when quiet."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError, RunError
-from labeler.files.storage import is_link, read_bytes, storage_of
+from labeler.files.documents import read_limited
+from labeler.files.storage import is_link, storage_of
+from ontologies.documents import DocumentError, parse_json
 from workflows.run.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def read_decisions(run: RunFolder) -> list[Decision]:
     """
     path = decisions_path(run)
     try:
-        lines = read_bytes(path).split(b"\n")
+        lines = read_limited(path).split(b"\n")
     except FileNotFoundError:
         return []
     decisions = []
@@ -83,21 +85,21 @@ def read_decision_file(path: AnyPath) -> list[Decision]:
         FormatError: it is none, or one of the rows is no decision.
         OSError: it cannot be read.
     """
-    data = read_bytes(path)
+    data = read_limited(path)
     if data.lstrip()[:1] != b"[":
         lines = [(f"line {n}", line) for n, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
         return [_decision(line, f"{path}, {where}: ") for where, line in lines]
     try:
-        rows = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not valid JSON ({error})") from None
+        rows = parse_json(data)
+    except DocumentError as error:
+        raise FormatError(f"{path}: {error}") from None
     return [_from_row(row, f"{path}, entry {number}: ") for number, row in enumerate(rows, start=1)]
 
 
 def _decision(line: bytes, where: str = "") -> Decision:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # also what is not UTF-8
+        row = parse_json(line)
+    except DocumentError as error:
         raise FormatError(f"{where}not a decision ({error})") from None
     return _from_row(row, where)
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.errors import RunError
-from labeler.files.storage import read_bytes, write_bytes
+from labeler.files.documents import load_json
+from labeler.files.storage import write_bytes
+from labeler.sizes import shown, unicode_text
 from workflows.dataset.ledger import Entry, check_name, to_table
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ VERSION = 1
 JOURNAL = "run/journal.json"
 VERDICTS = "run/verdicts.parquet"  # published together with the dataset, but not part of it
 SET_ASIDE = "run/set-aside"
+Do = Literal["put", "move", "delete", "set aside"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Operation:
         digest, image_id: of the file that is put or moved, as in ``Entry``.
     """
 
-    do: Literal["put", "move", "delete", "set aside"]
+    do: Do
     name: str
     source: str = ""
     expected: str = ""
@@ -66,18 +69,36 @@ def read_journal(path: AnyPath) -> list[Operation]:
         RunError: the journal is damaged, of another version, or names files outside the dataset.
     """
     try:
-        content = json.loads(read_bytes(path))
+        content = load_json(path)
         if content["version"] != VERSION:
             raise RunError(f"{path} was written by another version of labeler; update labeler")
-        operations = [Operation(**row) for row in content["operations"]]
+        operations = [_operation(row) for row in content["operations"]]
         for name in (name for each in operations for name in (each.name, each.source) if name != VERDICTS):
             if name:
                 check_name(name, path)
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error}); remove it and export again") from None
     return operations
+
+
+def _operation(row: dict[str, Any]) -> Operation:
+    """One entry of a journal.
+
+    Raises:
+        ValueError, TypeError: it is not what ``write_journal`` writes.
+    """
+    operation = Operation(**row)
+    if operation.do not in get_args(Do):
+        raise ValueError(f"{shown(operation.do)} is not an operation")
+    for name, value in asdict(operation).items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} of an operation is {shown(value)}, not text")
+        unicode_text(value, f"{name} of an operation")
+    if not operation.name or (operation.do == "move") != bool(operation.source):
+        raise ValueError("an operation names no file, or a source that it does not move")
+    return operation
 
 
 def write_journal(path: AnyPath, operations: Sequence[Operation]) -> None:

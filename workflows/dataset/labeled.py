@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from labeler.decided import Decided, decide
 from labeler.errors import ImageError, RunError, UsageError
 from labeler.files.images import DecodedImage, digest_at, read_image
-from labeler.files.storage import absolute, locate
+from labeler.files.storage import absolute, locate, locate_beside
 from labeler.quality import Judgement, judge
 from labeler.record_files import read_record
 from labeler.records import ImageRecord
@@ -112,18 +112,22 @@ class Labeled:
             yield decided, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)
 
 
-def named_root(saved: str, named: str | None) -> tuple[AnyPath, bool]:
+def named_root(saved: str, named: str | None, output: AnyPath) -> tuple[AnyPath, bool]:
     """The input's folder or URI, and whether the user named it.
+
+    Args:
+        saved: as the run folder holds it, without a password. If it is in the store of ``output``, that one's is used.
 
     Raises:
         UsageError: the user named another one.
     """
-    root = locate(saved)
+    root = locate_beside(saved, output)
     if named is None:
         return root, False
-    if str(absolute(locate(named))).rstrip("/") != str(root).rstrip("/"):
+    given = absolute(locate(named))
+    if str(given).rstrip("/") != str(root).rstrip("/"):
         raise UsageError(f"--images {named}: the images were labeled from {saved}; name that, or leave --images out")
-    return root, True
+    return given, True
 
 
 def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
@@ -147,5 +151,5 @@ def open_labeled(output: AnyPath, images: str | None = None) -> Labeled:
         ontology = classes_of_tags(run.tags(), None, export.min_tag_count, export.max_classes)
     if ontology is None:
         raise RunError(f"{output}: no image has a tag to make a class of; lower --tag-score, or name classes")
-    root, root_is_named = named_root(settings.input, images)
+    root, root_is_named = named_root(settings.input, images, output)
     return Labeled(run, root, ontology, export, settings, root_is_named)

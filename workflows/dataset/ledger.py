@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from labeler.errors import RunError
 from labeler.files.storage import read_bytes, write_bytes
+from labeler.record_checks import read_table
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -98,10 +99,10 @@ def read_ledger(path: AnyPath) -> Ledger | None:
         RunError: it is damaged or was written by a newer version.
     """
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(path)))
+        table = read_table(read_bytes(path))
     except FileNotFoundError:
         return None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise RunError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from labeler.files.local import naming
 from labeler.files.storage import read_bytes
 from labeler.quality import Judgement, Verdict
+from labeler.record_checks import read_table
 from labeler.records import ImageRecord
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class SavedVerdict(NamedTuple):
 def read_verdicts(path: AnyPath) -> dict[str, list[SavedVerdict]]:
     """The verdicts by image id, in the order of the record's instances; empty if there is no such file."""
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(path)), columns=["image_id", *SavedVerdict._fields])
+        table = read_table(read_bytes(path), ["image_id", *SavedVerdict._fields])
     except FileNotFoundError:
         return {}
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         cause = str(error).splitlines()[0]

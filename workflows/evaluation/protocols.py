@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
+from labeler.files.documents import read_limited
 from labeler.files.paths import is_uri
-from labeler.files.storage import locate, read_bytes
+from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.metrics.coco import LVIS_LIMIT
+from ontologies.documents import DocumentError, parse_toml
 from workflows.dataset.labeled import open_labeled
 from workflows.evaluation.evaluate import Evaluation, evaluate
 from workflows.evaluation.files import write_evaluation
@@ -94,11 +95,11 @@ def set_rows(sets: list[MeasuredSet]) -> Rows:
 
 def _sets(path: AnyPath) -> list[dict[str, Any]]:
     try:
-        content = tomllib.loads(read_bytes(path).decode("utf-8"))
+        content = parse_toml(read_limited(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a TOML file that lists sets") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML ({error})") from None
+    except DocumentError as error:
+        raise UsageError(f"{path}: {error}") from None
     sets = content.get("set")
     if not isinstance(sets, list) or not sets:
         raise UsageError(f"{path}: no sets in it; list each as [[set]] with name, output and ground_truth")

@@ -12,7 +12,7 @@ from labeler.files.images import content_digest
 from labeler.files.storage import free_path, read_bytes, write_bytes
 from ontologies import OntologyError
 from ontologies.class_lists import from_class_list
-from ontologies.sources import parse
+from ontologies.documents import parse_yaml
 from workflows.dataset.dataset import LEDGER
 from workflows.dataset.destination import Destination, destination_of
 from workflows.dataset.journal import JOURNAL, SET_ASIDE, read_journal
@@ -105,9 +105,9 @@ def set_aside(labeled: Labeled, files: Iterable[EditedFile]) -> None:
 def _check_names(destination: Destination, class_names: tuple[str, ...]) -> None:
     path = destination.path("data.yaml")
     try:
-        document = parse(read_bytes(path).decode("utf-8"), ".yaml")
+        document = parse_yaml(read_bytes(path))
         found = from_class_list(document)
-    except (OntologyError, UnicodeDecodeError) as error:
+    except (OntologyError, DocumentError) as error:
         raise UsageError(f"{path}: {error}; the class ids in label files cannot be told without it") from error
     if found is None or found.class_names != class_names:
         raise UsageError(

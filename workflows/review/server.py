@@ -18,7 +18,6 @@ import io
 import json
 import secrets
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,14 +25,15 @@ from urllib.parse import parse_qs, urlsplit
 from PIL import Image
 
 from labeler.errors import ImageError, LabelerError, UsageError
+from ontologies.documents import DocumentError, parse_json
 from workflows.drawing.assets import shared_asset
+from workflows.review.connections import BoundedHandler, BoundedServer
 from workflows.review.queue import ReviewQueue
 
 HOST = "127.0.0.1"
 ITEMS_PER_PAGE = 8
 MAX_SIDE = 4096  # pixels; larger images are scaled down before they are sent
 MAX_BODY = 2**14
-IDLE_SECONDS = 120.0
 CONTENT_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -62,15 +62,12 @@ class RefusedError(Exception):
         self.status = status
 
 
-class ReviewServer(ThreadingHTTPServer):
+class ReviewServer(BoundedServer):
     """Serves ``queue`` at ``url``.
 
     Raises:
         UsageError: the port is taken.
     """
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(self, queue: ReviewQueue, port: int = 0) -> None:
         self.queue = queue
@@ -86,15 +83,11 @@ class ReviewServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore errors of one connection, such as a browser that was closed."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: ReviewServer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "labeler", ""
-    timeout = IDLE_SECONDS
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -169,6 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         token, slash, path = rest.partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()) or not slash:
             raise RefusedError(HTTPStatus.FORBIDDEN, "the address lacks its token; take it from the terminal")
+        self.trust()
         return path, parse_qs(url.query)
 
     def _content(self) -> dict[str, Any]:
@@ -182,8 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (origin := self.headers.get("Origin")) is not None and urlsplit(origin).netloc not in self.server.hosts:
             raise RefusedError(HTTPStatus.FORBIDDEN, "not sent by this page")
         try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
+            content = parse_json(body)
+        except DocumentError:
             content = None
         if not isinstance(content, dict):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "not a JSON object")
@@ -194,6 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, *_json({"error": why}))
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.begin_answer()
         self.send_response(status)
         keeps = kind == "image/jpeg"
         headers = {

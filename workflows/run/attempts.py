@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from labeler.files.storage import read_bytes, remove, write_bytes
+from labeler.files.documents import load_json
+from labeler.files.storage import remove, write_bytes
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -35,12 +36,12 @@ class Attempts:
         self.unfinished = 0
         self._images: Counter[str] = Counter()
         try:
-            content = json.loads(read_bytes(path))
+            content = load_json(path)
             unfinished, images = int(content["unfinished"]), {str(k): int(v) for k, v in content["images"].items()}
             self.unfinished, self._images = unfinished, Counter(images)
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):  # torn or foreign
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # torn or foreign
             self.unfinished = 1
 
     def begin(self) -> None:

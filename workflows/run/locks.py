@@ -3,7 +3,8 @@
 On this machine, the operating system releases the lock when its process ends in any way. ``owner.json`` beside the lock
 names the owner, and remains if the process was killed. In a store, ``owner.json`` is the lock itself: it is created
 only if it does not exist, and a thread renews it. Another run may take it over when it has not been renewed for
-``STALE_SECONDS``, or at once if its process is known to have died on the same host.
+``STALE_SECONDS``, or at once if its process is known to have died on the same host. Only the store's clock counts: the
+clocks of two hosts may differ by minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from labeler.errors import RunError
-from labeler.files.storage import is_link, read_bytes, remove, storage_of, write_bytes
+from labeler.files.documents import load_json
+from labeler.files.storage import info, is_link, remove, storage_of, write_bytes
+from labeler.sizes import shown
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -33,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 180.0
+MAX_TEXT = 100  # characters of a host name or a time; messages show them
 SETTLE_SECONDS = 2.0  # in case others take over a dead run's lock at the same moment
 
 
@@ -42,7 +46,7 @@ class Owner:
 
     Attributes:
         since: UTC, ISO 8601.
-        beat: when the lock was last renewed, in seconds since 1970.
+        beat: when the lock was last renewed, in seconds since 1970 by the owner's clock; for people to read.
     """
 
     host: str = field(default_factory=socket.gethostname)
@@ -57,9 +61,6 @@ class Owner:
     def encode(self) -> bytes:
         return (json.dumps(asdict(self)) + "\n").encode()
 
-    def is_dead(self) -> bool:
-        return self.is_gone_from_here() or time.time() - self.beat > STALE_SECONDS
-
     def is_gone_from_here(self) -> bool:
         """Whether it was a process of this host that no longer exists."""
         if self.host != socket.gethostname() or os.name != "posix":
@@ -68,21 +69,30 @@ class Owner:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except (OSError, OverflowError):  # OverflowError: not a possible process id
+        except OSError:
             return False
         return False
 
 
+UNKNOWN = Owner("an unknown host", 0, "an unknown time", "", 0.0)  # of a damaged file
+
+
 def read_owner(path: AnyPath) -> Owner | None:
-    """The owner in ``owner.json``; None if the file is missing, an owner that is long dead if it is damaged."""
+    """The owner in ``owner.json``; None if the file is missing, ``UNKNOWN`` if it is damaged."""
     try:
-        content = json.loads(read_bytes(path))
-        host, since, token = (str(content[name]) for name in ("host", "since", "token"))
-        return Owner(host, int(content["pid"]), since, token, float(content["beat"]))
+        content = load_json(path)
+        host, since, token = (str(content[name])[:MAX_TEXT] for name in ("host", "since", "token"))
+        return Owner(host, _process_id(content["pid"]), since, token, float(content["beat"]))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return Owner("an unknown host", 0, "an unknown time", "", 0.0)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return UNKNOWN
+
+
+def _process_id(value: object) -> int:
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ValueError(f"{shown(value)} is not a process id")
+    return value
 
 
 def hold(folder: AnyPath) -> AbstractContextManager[Callable[[], None]]:
@@ -155,7 +165,7 @@ def _hold_by_note(folder: AnyPath) -> Iterator[Callable[[], None]]:
 def _acquire(path: AnyPath, owner: Owner) -> None:
     holder = read_owner(path)
     if holder is not None:
-        if not holder.is_dead():
+        if not _is_dead(path, holder):
             raise _in_use(path.parent, holder)
         _say_taken_over(path.parent, holder)
         remove(path)
@@ -166,6 +176,30 @@ def _acquire(path: AnyPath, owner: Owner) -> None:
     now = read_owner(path)
     if now is None or now.token != owner.token:
         raise _in_use(path.parent, now)
+
+
+def _is_dead(path: AnyPath, holder: Owner) -> bool:
+    if holder == UNKNOWN or holder.is_gone_from_here():
+        return True
+    age = _seconds_since_renewal(path)
+    return age is not None and age > STALE_SECONDS
+
+
+def _seconds_since_renewal(path: AnyPath) -> float | None:
+    """How long ago the lock was written, by the clock of its store; None if the store tells no times.
+
+    The store's time is that of a file written for the purpose, since not every store can be asked for it.
+    """
+    renewed = info(path)
+    now = path.with_name(f"clock-{uuid.uuid4().hex}")
+    write_bytes(now, b"\n")
+    try:
+        written = info(now)
+    finally:
+        remove(now)
+    if renewed is None or written is None or not (renewed.modified and written.modified):
+        return None
+    return written.modified - renewed.modified
 
 
 def _in_use(folder: AnyPath, owner: Owner | None) -> RunError:

@@ -21,6 +21,7 @@ from labeler.errors import FormatError, RunError
 from labeler.files.image_ids import check_image_ids
 from labeler.files.storage import read_bytes, write_bytes
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
+from labeler.record_checks import read_table
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -60,7 +61,7 @@ def unusable(path: AnyPath, cause: str) -> RunError:
 
 def _table(data: bytes, where: AnyPath) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = read_table(data)
         stated = footer_version(table.schema.metadata)
         version = check_version("images.parquet", 1 if stated is None else stated, where)
         if version < VERSIONS["images.parquet"]:

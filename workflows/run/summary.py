@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from labeler.files.credentials import without_secrets
 from labeler.files.storage import write_bytes
 from ontologies import Ontology
 from workflows.run import exit_codes
@@ -110,7 +111,9 @@ class RunSummary:
         except BaseException as error:
             self.exit_code, self.new = exit_codes.of_error(error), list(self.failed_so_far.items())
             stopped = isinstance(error, KeyboardInterrupt)
-            self.error = "stopped" if stopped else (" ".join(str(error).split()) or type(error).__name__)
+            self.error = (
+                "stopped" if stopped else (without_secrets(" ".join(str(error).split())) or type(error).__name__)
+            )
             self.write(run)
             say(self.line())
             raise

@@ -10,6 +10,7 @@ from labeler.errors import UsageError
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.quality_config import QualityConfig
 from labeler.setting import check, setting
+from labeler.sizes import shown
 
 LINKS = ("hard", "symlink", "copy", "none")
 FORMATS = ("coco", "yolo", "cutouts")
@@ -85,7 +86,7 @@ class ExportConfig:
         for settings, values in ((cls, given), (CutoutConfig, cutouts)):
             known = {each.name for each in fields(settings)}
             if unknown := [name for name in values if name not in known]:
-                raise UsageError(f"unknown setting {unknown[0]!r}")
+                raise UsageError(f"unknown setting {shown(unknown[0])}")
         formats = given.get("formats", ())
         more = {"formats": tuple(formats)} if isinstance(formats, list) else {}
         return cls(**{**given, **more, "quality": QualityConfig.from_dict(quality), "cutouts": CutoutConfig(**cutouts)})
@@ -98,5 +99,5 @@ def table(content: object, name: str) -> Mapping[str, Any]:
         UsageError: it is something else.
     """
     if not isinstance(content, dict):
-        raise UsageError(f"{name} cannot be {content!r}")
+        raise UsageError(f"{name} cannot be {shown(content)}")
     return content

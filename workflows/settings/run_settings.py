@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from labeler.errors import UsageError
+from labeler.files.credentials import without_secrets
 from labeler.migrations import VERSIONS
 from labeler.sizes import finite_number
 from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
@@ -118,7 +119,7 @@ class RunSettings:
         published = part("published", DatasetSettings.from_dict, None)
         unknown = {name: value for name, value in content.items() if name not in _KEYS}
         return cls(
-            input=content["input"],
+            input=without_secrets(content["input"]),  # earlier versions kept passwords of URIs
             labeling=content["labeling"],
             ontology=part("ontology", _ontology, None),
             model=content["model"],

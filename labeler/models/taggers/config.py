@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from labeler.errors import UsageError
+from labeler.files.documents import load_json
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.identity import CHECKPOINT_FILES, EMBEDDED, EMBEDDED_CLASSES, is_on_this_machine, may_fetch
 from labeler.setting import check, setting
@@ -114,7 +114,7 @@ def _kind_of(tagger_model: str) -> str:
     if Path(tagger_model).suffix in CHECKPOINT_FILES:
         return "ram"
     try:
-        content = json.loads((Path(tagger_model).expanduser() / "config.json").read_bytes())
+        content = load_json(Path(tagger_model).expanduser() / "config.json")
     except (OSError, ValueError):
         return "vocabulary"
     is_contrastive = not isinstance(content, dict) or content.get("model_type", "siglip") in CONTRASTIVE

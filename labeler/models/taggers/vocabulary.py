@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.errors import ModelError
-from labeler.files.storage import read_bytes, write_bytes
+from labeler.files.documents import read_limited
+from labeler.files.storage import write_bytes
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
 from labeler.models.devices import limit_threads
@@ -60,7 +61,7 @@ def load_vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: A
 def _cached(path: AnyPath, compute: Callable[[], NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
     """The float32 array ``(rows, d)`` stored at ``path``. A missing or damaged file is computed and written anew."""
     with suppress(FileNotFoundError, ValueError, EOFError, MemoryError):  # MemoryError: a damaged header
-        stored: NDArray[np.float32] = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        stored: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(read_limited(path)), allow_pickle=False)
         if stored.dtype == np.float32 and stored.ndim == 2 and len(stored) == rows and np.isfinite(stored).all():
             return stored
     buffer = io.BytesIO()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labeler.annotation_tools import corrected
 from labeler.annotation_tools.corrected import read_corrected
 from labeler.errors import FormatError
 from tests.support.coco_files import read_coco
@@ -74,20 +72,3 @@ def test_corrections(content: Any, says: str, tmp_path: Path) -> None:
 )
 def test_ground_truth(content: Any, says: str, tmp_path: Path) -> None:
     assert says in said(tmp_path / "truth.json", content, read_coco)
-
-
-def test_a_zip_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "export.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("export.json", json.dumps(coco()))
-    assert len(read_corrected(path)) == 1
-
-    def too_much(*_: object) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(zipfile.ZipFile, "read", too_much)
-    with pytest.raises(FormatError, match=r"export\.zip: not enough memory to read it$"):
-        read_corrected(path)
-    monkeypatch.setattr(corrected, "MAX_UNPACKED", 100)
-    with pytest.raises(FormatError, match=r"export\.zip: export\.json in it is larger than .+ name that$"):
-        read_corrected(path)

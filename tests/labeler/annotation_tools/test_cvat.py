@@ -144,7 +144,7 @@ def test_coco_by_datumaro(tmp_path: Path) -> None:
         ('width="6"', 'width="wide"', "image sub/a.png"),
         ("3.00,2.00;0.00,2.00", "", "polygon|image sub/a.png"),
         ("3.00,0.00;", "9e9,0.00;", "polygon"),
-        ("</annotations>", "", "not XML"),
+        ("</annotations>", "", "not valid XML"),
         ("annotations>", "html>", "CVAT for images"),
         ("<version>1.1</version>", "<track id='0'/>", "CVAT for images"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def test_texts_are_embedded_once(checkpoint: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == kept
     for wrong in (embeddings[:2], embeddings[0], embeddings.astype(object), embeddings * np.nan):
         np.save(path, wrong)
+        assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
+        assert path.read_bytes() == kept
+    for damaged in (b"PK\3\4" + bytes(99), pickle.dumps([1])):  # numpy would take these for other kinds of file
+        path.write_bytes(damaged)
         assert load_tagger(tagging, MODEL, None, tmp_path / "cache").tag(IMAGES) == first
         assert path.read_bytes() == kept
     load_tagger(TaggingConfig("vocabulary", str(checkpoint), WORDS[:2]), MODEL, None, tmp_path / "cache")

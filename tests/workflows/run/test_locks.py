@@ -10,15 +10,17 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import datetime
+import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labeler.errors import RunError
+from labeler.files.paths import FileInfo
 from labeler.files.storage import info, locate, read_bytes, write_bytes
-from tests.support.object_store import Bucket, Proxy
+from tests.support.object_store import Bucket, Proxy, files_below
 from workflows.run import locks
 from workflows.run.locks import Owner, hold, read_owner
 
@@ -83,14 +85,14 @@ def test_a_living_process_is_named_and_a_killed_one_is_followed_with_a_word(
     assert caplog.text == ""
 
 
-def left_by(path: Any, seconds_ago: float = 0.0, **fields: Any) -> Owner:
-    """A lock as a run on another host leaves it, renewed ``seconds_ago``."""
+def left_by(path: Any, **fields: Any) -> Owner:
+    """A lock as a run on another host leaves it."""
     content = {
         "host": "elsewhere",
         "pid": 4711,
         "since": "2026-01-02T03:04:05+00:00",
         "token": "t",
-        "beat": time.time() - seconds_ago,
+        "beat": time.time(),
     }
     write_bytes(path, json.dumps(content | fields).encode())
     owner = read_owner(path)
@@ -109,8 +111,8 @@ def store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Any:
     ("fields", "taken_over"),
     [
         ({}, False),
-        ({"seconds_ago": 100}, False),
-        ({"seconds_ago": 1000}, True),
+        ({"beat": 0}, False),  # a host whose clock is far behind, or ours is ahead
+        ({"beat": 1e12}, False),
         ({"host": socket.gethostname(), "pid": os.getpid()}, False),
         ({"host": socket.gethostname(), "pid": 2**22 + 1}, True),  # above the largest process id of Linux
         ({"host": "elsewhere", "pid": 2**22 + 1}, False),
@@ -128,6 +130,34 @@ def test_whose_hold_ends(
         with pytest.raises(RunError, match="since 2026-01-02T03:04:05"), hold(store):
             pass
         assert info(store / "owner.json") is not None
+
+
+@pytest.mark.parametrize("ahead", [-1000, 0, 1000])
+@pytest.mark.parametrize(("seconds_ago", "taken_over"), [(10, False), (170, False), (190, True)])
+def test_the_clock_of_the_store_counts(
+    seconds_ago: float, taken_over: bool, ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store whose objects can be made older, and a host whose clock is ``ahead`` of it."""
+    monkeypatch.setattr(locks, "SETTLE_SECONDS", 0.0)
+    clock = time.time
+    monkeypatch.setattr(locks.time, "time", lambda: clock() + ahead)
+    lock = locate(f"memory://{uuid.uuid4().hex}/run") / "owner.json"
+    left_by(lock)
+    lock.fs.store[lock.path].created = datetime.now(UTC) - timedelta(seconds=seconds_ago)  # type: ignore[union-attr]
+    if taken_over:
+        with hold(lock.parent):
+            pass
+    else:
+        with pytest.raises(RunError, match="in use by another run"), hold(lock.parent):
+            pass
+    assert files_below(lock.parent) == ([] if taken_over else ["owner.json"])
+
+
+def test_a_store_without_times_keeps_the_lock(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_by(store / "owner.json", beat=0)
+    monkeypatch.setattr(locks, "info", lambda path: FileInfo(path.name, is_folder=False))
+    with pytest.raises(RunError, match="in use by another run"), hold(store):
+        pass
 
 
 def test_a_damaged_lock_is_nobodys(store: Any) -> None:
@@ -166,7 +196,7 @@ def test_a_run_whose_hold_was_taken_stops_and_leaves_the_other_one(store: Any) -
 
 
 def test_only_one_of_two_takes_a_dead_runs_place(store: Any) -> None:
-    left_by(store / "owner.json", beat=0)
+    left_by(store / "owner.json", host=socket.gethostname(), pid=2**22 + 1)
     command = [sys.executable, "-c", HOLDER, str(store)]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
