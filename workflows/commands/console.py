@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -190,8 +190,18 @@ def _said_of(decision: Decision) -> str:
     )
 
 
+def accepted_first(verdicts: Mapping[str, int], images: int) -> str:
+    """The most important line of a summary: what was accepted, and what was not."""
+    accepted, review, rejected = (verdicts[verdict] for verdict in VERDICTS)
+    return f"{accepted} accepted, {review} to review, {rejected} rejected in {images} image{'' if images == 1 else 's'}"
+
+
 def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
-    """Classes and verdicts, reasons, failures, and where everything is."""
+    """What was accepted, classes and verdicts, reasons, failures, and where everything is."""
+    every = sum(dataset.verdicts.values(), Counter[str]())
+    console.print(accepted_first(every, sum(dataset.images.values())), style="bold", highlight=False)
+    for line in dataset.nothing_accepted:
+        console.print(line, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
     for name, justify in (("class", "left"), *((verdict, "right") for verdict in VERDICTS)):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

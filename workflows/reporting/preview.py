@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labeler.errors import UsageError
 from workflows.dataset.labeled import open_labeled
+from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.recording import Progress, recorded
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
@@ -24,12 +25,14 @@ class PreviewSummary:
     Attributes:
         verdicts: instances by verdict.
         failures: (image id, error).
+        nothing_accepted: what to tell where nothing was accepted, at all or of a class.
     """
 
     path: Path
     images: int
     verdicts: Counter[str]
     failures: list[tuple[str, str]]
+    nothing_accepted: list[str]
 
 
 def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
@@ -56,6 +59,10 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         labeled = open_labeled(job.output)
         judged = list(labeled.judged())
         write_sheet(judged, labeled.root, labeled.ontology.class_names, path)
-    verdicts = Counter(judgement.verdict for _, judgements in judged for judgement in judgements)
+    tally = CandidateTally(labeled.export.quality, labeled.ontology.classes)
+    for record, judgements in judged:
+        tally.add(record, judgements)
+    verdicts = Counter[str](judgement.verdict for _, judgements in judged for judgement in judgements)
     failures = [(record.image_id, record.error) for record, _ in judged if record.status == "error"]
-    return PreviewSummary(path, len(judged), Counter(verdicts), failures)
+    told = tally.lines(job.model.floor, job.model.detector)
+    return PreviewSummary(path, len(judged), verdicts, failures, told)

@@ -138,7 +138,7 @@ def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: P
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     done = run(scenes, "--classes", CLASSES, "--model", "demo", "--device", "cpu", "--images", 3)
     assert done.returncode == 0, done.stderr
-    assert "3 images: accept" in done.stdout
+    assert "rejected in 3 images; preview.png" in done.stdout
     assert "preview.png" in done.stdout
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "preview.png"}
     left = {path.name for path in (tmp_path / "scratch").iterdir()}
