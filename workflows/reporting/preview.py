@@ -50,7 +50,7 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
-    from workflows.drawing.sheets import write_sheet
+    from workflows.drawing.sheets import BEST_REJECTED, write_sheet
 
     with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
         job = replace(job, output=Path(folder, "run"), engine=EngineConfig("local"))
@@ -58,7 +58,8 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
             pass
         labeled = open_labeled(job.output)
         judged = list(labeled.judged())
-        write_sheet(judged, labeled.root, labeled.ontology.class_names, path)
+        names, score = labeled.ontology.class_names, labeled.export.quality.score
+        write_sheet(judged, labeled.root, names, path, BEST_REJECTED, score)
     tally = CandidateTally(labeled.export.quality, labeled.ontology.classes)
     for record, judgements in judged:
         tally.add(record, judgements)
