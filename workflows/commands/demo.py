@@ -117,8 +117,9 @@ def _measure(output: Path, labeled: Labeled, console: Terminal) -> None:
 
     truth = read_ground_truth(output / "truth.json")
     total = evaluate(labeled, truth, EvaluationConfig(every_class=True)).measured.total
+    console.print()
     console.print(
-        f"\nagainst the ground truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
+        f"against the ground truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
         f"{number(total.mask.ap)} (COCO, all candidates); accepted labels: precision {number(total.precision)}, recall "
         f"{number(total.recall)} at IoU 0.5",
         highlight=False,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+
+from workflows.commands.messages import printable
 
 
 class Terminal(Console):
-    """A console that a run outlives: nobody has to read what it prints.
+    """A console that a run outlives, since nobody has to read what it prints. Each string is one line, without escapes.
 
     Args:
         quiet: print nothing but the last line.
@@ -17,6 +21,9 @@ class Terminal(Console):
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(soft_wrap=True, quiet=quiet)  # paths stay whole when output goes to a file
+
+    def render_str(self, text: str, **style: Any) -> Text:
+        return super().render_str(printable(text), **style)
 
     def always(self, line: str) -> None:
         """Print a line also when quiet."""
