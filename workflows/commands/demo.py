@@ -73,7 +73,8 @@ def _draw(options: DemoOptions) -> Ontology | None:
 def _label(output: Path, ontology: Ontology | None, console: Terminal) -> Labeled:
     from labeler.models.config import PRESETS, ModelConfig
     from labeler.models.taggers.config import TaggingConfig, vocabulary_for
-    from workflows.commands.console import ConsoleProgress, print_label_summary
+    from workflows.commands.console import print_label_summary
+    from workflows.commands.progress import ConsoleProgress
     from workflows.dataset.labeled import open_labeled
     from workflows.label import label
     from workflows.settings.engine import EngineConfig

@@ -54,7 +54,8 @@ class LabelOptions:
 
 
 def run_label(options: LabelOptions, console: Terminal) -> Outcome:
-    from workflows.commands.console import ConsoleProgress, print_label_summary
+    from workflows.commands.console import print_label_summary
+    from workflows.commands.progress import ConsoleProgress
     from workflows.label import label
 
     asked = options.job()

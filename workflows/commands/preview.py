@@ -62,7 +62,8 @@ class PreviewOptions:
 
 def run_preview(options: PreviewOptions, console: Terminal) -> Outcome:
     """Label, write the picture, and open it for who sits before a screen."""
-    from workflows.commands.console import ConsoleProgress, accepted_first
+    from workflows.commands.console import accepted_first
+    from workflows.commands.progress import ConsoleProgress
     from workflows.reporting.preview import preview
 
     asked, path = options.job(), options.output

@@ -129,6 +129,7 @@ def _page(options: ReviewOptions, console: Terminal) -> Outcome:
 
 def _apply(options: ReviewOptions, path: AnyPath, decisions: Sequence[Decision], console: Terminal) -> Outcome:
     from workflows.commands.console import print_dataset
+    from workflows.commands.progress import in_stage
     from workflows.review.apply import apply_decisions
     from workflows.run.summary import RunSummary
 
@@ -137,7 +138,8 @@ def _apply(options: ReviewOptions, path: AnyPath, decisions: Sequence[Decision],
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    summary = apply_decisions(options.output, decisions, options.images, options.overwrite_edits, account, say)
+    with in_stage(console, "writing the dataset"):
+        summary = apply_decisions(options.output, decisions, options.images, options.overwrite_edits, account, say)
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, options.output)
     return Outcome(account.exit_code, account.line())

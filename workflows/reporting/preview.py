@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labeler.errors import UsageError
+from labeler.files.writable import check_writable
 from workflows.dataset.labeled import open_labeled
 from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.recording import Progress, recorded
@@ -50,6 +51,7 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
+    check_writable(path.parent)
     from workflows.drawing.sheets import BEST_REJECTED, write_sheet
 
     with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
