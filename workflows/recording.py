@@ -18,6 +18,7 @@ import pyarrow as pa
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.listing import find_images, stamps
 from labeler.files.storage import absolute, is_within
+from labeler.files.writable import check_writable
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.taggers.config import TaggingConfig
@@ -177,6 +178,7 @@ def _checked(job: LabelJob, run: RunFolder) -> RunSettings:
     Raises:
         UsageError, RunError, ModelError, OntologyError: it cannot be done.
     """
+    check_writable(job.output)
     saved = _saved(job, run)
     settled = _settle(job, run, saved)
     has_records = not job.restart and bool(run.record_paths())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from labeler.files.writable import check_writable
 from labeler.models.availability import check_device, check_models
 from workflows.engines.ray_cluster import check_address
 from workflows.settings.job import LabelJob
 
 
 def check_job(job: LabelJob, may_be_done: bool) -> None:
-    """Check the output, the device, the models and the cluster of ``job``.
+    """Check the device, the models and the cluster of ``job``.
 
     Args:
         may_be_done: there are records already, so perhaps no model will run: neither the hub nor the cluster is asked.
@@ -17,7 +16,6 @@ def check_job(job: LabelJob, may_be_done: bool) -> None:
     Raises:
         UsageError, ModelError, OntologyError: something is missing or cannot be used.
     """
-    check_writable(job.output)
     address = None if job.engine.engine == "local" else job.engine.cluster_address
     if address:
         check_address(address, connect=not may_be_done)
