@@ -231,6 +231,8 @@ def test_flags_are_checked_before_images_are_listed(out: Path, capsys: pytest.Ca
         assert main([*there, *flags]) == 2
         assert said in capsys.readouterr().err
     assert main([*there, "--floor", "0.2", "--min-score", "0.2"]) == 2
+    assert "was labeled with another" in capsys.readouterr().err
+    assert main([*there, "--floor", "0.2", "--min-score", "0.2", "--restart", "--model", "demo"]) == 2
     assert "no such file" in capsys.readouterr().err
 
 
