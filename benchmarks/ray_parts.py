@@ -84,6 +84,7 @@ class Reports:
         self.came: list[tuple[float, str, int, float]] = []
 
     def begin(self, images: int, already_labeled: int) -> None: ...
+    def stage(self, doing: str, images: int = 0) -> None: ...
     def advance(self, report: ShardReport) -> None:
         self.came.append((time.time(), next(iter(report.workers), ""), report.images, report.first_image))
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from labeler.models.config import PRESETS, ModelConfig
 from ontologies import Ontology
-from workflows.commands.console import ConsoleProgress
+from workflows.commands.progress import ConsoleProgress
 from workflows.dataset.labeled import open_labeled
 from workflows.label import label
 from workflows.reporting.report import report

@@ -22,7 +22,7 @@ from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 from labeler.models.loading import load_segmenter
 from ontologies import Ontology
-from workflows.commands.console import ConsoleProgress
+from workflows.commands.progress import ConsoleProgress
 from workflows.label import label
 from workflows.settings.job import LabelJob
 

@@ -1,6 +1,7 @@
 """The quality gate: which candidates go into the dataset, which to a person, which nowhere, and why.
 
-1. A candidate is rejected if it falls short of a minimum, is too large, or overlaps a better candidate too much.
+1. A candidate is rejected if it falls short of a minimum, is too large, covers several objects that have masks of their
+   own, or overlaps a better candidate too much.
 2. The others are accepted if their score reaches the accept score, and go to review if it does not.
 3. A class may have its own accept score, to which higher minimum scores are lowered, or else its own ``min_score``.
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 import numpy as np
 
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
+from labeler.groups import find_groups
 from labeler.quality_config import QualityConfig, Score
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
@@ -150,6 +153,7 @@ def filters(
         _each("too small", lambda record, item: item.area < config.min_area),
         _each("too large", too_large),
         _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),
+        _covering_others(config.group_share, config.score, first),  # first, since what a group overlaps must not suffer
         _overlapping("duplicate", config.duplicate_iou, config.score, first),
         _overlapping("duplicate of another class", config.cross_class_iou, config.score, first, same_class=False),
         _overlapping("contained", config.contained_share, config.score, first, contained=True),
@@ -161,6 +165,33 @@ def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter
 
     def find_drops(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
         return {index: reason for index in kept if fails(record, record.instances[index])}
+
+    return find_drops
+
+
+def _covering_others(share: float, score: Score, first: Collection[int]) -> Filter:
+    """A filter that drops masks over a group of others of their class; see ``labeler.groups``. 0 switches it off.
+
+    Args:
+        first: indices of the instances that always stay; each counts as a good member of a group.
+    """
+
+    def find_drops(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
+        groups: list[int] = []
+        still_there = set(kept)
+        for class_id in {record.instances[index].class_id for index in kept} if share else ():
+            of_class = [index for index, item in enumerate(record.instances) if item.class_id == class_id]
+            groups += (
+                of_class[found]
+                for found in find_groups(
+                    [record.instances[index].rle for index in of_class],
+                    [inf if index in first else ranking_score(record.instances[index], score) for index in of_class],
+                    solid=[index in still_there for index in of_class],
+                    candidates=[n for n, index in enumerate(of_class) if index in still_there and index not in first],
+                    coverage=share,
+                )
+            )
+        return dict.fromkeys(groups, "group of others")
 
     return find_drops
 

@@ -40,6 +40,8 @@ class QualityConfig:
         cross_class_iou: the same for two instances of different classes.
         contained_share: share of a mask that lies inside a higher-ranked mask of its class, from which it is taken for
             a part of that object.
+        group_share: share of a mask that two or more others of its class cover together, from which it is taken for one
+            mask over several objects; see ``labeler.groups``.
         class_accept_scores: per-class ``accept_score``, by class name. It replaces ``accept_score`` and the class's
             ``min_score`` in the ontology; where ``min_score`` or ``min_joint_score`` is higher, it replaces that too.
     """
@@ -68,6 +70,9 @@ class QualityConfig:
     )
     contained_share: float = _threshold(
         0.95, "reject a mask if this share of it lies inside a higher-scored mask of its class"
+    )
+    group_share: float = _threshold(
+        0.80, "reject a mask if two or more separate masks of its class cover this share of it and score like it"
     )
     class_accept_scores: Mapping[str, float] = setting(
         {},

@@ -37,6 +37,7 @@ ROOMS = {
         "formats",
         "metrics",
         "quality decided ground_truth",
+        "groups",
         "record_files",
         "decisions records",
         "instance_ids",

@@ -48,7 +48,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
     """
     summary = RunSummary("label", job.max_failures, job.allow_failures)
     with recorded(job, progress, summary) as records:
-        progress.say("writing the dataset")
+        progress.stage("writing the dataset")
         with clock(records.seconds, "export"):
             settled = records.settled
             if hint := dropped_formats(settled):

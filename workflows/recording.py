@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -18,10 +19,12 @@ from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.credentials import without_secrets
 from labeler.files.listing import find_images, stamps
 from labeler.files.storage import absolute, is_within
+from labeler.files.writable import check_writable
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.taggers.config import TaggingConfig
 from workflows.dataset.dataset import recover
+from workflows.engines.early_checks import check_job
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
 from workflows.engines.resources import takes_ray
@@ -30,6 +33,7 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
+from workflows.run.same_settings import refuse_other
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
@@ -46,7 +50,10 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
+    """What a job tells while it runs; ``workflows.commands.progress`` documents it."""
+
     def begin(self, images: int, already_labeled: int) -> None: ...
+    def stage(self, doing: str, images: int = 0) -> None: ...
     def advance(self, report: ShardReport) -> None: ...
     def say(self, message: str) -> None: ...
 
@@ -87,7 +94,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     began = time.time()
     output = absolute(job.output)
     run = RunFolder(output)
-    _settle(job, run, _saved(job, run))  # so that a mistake is told before the images are listed
+    asked = _checked(job, run)  # a mistake is told before the images are listed
+    progress.stage("listing the images")
     source = find_images(job.images, exclude=job.output)
     root, image_ids = source.root, chosen(source.image_ids, job.sample)
     # A million names take a tenth of the memory in an array.
@@ -105,7 +113,14 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         saved = _saved(job, run)
         settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
         job = replace(job, ontology=settled.ontology, export=settled.export)
-        asked = replace(settings(job, root), published=settled.published, other=saved.other if saved else {})
+        asked = replace(
+            asked,
+            input=str(root),
+            ontology=settled.ontology,
+            export=settled.export,
+            published=settled.published,
+            other=saved.other if saved else {},
+        )
         run.begin(asked, job.restart)
         ledger = FailureLedger(run)
         if job.restart or not run.record_paths():
@@ -152,10 +167,27 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             progress.begin(len(images), max(len(images) - remaining, 0))
             check()
             if todo:  # a run with nothing new loads no model
-                _label(todo, job, root, run, take, seconds, progress.say)
+                _label(todo, job, root, run, take, seconds, progress)
             del todo
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
+
+
+def _checked(job: LabelJob, run: RunFolder) -> RunSettings:
+    """What ``job`` asks for, checked as far as that is possible without the images and without loading a model.
+
+    Raises:
+        UsageError, RunError, ModelError, OntologyError: it cannot be done.
+    """
+    check_writable(job.output)
+    saved = _saved(job, run)
+    settled = _settle(job, run, saved)
+    has_records = not job.restart and bool(run.record_paths())
+    check_job(job, may_be_done=has_records)
+    asked = settings(replace(job, ontology=settled.ontology, export=settled.export), saved.input if saved else "")
+    if saved and has_records:
+        refuse_other(run.output, saved, asked)
+    return asked
 
 
 def _saved(job: LabelJob, run: RunFolder) -> RunSettings | None:
@@ -184,20 +216,29 @@ def _label(
     run: RunFolder,
     take: Callable[[ShardReport], None],
     seconds: dict[str, float],
-    say: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
+    doing, images = "tagging" if job.tags_only else "labeling", sum(len(shard.image_ids) for shard in todo)
     config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
     try:
         with ExitStack() as stack:
             with clock(seconds, "load"):
+                progress.stage("loading the models")
                 on_ray = takes_ray(job.engine, job.model.device, len(todo))
                 logger.debug("engine: %s; models: %s", "ray" if on_ray else "local", job.model)
                 engine = ray_engine if on_ray else local_engine
-                reports = stack.enter_context(engine(todo, config, job.engine, run.output, say))
+                reports = stack.enter_context(engine(todo, config, job.engine, run.output, progress.say))
+            progress.stage(doing, images)
+            entered, began = time.time(), math.inf
             with clock(seconds, "label"):
                 for report in reports:
+                    began = min(began, report.began)
                     take(report)
+            if on_ray and began < math.inf:  # its workers load the models after that
+                loading = min(max(began - entered, 0.0), seconds["label"])
+                seconds["load"] += loading
+                seconds["label"] -= loading
     except DeviceError:
         raise  # what was begun may be what the device was lost to
     except BaseException:
@@ -221,7 +262,7 @@ def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
         seconds[stage] += time.perf_counter() - started
 
 
-def settings(job: LabelJob, root: AnyPath) -> RunSettings:
+def settings(job: LabelJob, root: AnyPath | str) -> RunSettings:
     """What ``job`` asks for, with the images below ``root``, as the run folder keeps it."""
     of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
     roles = ["detector", "segmenter"]

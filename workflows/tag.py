@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import RunError, UsageError
 from labeler.files.storage import info, read_bytes, write_bytes
+from labeler.files.writable import check_writable
 from labeler.models.taggers.config import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
 from workflows.recording import Progress, recorded
@@ -55,6 +56,7 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
         OntologyError: ``path`` cannot be written.
     """
     job, least = _keeping_all(job)
+    check_writable(path.parent)
     summary = RunSummary("tag", job.max_failures, job.allow_failures)
     with recorded(job, progress, summary) as records:
         counts, without_tags, failures = TagCounts(), 0, []

@@ -129,6 +129,12 @@ def rle_box_xyxy(rle: Rle) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
+def mask_union(rles: Sequence[Rle]) -> Rle:
+    """The pixels of any of the masks, which have the same size; at least one is needed."""
+    union: Rle = coco_mask.merge(list(rles))
+    return union
+
+
 def mask_iou(rles_a: Sequence[Rle], rles_b: Sequence[Rle]) -> npt.NDArray[np.float64]:
     """Intersection over union of each pair of masks, float64 ``(n, m)`` in [0, 1]; 0 if both are empty.
 

@@ -1,8 +1,8 @@
 """Candidates next to the ground truth, as columns: what every accept score accepts, and how much of it is correct.
 
-The gate's filters do not depend on accept scores; it suppresses overlaps, and objects are matched, from the best score
-down. So whether a candidate survives and matches depends only on better ones: one pass of a gate that accepts all that
-it does not reject, and one matching, give the outcome at every accept score.
+The gate's filters, that of groups among them, do not depend on accept scores; it suppresses overlaps, and objects are
+matched, from the best score down. So one pass of a gate that accepts all that it does not reject, and one matching,
+give the outcome at every accept score.
 """
 
 from __future__ import annotations

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import ModelError
 from labeler.files.retries import retrying
 from labeler.models.devices import resolved_device, torch_dtype
-from labeler.models.identity import resolve
+from labeler.models.identity import is_on_this_machine, resolve
 
 if TYPE_CHECKING:
     from labeler.models.config import ModelConfig
     from labeler.models.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 HUB_CHECK_WAITS = (0.5, 1.0)  # seconds between retries; short, so that a machine without a network fails fast
 
@@ -35,12 +41,11 @@ def load_checkpoint(
         UsageError: this machine does not have ``config.device``.
     """
     import transformers
-    from huggingface_hub import HfApi
 
     from labeler.models.runtime import Runtime
 
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.disable_progress_bar()  # of reading weights; that also hides the bars of downloads
     device = resolved_device(config.device)
     name, revision = resolve(source, role)
 
@@ -62,15 +67,53 @@ def load_checkpoint(
             if reached or _needs_own_code(error):
                 raise
             # Check first that the hub answers. Without a network, from_pretrained would retry for half a minute.
-            retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS)
+            _ask_hub(name, revision)
             reached = True
-            model, processor = retrying(read)
+            with _shown_download(source, role):
+                model, processor = retrying(read)
     except ModelError:
         raise
     except Exception as error:  # a damaged folder can raise anything
         raise ModelError(_message(source, role, error, reached)) from error
     runtime = Runtime(device, torch_dtype(config.precision, device), config.batch_size, config.floor)
     return model.to(device).eval(), processor, runtime
+
+
+@contextmanager
+def _shown_download(source: str, role: str) -> Iterator[None]:
+    """Say that a model is downloaded, and on a terminal show the bars of ``huggingface_hub`` meanwhile."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+
+    logger.warning("%s %r is not on this machine; downloading it from the hub", role, source)
+    may_show = logger.isEnabledFor(logging.WARNING) and not constants.HF_HUB_DISABLE_PROGRESS_BARS
+    if may_show and sys.stderr.isatty():
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        disable_progress_bars()
+
+
+def check_can_be_had(source: str, role: str) -> None:
+    """Check that a model is on this machine, or else that the hub has it; nothing is downloaded.
+
+    Raises:
+        ModelError: neither is the case.
+    """
+    name, revision = resolve(source, role)
+    if is_on_this_machine(source):
+        return
+    try:
+        _ask_hub(name, revision)
+    except Exception as error:
+        raise ModelError(_message(source, role, error, reached=False)) from error
+
+
+def _ask_hub(name: str, revision: str | None) -> None:
+    from huggingface_hub import HfApi
+
+    retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS)
 
 
 def _read(name: str, auto_class: str, **options: Any) -> tuple[Any, Any]:

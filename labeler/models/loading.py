@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
 
+DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
+SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
@@ -38,12 +41,13 @@ def load_detector(config: ModelConfig) -> Detector:
     def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
         return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
 
-    kinds: dict[str, Callable[[Any, Any, Runtime], Detector]] = {
-        "grounding-dino": grounding,
-        "mm-grounding-dino": grounding,
-        "owlv2": Owlv2Detector,
-        "omdet-turbo": OmDetTurboDetector,
-    }
+    makers: tuple[Callable[[Any, Any, Runtime], Detector], ...] = (
+        grounding,
+        grounding,
+        Owlv2Detector,
+        OmDetTurboDetector,
+    )
+    kinds = dict(zip(DETECTOR_TYPES, makers, strict=True))
     model, processor, runtime = load_checkpoint(
         config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config
     )
@@ -54,8 +58,7 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
     """The segmenter of ``config``; for errors see ``load_labeler``."""
     from labeler.models.segmenters.sam import SamSegmenter
 
-    kinds = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
     model, processor, runtime = load_checkpoint(
-        config.segmenter, "segmenter", "AutoModelForMaskGeneration", kinds, config
+        config.segmenter, "segmenter", "AutoModelForMaskGeneration", SEGMENTER_TYPES, config
     )
     return SamSegmenter(model, processor, runtime, config.clean_share)

@@ -7,6 +7,7 @@ or does not work, ``load_ram`` says so and what to do.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import threading
@@ -113,18 +114,13 @@ def load_ram(checkpoint: str, kind: str = "ram_plus", device: str = "cpu", batch
     """
     if kind not in KINDS:
         raise OntologyError(f"{kind!r} is not a tagger of the package ram; known taggers: {', '.join(KINDS)}")
+    check_ram(checkpoint)
     path = os.path.expanduser(checkpoint)
-    if not os.path.isfile(path):
-        raise OntologyError(f"{checkpoint}: no such file; {_REPOSITORY} links to the checkpoints")
     # The package turns off all warnings of the process, and prints while it loads.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         try:
             import ram
             from ram import models
-        except ModuleNotFoundError as error:
-            if error.name != "ram":
-                raise OntologyError(_unfit(error)) from error
-            raise OntologyError(f"{kind} needs the package ram; run `pip install git+{_REPOSITORY}.git`") from error
         except ImportError as error:
             raise OntologyError(_unfit(error)) from error
         try:
@@ -139,6 +135,18 @@ def load_ram(checkpoint: str, kind: str = "ram_plus", device: str = "cpu", batch
         except Exception as error:  # a file that is not a checkpoint can raise anything
             raise OntologyError(f"{checkpoint}: cannot be loaded as {kind}: {_line(error)}") from error
     return RamTagger(model.to(device), transform, batch_size)
+
+
+def check_ram(checkpoint: str) -> None:
+    """Check that the checkpoint and the package ``ram`` are there, without loading either.
+
+    Raises:
+        OntologyError: one is not.
+    """
+    if not os.path.isfile(os.path.expanduser(checkpoint)):
+        raise OntologyError(f"{checkpoint}: no such file; {_REPOSITORY} links to the checkpoints")
+    if importlib.util.find_spec("ram") is None:
+        raise OntologyError(f"--tagger ram needs the package ram; run `pip install git+{_REPOSITORY}.git`")
 
 
 def _check_is_data(path: str) -> None:

@@ -64,7 +64,8 @@ def run_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [str(argument) for argument in arguments]
     out, errors = io.StringIO(), io.StringIO()
     root = logging.getLogger()
-    handlers, level, on_sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    handlers, level = root.handlers[:], root.level
+    on_signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     root.handlers.clear()  # with pytest's own, basicConfig would do nothing
     try:
         with (
@@ -76,7 +77,8 @@ def run_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
             code = main(command)
     finally:
         root.handlers[:], root.level = handlers, level
-        signal.signal(signal.SIGTERM, on_sigterm)
+        for number, handler in on_signals.items():
+            signal.signal(number, handler)
     return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
 
 

@@ -1,12 +1,14 @@
 """The ``labeler`` command: the table of commands, and what happens around each of them.
 
 Exit codes: 0 done; 1 finished, but some images could not be labeled that no run had reported before; 2 wrong usage or
-configuration; 3 nothing was labeled; 4 more images failed than ``--max-failures`` allows; 130 stopped by Ctrl-C.
+configuration; 3 nothing was labeled; 4 more images failed than ``--max-failures`` allows; 130 stopped by Ctrl-C,
+SIGTERM or SIGHUP.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
 import logging
 import os
@@ -14,12 +16,13 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from labeler.errors import LabelerError, UsageError
-from labeler.files.credentials import without_secrets
 from ontologies import OntologyError, OntologyWarning
-from workflows.run.exit_codes import INTERRUPTED, OK, USAGE, of_error
+from workflows.commands.messages import OneLine, complain
+from workflows.run.exit_codes import INTERRUPTED, OK, USAGE, of_error, stopped
 
 if TYPE_CHECKING:
     from workflows.commands.options import Command, GeneralOptions
@@ -53,18 +56,19 @@ def load(name: str) -> Command[Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is returned."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    _set_up_streams()
+    _set_up_signals()
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what it has freed
     try:
         return _run(arguments)
     except (LabelerError, OntologyError) as error:
-        print(without_secrets(f"labeler: {error}"), file=sys.stderr)
+        complain(error)
         return of_error(error)
-    except KeyboardInterrupt:
-        print(f"labeler: stopped; {_way_on(arguments)}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        complain(f"{stopped(stop)}; {_way_on(arguments)}")
         return INTERRUPTED
     except MemoryError:
-        print(f"labeler: not enough memory; free some, then {_way_on(arguments)}", file=sys.stderr)
+        complain(f"not enough memory; free some, then {_way_on(arguments)}")
         return USAGE
     except BrokenPipeError:
         sys.stderr.close()
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename else ""
         cause = (error.strerror or str(error)).splitlines()[0]
-        print(without_secrets(f"labeler: {where}{cause}") + f"; fix that, then {_way_on(arguments)}", file=sys.stderr)
+        complain(f"{where}{cause}; fix that, then {_way_on(arguments)}")
         return USAGE
 
 
@@ -83,8 +87,33 @@ def _way_on(arguments: Sequence[str]) -> str:
     return f"re-run the same command{without} to resume"
 
 
-def _stop(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _set_up_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the encoding lacks is escaped
+
+
+def _set_up_signals() -> None:
+    terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+    signal.signal(signal.SIGTERM, partial(_stop, terminals))
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(hangup, partial(_stop, terminals))
+
+
+def _stop(terminals: Sequence[int], number: int, _: object) -> NoReturn:
+    """End the command as Ctrl-C does.
+
+    Args:
+        terminals: of the standard output and error, those that were terminals.
+    """
+    name = signal.Signals(number).name
+    if name == "SIGHUP":
+        signal.signal(number, signal.SIG_IGN)  # it often comes twice, from the shell and from the system
+        for stream in terminals:
+            if not os.isatty(stream):  # the terminal is gone, and writing to it would fail
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    raise KeyboardInterrupt(name)
 
 
 def _run(arguments: list[str]) -> int:
@@ -134,7 +163,7 @@ def _unknown(name: str) -> str:
 
 def _set_up_messages(general: GeneralOptions) -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("labeler: %(message)s"))
+    handler.setFormatter(OneLine("labeler: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     level = logging.DEBUG if general.verbose else logging.ERROR if general.quiet else logging.NOTSET
     for package in _PACKAGES:
@@ -142,16 +171,9 @@ def _set_up_messages(general: GeneralOptions) -> None:
 
     def say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, OntologyWarning) and not general.quiet:
-            print(without_secrets(f"labeler: {message}"), file=sys.stderr)
+            complain(message)
 
     warnings.showwarning = say_warning
-
-
-class _Formatter(logging.Formatter):
-    """Leaves out the passwords of URIs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""What the terminal shows: progress while a job runs, and the summary when it is done."""
+"""The summary that the terminal shows when a job is done."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from labeler.decisions import Decision
 from labeler.files.storage import info
 from labeler.geometry.masks import rle_box_xyxy
 from labeler.quality import VERDICTS
+from workflows.commands.progress import of_workers
 from workflows.dataset.export import ExportSummary
 from workflows.dataset.journal import SET_ASIDE
 from workflows.label import LabelSummary
@@ -27,71 +26,8 @@ if TYPE_CHECKING:
 
     from labeler.files.storage import AnyPath
 
-SECONDS_BETWEEN_LINES = 15.0
 FAILURES_SHOWN = 10
 PROPOSALS_SHOWN = 40
-
-
-class ConsoleProgress:
-    """A bar on a terminal, a plain line now and then elsewhere."""
-
-    def __init__(self, console: Console, doing: str = "labeling", done: str = "labeled") -> None:
-        self._console = console
-        self._doing, self._did = doing, done
-        self._bar: Progress | None = None
-        self._done = ShardReport()
-        self._total = 0
-        self._said = time.monotonic()
-
-    def begin(self, images: int, already_labeled: int) -> None:
-        if already_labeled:
-            self.say(f"{already_labeled} of {images} images are {self._did} already")
-        self._total = images - already_labeled
-        if not self._total:
-            return
-        self.say(f"{self._doing} {self._total} image{'s' if self._total != 1 else ''}")
-        self._said = time.monotonic()
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn(self._doing),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self._doing, total=self._total, figures="")
-
-    def advance(self, report: ShardReport) -> None:
-        self._done.add(report)
-        now = time.monotonic()
-        elapsed = max(time.time() - self._done.first_image, 1e-3)
-        rate = self._done.images / elapsed
-        figures = f"{rate:.1f} images/s{_of_workers(self._done, elapsed)}"
-        figures += f", {self._done.objects} candidates" if self._doing == "labeling" else ""
-        figures += f", {len(self._done.failures)} failed"
-        if self._bar:
-            self._bar.update(self._task, completed=self._done.images, figures=figures)
-        elif now - self._said >= SECONDS_BETWEEN_LINES:
-            left = (self._total - self._done.images) / rate
-            self.say(f"{self._done.images}/{self._total} images, {figures}, {left:.0f} s left")
-            self._said = now
-
-    def say(self, message: str) -> None:
-        self._console.print(message, highlight=False, markup=False)
-
-    def close(self) -> None:
-        if self._bar:
-            self._bar.stop()
-
-
-def _of_workers(done: ShardReport, seconds: float) -> str:
-    if len(done.workers) < 2:
-        return ""
-    rates = [images / seconds for images in done.workers.values()]
-    return f" by {len(rates)} workers ({min(rates):.1f} to {max(rates):.1f} each)"
 
 
 def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
@@ -104,7 +40,7 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
         busy = summary.labeled.seconds["model"] / seconds / max(len(summary.labeled.workers), 1)
         console.print(
             f"{summary.labeled.images} images labeled in this run, "
-            f"{rate:.1f} images/s{_of_workers(summary.labeled, seconds)}, "
+            f"{rate:.1f} images/s{of_workers(summary.labeled, seconds)}, "
             f"models busy {busy:.0%} of the time; the first after {summary.first_image:.1f} s",
             highlight=False,
         )
@@ -190,8 +126,18 @@ def _said_of(decision: Decision) -> str:
     )
 
 
+def accepted_first(verdicts: Mapping[str, int], images: int) -> str:
+    """The most important line of a summary: what was accepted, and what was not."""
+    accepted, review, rejected = (verdicts[verdict] for verdict in VERDICTS)
+    return f"{accepted} accepted, {review} to review, {rejected} rejected in {images} image{'' if images == 1 else 's'}"
+
+
 def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
-    """Classes and verdicts, reasons, failures, and where everything is."""
+    """What was accepted, classes and verdicts, reasons, failures, and where everything is."""
+    every = sum(dataset.verdicts.values(), Counter[str]())
+    console.print(accepted_first(every, sum(dataset.images.values())), style="bold", highlight=False)
+    for line in dataset.nothing_accepted:
+        console.print(line, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
     for name, justify in (("class", "left"), *((verdict, "right") for verdict in VERDICTS)):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

@@ -73,7 +73,8 @@ def _draw(options: DemoOptions) -> Ontology | None:
 def _label(output: Path, ontology: Ontology | None, console: Terminal) -> Labeled:
     from labeler.models.config import PRESETS, ModelConfig
     from labeler.models.taggers.config import TaggingConfig, vocabulary_for
-    from workflows.commands.console import ConsoleProgress, print_label_summary
+    from workflows.commands.console import print_label_summary
+    from workflows.commands.progress import ConsoleProgress
     from workflows.dataset.labeled import open_labeled
     from workflows.label import label
     from workflows.settings.engine import EngineConfig
@@ -117,8 +118,9 @@ def _measure(output: Path, labeled: Labeled, console: Terminal) -> None:
 
     truth = read_ground_truth(output / "truth.json")
     total = evaluate(labeled, truth, EvaluationConfig(every_class=True)).measured.total
+    console.print()
     console.print(
-        f"\nagainst the ground truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
+        f"against the ground truth: mask AP50 {number(total.mask.ap50)}, AP75 {number(total.mask.ap75)}, AP "
         f"{number(total.mask.ap)} (COCO, all candidates); accepted labels: precision {number(total.precision)}, recall "
         f"{number(total.recall)} at IoU 0.5",
         highlight=False,

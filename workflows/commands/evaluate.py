@@ -128,7 +128,8 @@ def print_evaluation(console: Terminal, evaluation: Evaluation, protocol: str | 
     if protocol == "coco":
         for kind, metrics in (("masks", total.mask), ("boxes", total.box)):
             console.print(kind, highlight=False)
-            console.print("\n".join(coco_lines(metrics)), highlight=False, markup=False)
+            for line in coco_lines(metrics):
+                console.print(line, highlight=False, markup=False)
     elif protocol == "lvis":
         print_rows(console, lvis_rows(evaluation))
     else:

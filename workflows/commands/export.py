@@ -45,6 +45,7 @@ class ExportOptions:
 def run_export(options: ExportOptions, console: Terminal) -> Outcome:
     """Start from the settings that the folder remembers."""
     from workflows.commands.console import print_dataset
+    from workflows.commands.progress import in_stage
     from workflows.dataset.labeled import named_root
     from workflows.dataset.reexport import export_again
     from workflows.run.folder import RunFolder
@@ -68,7 +69,8 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
         if hint := dropped_formats(settled):
             console.print(hint, highlight=False)
         root, root_is_named = named_root(saved.input, options.images, options.output)
-        summary = export_again(run, root, settled, saved, account, say, options.overwrite_edits, root_is_named)
+        with in_stage(console, "writing the dataset"):
+            summary = export_again(run, root, settled, saved, account, say, options.overwrite_edits, root_is_named)
     print_dataset(console, summary, run.output)
     exit_code = of_result(len(summary.new_failures), len(summary.failures), sum(summary.images.values()))
     return Outcome(exit_code, account.line())

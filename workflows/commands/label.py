@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from workflows.commands.job_options import (
     TaggerOptions,
     job_of,
 )
+from workflows.commands.messages import complain
 from workflows.commands.options import Command, Outcome, changes, nested
 from workflows.run.exit_codes import TOO_MANY_FAILURES
 from workflows.settings.changes import Changes
@@ -54,7 +54,8 @@ class LabelOptions:
 
 
 def run_label(options: LabelOptions, console: Terminal) -> Outcome:
-    from workflows.commands.console import ConsoleProgress, print_label_summary
+    from workflows.commands.console import print_label_summary
+    from workflows.commands.progress import ConsoleProgress
     from workflows.label import label
 
     asked = options.job()
@@ -66,10 +67,9 @@ def run_label(options: LabelOptions, console: Terminal) -> Outcome:
     print_label_summary(console, summary, asked.output)
     if summary.run.exit_code == TOO_MANY_FAILURES:
         failed = len(summary.dataset.new_failures)
-        print(
-            f"labeler: {failed} images failed, more than --max-failures {asked.max_failures} allows, some of them when "
-            "the dataset was written; it holds the others",
-            file=sys.stderr,
+        complain(
+            f"{failed} images failed, more than --max-failures {asked.max_failures} allows, some of them when the "
+            "dataset was written; it holds the others"
         )
     return Outcome(summary.run.exit_code, summary.run.line())
 

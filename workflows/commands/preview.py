@@ -62,8 +62,8 @@ class PreviewOptions:
 
 def run_preview(options: PreviewOptions, console: Terminal) -> Outcome:
     """Label, write the picture, and open it for who sits before a screen."""
-    from labeler.quality import VERDICTS
-    from workflows.commands.console import ConsoleProgress
+    from workflows.commands.console import accepted_first
+    from workflows.commands.progress import ConsoleProgress
     from workflows.reporting.preview import preview
 
     asked, path = options.job(), options.output
@@ -74,12 +74,13 @@ def run_preview(options: PreviewOptions, console: Terminal) -> Outcome:
         progress.close()
     for image_id, error in summary.failures:
         console.print(f"could not be labeled: {image_id}: {error}", highlight=False, markup=False)
-    counts = ", ".join(f"{verdict} {summary.verdicts[verdict]}" for verdict in VERDICTS)
+    for line in summary.nothing_accepted:
+        console.print(line, highlight=False, markup=False)
     if console.is_terminal and _has_display():
         webbrowser.open(path.absolute().as_uri())
     failed = len(summary.failures)
     exit_code = of_result(failed, failed, summary.images - failed)
-    return Outcome(exit_code, f"{summary.images} images: {counts}; {path}")
+    return Outcome(exit_code, f"{accepted_first(summary.verdicts, summary.images)}; {path}")
 
 
 def _has_display() -> bool:

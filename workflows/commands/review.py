@@ -155,6 +155,7 @@ def _apply(
     taken_in: Mapping[str, str] | None = None,
 ) -> Outcome:
     from workflows.commands.console import print_dataset
+    from workflows.commands.progress import in_stage
     from workflows.review.apply import apply_decisions
     from workflows.run.summary import RunSummary
 
@@ -163,9 +164,10 @@ def _apply(
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    summary = apply_decisions(
-        options.output, decisions, options.images, options.overwrite_edits, account, say, taken_in
-    )
+    with in_stage(console, "writing the dataset"):
+        summary = apply_decisions(
+            options.output, decisions, options.images, options.overwrite_edits, account, say, taken_in
+        )
     console.print(f"{len(decisions)} decisions of {path}", highlight=False, markup=False)
     print_dataset(console, summary, options.output)
     if taken_in:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from workflows.cluster.submission import DEFAULT_ADDRESS, NAME, Submission, abso
 from workflows.commands.job_options import NOTES
 from workflows.commands.label import COMMAND as LABEL
 from workflows.commands.label import LabelOptions
+from workflows.commands.messages import complain
 from workflows.commands.options import Command, Outcome, changes, everything_given, flags_of, nested
 from workflows.settings.changes import Changes
 from workflows.settings.manifest import GROUP as KUBERNETES
@@ -87,7 +87,7 @@ def run_submit(options: SubmitOptions, console: Terminal) -> Outcome:
 
     def say(line: str) -> None:
         if not console.quiet:
-            print(f"labeler: {line}", file=sys.stderr)
+            complain(line)
 
     address = jobs_address(options.address)
     job = job.on_ray().located(absolute)

@@ -65,7 +65,8 @@ class TagOptions:
 
 
 def run_tag(options: TagOptions, console: Terminal) -> Outcome:
-    from workflows.commands.console import ConsoleProgress, print_tag_summary
+    from workflows.commands.console import print_tag_summary
+    from workflows.commands.progress import ConsoleProgress
     from workflows.tag import tag
 
     asked = options.job()

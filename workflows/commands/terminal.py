@@ -7,12 +7,13 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
-from labeler.files.credentials import without_secrets
+from workflows.commands.messages import printable
 
 
 class Terminal(Console):
-    """A console that a run outlives: nobody has to read what it prints. Passwords of URIs are left out.
+    """A console that a run outlives, since nobody has to read what it prints. Each string is one line, without escapes.
 
     Args:
         quiet: print nothing but the last line.
@@ -21,8 +22,8 @@ class Terminal(Console):
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(soft_wrap=True, quiet=quiet)  # paths stay whole when output goes to a file
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(without_secrets(each) if isinstance(each, str) else each for each in objects), **options)
+    def render_str(self, text: str, **style: Any) -> Text:
+        return super().render_str(printable(text), **style)
 
     def always(self, line: str) -> None:
         """Print a line also when quiet."""

@@ -26,6 +26,7 @@ from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.files import DatasetFiles
 from workflows.dataset.images import SPLITS, Originals, PlacedImage, may_be_asked
 from workflows.dataset.ledger import Entry
+from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.dataset.planning import one_file
 from workflows.run.changes import own_links_noted
 from workflows.run.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
@@ -54,6 +55,7 @@ class ExportSummary:
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
         thresholds: those in force, in one line.
         changed: each setting that differs from the last dataset's, such as "accept score 0.30 → 0.70".
+        nothing_accepted: what to tell where nothing was accepted, at all or of a class.
     """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
@@ -72,6 +74,7 @@ class ExportSummary:
     unmatched: list[Decision] = field(default_factory=list)
     thresholds: str = ""
     changed: tuple[str, ...] = ()
+    nothing_accepted: list[str] = field(default_factory=list)
 
     @property
     def new_failures(self) -> list[tuple[str, str]]:
@@ -149,7 +152,8 @@ def export(
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
     ):
-        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config)
+        tally = CandidateTally(config.quality, ontology.classes)
+        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config, tally)
         if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -163,6 +167,8 @@ def export(
         dataset.finish()
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
+    saved = run.settings.read()
+    summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
     return summary
 
 
@@ -179,8 +185,9 @@ def _plan(
     dataset: Dataset,
     ontology: Ontology,
     config: ExportConfig,
+    tally: CandidateTally,
 ) -> ExportSummary:
-    """Plan every file of the dataset."""
+    """Plan every file of the dataset, and add every candidate to ``tally``."""
     summary = ExportSummary()
     with DatasetFiles(dataset, ontology.class_names, config) as files:
         for image in _placed(records, dataset, config):
@@ -204,6 +211,7 @@ def _plan(
                 continue
             summary.unmatched += decided.unmatched
             _count(summary, decided.record, judgements, ontology.class_names)
+            tally.add(decided.record, judgements)
             summary.images[image.split] += 1
             summary.without_objects += not instances
     left = latest(each for on_image in decisions.values() for each in on_image)

@@ -50,19 +50,37 @@ def scaled(pixels: NDArray[np.uint8], side: int, enlarge: bool = False) -> NDArr
     return np.asarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
 
 
-def draw_outlines(canvas: NDArray[np.uint8], rles: Iterable[Rle], colour: Colour, thickness: int = 2) -> None:
+def draw_outlines(
+    canvas: NDArray[np.uint8], rles: Iterable[Rle], colour: Colour, thickness: int = 2, dash: int = 0
+) -> None:
     """Draw the outlines of masks into ``canvas``.
 
     Args:
         canvas: uint8 (H, W, 3) RGB, contiguous: the masks' whole image at any size.
+        dash: pixels of ``canvas`` that each dash and each gap is long; 0 draws the whole line.
     """
     cv2 = opencv()
     for rle in rles:
         scale = np.array([canvas.shape[1] / rle["size"][1], canvas.shape[0] / rle["size"][0]])
         # OpenCV counts from the middle of the first pixel, an outline from its edge.
-        lines = [np.round((line * scale - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32) for line in mask_to_outlines(rle)]
-        for drawn, width in ((CASING, thickness + 2), (colour, thickness)):
-            cv2.polylines(canvas, lines, True, drawn, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+        placed = [line * scale - 0.5 for line in mask_to_outlines(rle)]
+        if dash:
+            placed = [piece for line in placed for piece in _dashes(line, dash)]
+        lines = [np.round(line * 2**_SUBPIXEL_BITS).astype(np.int32) for line in placed]
+        for drawn, width in ((CASING, thickness + (1 if dash else 2)), (colour, thickness)):
+            cv2.polylines(canvas, lines, not dash, drawn, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _dashes(line: NDArray[np.float64], length: float) -> list[NDArray[np.float64]]:
+    """The dashes of a closed line (n, 2), each and the gap behind it ``length`` long."""
+    closed = np.concatenate([line, line[:1]])
+    ends = np.concatenate([[0.0], np.hypot(*np.diff(closed, axis=0).T).cumsum()])
+    dashes = []
+    for start in np.arange(0, ends[-1], 2 * length):
+        stop = min(start + length, ends[-1])
+        along = np.concatenate([[start], ends[(ends > start) & (ends < stop)], [stop]])
+        dashes.append(np.stack([np.interp(along, ends, closed[:, axis]) for axis in (0, 1)], axis=1))
+    return dashes
 
 
 def draw_tags(picture: Image.Image, tags: Sequence[tuple[str, Rle, Colour]]) -> None:

@@ -1,78 +1,154 @@
-"""One sheet of labeled images: outlines, class names and scores of what was accepted."""
+"""One sheet of labeled images: outlines, class names and scores of what was accepted, and of what nearly was."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
 from labeler.files.images import read_image
-from labeler.quality import VERDICTS, Judgement
+from labeler.geometry.masks import mask_iou
+from labeler.quality import VERDICTS, Judgement, ranking_score
+from labeler.quality_config import Score
 from labeler.records import ImageRecord, Instance
-from workflows.drawing.outlines import CLASS_COLOURS, draw_outlines, draw_tags, scaled
+from workflows.drawing.outlines import CASING, CLASS_COLOURS, draw_outlines, draw_tags, scaled
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 COLUMNS, CELL, CAPTION = 4, 480, 30  # cells per row; pixels of a cell's side, and of the line below it
+LEGEND = 40  # pixels of the line below all cells
 UNDER_REVIEW = (255, 176, 0)
+REJECTED = (60, 64, 72)  # behind the names of rejected candidates
+DASH = 9  # pixels
+NOT_DRAWN = ("duplicate", "empty mask")  # a duplicate lies on what it duplicates
+BEST_REJECTED = 3  # of an image
+SAME_PLACE_IOU = 0.3  # with a better one that is drawn; lines over each other cannot be told apart
 
 
 def write_sheet(
-    judged: Iterable[tuple[ImageRecord, list[Judgement]]], root: AnyPath, class_names: Sequence[str], path: Path
+    judged: Iterable[tuple[ImageRecord, list[Judgement]]],
+    root: AnyPath,
+    class_names: Sequence[str],
+    path: Path,
+    rejected: int = 0,
+    score: Score = "joint",
 ) -> None:
-    """Write one picture of all images.
+    """Write one picture of all images, with a legend.
 
-    Accepted instances are outlined in the colour of their class and named; those under review are outlined thinly in
-    amber; rejected ones are not drawn. The line below an image counts all three.
+    Accepted instances are outlined in the colour of their class and named; those under review are outlined in amber;
+    the best rejected ones are outlined in dashes and named with the reason. The line below an image counts all three.
+
+    Args:
+        rejected: how many rejected candidates of an image are drawn.
+        score: the one to show, by which the gate ranks.
     """
-    cells = [_cell(record, judgements, root, class_names) for record, judgements in judged]
+    show = _Shown(root, class_names, rejected, score)
+    cells = [_cell(record, judgements, show) for record, judgements in judged]
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // COLUMNS)
-    sheet = Image.new("RGB", (columns * CELL, rows * (CELL + CAPTION)), "white")
+    sheet = Image.new("RGB", (columns * CELL, rows * (CELL + CAPTION) + LEGEND), "white")
     for index, cell in enumerate(cells):
         sheet.paste(cell, (index % COLUMNS * CELL, index // COLUMNS * (CELL + CAPTION)))
+    _draw_legend(sheet, rejected > 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
 
-def _cell(record: ImageRecord, judgements: list[Judgement], root: AnyPath, class_names: Sequence[str]) -> Image.Image:
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown of each image; see ``write_sheet``."""
+
+    root: AnyPath
+    class_names: Sequence[str]
+    rejected: int
+    score: Score
+
+    def tag(self, instance: Instance, note: str = "") -> str:
+        """Class, score and a note."""
+        return f"{self.class_names[instance.class_id]} {ranking_score(instance, self.score):.2f} {note}".rstrip()
+
+    def best_rejected(self, record: ImageRecord, judgements: Sequence[Judgement]) -> list[tuple[Instance, str]]:
+        """The best of the rejected instances, with the reasons; one at a place."""
+        candidates = [
+            (instance, judgement.reason)
+            for instance, judgement in zip(record.instances, judgements, strict=True)
+            if judgement.verdict == "reject" and judgement.reason not in NOT_DRAWN
+        ]
+        best: list[tuple[Instance, str]] = []
+        for instance, reason in sorted(candidates, key=lambda each: -ranking_score(each[0], self.score)):
+            if len(best) == self.rejected:
+                break
+            if (mask_iou([instance.rle], [other.rle for other, _ in best]) < SAME_PLACE_IOU).all():
+                best.append((instance, reason))
+        return best
+
+
+def _cell(record: ImageRecord, judgements: list[Judgement], show: _Shown) -> Image.Image:
     """One image, ``CELL`` pixels square, with its caption."""
     cell = Image.new("RGB", (CELL, CELL + CAPTION), "white")
     draw = ImageDraw.Draw(cell)
-    by_verdict: dict[str, list[Instance]] = {verdict: [] for verdict in VERDICTS}
-    for instance, judgement in zip(record.instances, judgements, strict=True):
-        by_verdict[judgement.verdict].append(instance)
-    counts = ", ".join(f"{verdict} {len(instances)}" for verdict, instances in by_verdict.items())
+    counts = Counter(judgement.verdict for judgement in judgements)
+    caption = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
     try:
         # Drawn on at its final size: lines and names on a large photo would become too thin to see.
-        canvas = scaled(read_image(root / record.image_id).pixels, CELL, enlarge=True)
+        canvas = scaled(read_image(show.root / record.image_id).pixels, CELL, enlarge=True)
     except ImageError as error:
         draw.rectangle((0, 0, CELL - 1, CELL - 1), fill="#eceef1")
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")
-        counts = "failed"
+        caption = "failed"
     else:
-        canvas = np.ascontiguousarray(canvas)
-        draw_outlines(canvas, (each.rle for each in by_verdict["review"]), UNDER_REVIEW, 1)
-        for each in by_verdict["accept"]:
-            draw_outlines(canvas, [each.rle], _colour(each))
-        picture = Image.fromarray(canvas)
-        draw_tags(picture, [(_tag(each, class_names), each.rle, _colour(each)) for each in by_verdict["accept"]])
+        picture = _with_instances(np.ascontiguousarray(canvas), record, judgements, show)
         cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
     name = record.image_id
-    while len(name) > 4 and draw.textlength(f"{name}   {counts}", _font(15)) > CELL - 16:
+    while len(name) > 4 and draw.textlength(f"{name}   {caption}", _font(15)) > CELL - 16:
         name = f"…{name[2:]}"  # the end of a path says more than its beginning
     draw.text((8, CELL + CAPTION / 2), name, "#16191d", _font(15), anchor="lm")
-    draw.text((CELL - 8, CELL + CAPTION / 2), counts, "#555d68", _font(15), anchor="rm")
+    draw.text((CELL - 8, CELL + CAPTION / 2), caption, "#555d68", _font(15), anchor="rm")
     return cell
 
 
-def _tag(instance: Instance, class_names: Sequence[str]) -> str:
-    return f"{class_names[instance.class_id]} {instance.joint_score:.2f}"
+def _with_instances(
+    canvas: NDArray[np.uint8], record: ImageRecord, judgements: Sequence[Judgement], show: _Shown
+) -> Image.Image:
+    """The image with its instances: rejected ones below those under review, and these below accepted ones."""
+    rejected = show.best_rejected(record, judgements)
+    pairs = list(zip(record.instances, judgements, strict=True))
+    review, accepted = ([item for item, each in pairs if each.verdict == verdict] for verdict in ("review", "accept"))
+    for item, _ in rejected:
+        draw_outlines(canvas, [item.rle], _colour(item), 2, DASH)
+    draw_outlines(canvas, (item.rle for item in review), UNDER_REVIEW, 1)
+    for item in accepted:
+        draw_outlines(canvas, [item.rle], _colour(item))
+    picture = Image.fromarray(canvas)
+    draw_tags(
+        picture,
+        [
+            *((show.tag(item), item.rle, _colour(item)) for item in accepted),
+            *((show.tag(item, "review"), item.rle, UNDER_REVIEW) for item in review),
+            *((show.tag(item, reason), item.rle, REJECTED) for item, reason in rejected),
+        ],
+    )
+    return picture
+
+
+def _draw_legend(sheet: Image.Image, with_rejected: bool) -> None:
+    """What the lines mean, at the bottom of ``sheet``."""
+    draw, x, y = ImageDraw.Draw(sheet), 8, sheet.height - LEGEND // 2
+    entries = [("accepted", CLASS_COLOURS[1], 3, 0), ("review", UNDER_REVIEW, 2, 0)]
+    entries += [("best rejected", CASING, 2, DASH)] if with_rejected else []
+    for text, colour, width, dash in entries:
+        for start in range(x, x + 36, 2 * dash or 36):
+            draw.line((start, y, start + (dash or 36), y), colour, width)
+        draw.text((x + 44, y), text, "#16191d", _font(15), anchor="lm")
+        x += 44 + round(draw.textlength(text, _font(15))) + 24
 
 
 def _colour(instance: Instance) -> tuple[int, int, int]:

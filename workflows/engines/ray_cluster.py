@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 CONNECT_SECONDS, PROBE_SECONDS = 5.0, 60.0
+MAX_PORT = 2**16 - 1
 HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of type 4; gRPC, which Ray speaks, starts with it
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
 OBJECT_STORE_BYTES = 2**28  # for a local Ray, which stores paths and figures but no pixels
@@ -35,7 +36,7 @@ def joined_ray(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # Ray prints screenfuls about dead workers
     if address:
-        _check_address(address)
+        check_address(address)
     import ray
 
     if ray.is_initialized():
@@ -58,16 +59,25 @@ def joined_ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_address(address: str) -> None:
-    """Check that Ray answers at ``address``; Ray itself would retry for minutes with an unclear message."""
+def check_address(address: str, connect: bool = True) -> None:
+    """Check that Ray answers at ``address``; Ray itself would retry for minutes with an unclear message.
+
+    Args:
+        connect: False checks only the form of ``address``.
+
+    Raises:
+        UsageError: it is no address, or Ray does not answer there.
+    """
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if not host or not port.isdigit() or int(port) > MAX_PORT or "/" in host:
         raise UsageError(
             f"--address {address}: give HOST:PORT of the cluster's head, or auto on one of its nodes; "
             "`labeler submit` takes a URL"
         )
+    if not connect:
+        return
     try:
         with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "0":

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labeler.errors import UsageError
+from labeler.files.writable import check_writable
 from workflows.dataset.labeled import open_labeled
+from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.recording import Progress, recorded
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
@@ -24,12 +26,14 @@ class PreviewSummary:
     Attributes:
         verdicts: instances by verdict.
         failures: (image id, error).
+        nothing_accepted: what to tell where nothing was accepted, at all or of a class.
     """
 
     path: Path
     images: int
     verdicts: Counter[str]
     failures: list[tuple[str, str]]
+    nothing_accepted: list[str]
 
 
 def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
@@ -47,7 +51,8 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {path}: the sheet is a picture; give it a name that ends in {', '.join(SUFFIXES)}")
-    from workflows.drawing.sheets import write_sheet
+    check_writable(path.parent)
+    from workflows.drawing.sheets import BEST_REJECTED, write_sheet
 
     with tempfile.TemporaryDirectory(prefix="labeler-") as folder:
         job = replace(job, output=Path(folder, "run"), engine=EngineConfig("local"))
@@ -55,7 +60,12 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
             pass
         labeled = open_labeled(job.output)
         judged = list(labeled.judged())
-        write_sheet(judged, labeled.root, labeled.ontology.class_names, path)
-    verdicts = Counter(judgement.verdict for _, judgements in judged for judgement in judgements)
+        names, score = labeled.ontology.class_names, labeled.export.quality.score
+        write_sheet(judged, labeled.root, names, path, BEST_REJECTED, score)
+    tally = CandidateTally(labeled.export.quality, labeled.ontology.classes)
+    for record, judgements in judged:
+        tally.add(record, judgements)
+    verdicts = Counter[str](judgement.verdict for _, judgements in judged for judgement in judgements)
     failures = [(record.image_id, record.error) for record, _ in judged if record.status == "error"]
-    return PreviewSummary(path, len(judged), Counter(verdicts), failures)
+    told = tally.lines(job.model.floor, job.model.detector)
+    return PreviewSummary(path, len(judged), verdicts, failures, told)

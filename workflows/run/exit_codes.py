@@ -5,7 +5,7 @@
 2    wrong usage or configuration
 3    nothing was labeled
 4    more images failed than ``--max-failures`` allows
-130  stopped by Ctrl-C or SIGTERM
+130  stopped by Ctrl-C, SIGTERM or SIGHUP (the terminal was closed)
 """
 
 from __future__ import annotations
@@ -32,3 +32,9 @@ def of_error(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     return int(getattr(error, "exit_code", USAGE))
+
+
+def stopped(stop: KeyboardInterrupt) -> str:
+    """What stopped the run, in words; its argument is the name of the signal, if it was not Ctrl-C."""
+    name = str(stop)
+    return f"stopped{f' by {name}' if name else ''}{' (the terminal was closed)' if name == 'SIGHUP' else ''}"

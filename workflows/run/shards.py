@@ -43,6 +43,7 @@ class ShardReport:
         untagged: images that were labeled although the tagger failed on them.
         unparsed: answers of a language model from which no tag could be read.
         forward_passes, ungated: forward passes of a detector behind a tag gate, and how many it would need without one.
+        began: when the models got the first images, in seconds since 1970.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images per worker, for an engine with several.
     """
@@ -55,6 +56,7 @@ class ShardReport:
     unparsed: int = 0
     forward_passes: int = 0
     ungated: int = 0
+    began: float = math.inf
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -68,6 +70,7 @@ class ShardReport:
         self.unparsed += other.unparsed
         self.forward_passes += other.forward_passes
         self.ungated += other.ungated
+        self.began = min(self.began, other.began)
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
@@ -102,6 +105,7 @@ def label_shards(
         try:
             for batch in read_ahead(shards, root, batch_size, readers):
                 if batch is not None:
+                    report.began = min(report.began, time.time())
                     started = time.perf_counter()
                     decoded = [future.result() for future in batch.decoding]
                     report.seconds["decode"] += sum(image.seconds for image in decoded)
@@ -203,7 +207,7 @@ def _write(shard: Shard, records: list[ImageRecord], report: ShardReport, attemp
 
 def report_of(shard: Shard) -> ShardReport:
     """The report for a shard that is already labeled, from its record file."""
-    report = ShardReport(first_image=time.time())
+    report = ShardReport(began=time.time(), first_image=time.time())
     _count(read_records([shard.records_path]), report)
     return report
 

@@ -110,10 +110,10 @@ class RunSummary:
             yield
         except BaseException as error:
             self.exit_code, self.new = exit_codes.of_error(error), list(self.failed_so_far.items())
-            stopped = isinstance(error, KeyboardInterrupt)
-            self.error = (
-                "stopped" if stopped else (without_secrets(" ".join(str(error).split())) or type(error).__name__)
-            )
+            if isinstance(error, KeyboardInterrupt):
+                self.error = exit_codes.stopped(error)
+            else:
+                self.error = without_secrets(" ".join(str(error).split())) or type(error).__name__
             self.write(run)
             say(self.line())
             raise

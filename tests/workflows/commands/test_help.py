@@ -26,7 +26,7 @@ OF_MODELS = (
 )
 OF_GATE = (
     "--score --min-score --min-joint-score --accept-score --min-mask-score --min-stability --min-area --max-area-share "
-    "--min-box-iou --duplicate-iou --cross-class-iou --contained-share --class-accept-score"
+    "--min-box-iou --duplicate-iou --cross-class-iou --contained-share --group-share --class-accept-score"
 )
 OF_RUNS = (
     "--shard-size --restart --retry-failed --verify-content --fast-scan --prune --max-failures --allow-failures "

@@ -21,7 +21,7 @@ from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from tests.support.command_line import CLASSES, Run
 from tests.support.stand_in import Silent, StandIn
-from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, write_sheet
+from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, LEGEND, write_sheet
 from workflows.recording import chosen
 from workflows.reporting.preview import preview
 from workflows.settings.export import ExportConfig
@@ -36,6 +36,8 @@ def a_job(images: Path, sample: int | None = 8, **quality: float) -> LabelJob:
 
 def cells_of(path: Path) -> list[np.ndarray]:
     sheet = np.asarray(Image.open(path).convert("RGB"))
+    assert sheet[-LEGEND:].min() < 100  # the legend
+    sheet = sheet[:-LEGEND]
     rows, columns = sheet.shape[0] // (CELL + CAPTION), sheet.shape[1] // CELL
     assert sheet.shape[:2] == (rows * (CELL + CAPTION), columns * CELL)
     return [
@@ -70,33 +72,61 @@ def test_the_sheet_shows_the_images_that_a_sample_takes(scenes: Path, tmp_path: 
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()
 
 
-def test_accepted_and_review_are_outlined_and_what_is_rejected_is_not_drawn(tmp_path: Path) -> None:
-    grey = np.full((240, 240, 3), 90, np.uint8)
+def test_accepted_and_review_are_outlined_and_the_best_rejected_are_dashed(tmp_path: Path) -> None:
+    grey = np.full((320, 320, 3), 90, np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
+    scale = CELL / 320
 
-    def instance(left: int) -> Instance:
-        mask = np.zeros((240, 240), np.bool_)
-        mask[100:140, left : left + 40] = True
+    def instance(left: int, top: int, score: float = 0.5) -> Instance:
+        mask = np.zeros((320, 320), np.bool_)
+        mask[top : top + 40, left : left + 40] = True
         rle = mask_to_rle(mask)
-        return Instance(0, "box", rle_box_xyxy(rle), 0.5, 0.5, 0.5, rle_area(rle), rle)
+        return Instance(0, "box", rle_box_xyxy(rle), score, 0.5, 0.5, rle_area(rle), rle)
 
-    judgements = [Judgement("accept"), Judgement("review", "uncertain"), Judgement("reject", "low score")]
-    record = ImageRecord("grey.png", 240, 240, "", instances=(instance(20), instance(100), instance(180)))
-    write_sheet([(record, judgements)], tmp_path, ["box"], tmp_path / "sheet.png")
-    (cell,) = cells_of(tmp_path / "sheet.png")
-    changed = np.abs(cell[:CELL].astype(int) - 90).max(axis=2) > 8
-    coloured = cell[:CELL].max(axis=2) > 150  # neither the grey image nor the dark casing of the lines
+    placed = {
+        (20, 60): Judgement("accept"),
+        (120, 60): Judgement("review", "uncertain"),
+        (220, 60): Judgement("reject", "low score"),  # the best but one
+        (222, 62): Judgement("reject", "low score"),  # at the same place
+        (20, 200): Judgement("reject", "too small"),  # the best
+        (120, 200): Judgement("reject", "duplicate"),  # a duplicate is not drawn
+        (220, 200): Judgement("reject", "low score"),  # the worst
+    }
+    scores = dict(zip(placed, (0.9, 0.5, 0.4, 0.3, 0.45, 0.44, 0.1), strict=True))
+    record = ImageRecord("grey.png", 320, 320, "", instances=tuple(instance(*at, scores[at]) for at in placed))
 
-    def share(pixels: np.ndarray, left: int, margin: int = 0) -> float:  # within the object, `margin` off its edge
-        return float(pixels[200 + margin : 280 - margin, 2 * left + margin : 2 * left + 80 - margin].mean())
+    def drawn(rejected: int) -> np.ndarray:
+        write_sheet([(record, list(placed.values()))], tmp_path, ["box"], tmp_path / "sheet.png", rejected)
+        (cell,) = cells_of(tmp_path / "sheet.png")
+        return cell[:CELL].astype(int)
 
-    assert 0 < share(coloured, 100) < share(coloured, 20) < 0.3  # the accepted one's line is thicker
-    assert share(changed, 20, 10) == share(changed, 100, 10) == 0.0  # no fill: the object keeps its colour
-    assert changed[170:196, 40:120].any()  # the accepted one's name
-    assert not changed[:196, 190:].any()
-    assert not changed[:, 330:].any()
-    review = cell[200:280, 200:280].reshape(-1, 3)
-    assert (review[:, 0].astype(int) > review[:, 2] + 100).any()  # amber, not blue: RGB and not BGR
+    def share(pixels: np.ndarray, left: int, top: int, margin: int = 0) -> float:  # in the object, off its edge
+        x1, y1, x2, y2 = (round(each * scale) for each in (left, top, left + 40, top + 40))
+        return float(pixels[y1 + margin : y2 - margin, x1 + margin : x2 - margin].mean())
+
+    picture = drawn(rejected=2)
+    coloured = picture.max(axis=2) > 150  # neither the grey image nor the dark casing of the lines
+    assert 0 < share(coloured, 120, 60) < share(coloured, 20, 60) < 0.3  # the accepted one's line is thicker
+    for at in ((220, 60), (20, 200)):
+        assert 0.2 < share(coloured, *at) / share(coloured, 20, 60) < 0.8  # half of a line is drawn
+    assert share(coloured, 220, 200) == share(coloured, 120, 200) == 0  # the worst, and a duplicate
+    changed = np.abs(picture - 90).max(axis=2) > 8
+    assert {share(changed, *at, margin=12) for at in placed} == {0.0}  # no fill: the objects keep their colour
+    for left, top in ((20, 60), (120, 60), (220, 60), (20, 200)):  # the names
+        assert changed[round((top - 14) * scale) : round(top * scale) - 4, round(left * scale) :][:, :60].any()
+    review = picture[round(60 * scale) :, round(120 * scale) :][:60, :60].reshape(-1, 3)
+    assert (review[:, 0] > review[:, 2] + 100).any()  # amber, not blue: RGB and not BGR
+    without = np.abs(drawn(rejected=0) - 90).max(axis=2) > 8
+    assert not without[:, round(200 * scale) :].any()
+    assert not without[round(140 * scale) :].any()
+
+
+def test_what_to_try_is_said_when_nothing_was_accepted(scenes: Path, tmp_path: Path) -> None:
+    strict = preview(a_job(scenes, accept_score=0.99), tmp_path / "sheet.png", Silent())
+    (flag, *_) = [line for line in strict.nothing_accepted if "would accept the best" in line]
+    score = float(flag.split()[1])
+    assert flag.startswith("--accept-score")
+    assert preview(a_job(scenes, accept_score=score), tmp_path / "sheet.png", Silent()).verdicts["accept"] > 0
 
 
 def test_a_large_image_is_shrunk_before_it_is_drawn_on(tmp_path: Path) -> None:
@@ -106,7 +136,7 @@ def test_a_large_image_is_shrunk_before_it_is_drawn_on(tmp_path: Path) -> None:
     pixels[300:600, 1000:2000] = 250
     Image.fromarray(pixels).save(tmp_path / "images" / "wide.png")
     preview(a_job(tmp_path / "images"), tmp_path / "sheet.jpg", Silent())
-    assert image_size(tmp_path / "sheet.jpg") == (CELL, CELL + CAPTION)
+    assert image_size(tmp_path / "sheet.jpg") == (CELL, CELL + CAPTION + LEGEND)
     (cell,) = cells_of(tmp_path / "sheet.jpg")
     name = cell[: CELL // 2 - 28, 150:330].astype(int)  # above the object
     assert (np.ptp(name, axis=2) > 60).sum() > 500
@@ -138,7 +168,7 @@ def test_the_command_leaves_the_sheet_and_nothing_else(scenes: Path, tmp_path: P
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     done = run(scenes, "--classes", CLASSES, "--model", "demo", "--device", "cpu", "--images", 3)
     assert done.returncode == 0, done.stderr
-    assert "3 images: accept" in done.stdout
+    assert "rejected in 3 images; preview.png" in done.stdout
     assert "preview.png" in done.stdout
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "preview.png"}
     left = {path.name for path in (tmp_path / "scratch").iterdir()}

@@ -258,7 +258,7 @@ def test_on_ray_the_same(cluster: object, scenes: Path, tmp_path: Path, labeler:
         (
             ("label", "{in}", "-o", "{out}", *AUTO[:2], "--tagger", "ram", "--tagger-model", "./ram_plus.pth"),
             2,
-            "./ram_plus.pth: no such checkpoint file",
+            "./ram_plus.pth: no such file",
         ),
         (("tag", "{in}", "-o", "{out}", *TAG), 2, "ends in .toml"),
         (("tag", "{in}", "-o", "{out}.toml", *TAG, "--tag-score", "1"), 2, "no tag in 6 images"),

@@ -329,8 +329,8 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
     assert record_files(tmp_path / "ray") == record_files(tmp_path / "local")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, ""), (signal.SIGTERM, " by SIGTERM")])
+def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, number: signal.Signals, by: str) -> None:
     scenes = tmp_path / "scenes"
     write_scenes(scenes, range(60))  # some seconds' work, for the signal to come in
     command = labeler_command(
@@ -344,7 +344,7 @@ def test_a_stop_is_clean_and_says_how_to_go_on(cluster: Any, tmp_path: Path, num
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error == "labeler: stopped; re-run the same command to resume\n"
+    assert error == f"labeler: stopped{by}; re-run the same command to resume\n"
     assert not list((tmp_path / "ray" / "run" / "attempts").glob("*"))
 
 

@@ -51,8 +51,8 @@ class _Until(Silent):
         super().__init__()
         self._reads, self.read = reads, set[str]()
 
-    def say(self, message: str) -> None:
-        if message == "writing the dataset":
+    def stage(self, doing: str, images: int = 0) -> None:
+        if doing == "writing the dataset":
             self.read = set(self._reads)
 
 
@@ -164,8 +164,8 @@ def test_an_edit_between_labeling_and_publishing_is_found(nights: Nights, monkey
     name = nights.names[0]
 
     class Edits(Silent):
-        def say(self, message: str) -> None:
-            if message == "writing the dataset":
+        def stage(self, doing: str, images: int = 0) -> None:
+            if doing == "writing the dataset":
                 mtime_kept(nights.images / name, edited)
 
     label(stand_in_job(nights.images, nights.out, StandIn()), Edits())
@@ -223,7 +223,8 @@ def listing_of(nights: Nights) -> Path:
 
 
 def test_the_old_flag_is_accepted_and_hidden(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["label", str(nights.images / "none"), "-o", str(nights.out), "--classes", "a", "--fast-scan"]) == 2
+    command = ["label", str(nights.images / "none"), "-o", str(nights.out), "--classes", "a", "--model", "demo"]
+    assert main([*command, "--fast-scan"]) == 2
     assert "no such file or folder" in capsys.readouterr().err
     assert main(["label", "--help"]) == 0
     text = capsys.readouterr().out

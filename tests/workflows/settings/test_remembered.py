@@ -130,15 +130,16 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
     flags = {
         "score": "detector", "min-score": 0.2, "min-joint-score": 0.15, "accept-score": 0.4, "min-mask-score": 0.4,
         "min-stability": 0.5, "min-area": 20, "max-area-share": 0.9, "min-box-iou": 0.2, "duplicate-iou": 0.7,
-        "cross-class-iou": 0.8, "contained-share": 0.9, "class-accept-score": "dog=0.5", "val-share": 0.4, "seed": 7,
-        "link": "copy", "min-tag-count": 2, "max-classes": 9, "format": "cutouts,coco", "segmentation": "polygon",
+        "cross-class-iou": 0.8, "contained-share": 0.9, "group-share": 0.6, "class-accept-score": "dog=0.5",
+        "val-share": 0.4, "seed": 7, "link": "copy", "min-tag-count": 2, "max-classes": 9,
+        "format": "cutouts,coco", "segmentation": "polygon",
         "background": "transparent", "smooth-radius": 1.0, "frame": "full", "margin": 3,
     }  # fmt: skip
     run("export")
     said = run(command, "--include-review", *(f"--{name}={value}" for name, value in flags.items()))
     expected = ExportConfig(
         QualityConfig(
-            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, {"dog": 0.5}
+            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, 0.6, {"dog": 0.5}
         ),
         True, 0.4, 7, "copy", ("cutouts", "coco"), "polygon", 2, 9, CutoutConfig("transparent", 1.0, "full", 3),
     )  # fmt: skip
@@ -178,6 +179,7 @@ def test_a_run_that_dies_keeps_its_flags(
         def begin(self, images: int, already_labeled: int) -> None:
             raise KeyboardInterrupt
 
+        def stage(self, doing: str, images: int = 0) -> None: ...
         def advance(self, report: object) -> None: ...
         def say(self, message: str) -> None: ...
 
@@ -229,6 +231,8 @@ def test_flags_are_checked_before_images_are_listed(out: Path, capsys: pytest.Ca
         assert main([*there, *flags]) == 2
         assert said in capsys.readouterr().err
     assert main([*there, "--floor", "0.2", "--min-score", "0.2"]) == 2
+    assert "was labeled with another" in capsys.readouterr().err
+    assert main([*there, "--floor", "0.2", "--min-score", "0.2", "--restart", "--model", "demo"]) == 2
     assert "no such file" in capsys.readouterr().err
 
 

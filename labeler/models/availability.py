@@ -1,0 +1,87 @@
+"""What can be told of models and devices before anything is loaded, so that a mistake costs no time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from labeler.errors import ModelError, UsageError
+from labeler.models.checkpoints import check_can_be_had
+from labeler.models.config import ModelConfig
+from labeler.models.devices import resolved_device
+from labeler.models.identity import resolve
+from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+from labeler.models.taggers.config import TaggingConfig
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
+
+
+class _Needed(NamedTuple):
+    source: str
+    role: str
+    types: tuple[str, ...] | None = None
+
+
+def check_models(config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool) -> None:
+    """Check that the models of a run are there, and of the types that they are used as. No weights are read.
+
+    Args:
+        tags_only: only the tagger runs.
+        ask_hub: a model that is not on this machine must be on the hub.
+
+    Raises:
+        ModelError, UsageError, OntologyError: one is not, or a package is missing.
+    """
+    if tagging and tagging.kind(config) == "ram":
+        _check_ram(tagging)
+    for needed in _needed(config, tagging, tags_only):
+        name, _ = resolve(needed.source, needed.role)
+        if os.path.isdir(name):
+            _check_folder(Path(name), needed)
+        elif ask_hub:
+            check_can_be_had(needed.source, needed.role)
+
+
+def check_device(device: str) -> None:
+    """Check that this machine has ``device``.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if device not in ("auto", "cpu"):  # these are everywhere, and torch takes seconds to import
+        resolved_device(device)
+
+
+def _needed(config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool) -> Iterator[_Needed]:
+    kind = tagging.kind(config) if tagging else None
+    if not tags_only or kind == "detector":
+        yield _Needed(config.detector, "detector", DETECTOR_TYPES)
+    if not tags_only:
+        yield _Needed(config.segmenter, "segmenter", SEGMENTER_TYPES)
+    if tagging and kind != "ram" and (source := tagging.source(config)):
+        yield _Needed(source, "tagger-model")
+
+
+def _check_folder(folder: Path, needed: _Needed) -> None:
+    try:
+        content = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no config.json of a model") from None
+    except (OSError, ValueError, RecursionError):
+        return  # loading it says what is wrong
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if needed.types is not None and isinstance(kind, str) and kind not in needed.types:
+        raise ModelError(f"{needed.role} {needed.source!r} is of type {kind!r}; known types: {', '.join(needed.types)}")
+    if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
+        raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no weights (*.safetensors or *.bin)")
+
+
+def _check_ram(tagging: TaggingConfig) -> None:
+    from ontologies.taggers.ram import check_ram
+
+    if tagging.tagger_model is None:
+        raise UsageError("--tagger ram needs --tagger-model FILE, a checkpoint published by RAM's authors")
+    check_ram(tagging.tagger_model)

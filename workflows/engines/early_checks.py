@@ -1,0 +1,25 @@
+"""Checks of a job that need neither its images nor a loaded model, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+from labeler.models.availability import check_device, check_models
+from workflows.engines.ray_cluster import check_address
+from workflows.settings.job import LabelJob
+
+
+def check_job(job: LabelJob, may_be_done: bool) -> None:
+    """Check the device, the models and the cluster of ``job``.
+
+    Args:
+        may_be_done: there are records already, so perhaps no model will run: neither the hub nor the cluster is asked.
+
+    Raises:
+        UsageError, ModelError, OntologyError: something is missing or cannot be used.
+    """
+    address = None if job.engine.engine == "local" else job.engine.cluster_address
+    if address:
+        check_address(address, connect=not may_be_done)
+    else:
+        check_device(job.model.device)  # a cluster may have other devices and models than this machine
+    if job.load is None:
+        check_models(job.model, job.tagging, job.tags_only, ask_hub=not address and not may_be_done)
