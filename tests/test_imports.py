@@ -46,6 +46,7 @@ ROOMS = {
         "geometry",
         "opencv quality_config",
         "setting",
+        "own_packages",
         "errors sizes",
     ),
 }
