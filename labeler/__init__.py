@@ -16,6 +16,9 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "GroundedSAM":
+        from labeler.own_packages import check_own_packages
+
+        check_own_packages()  # the plugin imports ``ontologies``
         from labeler.plugin import GroundedSAM
 
         return GroundedSAM

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from workflows.commands.cli import main
+from labeler.errors import UsageError
+from labeler.own_packages import check_own_packages
+
+WRONG_USAGE = 2  # `workflows.run.exit_codes.USAGE`, which cannot be imported yet
+
+
+def main() -> int:
+    """Run the command that ``sys.argv`` names; the exit code is returned."""
+    try:
+        check_own_packages()
+    except UsageError as error:
+        print(f"labeler: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    from workflows.commands.cli import main as run_command
+
+    return run_command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,8 @@ from ontologies.sources import from_caption_ontology, read_ontology, write_ontol
 from ontologies.synonyms import read_synonyms
 from ontologies.vocabularies import VOCABULARIES, read_vocabulary
 
+DISTRIBUTION = "autodistill-labeler"  # tells this package from other projects' of the same name
+
 __all__ = [
     "DISTRACTOR",
     "VOCABULARIES",

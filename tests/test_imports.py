@@ -47,6 +47,7 @@ ROOMS = {
         "geometry",
         "opencv quality_config",
         "setting",
+        "own_packages",
         "errors sizes image_pairs",
     ),
 }

@@ -46,10 +46,8 @@ def manifest(kind: str, job: Submission, pods: ManifestConfig, name: str, addres
         address: of a running Ray cluster, for ``cronjob`` to submit to; without one its pod labels by itself.
 
     Raises:
-        UsageError: there is no image, or a path is none that a pod can know.
+        UsageError: a path is none that a pod can know.
     """
-    if not pods.image:
-        raise UsageError("--print-manifest: it needs --image, a container image that includes labeler and Ray")
     submits = kind == "cronjob" and address is not None
     if kind != "cronjob":
         job = job.on_ray()
@@ -66,6 +64,11 @@ def manifest(kind: str, job: Submission, pods: ManifestConfig, name: str, addres
         {"apiVersion": api_version, "kind": kind_name, "metadata": metadata, "spec": spec},
     ]
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def default_image() -> str:
+    """The name that docs/guides/docker.md gives to the image of this version."""
+    return f"labeler:{version('autodistill-labeler')}"
 
 
 def _in_pod(location: str, pods: ManifestConfig | None) -> str:
@@ -186,7 +189,7 @@ def _pod(
             "containers": [
                 {
                     "name": container,
-                    "image": pods.image,
+                    "image": pods.image or default_image(),
                     **inside,
                     "resources": {"requests": resources, "limits": resources},
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},

@@ -187,6 +187,10 @@ def _in_one_line(address: str) -> Iterator[None]:
                 f"{address}: the cluster does not take the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
                 "RAY_AUTH_TOKEN_PATH to the token that it was started with"
             ) from None
+        if "ray[default]" in str(error):
+            raise UsageError(
+                "submit needs Ray's Jobs API, which is not installed; run `pip install 'ray[default]'`"
+            ) from None
         raise UsageError(
             f"{address}: no Ray cluster answers ({_cause(str(error))}); is it up? --address names another"
         ) from None

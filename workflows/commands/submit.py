@@ -75,9 +75,12 @@ def run_submit(options: SubmitOptions, console: Terminal) -> Outcome:
         raise UsageError(f"--name {name}: use lower-case letters, digits and hyphens, 36 at most, a letter first")
     job = options.submission()
     if options.print_manifest is not None:
-        from workflows.cluster.manifests import manifest
+        from workflows.cluster.manifests import default_image, manifest
 
         pods = options.pods.of(ManifestConfig())
+        if not pods.image and not console.quiet:
+            note = f"labeler: the image is {default_image()}, which the Dockerfile builds; --image names another"
+            print(note, file=sys.stderr)
         print(manifest(options.print_manifest, job, pods, name, options.address), end="")
         return Outcome()
     if options.pods.values:

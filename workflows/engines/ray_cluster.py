@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.files.storage import info, read_bytes, remove, write_bytes
+from labeler.own_packages import check_own_packages
 from workflows.engines.resources import RESERVED_CPUS, Node, Pool
 from workflows.run.shard_files import Shard
 
@@ -37,6 +39,7 @@ def joined_ray(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")  # Ray prints screenfuls about dead workers
     if address:
         check_address(address)
+    check_own_packages([os.getcwd(), *sys.path])  # Ray's workers search the current folder first
     import ray
 
     if ray.is_initialized():

@@ -15,7 +15,7 @@ class ManifestConfig:
     """What the pods are like.
 
     Attributes:
-        image: container image with labeler and Ray.
+        image: container image with labeler and Ray; "" for the one that the Dockerfile of this version builds.
         storage_claim: PersistentVolumeClaim that every pod mounts at ``storage_path``.
         secret: Secret whose keys become environment variables, such as HF_TOKEN or those of the object store.
         memory: of a pod that runs models.
@@ -23,7 +23,11 @@ class ManifestConfig:
     """
 
     image: str = setting(
-        "", "container image with labeler and Ray; every manifest needs one", metavar="IMAGE", group=GROUP, unset="none"
+        "",
+        "container image with labeler and Ray, such as one built from the Dockerfile",
+        metavar="IMAGE",
+        group=GROUP,
+        unset="labeler:VERSION",
     )
     namespace: str | None = setting(None, "namespace of the job", metavar="NAME", group=GROUP, unset="that of kubectl")
     schedule: str = setting("0 2 * * *", "when to run", metavar="CRON", group=GROUP)

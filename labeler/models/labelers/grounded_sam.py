@@ -68,7 +68,7 @@ class GroundedSamLabeler:
 
     def _candidates(self, detections: Detections, ontology: Ontology) -> list[tuple[int, int, float]]:
         """(box index, prompt index, score), best score first: for each box and class the prompt with the best score."""
-        class_ids = np.asarray([class_id for _, class_id in ontology.prompts])
+        class_ids = np.asarray([class_id for _, class_id in ontology.prompts], np.int_)
         sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
         usable = (sizes > 0).all(axis=1) & ~self._is_distractor(detections, class_ids)
         candidates = []

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,6 @@ def test_the_pod_of_a_cron_job_labels(tmp_path: Path, printed: Any, labeler: Run
             "not on the claim, which pods have at data",
         ),
         (("/data/in", "-o", "/data/out", "--image", "x"), "/data/in: name the PersistentVolumeClaim"),
-        (("/data/in", "-o", "/data/out", "--storage-claim", "x"), "it needs --image, a container image"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--segmenter", "./sam"), "./sam: no pod knows this folder"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--name", "Night_Job"), "--name Night_Job: use lower-case"),
         (("/data/in", "-o", "/data/out", *ON_CLAIM, "--floor", "2"), "floor must be"),
@@ -302,6 +302,18 @@ def test_mistakes_are_found_without_a_cluster(
     output = capsys.readouterr()
     assert said in output.err
     assert output.err.count("\n") == 1
+
+
+def test_the_image_is_that_of_the_dockerfile_unless_another_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["submit", "s3://b/in", "-o", "s3://b/out", "--classes", "dog", "--print-manifest", "cronjob"]
+    images = []
+    for more in ([], ["--image", "registry/labeler:7"]):
+        assert main([*job, *more]) == 0
+        output = capsys.readouterr()
+        (spec,) = [spec for document in yaml.safe_load_all(output.out) for spec in pod_specs(document)]
+        images.append(spec["containers"][0]["image"])
+        assert ("--image names another" in output.err) == (not more)
+    assert images == [f"labeler:{version('autodistill-labeler')}", "registry/labeler:7"]
 
 
 def test_uris_stay_as_they_are_and_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

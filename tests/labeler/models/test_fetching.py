@@ -1,0 +1,169 @@
+"""Downloading models ahead of a run, from a local server that speaks the hub's interface."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labeler.errors import ModelError, UsageError
+from labeler.models import fetching
+from labeler.models.fetching import fetch, needed_files
+from labeler.models.identity import WEIGHTS
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FETCH = """
+import sys
+from labeler.models import config
+config.PRESETS["fast"] = config.Preset("someone/detector", "someone/segmenter", "")
+from labeler.__main__ import main
+sys.exit(main())
+"""
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The part of the hub's interface that a download uses; each model is a folder of ``models``."""
+
+    models: dict[str, Path]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
+        folder = self.models.get("/".join(parts[:2]))
+        headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
+        if folder is None:
+            status, headers["X-Error-Code"] = 404, "RepoNotFound"
+        elif "tree" in parts:
+            listed = [
+                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
+            ]
+            body = json.dumps(listed).encode()
+        elif self.path.startswith("/api/"):
+            siblings = [{"rfilename": path.name} for path in folder.iterdir()]
+            body = json.dumps({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings}).encode()
+        elif (path := folder / parts[-1]).is_file():
+            body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
+        else:
+            status, headers["X-Error-Code"] = 404, "EntryNotFound"
+        self.send_response_only(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
+    """Its address, and what it was asked for; its models are the embedded ones, and files that no loader reads."""
+    models = {}
+    for role in ("detector", "segmenter"):
+        models[f"someone/{role}"] = folder = tmp_path_factory.mktemp(role)
+        for path in (WEIGHTS / role).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        for unread in ("pytorch_model.bin", "original.pt", "README.md", "model.onnx"):
+            (folder / unread).write_bytes(b"not needed")
+    handler = type("Handler", (Hub,), {"models": models, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", handler.asked  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+
+
+def run(endpoint: str, home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    settings = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", FETCH, "models", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | settings | variables)
+
+
+def test_a_preset_into_a_folder_that_loads_without_the_hub(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    from labeler.models.config import ModelConfig
+    from labeler.models.loading import load_labeler
+
+    to = tmp_path / "models"
+    done = run(hub[0], tmp_path / "home", "--fetch", "fast", "--to", str(to))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"to use them: --detector {to / 'detector'} --segmenter {to / 'segmenter'}"
+    for role in ("detector", "segmenter"):
+        names = {path.name for path in (to / role).iterdir() if path.is_file()}
+        assert {"config.json", "model.safetensors"} <= names
+        assert not names & {"pytorch_model.bin", "original.pt", "README.md", "model.onnx"}
+    load_labeler(ModelConfig(str(to / "detector"), str(to / "segmenter"), device="cpu"))
+
+
+def test_one_model_into_the_cache_where_it_is_found(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    done = run(hub[0], tmp_path, "--fetch", "someone/segmenter")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "to use it: someone/segmenter"), done.stderr
+    snapshot = tmp_path / "hub" / "models--someone--segmenter" / "snapshots" / COMMIT
+    assert (snapshot / "model.safetensors").is_file()
+    assert not (snapshot / "pytorch_model.bin").exists()
+
+
+def test_a_model_that_is_not_there(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    done = run(hub[0], tmp_path, "--fetch", "someone/nothing")
+    assert done.returncode == 2
+    assert done.stderr.startswith("labeler: someone/nothing cannot be downloaded: the hub has no such model")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_network(tmp_path: Path) -> None:
+    done = run("http://127.0.0.1:9", tmp_path, "--fetch", "fast")  # no server listens on the discard port
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "the hub does not answer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("fastest", UsageError, r"give a preset \(demo, fast, balanced, best\) or a hub id"),
+        ("demo", UsageError, "ship with the package"),
+        ("./folder", UsageError, "give a preset"),
+        ("fast", ModelError, "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_what_cannot_be_fetched(
+    name: str, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "may_fetch", lambda: False)
+    with pytest.raises(error, match=message):
+        fetch(name)
+
+
+def test_a_folder_of_the_user_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "may_fetch", lambda: True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("mine")
+    with pytest.raises(UsageError, match="give another folder to --to"):
+        fetch("someone/model", tmp_path)
+    assert (tmp_path / "model" / "config.json").read_text() == "mine"
+
+
+def test_a_full_disk_is_seen_before_the_download(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"GB free, and the model takes 1000000\.0 GB"):
+        fetching._check_space(10**15, tmp_path / "not" / "there" / "yet")
+
+
+@pytest.mark.parametrize(
+    ("names", "needed"),
+    [
+        ("config.json model.safetensors pytorch_model.bin sam2.pt", "config.json model.safetensors"),
+        ("config.json pytorch_model.bin flax_model.msgpack", "config.json pytorch_model.bin"),
+        ("model.safetensors.index.json model-00001-of-00002.safetensors model.fp16.safetensors vocab.txt",
+         "model.safetensors.index.json model-00001-of-00002.safetensors vocab.txt"),
+        ("config.json onnx.onnx", ""),
+    ],
+)  # fmt: skip
+def test_only_what_the_loader_reads(names: str, needed: str) -> None:
+    assert set(needed_files(dict.fromkeys(names.split(), 1))) == set(needed.split())
