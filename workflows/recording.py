@@ -168,6 +168,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             check()
             if todo:  # a run with nothing new loads no model
                 _label(todo, job, root, run, take, seconds, progress)
+            else:  # the last run may have been killed after it wrote its last records
+                run.clear_attempts()
             del todo
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
