@@ -22,7 +22,8 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from labeler.errors import ImageError, UsageError
-from labeler.files.images import read_image, to_rgb
+from labeler.files.images import read_image
+from labeler.files.pixels import to_rgb
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.loading import load_labeler
@@ -241,9 +242,9 @@ def _pixels(source: Any) -> Pixels:
     try:
         if isinstance(source, Image.Image):
             source.load()
-            return to_rgb(source)
+            return to_rgb(source)[0]
         if str(source).startswith(("http://", "https://")):
-            return to_rgb(ImageOps.exif_transpose(load_image(source, return_format="PIL")))
+            return to_rgb(ImageOps.exif_transpose(load_image(source, return_format="PIL")))[0]
         return read_image(os.fspath(source)).pixels
     except Exception as error:  # decoders can raise anything
         what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)

@@ -11,10 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from labeler.errors import UsageError
-from labeler.files.images import NOT_RASTER
+from labeler.files.frames import file_of
+from labeler.files.image_formats import image_extensions
 from labeler.files.parallel import in_order
 from labeler.files.paths import is_uri
 from labeler.files.storage import absolute, as_local, info, locate, read_bytes, storage_of
@@ -84,15 +83,7 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
 
 def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
     """A stamp for each image that changes when its file does, see ``Storage.stamps``; empty for a missing file."""
-    return storage_of(root).stamps(root, image_ids)
-
-
-def image_extensions() -> frozenset[str]:
-    """The file extensions searched for: those of every raster format that Pillow opens, in lower case, with the dot."""
-    Image.init()
-    # A .mpo file is opened by the JPEG plugin, so Pillow does not list MPO among the formats it opens.
-    readable = (Image.OPEN.keys() | {"MPO"}) - NOT_RASTER
-    return frozenset(ext for ext, name in Image.registered_extensions().items() if name in readable)
+    return storage_of(root).stamps(root, [file_of(image_id) for image_id in image_ids])
 
 
 def _image_source(root: AnyPath, image_ids: Iterable[str]) -> ImageSource:

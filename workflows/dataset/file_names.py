@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
-from labeler.files.listing import image_extensions
+from labeler.files.image_formats import image_extensions
 from labeler.files.storage import NAME_BYTES
 
 LABEL_SUFFIX = ".txt"
