@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from labeler.errors import DeviceError, RunError, UsageError
-from labeler.files.listing import find_images, stamps
+from labeler.files.image_config import Intensity
+from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
@@ -29,6 +30,7 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
+from workflows.run.reading import not_read_line, reading_figures, reading_lines
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
@@ -88,13 +90,21 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     run = RunFolder(output)
     _settle(job, run, _saved(job, run))  # so that a mistake is told before the images are listed
     source = find_images(job.images, exclude=job.output)
-    root, image_ids = source.root, chosen(source.image_ids, job.sample)
+    root, image_ids, not_read = source.root, source.image_ids, dict(source.not_read)
+    if not_read:
+        progress.say(not_read_line(not_read))
+    if job.reading.frames == "all":
+        image_ids = further_frames(root, image_ids)
+    image_ids = tuple(chosen(image_ids, job.sample))
     # A million names take a tenth of the memory in an array.
     images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
     del source, image_ids
     logger.debug("%d images below %s", len(images), root)
     if not images:
-        raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
+        raise NothingFoundError(
+            f"{job.images}: no image found; give a folder that holds some"
+            + (f" ({not_read_line(not_read)})" if not_read else "")
+        )
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
@@ -104,6 +114,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         saved = _saved(job, run)
         settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
         job = replace(job, ontology=settled.ontology, export=settled.export)
+        job = replace(job, reading=replace(job.reading, intensity=_intensity(job, saved)))
         asked = replace(settings(job, root), published=settled.published, other=saved.other if saved else {})
         run.begin(asked, job.restart)
         ledger = FailureLedger(run)
@@ -131,6 +142,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             summary.ask(asked, settled.export.quality, settled.ontology)
             summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
+            summary.reading = reading_figures(not_read, done)
 
         def take(report: ShardReport) -> None:
             still_held()
@@ -139,6 +151,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             failed.update(report.failures)
             if summary:
                 summary.labeled(done)
+                summary.reading = reading_figures(not_read, done)
             check()
 
         def check() -> None:
@@ -153,6 +166,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             if todo:  # a run with nothing new loads no model
                 _label(todo, job, root, run, take, seconds, progress.say)
             del todo
+            for line in reading_lines(done):
+                progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
 
@@ -163,6 +178,15 @@ def _saved(job: LabelJob, run: RunFolder) -> RunSettings | None:
 
 def _settle(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Settled:
     return settle(run.settings, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
+
+
+def _intensity(job: LabelJob, saved: RunSettings | None) -> Intensity:
+    """How more than 8 bits become 8: as asked for, or as the folder was labeled."""
+    if job.reading.intensity is not None:
+        return job.reading.intensity
+    if saved is None or job.restart:
+        return "auto"
+    return saved.reading.intensity or "auto"
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
@@ -186,7 +210,8 @@ def _label(
     say: Callable[[str], None],
 ) -> None:
     """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
-    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
+    cache = run.path / "embeddings"
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, cache, job.reading)
     try:
         with ExitStack() as stack:
             with clock(seconds, "load"):
@@ -232,6 +257,7 @@ def settings(job: LabelJob, root: AnyPath) -> RunSettings:
         labeling={
             "ontology": job.ontology.prompt_digest if job.ontology else None,
             "tags_only": job.tags_only or None,
+            "intensity": job.reading.intensity or "auto",
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             **{role: model_identity(getattr(job.model, role)) for role in roles},
             **{name: getattr(job.model, name) for name in of_models},

@@ -11,6 +11,7 @@ GROUP = "reading images"
 INTENSITIES = ("auto", "full", "minmax", "percentile")
 Intensity = Literal["auto", "full", "minmax", "percentile"]
 MAX_MEGAPIXELS = 179.0
+MOST_MEGAPIXELS = 4_000.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ImageConfig:
         group=GROUP,
     )
     max_megapixels: float = setting(
-        MAX_MEGAPIXELS, "images with more pixels are failures", metavar="MP", group=GROUP, above=0, most=4_000
+        MAX_MEGAPIXELS, "images with more pixels are failures", metavar="MP", group=GROUP, above=0, most=MOST_MEGAPIXELS
     )
     read_ahead: int = setting(
         1024,

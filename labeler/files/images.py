@@ -206,7 +206,7 @@ class ImageFile:
                 stream.seek(0)
             image.load()
             turn = orientation(image)  # after loading: plugins that turn the image themselves remove the tag then
-            source = str(image.info.get(SOURCE_KEY, "")) if image.format == "PNG" else ""
+            source = str(image.info.get(SOURCE_KEY, ""))[:32] if image.format == "PNG" else ""
             setattr(image, "fp", None)  # noqa: B010  # Pillow does not declare it; frees the encoded file
             del stream
             pixels, scaled = to_rgb(image, intensity, turn)

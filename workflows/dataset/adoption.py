@@ -15,6 +15,7 @@ import numpy as np
 from labeler.decided import decide
 from labeler.decisions import Decision
 from labeler.errors import ImageError
+from labeler.files.frames import file_path
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement
 from labeler.record_files import read_records
@@ -91,7 +92,7 @@ def _placed(
     """The image file in the dataset; None if there is none."""
     if config.link == "none":
         has_label = "yolo" not in config.formats or destination.stamp(label_name(split, file_name))
-        return PlacedImage(root / record.image_id, None) if has_label else None
+        return PlacedImage(file_path(root, record.image_id), None) if has_label else None
     name = f"images/{split}/{file_name}"
     if not destination.stamp(name):
         return None

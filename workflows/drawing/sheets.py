@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
-from labeler.files.images import read_image
+from labeler.files.images import ImageFile
 from labeler.quality import VERDICTS, Judgement
 from labeler.records import ImageRecord, Instance
 from workflows.drawing.outlines import CLASS_COLOURS, draw_outlines, draw_tags, scaled
@@ -50,7 +50,7 @@ def _cell(record: ImageRecord, judgements: list[Judgement], root: AnyPath, class
     counts = ", ".join(f"{verdict} {len(instances)}" for verdict, instances in by_verdict.items())
     try:
         # Drawn on at its final size: lines and names on a large photo would become too thin to see.
-        canvas = scaled(read_image(root / record.image_id).pixels, CELL, enlarge=True)
+        canvas = scaled(ImageFile.of(root, record.image_id).read().pixels, CELL, enlarge=True)
     except ImageError as error:
         draw.rectangle((0, 0, CELL - 1, CELL - 1), fill="#eceef1")
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")
