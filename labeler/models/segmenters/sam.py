@@ -20,9 +20,11 @@ from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.models.strips import padded_to_ratio
 
 BOXES_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per box
 PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
+LONGEST_STRIP = 512  # times the short side: padded before it is scaled, since the short side may become 0
 MAX_WAITING_CHUNKS = 4  # decoded chunks that wait to be encoded, so that dense masks do not pile up
 
 
@@ -55,13 +57,16 @@ class SamSegmenter:
         with_boxes = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for start in range(0, len(with_boxes), self.runtime.batch_size):
             batch = with_boxes[start : start + self.runtime.batch_size]
-            inputs = [self._preprocess(images[index]) for index in batch]
+            whole = {index: padded_to_ratio(images[index], LONGEST_STRIP) for index in batch}
+            inputs = [self._preprocess(whole[index]) for index in batch]
             with self.runtime.autocast():
                 embeddings = self._embed(torch.cat([pixels for pixels, _ in inputs]))
             for row, (index, (_, shape)) in enumerate(zip(batch, inputs, strict=True)):
                 for masks, mask_scores, stabilities in self._decode(
-                    [level[row : row + 1] for level in embeddings], boxes_xyxy[index], images[index].shape[:2], shape
+                    [level[row : row + 1] for level in embeddings], boxes_xyxy[index], whole[index].shape[:2], shape
                 ):
+                    height, width = images[index].shape[:2]
+                    masks = masks[:, :height, :width]
                     if len(waiting) == MAX_WAITING_CHUNKS:
                         waiting.popleft().result()
                     waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
