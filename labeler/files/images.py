@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -129,11 +130,14 @@ class ImageFile:
             self._data = b""
             if data is None:
                 return self._decode_in_place()
-            if not data:
-                raise ImageError("the file is empty")
             digest, stream = content_digest(data, self.frame), io.BytesIO(data)
             del data
             return self._decode(stream, digest)
+
+    def decode(self, data: bytes) -> DecodedImage:
+        """As ``read``, of the content of the file."""
+        with one_cause():
+            return self._decode(io.BytesIO(data), content_digest(data, self.frame))
 
     def _downloaded(self) -> bytes:
         most = self._most_bytes
@@ -194,6 +198,9 @@ class ImageFile:
     def _decode(self, stream: BinaryIO, digest: str) -> DecodedImage:
         intensity: Intensity = self.config.intensity or "auto"
         stream.seek(0)
+        if not stream.read(1):
+            raise ImageError("the file is empty")
+        stream.seek(0)
         with self._open(stream) as image:
             further = [] if self.frame else further_frames(image)
             seek_frame(image, self.frame)
@@ -211,6 +218,11 @@ class ImageFile:
             del stream
             pixels, scaled = to_rgb(image, intensity, turn)
             return DecodedImage(pixels, digest, scaled or "16 bits" * is_deep, len(further), source)
+
+
+def decode_image(data: bytes, config: ImageConfig = _DEFAULT) -> DecodedImage:
+    """The image in ``data``, as ``ImageFile.read``."""
+    return ImageFile(Path(), config=config).decode(data)
 
 
 def read_image(path: str | os.PathLike[str] | AnyPath) -> DecodedImage:
