@@ -214,8 +214,7 @@ class ImageFile:
             image.load()
             turn = orientation(image)  # after loading: plugins that turn the image themselves remove the tag then
             source = str(image.info.get(SOURCE_KEY, ""))[:32] if image.format == "PNG" else ""
-            setattr(image, "fp", None)  # noqa: B010  # Pillow does not declare it; frees the encoded file
-            del stream
+            stream.close()  # frees the encoded file while its pixels are converted
             pixels, scaled = to_rgb(image, intensity, turn)
             return DecodedImage(pixels, digest, scaled or "16 bits" * is_deep, len(further), source)
 

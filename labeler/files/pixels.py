@@ -12,7 +12,7 @@ from PIL import Image
 
 from labeler.files.image_config import Intensity
 
-STRIP_PIXELS = 2**20
+STRIP_PIXELS = 2**17
 SAMPLE_PIXELS = 2**22  # percentiles are those of at most so many pixels, evenly spaced
 PERCENTILES = (0.5, 99.5)
 DEPTHS = (8, 10, 12, 14, 16)

@@ -17,7 +17,7 @@ from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
 from labeler.files.parallel import in_order
-from labeler.files.storage import storage_of
+from labeler.files.storage import info, storage_of
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
@@ -146,9 +146,8 @@ def export(
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
-    originals = Originals(
-        root, verify=not root_is_named, refusal=refusal, reading=run.settings.read(("ontology", "export")).reading
-    )
+    reading = run.settings.read(("ontology", "export")).reading if info(run.settings.path) else None
+    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=reading)
     with (
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune) as dataset,
