@@ -18,7 +18,7 @@ MB_EACH = SIDE * SIDE * BYTES_PER_PIXEL / 1e6  # 1.12
 
 
 def batches(folder: Path, names: list[str], megabytes: int) -> Iterator[Batch | None]:
-    shard = Shard(0, tuple(names), folder / "000000.parquet")
+    shard = Shard(0, tuple(names), folder / "run" / "records" / "000000.parquet")
     with ThreadPoolExecutor(2) as readers:
         yield from read_ahead([shard], folder, 8, readers, ImageConfig(read_ahead=megabytes))
 
