@@ -70,11 +70,11 @@ class GroundingDinoDetector:
         """The model's input, and the (width, height) that boxes are relative to: those of the image, padded if thin."""
         image = padded_to_ratio(image, LONGEST_STRIP)
         pixels = preprocess(self.processor.image_processor, image)
-        if (short := min(pixels.shape[-2:])) < LEAST_SIDE:
-            image = padded(image, -(-min(image.shape[:2]) * (LEAST_SIDE + 1) // short))
-            # The longer side of the image decides the scale, so that the input only grows at its shorter side.
-            while min((pixels := preprocess(self.processor.image_processor, image)).shape[-2:]) < LEAST_SIDE:
-                image = padded(image, 1 + min(image.shape[:2]) * 9 // 8)
+        while min(pixels.shape[-2:]) < LEAST_SIDE and (long := max(image.shape[:2])) > (short := min(image.shape[:2])):
+            # The longer side decides the scale, so the input grows at its shorter side alone.
+            enough = -(-short * (LEAST_SIDE + 1) // min(pixels.shape[-2:]))
+            image = padded(image, min(long, max(enough, short + 1)))
+            pixels = preprocess(self.processor.image_processor, image)
         return pixels, (image.shape[1], image.shape[0])
 
     def _forward(self, batch: list[tuple[int, Caption]], pixels: list[Tensor]) -> tuple[Tensor, Tensor]:
