@@ -14,7 +14,7 @@ from labeler.models.strips import padded, padded_to_ratio
 from tests.support.tiny_models import DETECTORS, make_image
 
 Checkpoint = Callable[[str], Path]
-STRIPS = [(88, 590), (10, 256), (600, 1), (1, 3000), (1, 1)]
+STRIPS = [(88, 590), (10, 256), (600, 1), (1, 700), (1, 1)]
 
 
 def test_padding_leaves_the_image_in_its_corner() -> None:
