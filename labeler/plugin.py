@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.progress import track
 
 from labeler.errors import ImageError, UsageError
-from labeler.files.images import read_image, to_rgb
+from labeler.files.download import DownloadLimits, download
+from labeler.files.images import decode_image, read_image
+from labeler.files.pixels import to_rgb
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.loading import load_labeler
@@ -37,7 +39,6 @@ try:
     import supervision as sv
     from autodistill.detection import CaptionOntology, DetectionBaseModel
     from autodistill.detection.detection_base_model import NmsSetting
-    from autodistill.helpers import load_image
 except ImportError:
     opencv()  # supervision imports OpenCV; if that is the cause, this says so in one line
     raise
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 DECODE_THREADS = 4
+DOWNLOADS = DownloadLimits()
 
 
 class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is not typed
@@ -111,7 +113,8 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         """The accepted instances of one image, best detector score first.
 
         Args:
-            input: path, URL, uint8 array ``(H, W, 3)`` in BGR, or PIL image of any mode.
+            input: path, URL, uint8 array ``(H, W, 3)`` in BGR, or PIL image of any mode. A download may take 200 MB and
+                60 seconds.
 
         Returns:
             ``xyxy`` contains the detector's boxes, ``mask`` bool ``(n, H, W)``, and ``confidence`` the detector's
@@ -241,9 +244,9 @@ def _pixels(source: Any) -> Pixels:
     try:
         if isinstance(source, Image.Image):
             source.load()
-            return to_rgb(source)
+            return to_rgb(source)[0]
         if str(source).startswith(("http://", "https://")):
-            return to_rgb(ImageOps.exif_transpose(load_image(source, return_format="PIL")))
+            return decode_image(download(str(source), DOWNLOADS)).pixels
         return read_image(os.fspath(source)).pixels
     except Exception as error:  # decoders can raise anything
         what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)

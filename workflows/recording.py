@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.credentials import without_secrets
-from labeler.files.listing import find_images, stamps
+from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.files.writable import check_writable
 from labeler.models.config import ModelConfig
@@ -33,6 +33,7 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
+from workflows.run.reading import not_read_line, reading_figures, reading_lines
 from workflows.run.same_settings import refuse_other
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
@@ -97,13 +98,21 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     asked = _checked(job, run)  # a mistake is told before the images are listed
     progress.stage("listing the images")
     source = find_images(job.images, exclude=job.output)
-    root, image_ids = source.root, chosen(source.image_ids, job.sample)
+    root, image_ids, not_read = source.root, source.image_ids, dict(source.not_read)
+    if not_read:
+        progress.say(not_read_line(not_read))
+    if job.reading.frames == "all":
+        image_ids = further_frames(root, image_ids)
+    image_ids = tuple(chosen(image_ids, job.sample))
     # A million names take a tenth of the memory in an array.
     images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
     del source, image_ids
     logger.debug("%d images below %s", len(images), root)
     if not images:
-        raise NothingFoundError(f"{job.images}: no image found; give a folder that holds some")
+        raise NothingFoundError(
+            f"{job.images}: no image found; give a folder that holds some"
+            + (f" ({not_read_line(not_read)})" if not_read else "")
+        )
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
@@ -112,7 +121,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         recover(output)
         saved = _saved(job, run)
         settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
-        job = replace(job, ontology=settled.ontology, export=settled.export)
+        job = _with_intensity(replace(job, ontology=settled.ontology, export=settled.export), saved)
         asked = replace(
             asked,
             input=str(root),
@@ -147,6 +156,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             summary.ask(asked, settled.export.quality, settled.ontology)
             summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
+            summary.reading = reading_figures(not_read, done)
 
         def take(report: ShardReport) -> None:
             still_held()
@@ -155,6 +165,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             failed.update(report.failures)
             if summary:
                 summary.labeled(done)
+                summary.reading = reading_figures(not_read, done)
             check()
 
         def check() -> None:
@@ -171,6 +182,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             else:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
+            for line in reading_lines(done):
+                progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
 
@@ -186,7 +199,8 @@ def _checked(job: LabelJob, run: RunFolder) -> RunSettings:
     settled = _settle(job, run, saved)
     has_records = not job.restart and bool(run.record_paths())
     check_job(job, may_be_done=has_records)
-    asked = settings(replace(job, ontology=settled.ontology, export=settled.export), saved.input if saved else "")
+    job = _with_intensity(replace(job, ontology=settled.ontology, export=settled.export), saved)
+    asked = settings(job, saved.input if saved else "")
     if saved and has_records:
         refuse_other(run.output, saved, asked)
     return asked
@@ -198,6 +212,12 @@ def _saved(job: LabelJob, run: RunFolder) -> RunSettings | None:
 
 def _settle(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Settled:
     return settle(run.settings, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
+
+
+def _with_intensity(job: LabelJob, saved: RunSettings | None) -> LabelJob:
+    """``job``, which settles how more than 8 bits become 8: as asked for, or as the folder was labeled."""
+    of_folder = saved.reading.intensity if saved and not job.restart else None
+    return replace(job, reading=replace(job.reading, intensity=job.reading.intensity or of_folder or "auto"))
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
@@ -222,7 +242,8 @@ def _label(
 ) -> None:
     """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
     doing, images = "tagging" if job.tags_only else "labeling", sum(len(shard.image_ids) for shard in todo)
-    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, run.path / "embeddings")
+    cache = run.path / "embeddings"
+    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, cache, job.reading)
     try:
         with ExitStack() as stack:
             with clock(seconds, "load"):
@@ -276,6 +297,7 @@ def settings(job: LabelJob, root: AnyPath | str) -> RunSettings:
         labeling={
             "ontology": job.ontology.prompt_digest if job.ontology else None,
             "tags_only": job.tags_only or None,
+            "intensity": job.reading.intensity or "auto",
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
             **{role: model_identity(getattr(job.model, role)) for role in roles},
             **{name: getattr(job.model, name) for name in of_models},

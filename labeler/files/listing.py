@@ -1,4 +1,4 @@
-"""Find images on this machine or in a store. No image is opened."""
+"""Find images on this machine or in a store. No image is opened, unless its further frames are asked for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import codecs
 import logging
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from labeler.errors import UsageError
+from labeler.errors import ImageError, UsageError
 from labeler.files.credentials import is_signed, without_secrets
 from labeler.files.documents import read_limited
-from labeler.files.images import NOT_RASTER
+from labeler.files.frames import FRAME_EXTENSIONS, file_of, frame_id
+from labeler.files.image_formats import image_extensions
+from labeler.files.images import ImageFile
 from labeler.files.parallel import in_order
 from labeler.files.paths import is_uri
 from labeler.files.storage import absolute, as_local, info, locate, locate_beside, storage_of
@@ -29,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 MAX_LIST_BYTES = 2**30  # of a .txt file of paths
 LISTED_AT_ONCE = 256  # folders in a store
+# What normally lies beside images: labels, lists, notes, and what systems and cameras add.
+_BESIDE_IMAGES = frozenset(
+    {".csv", ".htm", ".html", ".json", ".jsonl", ".md", ".parquet", ".rst", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
+    | {".cfg", ".ini", ".js", ".log", ".py", ".toml", ".aae", ".db", ".lnk", ".thm", ".url", ".xmp"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,13 @@ class ImageSource:
     Attributes:
         root: an absolute path or a URI.
         image_ids: POSIX paths below ``root``, sorted, without duplicates.
+        not_read: how many files of which extension are left out since they are no images that can be read; sorted.
+            Labels, notes and hidden files are not among them.
     """
 
     root: AnyPath
     image_ids: tuple[str, ...]
+    not_read: tuple[tuple[str, int], ...] = ()
 
 
 def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageSource:
@@ -74,7 +83,7 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
         path = absolute(Path(os.path.expanduser(local)))
     what = info(path)
     if what is not None and what.is_folder:
-        return _image_source(path, _walk(path, exclude))
+        return _searched(path, _walk(path, exclude))
     if what is not None:
         return _listed(path) if path.suffix.lower() == ".txt" else _image_source(path.parent, [path.name])
     fixed = _first_wildcard(path)
@@ -85,7 +94,24 @@ def find_images(source: str | AnyPath, exclude: AnyPath | None = None) -> ImageS
     if (there := info(root)) is None or not there.is_folder:
         raise UsageError(f"{source}: no such file or folder")
     depth = None if "**" in patterns else len(patterns)
-    return _image_source(root, (i for i in _walk(root, exclude, depth) if _matches(i.split("/"), patterns)))
+    named = (file for file in _walk(root, exclude, depth) if _matches(file[0].split("/"), patterns))
+    return _searched(root, named)
+
+
+def further_frames(root: AnyPath, image_ids: Iterable[str]) -> tuple[str, ...]:
+    """``image_ids`` and those of the further frames of their files, sorted. Files that may have some are opened."""
+
+    def frames(image_id: str) -> list[int]:
+        if os.path.splitext(image_id)[1].lower() not in FRAME_EXTENSIONS:
+            return []
+        try:
+            return ImageFile(root / image_id).frames()
+        except ImageError:
+            return []  # labeling it will report why
+
+    ids = list(image_ids)
+    found = zip(ids, in_order(frames, ids), strict=True)
+    return tuple(sorted([*ids, *(frame_id(image_id, number) for image_id, numbers in found for number in numbers)]))
 
 
 def _first_wildcard(path: AnyPath) -> int:
@@ -101,15 +127,23 @@ def _first_wildcard(path: AnyPath) -> int:
 
 def stamps(root: AnyPath, image_ids: Sequence[str]) -> list[str]:
     """A stamp for each image that changes when its file does, see ``Storage.stamps``; empty for a missing file."""
-    return storage_of(root).stamps(root, image_ids)
+    return storage_of(root).stamps(root, [file_of(image_id) for image_id in image_ids])
 
 
-def image_extensions() -> frozenset[str]:
-    """The file extensions searched for: those of every raster format that Pillow opens, in lower case, with the dot."""
-    Image.init()
-    # A .mpo file is opened by the JPEG plugin, so Pillow does not list MPO among the formats it opens.
-    readable = (Image.OPEN.keys() | {"MPO"}) - NOT_RASTER
-    return frozenset(ext for ext, name in Image.registered_extensions().items() if name in readable)
+def _searched(root: AnyPath, files: Iterable[tuple[str, bool]]) -> ImageSource:
+    """The images among ``files`` that a search found, and the number of the others."""
+    not_read: Counter[str] = Counter()
+
+    def images() -> Iterator[str]:
+        for image_id, is_special in files:
+            extension = os.path.splitext(image_id)[1].lower()
+            if extension in image_extensions() and not is_special:
+                yield image_id
+            elif is_special or extension not in _BESIDE_IMAGES:
+                not_read[(extension or "without an extension") + " that is no regular file" * is_special] += 1
+
+    source = _image_source(root, images())
+    return replace(source, not_read=tuple(sorted(not_read.items())))
 
 
 def _image_source(root: AnyPath, image_ids: Iterable[str]) -> ImageSource:
@@ -120,9 +154,12 @@ def _image_source(root: AnyPath, image_ids: Iterable[str]) -> ImageSource:
     return ImageSource(root, tuple(sorted(unique)))
 
 
-def _walk(root: AnyPath, exclude: AnyPath | None, depth: int | None = None) -> Iterator[str]:
-    """Ids of the image files up to ``depth`` levels below ``root``; real folders come before links to them."""
-    storage, extensions = storage_of(root), image_extensions()
+def _walk(root: AnyPath, exclude: AnyPath | None, depth: int | None = None) -> Iterator[tuple[str, bool]]:
+    """(path, whether it is a pipe or the like) of all files up to ``depth`` levels below ``root``, with a POSIX path.
+
+    Real folders come before links to them.
+    """
+    storage = storage_of(root)
     seen = set() if exclude is None else {storage_of(exclude).identity(exclude)}
     if storage.identity(root) in seen:
         raise UsageError(f"{root}: input and output are the same folder; choose another output folder")
@@ -136,17 +173,13 @@ def _walk(root: AnyPath, exclude: AnyPath | None, depth: int | None = None) -> I
             return []  # the output folder of an earlier run, which holds copies of images
         return entries
 
-    def is_image(entry: FileInfo) -> bool:
-        is_file = not (entry.is_folder or entry.is_special)
-        return is_file and os.path.splitext(entry.name)[1].lower() in extensions
-
     folders, links = [""], list[str]()
     while folders or links:
         some = [folders.pop() for _ in range(min(len(folders), LISTED_AT_ONCE if storage.is_remote else 1))]
         some = [prefix for prefix in some or [links.pop(0)] if _is_new(storage.identity(path(prefix)), seen)]
         listed = in_order(entries_of, some) if storage.is_remote else map(entries_of, some)
         for prefix, entries in zip(some, listed, strict=True):
-            yield from (prefix + entry.name for entry in entries if is_image(entry))
+            yield from ((prefix + entry.name, entry.is_special) for entry in entries if not entry.is_folder)
             if depth is None or prefix.count("/") + 1 < depth:
                 inner = sorted((entry.name, entry.is_link) for entry in entries if entry.is_folder)
                 folders += (f"{prefix}{name}/" for name, is_link in inner if not is_link)

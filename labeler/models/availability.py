@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
 from labeler.models.taggers.config import TaggingConfig
+from ontologies.documents import DocumentError, parse_json
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
@@ -67,10 +67,10 @@ def _needed(config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool)
 
 def _check_folder(folder: Path, needed: _Needed) -> None:
     try:
-        content = json.loads((folder / "config.json").read_bytes())
+        content = parse_json((folder / "config.json").read_bytes())
     except FileNotFoundError:
         raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no config.json of a model") from None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, DocumentError):
         return  # loading it says what is wrong
     kind = content.get("model_type") if isinstance(content, dict) else None
     if needed.types is not None and isinstance(kind, str) and kind not in needed.types:

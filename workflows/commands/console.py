@@ -162,6 +162,9 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
         console.print(f"changed since the last run: {'; '.join(dataset.changed)}", highlight=False, markup=False)
     splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
+    if dataset.converted:
+        kinds = ", ".join(f"{count} {extension}" for extension, count in dataset.converted.most_common())
+        console.print(f"converted to PNG in the dataset, for trainers to read: {kinds}", highlight=False)
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
         ("gone, and left out", dataset.missing),

@@ -79,8 +79,7 @@ def run_submit(options: SubmitOptions, console: Terminal) -> Outcome:
 
         pods = options.pods.of(ManifestConfig())
         if not pods.image and not console.quiet:
-            note = f"labeler: the image is {default_image()}, which the Dockerfile builds; --image names another"
-            print(note, file=sys.stderr)
+            complain(f"the image is {default_image()}, which the Dockerfile builds; --image names another")
         print(manifest(options.print_manifest, job, pods, name, options.address), end="")
         return Outcome()
     if options.pods.values:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError
+from labeler.files.frames import file_path
 from labeler.files.storage import read_bytes
 from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO
 from labeler.formats.splits import in_validation
@@ -85,7 +86,7 @@ def _placed(
     """The image file in the dataset; None if there is none."""
     if config.link == "none":
         has_label = "yolo" not in config.formats or destination.stamp(label_name(split, file_name))
-        return PlacedImage(root / record.image_id, None) if has_label else None
+        return PlacedImage(file_path(root, record.image_id), None) if has_label else None
     name = f"images/{split}/{file_name}"
     if not destination.stamp(name):
         return None

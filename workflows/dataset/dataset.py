@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labeler.files.conversion import source_at
 from labeler.files.images import file_digest
 from labeler.files.storage import as_local, info, remove
 from workflows.dataset.destination import destination_of
-from workflows.dataset.file_names import FileNames
+from workflows.dataset.file_names import FileNames, is_converted
 from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
@@ -182,7 +183,8 @@ class Dataset:
         file = as_local(self.destination.path(entry.name))
         if file is not None and (file.is_symlink() or file.stat().st_nlink > 1):
             return False
-        return not self.originals.has(entry.image_id, entry.digest)
+        digest = source_at(self.destination.path(entry.name)) if is_converted(entry.image_id) else ""
+        return not self.originals.has(entry.image_id, digest or entry.digest)
 
     def __enter__(self) -> Dataset:
         self.destination.clean_up()

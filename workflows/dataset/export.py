@@ -9,13 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.decided import decide
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
+from labeler.files.frames import file_of
 from labeler.files.parallel import in_order
-from labeler.files.storage import storage_of
+from labeler.files.storage import info, storage_of
 from labeler.formats.splits import in_validation
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
@@ -23,6 +25,7 @@ from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
+from workflows.dataset.file_names import is_converted
 from workflows.dataset.files import DatasetFiles
 from workflows.dataset.images import SPLITS, Originals, PlacedImage, may_be_asked
 from workflows.dataset.ledger import Entry
@@ -70,6 +73,7 @@ class ExportSummary:
     restored: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
     without_objects: int = 0
+    converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
     thresholds: str = ""
@@ -94,6 +98,7 @@ class ExportSummary:
         run.images.update(self.images)
         run.images["without_objects"] = self.without_objects
         run.images["missing"] = len(self.missing)
+        run.reading["converted"] = dict(self.converted)
         for verdicts in self.verdicts.values():
             run.instances.update(verdicts)
         run.failed(self.new_failures, self.old_failures, sum(self.images.values()))
@@ -147,7 +152,8 @@ def export(
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
-    originals = Originals(root, verify=not root_is_named, refusal=refusal)
+    reading = run.settings.read(("ontology", "export")).reading if info(run.settings.path) else None
+    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=reading)
     with (
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
@@ -214,6 +220,8 @@ def _plan(
             tally.add(decided.record, judgements)
             summary.images[image.split] += 1
             summary.without_objects += not instances
+            if config.link != "none" and is_converted(record.image_id):
+                summary.converted[PurePosixPath(file_of(record.image_id)).suffix.lower() or "without an extension"] += 1
     left = latest(each for on_image in decisions.values() for each in on_image)
     summary.unmatched += (each for each in left if each.verdict != "none")
     return summary

@@ -11,10 +11,29 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
-from labeler.files.listing import image_extensions
+from labeler.files.frames import split_frame
+from labeler.files.image_formats import image_extensions
 from labeler.files.storage import NAME_BYTES
 
 LABEL_SUFFIX = ".txt"
+CONVERTED = ".png"
+_READ_BY_TRAINERS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_JPEG = frozenset({".jfif", ".jpe", ".mpo"})  # other names of JPEG files, which trainers do not list
+
+
+def dataset_suffix(image_id: str) -> str:
+    """The suffix of the image's file in the dataset, one that trainers list."""
+    name, frame = split_frame(image_id)
+    suffix = PurePosixPath(name).suffix
+    if suffix.lower() in _READ_BY_TRAINERS and not frame:
+        return suffix
+    return ".jpg" if suffix.lower() in _JPEG and not frame else CONVERTED
+
+
+def is_converted(image_id: str) -> bool:
+    """Whether the dataset has the image as a PNG instead of its own bytes."""
+    name, frame = split_frame(image_id)
+    return frame > 0 or (dataset_suffix(image_id) == CONVERTED and PurePosixPath(name).suffix.lower() != CONVERTED)
 
 
 class FileNames:
@@ -28,11 +47,12 @@ class FileNames:
     """
 
     def __init__(self, given: Mapping[str, str], unchanged: Collection[str] = frozenset()) -> None:
-        self._given = given
-        self._unchanged = unchanged
+        # Earlier versions kept every suffix.
+        self._given = {i: name for i, name in given.items() if PurePosixPath(name).suffix == dataset_suffix(i)}
+        self._unchanged = {i for i in unchanged if PurePosixPath(i).suffix == dataset_suffix(i)}
         self._labels: set[str] = set()  # label files, case-folded
         self._folders: set[str] = set()  # case-folded
-        for names in (given.values(), unchanged):
+        for names in (self._given.values(), self._unchanged):
             for name in names:
                 self._take(name)
 
@@ -42,14 +62,16 @@ class FileNames:
             return image_id
         if image_id in self._given:
             return self._given[image_id]
-        path = PurePosixPath(image_id)
+        file, frame = split_frame(image_id)
+        path, suffix = PurePosixPath(file), dataset_suffix(image_id)
+        stem = f"{path.stem}_{frame:04d}" if frame else path.stem
         folder = ""
         for part in path.parent.parts:
             folder = self._folder(folder, "images_" if part == "images" else part)
-        suffix, count, number = path.suffix, 1, ""
+        count, number = 1, ""
         longest = NAME_BYTES - max(len(suffix.encode()), len(LABEL_SUFFIX))
         while True:
-            name = f"{folder}{_cut(path.stem, longest - len(number))}{number}{suffix}"
+            name = f"{folder}{_cut(stem, longest - len(number))}{number}{suffix}"
             if self._is_free(name):
                 self._take(name)
                 return name

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError
-from labeler.files.images import read_image
+from labeler.files.images import ImageFile
 from labeler.formats.coco import HEAD, CocoWriter
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.cutouts import write_cutouts
@@ -24,7 +24,6 @@ from workflows.dataset.planning import Plan
 from workflows.dataset.verdicts import VerdictWriter
 
 if TYPE_CHECKING:
-    from labeler.files.storage import AnyPath
     from workflows.settings.export import ExportConfig
 
 
@@ -68,7 +67,7 @@ class DatasetFiles:
             name = label_name(split, file_name)
             plans.append(self._dataset.files.plan_file(name, yolo_labels(kept).encode("ascii"), record.image_id))
         if "cutouts" in config.formats and not (placed.plan and placed.plan.edited):
-            plans += self._cutouts.write(record, chosen, placed.path)
+            plans += self._cutouts.write(record, chosen, ImageFile(placed.path, placed.frame))
         self._dataset.commit(plans)
         self._verdicts.add(record, judgements)
         self._images[split] += 1
@@ -102,7 +101,7 @@ class _CutoutFolder:
         self._config = config
         self._names = FlatNames()
 
-    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: AnyPath) -> list[Plan]:
+    def write(self, record: ImageRecord, chosen: Sequence[Instance], source: ImageFile) -> list[Plan]:
         """Cut the instances ``chosen`` out of the image of ``record``.
 
         Raises:
@@ -111,8 +110,8 @@ class _CutoutFolder:
         name = self._names.give(record.image_id)
         if not chosen:
             return []
-        image = read_image(source)
-        if image.digest != record.digest:
+        image = source.read()
+        if record.digest not in (image.digest, image.source):
             raise ImageError("the image has changed since it was labeled; label it again")
         indices = {id(instance): index for index, instance in enumerate(record.instances)}
         numbered = [(indices[id(each)], each, self._class_names[each.class_id]) for each in chosen]

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, RunError
-from labeler.files.images import digest_at
+from labeler.files.conversion import source_at
+from labeler.files.frames import file_of, split_frame
+from labeler.files.image_config import ImageConfig
+from labeler.files.images import digest_at, image_digest
 from labeler.files.paths import FileInfo
 from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
 from labeler.formats.yolo import label_path
+from workflows.dataset.conversion import Converter
+from workflows.dataset.file_names import is_converted
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
 from workflows.dataset.links import is_rewritten_by_trainers
@@ -35,11 +40,13 @@ class PlacedImage:
         path: where the image is now.
         plan: for its file; None if the dataset contains no image files.
         split: the split that the image must stay in; empty if it may move.
+        frame: the number of a further frame in the file at ``path``.
     """
 
     path: AnyPath
     plan: Plan | None
     split: str = ""
+    frame: int = 0
 
 
 class Originals:
@@ -49,10 +56,14 @@ class Originals:
         root: the folder or URI of the input.
         verify: accept an image only if its content is what was labeled; used if the user did not name ``root``.
         refusal: why ``root`` must not be read; empty if it may.
+        reading: how the images were read when they were labeled.
     """
 
-    def __init__(self, root: AnyPath, verify: bool = False, refusal: str = "") -> None:
+    def __init__(
+        self, root: AnyPath, verify: bool = False, refusal: str = "", reading: ImageConfig | None = None
+    ) -> None:
         self.root = root
+        self.reading = reading or ImageConfig()
         self.verify = verify
         self._refusal = refusal
         self._folder = lru_cache(maxsize=4)(self._list)
@@ -65,6 +76,7 @@ class Originals:
         """
         if self._refusal:
             raise RunError(self._refusal)
+        name = file_of(name)
         folder, _, base = name.rpartition("/")
         path = self.root / name
         listed = self._folder(folder) if storage_of(self.root).is_remote else None
@@ -73,7 +85,7 @@ class Originals:
 
     def has(self, name: str, digest: str) -> bool:
         """Whether the input is known to hold the image with this content."""
-        return not self._refusal and (path := self.find(name)) is not None and digest_at(path) == digest
+        return not self._refusal and self.find(name) is not None and image_digest(self.root, name) == digest
 
     def may_hold(self, name: str) -> bool:
         """Whether the image exists; True if ``root`` must not be read."""
@@ -108,6 +120,7 @@ class ImagePlanner:
         self._planner = planner
         self._destination, self._ledger = planner.destination, planner.ledger
         self._link = link
+        self._converter = Converter(planner, originals.root, originals.reading)
 
     def split_of(self, record: ImageRecord, file_name: str, split: str) -> str:
         """The split of an image: the one where the user edited its files or moved them to, else ``split``."""
@@ -127,11 +140,15 @@ class ImagePlanner:
         """
         if self._link == "none":
             path = self.originals.find(record.image_id)
-            return PlacedImage(path, None) if path is not None else self._last_copy(record, file_name)
+            if path is None:
+                return self._last_copy(record, file_name)
+            return PlacedImage(path, None, frame=split_frame(record.image_id)[1])
         name = f"images/{split}/{file_name}"
         if (row := self._moved_from(name, record, file_name)) is not None:
             # Keep the entry, so that the next export sees the move too.
             return PlacedImage(self._destination.path(name), Plan(self._ledger.at(row).name, row=row))
+        if is_converted(record.image_id):
+            return self._converted(record, file_name, split)
         if (there := self._in_dataset(name, record)) and self._is_linked_well(name, record, there):
             return there
         if there is None and (moved := self._moved(name, record, file_name)):
@@ -157,6 +174,22 @@ class ImagePlanner:
                 f"the dataset has another file with its name, {self._destination.path(name)}; rename one of them"
             )
         return PlacedImage(path, plan)
+
+    def _converted(self, record: ImageRecord, file_name: str, split: str) -> PlacedImage | None:
+        name = f"images/{split}/{file_name}"
+        others = [f"images/{other}/{file_name}" for other in SPLITS if other != split]
+        if (found := self._converter.existing(record, name, others)) is not None:
+            at, path, plan = found
+            return PlacedImage(path, plan, "" if at == name else at.split("/")[1])
+        if self.originals.find(record.image_id) is None:
+            return None
+        return PlacedImage(*self._converter.made(record, name))
+
+    def _shows(self, name: str, record: ImageRecord) -> bool:
+        """Whether a file of the dataset has the content of the image, or was converted from it."""
+        if self._destination.digest(name) == record.digest:
+            return True
+        return is_converted(record.image_id) and source_at(self._destination.path(name)) == record.digest
 
     def _in_dataset(self, name: str, record: ImageRecord) -> PlacedImage | None:
         """The image file ``name`` of the dataset, if it is as labeled or edited by the user."""
@@ -229,8 +262,9 @@ class ImagePlanner:
             path = self._destination.path(name)
             if seen.row is not None and not seen.is_ours:
                 return PlacedImage(path, Plan(name, row=seen.row, edited=True), split)
-            if (seen.digest or self._destination.digest(name)) == record.digest:
-                entry = Entry(name, seen.stamp, record.digest, record.image_id)
+            if seen.digest == record.digest or self._shows(name, record):
+                digest = seen.digest or self._destination.digest(name)
+                entry = Entry(name, seen.stamp, digest, record.image_id)
                 return PlacedImage(path, Plan(name, entry=entry), split)
         return None
 
@@ -240,11 +274,7 @@ class ImagePlanner:
             return None
         for split in SPLITS:
             row = self._ledger.row(before := f"images/{split}/{file_name}")
-            if (
-                row is not None
-                and not self._destination.stamp(before)
-                and self._destination.digest(name) == record.digest
-            ):
+            if row is not None and not self._destination.stamp(before) and self._shows(name, record):
                 return row
         return None
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from labeler.decided import Decided, decide
 from labeler.errors import ImageError, RunError, UsageError
-from labeler.files.images import DecodedImage, digest_at, read_image
+from labeler.files.conversion import source_at
+from labeler.files.images import DecodedImage, ImageFile, digest_at
 from labeler.files.storage import absolute, locate, locate_beside
 from labeler.quality import Judgement, judge
 from labeler.record_files import read_record
@@ -76,25 +77,28 @@ class Labeled:
             ImageError: it is nowhere.
         """
         fault = "the image is gone"
-        for path in self._image_paths(image_id):
+        for file in self._image_files(image_id):
             try:
-                image = read_image(path)
+                image = file.read()
             except ImageError:
                 continue
-            if image.digest == digest:
+            if digest in (image.digest, image.source):
                 return image
             fault = "the image has changed since it was labeled"
         raise ImageError(fault)
 
     def image_path(self, record: ImageRecord) -> AnyPath | None:
         """Where the image of ``record`` is as it was labeled; None if it is nowhere."""
-        return next((path for path in self._image_paths(record.image_id) if digest_at(path) == record.digest), None)
+        for file in self._image_files(record.image_id):
+            if record.digest in (digest_at(file.path, file.frame), source_at(file.path)):
+                return file.path
+        return None
 
-    def _image_paths(self, image_id: str) -> Iterator[AnyPath]:
+    def _image_files(self, image_id: str) -> Iterator[ImageFile]:
         name = self._file_names.get(image_id, image_id)
-        yield from (self.run.output / "images" / split / name for split in SPLITS)
+        yield from (ImageFile(self.run.output / "images" / split / name) for split in SPLITS)
         if self.root_is_named or may_be_asked(self.root, self.run.output):
-            yield self.root / image_id
+            yield ImageFile.of(self.root, image_id, self.settings.reading)
 
     def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record as people's decisions left it, with the verdict on every instance.

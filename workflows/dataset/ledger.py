@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from labeler.errors import RunError
 from labeler.files.storage import read_bytes, write_bytes
 from labeler.record_checks import read_table
+from workflows.dataset.file_names import dataset_suffix
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -152,7 +152,7 @@ def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
         kind, _, below = name.partition("/")
         below = below.partition("/")[2]
         if kind == "labels":
-            below = below.removesuffix(".txt") + PurePosixPath(image_id).suffix
+            below = below.removesuffix(".txt") + dataset_suffix(image_id)
         elif kind != "images":
             continue
         if below == image_id:

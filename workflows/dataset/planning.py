@@ -99,10 +99,10 @@ class Planner:
 
         return self.plan(name, content_digest(content), image_id, make)
 
-    def plan_made(self, name: str) -> Plan:
+    def plan_made(self, name: str, image_id: str = "") -> Plan:
         """A plan for a file that was created in ``building``, and is deleted there if no change is needed."""
         made = self.destination.building / name
-        plan = self.plan(name, file_digest(made), "", lambda: None)
+        plan = self.plan(name, file_digest(made), image_id, lambda: None)
         if plan.operation is None:
             made.unlink()
         return plan

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
-from labeler.files.images import read_image
+from labeler.files.images import ImageFile
 from labeler.geometry.masks import mask_iou
 from labeler.quality import VERDICTS, Judgement, ranking_score
 from labeler.quality_config import Score
@@ -99,7 +99,7 @@ def _cell(record: ImageRecord, judgements: list[Judgement], show: _Shown) -> Ima
     caption = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
     try:
         # Drawn on at its final size: lines and names on a large photo would become too thin to see.
-        canvas = scaled(read_image(show.root / record.image_id).pixels, CELL, enlarge=True)
+        canvas = scaled(ImageFile.of(show.root, record.image_id).read().pixels, CELL, enlarge=True)
     except ImageError as error:
         draw.rectangle((0, 0, CELL - 1, CELL - 1), fill="#eceef1")
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")

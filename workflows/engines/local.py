@@ -23,5 +23,6 @@ def local_engine(
 
     ``engine``, ``output`` and ``say`` are not used; all engines have the same parameters.
     """
-    with closing(label_shards(shards, config.root, config.load_stages(), config.model.batch_size)) as reports:
+    stages, size = config.load_stages(), config.model.batch_size
+    with closing(label_shards(shards, config.root, stages, size, config.reading)) as reports:
         yield reports

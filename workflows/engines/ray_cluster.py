@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
+from labeler.files.frames import file_path
 from labeler.files.storage import info, read_bytes, remove, write_bytes
 from labeler.own_packages import check_own_packages
 from workflows.engines.resources import RESERVED_CPUS, Node, Pool
@@ -129,7 +130,7 @@ def check_shared(root: AnyPath, output: AnyPath, shards: Sequence[Shard]) -> Non
     if len(nodes) < 2:
         return
     token = output / "run" / f"seen-by-all-{uuid.uuid4().hex}"
-    image = next((path for i in shards[0].image_ids if info(path := root / i)), root)
+    image = next((path for i in shards[0].image_ids if info(path := file_path(root, i))), root)
     write_bytes(token, token.name.encode())
     try:
         look = ray.remote(num_cpus=0, max_retries=0)(_unseen)

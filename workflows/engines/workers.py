@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from labeler.files.image_config import ImageConfig
 from labeler.models.config import ModelConfig
 from labeler.models.labelers.on_device import labeler_on_device
 from labeler.models.loading import load_labeler
@@ -37,6 +38,7 @@ class WorkerConfig:
         load: makes the labeler, in the worker; the default loads the models of ``model``.
         tags_only: tag, and look for nothing.
         cache: a folder for what is computed once a run.
+        reading: how images are read.
     """
 
     root: AnyPath
@@ -46,6 +48,7 @@ class WorkerConfig:
     tagging: TaggingConfig | None = None
     tags_only: bool = False
     cache: AnyPath | None = None
+    reading: ImageConfig = field(default_factory=ImageConfig)
 
     def load_stages(self) -> Stages:
         if self.tags_only and self.tagging:
@@ -76,7 +79,8 @@ class Worker:
     def _work(self) -> None:
         config = self._config
         try:
-            for report in label_shards(self._shards(), config.root, self._stages, config.model.batch_size):
+            size = config.model.batch_size
+            for report in label_shards(self._shards(), config.root, self._stages, size, config.reading):
                 self._begun.popleft().set_result(report)
         except BaseException as error:
             for future in self._begun:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.files.images import digest_at
+from labeler.files.images import image_digest
 from labeler.files.listing import stamps as stamps_of
 from labeler.files.parallel import in_order
 from labeler.files.paths import NO_TIME, OF_CONTENT
@@ -63,7 +63,7 @@ def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: p
     changed: list[str] = known.filter(pc.and_(is_there, pc.and_not(differs, was_read))).column("image_id").to_pylist()
     unsure = known.filter(pc.and_(pc.and_(is_there, was_read), pc.or_(differs, says_little)))
     ids, labeled = unsure.column("image_id").to_pylist(), unsure.column("digest").to_pylist()
-    digests = list(in_order(lambda image_id: digest_at(root / image_id), ids))
+    digests = list(in_order(lambda image_id: image_digest(root, image_id), ids))
     changed += [i for i, old, new in zip(ids, labeled, digests, strict=True) if new not in ("", old)]
     unread = pa.array([i for i, new in zip(ids, digests, strict=True) if not new], pa.string())
     labeled_before = known.filter(was_read)

@@ -1,4 +1,4 @@
-"""Read batches of images in threads, ahead of the models.
+"""Read batches of images in threads, ahead of the models, within a number of bytes.
 
 Within a shard, images of the same size share a batch, since models need one shape per batch. If a shard has killed
 earlier processes, its images are read one by one, and only when all earlier work is done.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage, ImageFile
 from workflows.run.attempts import CRASHES, Attempts
 from workflows.run.shard_files import Shard
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 BATCHES_AHEAD = 3
+BYTES_PER_PIXEL = 7  # while an image is decoded: four of Pillow, three of the result
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,33 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one shard that are being read, or have been; ``is_last`` for the last batch of the shard."""
+    """Images of one shard that are being read, or have been.
+
+    Attributes:
+        is_last: it is the last batch of the shard.
+        memory: in bytes, at most.
+    """
 
     shard: Shard
     attempts: Attempts
     decoding: Sequence[Future[Decoded]]
     is_last: bool
+    memory: int = 0
 
 
 def read_ahead(
-    shards: Iterable[Shard | None], root: AnyPath, batch_size: int, readers: ThreadPoolExecutor
+    shards: Iterable[Shard | None],
+    root: AnyPath,
+    batch_size: int,
+    readers: ThreadPoolExecutor,
+    reading: ImageConfig,
 ) -> Iterator[Batch | None]:
-    """Batches whose images are being read. None asks the caller to finish all earlier batches before the next one."""
+    """Batches whose images are being read. None asks the caller to finish all earlier batches before the next one.
+
+    A batch that was yielded may be in memory until the next is asked for, and not longer. It and those ahead of it take
+    ``reading.read_ahead`` MB or less, or are one image.
+    """
+    most = reading.read_ahead * 10**6
     ahead: deque[Batch] = deque()
     for shard in shards:
         attempts = Attempts(shard.attempts_path) if shard else None
@@ -59,27 +76,39 @@ def read_ahead(
             continue
         attempts.begin()
         if attempts.unfinished >= CRASHES:
-            yield from _one_by_one(shard, attempts, root, readers)
+            yield from _one_by_one(shard, attempts, root, readers, reading)
             continue
-        files = {image_id: ImageFile(root / image_id) for image_id in shard.image_ids}
-        batches = _batches(shard, files, batch_size, readers)
-        for image_ids in batches:
+        files = {image_id: ImageFile.of(root, image_id, reading) for image_id in shard.image_ids}
+        batches = _batches(shard, files, batch_size, most // 2, readers)
+        for image_ids, memory in batches:
+            while ahead and memory + sum(batch.memory for batch in ahead) > most:
+                yield ahead.popleft()
             decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
-            ahead.append(Batch(shard, attempts, decoding, is_last=image_ids is batches[-1]))
+            ahead.append(Batch(shard, attempts, decoding, image_ids is batches[-1][0], memory))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
     yield from ahead
 
 
 def _batches(
-    shard: Shard, files: dict[str, ImageFile], batch_size: int, readers: ThreadPoolExecutor
-) -> list[list[str]]:
+    shard: Shard, files: dict[str, ImageFile], batch_size: int, most: int, readers: ThreadPoolExecutor
+) -> list[tuple[list[str], int]]:
+    """Image ids by size, and the memory that they take: ``most`` or less, or that of one image."""
     sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
-    by_size = [image_id for _, image_id in sorted(zip(sizes, shard.image_ids, strict=True))]
-    return [by_size[start : start + batch_size] for start in range(0, len(by_size), batch_size)]
+    batches: list[tuple[list[str], int]] = []
+    for (width, height), image_id in sorted(zip(sizes, shard.image_ids, strict=True)):
+        bytes_now = width * height * BYTES_PER_PIXEL
+        ids, memory = batches[-1] if batches else ([], 0)
+        if batches and len(ids) < batch_size and memory + bytes_now <= most:
+            batches[-1] = ([*ids, image_id], memory + bytes_now)
+        else:
+            batches.append(([image_id], bytes_now))
+    return batches
 
 
-def _one_by_one(shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor) -> Iterator[Batch]:
+def _one_by_one(
+    shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor, reading: ImageConfig
+) -> Iterator[Batch]:
     """Batches of one image, each noted before it is read; one that has killed its process repeatedly is not read."""
     for image_id in shard.image_ids:
         with attempts.image(image_id) as killed_its_process:
@@ -87,7 +116,7 @@ def _one_by_one(shard: Shard, attempts: Attempts, root: AnyPath, readers: Thread
                 decoding: Future[Decoded] = Future()
                 decoding.set_result(Decoded(image_id, None, "crashed the worker", 0.0))
             else:
-                decoding = readers.submit(_decode, image_id, ImageFile(root / image_id))
+                decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading))
             yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
 
 

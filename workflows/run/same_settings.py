@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import RunError
 from labeler.files.storage import info, is_in_another_store, locate
+from workflows.settings.run_settings import BEFORE
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -39,7 +40,7 @@ def _is_there(old: str, new: str) -> bool:
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """The names of the settings in ``new`` that differ from ``old``, including nested ones."""
     for name, value in new.items():
-        before = old.get(name)
+        before = old.get(name, BEFORE.get(name))
         if isinstance(before, dict) and isinstance(value, dict):
             yield from _differing(before, value)
         elif before != value:

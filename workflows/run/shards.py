@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import REQUESTS
 from labeler.files.storage import storage_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
 
 DECODE_THREADS = 4
+_DEFAULT_READING = ImageConfig()
 STAGES = ("decode", "wait", "tag", "model", "write")
 
 
@@ -44,6 +46,8 @@ class ShardReport:
         unparsed: answers of a language model from which no tag could be read.
         forward_passes, ungated: forward passes of a detector behind a tag gate, and how many it would need without one.
         began: when the models got the first images, in seconds since 1970.
+        scaled: images of more than 8 bits per channel, by what they were scaled from.
+        further_frames, with_frames: pages or frames that were not read, and the number of files that have them.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images per worker, for an engine with several.
     """
@@ -57,6 +61,9 @@ class ShardReport:
     forward_passes: int = 0
     ungated: int = 0
     began: float = math.inf
+    scaled: Counter[str] = field(default_factory=Counter)
+    further_frames: int = 0
+    with_frames: int = 0
     first_image: float = math.inf
     workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -71,6 +78,9 @@ class ShardReport:
         self.forward_passes += other.forward_passes
         self.ungated += other.ungated
         self.began = min(self.began, other.began)
+        self.scaled.update(other.scaled)
+        self.further_frames += other.further_frames
+        self.with_frames += other.with_frames
         self.first_image = min(self.first_image, other.first_image)
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
@@ -86,7 +96,11 @@ class Stages:
 
 
 def label_shards(
-    shards: Iterable[Shard | None], root: AnyPath, stages: Stages, batch_size: int
+    shards: Iterable[Shard | None],
+    root: AnyPath,
+    stages: Stages,
+    batch_size: int,
+    reading: ImageConfig = _DEFAULT_READING,
 ) -> Generator[ShardReport, None, None]:
     """Label ``shards`` one after another; each report is yielded when the shard's record file has been written.
 
@@ -96,6 +110,7 @@ def label_shards(
     Args:
         shards: a None among them means that no shard is available right now, so all started ones are finished and
             reported before the next is requested.
+        reading: how images are read; the records depend on ``intensity`` alone.
     """
     threads = REQUESTS if storage_of(root).is_remote else DECODE_THREADS
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(1) as writer:
@@ -103,15 +118,17 @@ def label_shards(
         records: dict[str, ImageRecord] = {}
         report = ShardReport()
         try:
-            for batch in read_ahead(shards, root, batch_size, readers):
+            for batch in read_ahead(shards, root, batch_size, readers, reading):
                 if batch is not None:
                     report.began = min(report.began, time.time())
                     started = time.perf_counter()
                     decoded = [future.result() for future in batch.decoding]
                     report.seconds["decode"] += sum(image.seconds for image in decoded)
                     report.seconds["wait"] += time.perf_counter() - started
+                    _note_reading(decoded, report)
                     for record in _label(decoded, stages, report):
                         records[record.image_id] = record
+                    del decoded
                     report.first_image = min(report.first_image, time.time())
                     if batch.is_last:
                         in_order = [records.pop(image_id) for image_id in batch.shard.image_ids]
@@ -119,11 +136,19 @@ def label_shards(
                         report = ShardReport()
                 while written and (batch is None or written[0].done() or len(written) > 2):
                     yield written.popleft().result()
+                del batch  # so that its images are not in memory while the next ones are read
             while written:
                 yield written.popleft().result()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _note_reading(decoded: Sequence[Decoded], report: ShardReport) -> None:
+    for image in (item.image for item in decoded if item.image is not None):
+        report.scaled.update([image.scaled] if image.scaled else [])
+        report.further_frames += image.further_frames
+        report.with_frames += image.further_frames > 0
 
 
 def _label(decoded: Sequence[Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:

@@ -56,6 +56,7 @@ class RunSummary:
         instances: by verdict: ``accept``, ``review``, ``reject``.
         new, old: failures that no earlier run has reported, and those that one has.
         failed_so_far: the new failures of labeling, by image id; used for ``new`` if the run ends early.
+        reading: files that are no images, and how images were read, see ``workflows.run.reading``.
         seconds: of each stage.
         engine: ``local`` or ``ray``; None if no image was labeled.
         error: what ended the run early, in one line.
@@ -71,6 +72,7 @@ class RunSummary:
     new: Sequence[Failure] = ()
     old: Sequence[Failure] = ()
     failed_so_far: Mapping[str, str] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     engine: str | None = None
     workers: int = 0
@@ -132,6 +134,7 @@ class RunSummary:
             "engine": self.engine,
             "workers": self.workers,
             "images": {name: self.images[name] for name in ("found", "labeled", "train", "val")} | self.images,
+            "reading": self.reading,
             "instances": {name: self.instances[name] for name in ("accept", "review", "reject")},
             "failed": {"new": _named(self.new), "old": _named(self.old)},
             "thresholds": self.thresholds,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
+from labeler.files.image_config import ImageConfig
 from labeler.models.config import ModelConfig
 from labeler.models.taggers.config import TaggingConfig
 from labeler.setting import check, setting
@@ -42,6 +43,7 @@ class LabelJob:
         verify_content: look for changed images by reading them all, instead of by their sizes and times.
         max_failures: how many new failures there may be: a number of images, or a percentage of those taken up.
         allow_failures: failed images below that limit are no reason for another exit code than 0.
+        reading: how images are read; its ``intensity`` decides the records.
         engine: what labels; the records do not depend on it.
         tagging: which tagger runs, and what for; None for none.
         tags_only: tag, and look for nothing.
@@ -77,6 +79,7 @@ class LabelJob:
         unset="no limit",
     )
     allow_failures: bool = setting(False, "exit with 0, not 1, when some images could not be labeled", group=RUN_GROUP)
+    reading: ImageConfig = field(default_factory=ImageConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tagging: TaggingConfig | None = None
     tags_only: bool = False

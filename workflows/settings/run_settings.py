@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from labeler.errors import UsageError
 from labeler.files.credentials import without_secrets
+from labeler.files.image_config import INTENSITIES, MOST_MEGAPIXELS, ImageConfig
 from labeler.migrations import VERSIONS
 from labeler.sizes import finite_number
 from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
 from workflows.settings.export import ExportConfig, table
 
 Part = TypeVar("Part")
+BEFORE: Mapping[str, Any] = {"intensity": "full"}  # what versions did that did not state it in ``labeling``
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,12 @@ class RunSettings:
     def floor(self) -> float:
         """The class score from which the records keep candidates."""
         return float(self.model["floor"])
+
+    @property
+    def reading(self) -> ImageConfig:
+        """How the images were read when they were labeled, whatever their size."""
+        intensity = self.labeling.get("intensity", BEFORE["intensity"])
+        return ImageConfig(intensity if intensity in INTENSITIES else None, max_megapixels=MOST_MEGAPIXELS)
 
     @property
     def tags_only(self) -> bool:

@@ -20,6 +20,7 @@ from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.models.strips import padded_to_ratio
 
 BOXES_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per box
 PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
@@ -44,6 +45,8 @@ class SamSegmenter:
         self.model = model
         self.image_processor = processor.image_processor
         self.runtime = runtime
+        # SAM scales the longer side to this; the short side of a longer strip would become 0.
+        self._longest_strip = int(self.image_processor.size["longest_edge"] or 1024) if self._keeps_ratio else 1024
         self.clean_share = clean_share
         # Encodes the masks of one image while the model works on the next.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
@@ -55,18 +58,25 @@ class SamSegmenter:
         with_boxes = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
         for start in range(0, len(with_boxes), self.runtime.batch_size):
             batch = with_boxes[start : start + self.runtime.batch_size]
-            inputs = [self._preprocess(images[index]) for index in batch]
+            whole = {index: padded_to_ratio(images[index], self._longest_strip) for index in batch}
+            inputs = [self._preprocess(whole[index]) for index in batch]
             with self.runtime.autocast():
                 embeddings = self._embed(torch.cat([pixels for pixels, _ in inputs]))
             for row, (index, (_, shape)) in enumerate(zip(batch, inputs, strict=True)):
                 for masks, mask_scores, stabilities in self._decode(
-                    [level[row : row + 1] for level in embeddings], boxes_xyxy[index], images[index].shape[:2], shape
+                    [level[row : row + 1] for level in embeddings], boxes_xyxy[index], whole[index].shape[:2], shape
                 ):
+                    height, width = images[index].shape[:2]
+                    masks = masks[:, :height, :width]
                     if len(waiting) == MAX_WAITING_CHUNKS:
                         waiting.popleft().result()
                     waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
                     pending[index].append(waiting[-1])
         return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
+
+    @property
+    def _keeps_ratio(self) -> bool:
+        return self.model.config.model_type in ("sam", "sam_hq")
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
         """The model's input ``(1, 3, h, w)``, and the (height, width) of the image in it; the rest is padding."""

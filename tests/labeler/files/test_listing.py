@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from labeler.errors import ImageError, UsageError
+from labeler.files.image_formats import image_extensions
 from labeler.files.images import read_image
-from labeler.files.listing import find_images, image_extensions
+from labeler.files.listing import find_images
 from labeler.files.storage import locate, write_bytes
 from tests.support.object_store import Bucket, Proxy, web_server
 

@@ -1,0 +1,93 @@
+"""Download one file over HTTP, within limits on its size and on the whole time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from labeler.errors import ImageError
+
+BLOCK_BYTES = 2**16
+MOST_REDIRECTS = 5
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """What a download may take.
+
+    Attributes:
+        seconds: from the start to the last byte.
+        bytes: of the content.
+    """
+
+    seconds: float = 60.0
+    bytes: int = 200_000_000
+
+
+def download(url: str, limits: DownloadLimits) -> bytes:
+    """The content at ``url``; only HTTP and HTTPS are spoken, also where a server redirects to.
+
+    Raises:
+        ImageError: it cannot be had within ``limits``; the message does not name the URL.
+    """
+    result: list[bytes | Exception] = []
+    began = time.monotonic()
+
+    def fetch() -> None:
+        try:
+            result.append(_fetch(url, limits, began + limits.seconds))
+        except Exception as error:
+            result.append(error)
+
+    # In a thread, since a server may also be slow with its headers, one byte at a time.
+    thread = threading.Thread(target=fetch, name="download", daemon=True)
+    thread.start()
+    thread.join(limits.seconds)
+    content = result[0] if result else TimeoutError()
+    if isinstance(content, TimeoutError):
+        raise ImageError(f"the server took more than {limits.seconds:g} s; download the image first")
+    if isinstance(content, ImageError):
+        raise content
+    if isinstance(content, Exception):
+        cause = getattr(content, "reason", None) or content
+        raise ImageError(" ".join(str(cause).split()) or type(content).__name__) from content
+    return content
+
+
+def _fetch(url: str, limits: DownloadLimits, end: float) -> bytes:
+    content = bytearray()
+    request = Request(url, headers={"User-Agent": "labeler"})
+    with _opener().open(request, timeout=limits.seconds) as response:
+        while block := response.read1(BLOCK_BYTES):
+            content += block
+            if len(content) > limits.bytes:
+                raise ImageError(f"more than {limits.bytes / 1e6:g} MB; download the image first")
+            if time.monotonic() > end:
+                raise TimeoutError
+        if (stated := response.headers.get("Content-Length", "")).isdigit() and len(content) < int(stated):
+            raise ImageError("the connection broke off")
+    return bytes(content)
+
+
+class _FewRedirects(HTTPRedirectHandler):
+    max_redirections = MOST_REDIRECTS
+
+
+def _opener() -> OpenerDirector:
+    """An opener that speaks HTTP and HTTPS alone, with the proxies of the environment."""
+    opener = OpenerDirector()
+    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor()):
+        opener.add_handler(handler)
+    opener.add_handler(_FewRedirects())
+    return opener

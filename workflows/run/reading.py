@@ -1,0 +1,51 @@
+"""What users are told about how their images were read: what was left out, scaled or converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workflows.run.shards import ShardReport
+
+_KINDS = {
+    "camera RAW": ".3fr .arw .cr2 .cr3 .dng .erf .kdc .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
+    "video": ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .webm .wmv",
+    "document": ".ai .doc .docx .eps .indd .pdf .ppt .pptx .ps",
+    "drawing": ".cdr .dxf .emf .svg .svgz .wmf",
+    "medical": ".dcm .dicom .mha .mhd .nii .nrrd",
+    "layered": ".kra .psb .xcf",
+    "high dynamic range": ".exr .hdr .jxr",
+    "JPEG XL": ".jxl",
+    "data": ".h5 .hdf5 .mat .npy .npz",
+    "archive": ".7z .gz .rar .tar .tgz .zip",
+}
+_KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
+
+
+def not_read_line(not_read: Mapping[str, int]) -> str:
+    """The files of the input that are not read, by extension: known kinds of images and films first."""
+    ordered = sorted(not_read.items(), key=lambda each: (each[0] not in _KIND_OF, -each[1], each[0]))
+    named = [f"{count} {name}" + (f" ({_KIND_OF[name]})" if name in _KIND_OF else "") for name, count in ordered]
+    more = f" and {len(named) - 12} more kinds" if len(named) > 12 else ""
+    return f"not read: {', '.join(named[:12])}{more}; convert what is an image to JPEG or PNG"
+
+
+def reading_lines(done: ShardReport) -> Iterator[str]:
+    """What happened to the images that were read in this run."""
+    if done.scaled:
+        kinds = ", ".join(f"{name} ({count})" for name, count in done.scaled.most_common())
+        images = _images(done.scaled.total())
+        yield f"{images} of more than 8 bits per channel scaled from {kinds}; --intensity changes that"
+    if done.further_frames:
+        images = _images(done.with_frames)
+        yield f"{done.further_frames} further pages or frames of {images} not read; --frames all labels them, too"
+
+
+def reading_figures(not_read: Mapping[str, int], done: ShardReport) -> dict[str, Any]:
+    """The same for ``summary.json``."""
+    return {"not_read": dict(not_read), "scaled": dict(done.scaled), "frames_not_read": done.further_frames}
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
