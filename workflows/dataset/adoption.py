@@ -15,7 +15,7 @@ import numpy as np
 from labeler.decided import decide
 from labeler.decisions import Decision
 from labeler.errors import ImageError
-from labeler.formats.splits import in_validation
+from labeler.formats.splits import SPLITS, in_validation
 from labeler.quality import Judgement
 from labeler.record_files import read_records
 from labeler.records import ImageRecord
@@ -24,7 +24,7 @@ from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import DatasetFiles
-from workflows.dataset.images import SPLITS, Originals, PlacedImage, label_name
+from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner

@@ -14,6 +14,7 @@ from labeler.errors import ImageError, RunError
 from labeler.files.images import digest_at
 from labeler.files.paths import FileInfo
 from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
+from labeler.formats.splits import SPLITS
 from labeler.formats.yolo import label_path
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
@@ -23,8 +24,6 @@ from workflows.dataset.planning import Plan, Planner, one_file
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from labeler.records import ImageRecord
-
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, slots=True)

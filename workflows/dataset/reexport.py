@@ -25,6 +25,7 @@ def export_again(
     summary: RunSummary,
     say: Callable[[str], None],
     overwrite_edits: bool = False,
+    resplit: bool = False,
     root_is_named: bool = False,
 ) -> ExportSummary:
     """``export`` for a command that labels nothing; ``run`` must be locked.
@@ -34,7 +35,7 @@ def export_again(
         settings: what the folder remembers.
         summary: is filled in and written.
         say: gets the summary's line if the export fails.
-        overwrite_edits, root_is_named: as ``export`` takes them.
+        overwrite_edits, resplit, root_is_named: as ``export`` takes them.
 
     Raises:
         RunError: as ``export``.
@@ -51,6 +52,7 @@ def export_again(
                 settled.export,
                 previous=settled.published.export if settled.published else None,
                 overwrite_edits=overwrite_edits,
+                resplit=resplit,
                 root_is_named=root_is_named,
             )
         dataset.describe(settled)

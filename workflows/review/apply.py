@@ -71,5 +71,5 @@ def apply_decisions(
             summary or RunSummary("review"),
             say,
             overwrite_edits,
-            labeled.root_is_named,
+            root_is_named=labeled.root_is_named,
         )
