@@ -184,7 +184,7 @@ def test_unchanged_images_are_not_fetched_again(bucket: Bucket, proxy: Proxy, tm
     export(run, root, ONTOLOGY, ExportConfig(val_share=0.9), resplit=True)  # these are moved here
     assert proxy.count("GET", "/in/") == len(IDS)
     write_bytes(root / "g.png", image(99) + b"longer")
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0), resplit=True)
     assert proxy.count("GET", "/in/") == len(IDS)
     assert (tmp_path / "out" / "images" / "train" / "g.png").read_bytes() == image(5)
     label_again(run, "g.png", image(99) + b"longer")

@@ -50,7 +50,9 @@ def summary(out: Path) -> Any:
     return json.loads((out / "run" / "summary.json").read_text())
 
 
-def test_the_life_of_a_dataset(tmp_path: Path) -> None:
+def test_the_life_of_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_utils = pytest.importorskip("ultralytics.data.utils")
+    monkeypatch.setattr(data_utils, "check_font", lambda font: None)
     images, out = tmp_path / "in", tmp_path / "out"
     for content in range(10):
         for folder in "ab":
@@ -67,6 +69,8 @@ def test_the_life_of_a_dataset(tmp_path: Path) -> None:
     assert {key: value for key, value in data.items() if key != "names"} == {
         split: f"images/{split}" for split in ("train", "val", "test")
     }
+    read = data_utils.check_det_dataset(str(out / "data.yaml"))
+    assert [Path(read[split]) for split in ("val", "test")] == [out / "images" / "val", out / "images" / "test"]
     for split in ("train", "val", "test"):
         coco = COCO(out / "annotations" / f"instances_{split}.json")
         assert {each["file_name"] for each in coco.imgs.values()} == {n for n, each in first.items() if each == split}
