@@ -34,6 +34,7 @@ VERSIONS = {
     "images.parquet": 1,  # a row
     "records": 1,  # a row
     "classes.json": 1,
+    "splits.parquet": 1,  # a row
     "decisions": 2,  # a row of decisions.jsonl, and of any file that review --apply reads
     "review set": 2,  # run/sent/*.json
     "evaluation.json": 2,

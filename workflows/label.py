@@ -62,6 +62,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                     previous=settled.published.export if settled.published else None,
                     overwrite_edits=job.overwrite_edits,
                     prune=job.prune,
+                    resplit=job.resplit,
                 )
         dataset.describe(settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.

@@ -61,7 +61,7 @@ def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
 def exported(folder: Path) -> None:
     run = RunFolder(folder / "out")
     with run.locked():
-        export(run, folder / "input", ONTOLOGY, AFTER)
+        export(run, folder / "input", ONTOLOGY, AFTER, resplit=True)
 
 
 def decided(folder: Path) -> None:

@@ -12,11 +12,13 @@ from rich.table import Table
 
 from labeler.decisions import Decision
 from labeler.files.storage import info
+from labeler.formats.splits import SPLITS
 from labeler.geometry.masks import rle_box_xyxy
 from labeler.quality import VERDICTS
 from workflows.commands.progress import of_workers
 from workflows.dataset.export import ExportSummary
 from workflows.dataset.journal import SET_ASIDE
+from workflows.dataset.split_notes import leak_in_words
 from workflows.label import LabelSummary
 from workflows.run.shards import ShardReport
 from workflows.tag import TagSummary
@@ -94,14 +96,16 @@ def _s(names: Sized) -> str:
     return "" if len(names) == 1 else "s"
 
 
-def _print_names(console: Console, what: str, names: list[str]) -> None:
+def _print_names(console: Console, what: str, names: list[str], count: int | None = None) -> None:
+    """Print the first names; ``count`` is the number of all, if ``names`` does not hold all."""
     if not names:
         return
-    console.print(f"{len(names)} {what}:", highlight=False)
+    count = len(names) if count is None else count
+    console.print(f"{count} {what}:", highlight=False)
     for name in names[:FAILURES_SHOWN]:
         console.print(f"  {name}", highlight=False, markup=False)
-    if len(names) > FAILURES_SHOWN:
-        console.print(f"  … and {len(names) - FAILURES_SHOWN} more", highlight=False)
+    if count > FAILURES_SHOWN:
+        console.print(f"  … and {count - FAILURES_SHOWN} more", highlight=False)
 
 
 def _print_old(console: Console, failures: int) -> None:
@@ -132,8 +136,38 @@ def accepted_first(verdicts: Mapping[str, int], images: int) -> str:
     return f"{accepted} accepted, {review} to review, {rejected} rejected in {images} image{'' if images == 1 else 's'}"
 
 
+def _print_splits(console: Console, dataset: ExportSummary) -> None:
+    """What was moved between splits, what was not, and what leaks from one into another."""
+    splits = dataset.splits
+    if splits.resplit:
+        console.print(f"{splits.moved} image{'' if splits.moved == 1 else 's'} moved to another split", highlight=False)
+    if dataset.split_flags:
+        console.print(
+            f"{' and '.join(dataset.split_flags)} changed: this applies to new images; {splits.kept} images keep their "
+            "split (--resplit splits all images anew)",
+            highlight=False,
+        )
+    if splits.unmatched:
+        console.print(
+            f"--split-by {splits.split_by} does not match {splits.unmatched} image ids; each of these images is in a "
+            "group with its copies alone",
+            highlight=False,
+            markup=False,
+        )
+    way_out = "edited or moved by hand; put them in one split" if splits.resplit else "--resplit moves each into one"
+    _print_names(
+        console,
+        f"group{'' if splits.leaks == 1 else 's'} in more than one split, so validation or test sees training images "
+        f"({splits.leaking_images} images; {way_out})",
+        [leak_in_words(leak) for leak in splits.first_leaks],
+        splits.leaks,
+    )
+
+
 def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> None:
     """What was accepted, classes and verdicts, reasons, failures, and where everything is."""
+    if dataset.empty_split:
+        console.print(dataset.empty_split, highlight=False, markup=False)
     every = sum(dataset.verdicts.values(), Counter[str]())
     console.print(accepted_first(every, sum(dataset.images.values())), style="bold", highlight=False)
     for line in dataset.nothing_accepted:
@@ -160,11 +194,12 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
         console.print(f"thresholds: {dataset.thresholds}", highlight=False, markup=False)
     if dataset.changed:
         console.print(f"changed since the last run: {'; '.join(dataset.changed)}", highlight=False, markup=False)
-    splits = ", ".join(f"{count} {split}" for split, count in sorted(dataset.images.items())) or "none"
+    splits = ", ".join(f"{dataset.images[split]} {split}" for split in SPLITS if dataset.images[split]) or "none"
     console.print(f"images in the dataset: {splits}; {dataset.without_objects} without an object", highlight=False)
     if dataset.converted:
         kinds = ", ".join(f"{count} {extension}" for extension, count in dataset.converted.most_common())
         console.print(f"converted to PNG in the dataset, for trainers to read: {kinds}", highlight=False)
+    _print_splits(console, dataset)
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
         ("gone, and left out", dataset.missing),

@@ -13,7 +13,7 @@ from workflows.commands.job_options import NOTES, DatasetOptions
 from workflows.commands.options import Command, Outcome, nested
 from workflows.run.exit_codes import of_result
 from workflows.settings.export import GROUP as DATASET
-from workflows.settings.job import OVERWRITE_EDITS
+from workflows.settings.job import OVERWRITE_EDITS, RESPLIT
 from workflows.settings.resolved import Settled, last_published, settle, with_min_scores
 from workflows.settings.text import dropped_formats
 
@@ -40,6 +40,7 @@ class ExportOptions:
     images: str | None = setting(None, IMAGES, metavar="URI", group=DATASET, unset="images are read from the dataset")
     dataset: DatasetOptions = nested(DatasetOptions)
     overwrite_edits: bool = setting(False, OVERWRITE_EDITS, group=DATASET)
+    resplit: bool = setting(False, RESPLIT, group=DATASET)
 
 
 def run_export(options: ExportOptions, console: Terminal) -> Outcome:
@@ -70,7 +71,9 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
             console.print(hint, highlight=False)
         root, root_is_named = named_root(saved.input, options.images, options.output)
         with in_stage(console, "writing the dataset"):
-            summary = export_again(run, root, settled, saved, account, say, options.overwrite_edits, root_is_named)
+            summary = export_again(
+                run, root, settled, saved, account, say, options.overwrite_edits, options.resplit, root_is_named
+            )
     print_dataset(console, summary, run.output)
     exit_code = of_result(len(summary.new_failures), len(summary.failures), sum(summary.images.values()))
     return Outcome(exit_code, account.line())

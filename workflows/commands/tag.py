@@ -42,7 +42,7 @@ class TagOptions:
     classes: Changes[ExportConfig] = changes(ExportConfig, only=("min_tag_count", "max_classes"))
     models: ModelOptions = nested(ModelOptions)
     tagger: TaggerOptions = nested(TaggerOptions, without=("gate_below",), unset={"tagger": "auto"})
-    run: Changes[LabelJob] = changes(LabelJob, without=("overwrite_edits",))
+    run: Changes[LabelJob] = changes(LabelJob, without=("overwrite_edits", "resplit"))
     fast_scan: bool = setting(False, "the default by now", hidden=True)
 
     def job(self) -> LabelJob:

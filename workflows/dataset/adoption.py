@@ -13,7 +13,7 @@ from labeler.errors import ImageError
 from labeler.files.frames import file_path
 from labeler.files.storage import read_bytes
 from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO
-from labeler.formats.splits import in_validation
+from labeler.formats.splits import SPLITS, in_validation
 from labeler.quality import Judgement
 from labeler.record_files import read_records
 from labeler.records import ImageRecord
@@ -22,7 +22,7 @@ from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import DatasetFiles
-from workflows.dataset.images import SPLITS, Originals, PlacedImage, label_name
+from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table

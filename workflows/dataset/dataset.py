@@ -23,7 +23,7 @@ from workflows.dataset.destination import destination_of
 from workflows.dataset.file_names import FileNames, is_converted
 from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.images import ImagePlanner, Originals
-from workflows.dataset.journal import JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
+from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
 from workflows.dataset.planning import Plan, Planner
 
@@ -43,6 +43,7 @@ class Dataset:
 
     Attributes:
         files, images: create plans, to be passed to ``commit``.
+        ledger: the files of the dataset as it is.
         names: assigns file names to images.
         edited: files that the dataset would replace or delete, but keeps because the user edited them.
         restored: files that someone deleted, and that are written again.
@@ -52,14 +53,14 @@ class Dataset:
     def __init__(self, files: Planner, originals: Originals, link: str, prune: bool = False) -> None:
         self.files = files
         self.images = ImagePlanner(files, originals, link)
-        self.destination, self._ledger = files.destination, files.ledger
+        self.destination, self.ledger = files.destination, files.ledger
         self.originals = originals
-        self.names = FileNames(*names_given(self._ledger))
+        self.names = FileNames(*names_given(self.ledger))
         self.edited: list[str] = []
         self.restored: list[str] = []
         self.set_aside: list[str] = []
         self._prune = prune
-        self._kept = np.zeros(len(self._ledger), dtype=np.bool_)
+        self._kept = np.zeros(len(self.ledger), dtype=np.bool_)
         self._edited_rows: set[int] = set()
         self._entries: list[Entry] = []
         self._operations: list[Operation] = []
@@ -79,26 +80,24 @@ class Dataset:
             if plan.restored:
                 self.restored.append(plan.name)
 
-    def publish_verdicts(self) -> None:
-        """Add the verdicts file in ``building``, unless it equals the published one."""
-        made = self.destination.building / VERDICTS
-        if (digest := file_digest(made)) == self.destination.digest(VERDICTS):
+    def publish_beside(self, name: str) -> None:
+        """Add the file ``name`` of ``BESIDE`` that was created in ``building``, unless it equals the published one."""
+        made = self.destination.building / name
+        if (digest := file_digest(made)) == self.destination.digest(name):
             made.unlink()
         else:
-            self._operations.append(
-                Operation("put", VERDICTS, expected=self.destination.stamp(VERDICTS), digest=digest)
-            )
+            self._operations.append(Operation("put", name, expected=self.destination.stamp(name), digest=digest))
 
     # ------------------------------------------------------------ publishing
 
     def planned(self) -> list[Entry]:
         """The entries of the files that would be written."""
-        return [each.entry() for each in self._operations if each.adds and each.name != VERDICTS]
+        return [each.entry() for each in self._operations if each.adds and each.name not in BESIDE]
 
     def finish(self) -> None:
         """Carry out all plans, and delete files of the old dataset that no plan keeps."""
         removed, replaced = self._removals(), self._replaced_by_another_input()
-        kept = self._ledger.table.filter(pa.array(self._kept))
+        kept = self.ledger.table.filter(pa.array(self._kept))
         if self.files.stamps:
             rows = np.flatnonzero(self._kept).tolist()
             old = kept.column("stamp").to_pylist()
@@ -111,15 +110,15 @@ class Dataset:
         operations = [operation for phase in phases for operation in phase]
         ledger, journal, root = self.destination.path(LEDGER), self.destination.path(JOURNAL), str(self.originals.root)
         if not operations:
-            if not kept.equals(self._ledger.table) or info(ledger) is None or self._ledger.root != root:
+            if not kept.equals(self.ledger.table) or info(ledger) is None or self.ledger.root != root:
                 write_ledger(ledger, kept, root)
             remove(journal)
             return
         # If this run is killed, ledger and journal together tell the next one which files the tool has written.
         entries = pa.array([entry.name for entry in self._entries], pa.string())
-        others = self._ledger.table.filter(pa.array(~self._kept))
+        others = self.ledger.table.filter(pa.array(~self._kept))
         others = others.filter(pc.invert(pc.is_in(others.column("name"), entries)))
-        write_ledger(ledger, pa.concat_tables([kept, others]), self._ledger.root)
+        write_ledger(ledger, pa.concat_tables([kept, others]), self.ledger.root)
         self.destination.settle()
         write_journal(journal, operations)
         added = self.destination.carry_out(phases)
@@ -132,7 +131,7 @@ class Dataset:
         done |= {entry.name for entry in self._entries}
         removals = []
         for row in np.flatnonzero(~self._kept).tolist():
-            entry = self._ledger.at(row)
+            entry = self.ledger.at(row)
             if entry.name in done:
                 continue
             seen = self.files.look(entry.name)
@@ -154,12 +153,12 @@ class Dataset:
 
         Within one input they are not set aside: the user replaced the image.
         """
-        if self._ledger.root in ("", str(self.originals.root)):
+        if self.ledger.root in ("", str(self.originals.root)):
             return []
         aside = []
         for number, put in enumerate(self._operations):
-            row = self._ledger.row(put.name) if put.do == "put" and put.name.startswith("images/") else None
-            if row is None or not put.old or put.old == put.digest or not self._may_be_last(self._ledger.at(row)):
+            row = self.ledger.row(put.name) if put.do == "put" and put.name.startswith("images/") else None
+            if row is None or not put.old or put.old == put.digest or not self._may_be_last(self.ledger.at(row)):
                 continue
             aside.append(Operation("set aside", put.name, expected=put.expected, old=put.old))
             self._operations[number] = replace(put, expected="", old="")
@@ -171,7 +170,7 @@ class Dataset:
         """Digests of all files in the new dataset; valid once everything is planned."""
         as_written = self._kept.copy()
         as_written[list(self._edited_rows)] = False
-        kept = set(self._ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
+        kept = set(self.ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
         return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
 
     def _may_be_last(self, entry: Entry) -> bool:

@@ -18,7 +18,6 @@ from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
 from labeler.files.parallel import in_order
 from labeler.files.storage import info, storage_of
-from labeler.formats.splits import in_validation
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology
@@ -27,17 +26,20 @@ from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
 from workflows.dataset.files import DatasetFiles
-from workflows.dataset.images import SPLITS, Originals, PlacedImage, may_be_asked
+from workflows.dataset.images import Originals, PlacedImage, may_be_asked
+from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.dataset.planning import one_file
+from workflows.dataset.split_notes import empty_split, to_json
+from workflows.dataset.splitting import SplitSummary, Splitting, open_splitting
 from workflows.run.changes import own_links_noted
 from workflows.run.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
 from workflows.run.folder import RunFolder
 from workflows.run.summary import RunSummary
 from workflows.settings.export import ExportConfig
 from workflows.settings.resolved import Settled
-from workflows.settings.text import changes, thresholds_in_force
+from workflows.settings.text import changed_split_flags, changes, thresholds_in_force
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -55,6 +57,9 @@ class ExportSummary:
         found_failed: those of them that were labeled, and failed when the dataset was written.
         new: ids of the images that no earlier run has reported as failed.
         decided: instances that a person decided on, by verdict; added ones are accepted.
+        splits: groups, leaks, and what was moved.
+        empty_split: in one line, what it means that no image is in val or train; empty if there are some.
+        split_flags: those that changed since the last dataset, while images kept the split that they had.
         unmatched: decisions of people that no instance fits any more, those on images that are left out among them.
         thresholds: those in force, in one line.
         changed: each setting that differs from the last dataset's, such as "accept score 0.30 → 0.70".
@@ -76,6 +81,9 @@ class ExportSummary:
     converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
+    splits: SplitSummary = field(default_factory=SplitSummary)
+    empty_split: str = ""
+    split_flags: tuple[str, ...] = ()
     thresholds: str = ""
     changed: tuple[str, ...] = ()
     nothing_accepted: list[str] = field(default_factory=list)
@@ -92,6 +100,8 @@ class ExportSummary:
         """Take over what the dataset was written with."""
         self.thresholds = thresholds_in_force(settled.in_force)
         self.changed = changes(settled.published, settled.in_force)
+        if self.splits.kept and not self.splits.resplit:
+            self.split_flags = changed_split_flags(settled.published, settled.in_force)
 
     def add_to(self, run: RunSummary) -> None:
         """Enter what is in the dataset, and the exit code that follows from it, into the summary of the run."""
@@ -99,6 +109,7 @@ class ExportSummary:
         run.images["without_objects"] = self.without_objects
         run.images["missing"] = len(self.missing)
         run.reading["converted"] = dict(self.converted)
+        run.splits = to_json(self.splits)
         for verdicts in self.verdicts.values():
             run.instances.update(verdicts)
         run.failed(self.new_failures, self.old_failures, sum(self.images.values()))
@@ -113,6 +124,7 @@ def export(
     previous: ExportConfig | None = None,
     overwrite_edits: bool = False,
     prune: bool = False,
+    resplit: bool = False,
     root_is_named: bool = True,
     taken_in: Mapping[str, str] | None = None,
 ) -> ExportSummary:
@@ -126,6 +138,8 @@ def export(
         previous: what the dataset was last written with; tells what is this tool's in a dataset without a ledger.
         overwrite_edits: replace files of the dataset that the user edited.
         prune: images that are gone from ``root`` and from the records are deleted instead of set aside.
+        resplit: move groups of images that are in several splits into one; if what divides images changed, assign all
+            images anew. Otherwise, an image stays in the split that it has.
         root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
             is the labeled one, and a store is not asked at all unless the dataset lies in it too.
         taken_in: digests, by name, of edited files whose content is in the decisions; they are replaced.
@@ -158,8 +172,10 @@ def export(
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
     ):
+        before = (previous or config).split_rule
+        splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
         tally = CandidateTally(config.quality, ontology.classes)
-        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config, tally)
+        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config, splitting, tally)
         if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -170,7 +186,11 @@ def export(
                 f"none of {len(summary.found_failed)} images can be in the dataset ({image_id}: {cause}); fix that and "
                 "export again (the dataset is as it was)"
             )
+        splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
+        dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()
+    summary.splits = splitting.summary()
+    summary.empty_split = empty_split(summary.splits, config)
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
     saved = run.settings.read()
@@ -191,12 +211,13 @@ def _plan(
     dataset: Dataset,
     ontology: Ontology,
     config: ExportConfig,
+    splitting: Splitting,
     tally: CandidateTally,
 ) -> ExportSummary:
     """Plan every file of the dataset, and add every candidate to ``tally``."""
     summary = ExportSummary()
     with DatasetFiles(dataset, ontology.class_names, config) as files:
-        for image in _placed(records, dataset, config):
+        for row, image in enumerate(_placed(records, dataset, splitting)):
             record = image.record
             if image.fault:
                 summary.failures.append((record.image_id, image.fault))
@@ -216,6 +237,7 @@ def _plan(
                 summary.found_failed.add(record.image_id)
                 continue
             summary.unmatched += decided.unmatched
+            splitting.place(row, image.split)
             _count(summary, decided.record, judgements, ontology.class_names)
             tally.add(decided.record, judgements)
             summary.images[image.split] += 1
@@ -243,12 +265,12 @@ class _Image:
     fault: str = ""
 
 
-def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConfig) -> Iterator[_Image]:
+def _placed(records: Iterable[ImageRecord], dataset: Dataset, splitting: Splitting) -> Iterator[_Image]:
     """Every record with the place of its image, in the order of the records; several at once where a store is asked."""
 
-    def place(named: tuple[ImageRecord, str]) -> _Image:
-        record, file_name = named
-        split = SPLITS[in_validation(record.image_id, config.val_share, config.seed)]
+    def place(named: tuple[ImageRecord, str, int]) -> _Image:
+        record, file_name, row = named
+        split = splitting.split(row)
         try:
             if record.status == "error":
                 fault = record.error if dataset.originals.may_hold(record.image_id) else ""
@@ -260,7 +282,8 @@ def _placed(records: Iterable[ImageRecord], dataset: Dataset, config: ExportConf
         except ImageError as error:
             return _Image(record, file_name, split, None, str(error))
 
-    named = ((record, dataset.names.give(record.image_id)) for record in records)
+    rows = zip(range(len(splitting)), records, strict=True)
+    named = ((record, dataset.names.give(record.image_id), row) for row, record in rows)
     is_remote = storage_of(dataset.originals.root).is_remote or storage_of(dataset.destination.path("images")).is_remote
     return in_order(place, named) if is_remote else map(place, named)
 

@@ -14,11 +14,12 @@ from labeler.formats.coco import HEAD, CocoWriter
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.cutouts import write_cutouts
 from labeler.formats.names import FlatNames
+from labeler.formats.splits import SPLITS
 from labeler.formats.yolo import data_yaml, yolo_labels
 from labeler.quality import Judgement
 from labeler.records import ImageRecord, Instance
 from workflows.dataset.dataset import Dataset
-from workflows.dataset.images import SPLITS, PlacedImage, label_name
+from workflows.dataset.images import PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS
 from workflows.dataset.planning import Plan
 from workflows.dataset.verdicts import VerdictWriter
@@ -38,16 +39,11 @@ class DatasetFiles:
         self._config = config
         self._images: Counter[str] = Counter()
         self._cutouts = _CutoutFolder(dataset, class_names, config.cutouts)
-        folder = dataset.destination.building / "annotations"
-        folder.mkdir(parents=True, exist_ok=True)
         self._writers = ExitStack()
-        self._coco = {
-            split: self._writers.enter_context(
-                CocoWriter(folder / f"instances_{split}.json", class_names, config.segmentation, coco_head)
-            )
-            for split in SPLITS
-            if "coco" in config.formats
-        }
+        self._coco_head = coco_head
+        self._coco: dict[str, CocoWriter] = {}
+        for split in ("train", "val", *(["test"] if config.test_share else [])):
+            self._coco_of(split)
         self._verdicts = self._writers.enter_context(VerdictWriter(dataset.destination.building / VERDICTS))
 
     def add(
@@ -71,9 +67,19 @@ class DatasetFiles:
         self._dataset.commit(plans)
         self._verdicts.add(record, judgements)
         self._images[split] += 1
-        if self._coco:
-            self._coco[split].add(kept, file_name if config.link != "none" else str(placed.path))
+        if coco := self._coco_of(split):
+            coco.add(kept, file_name if config.link != "none" else str(placed.path))
         return len(chosen)
+
+    def _coco_of(self, split: str) -> CocoWriter | None:
+        if "coco" not in self._config.formats:
+            return None
+        if split not in self._coco:
+            path = self._dataset.destination.building / "annotations" / f"instances_{split}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer = CocoWriter(path, self._class_names, self._config.segmentation, self._coco_head)
+            self._coco[split] = self._writers.enter_context(writer)
+        return self._coco[split]
 
     def __enter__(self) -> DatasetFiles:
         return self
@@ -84,11 +90,12 @@ class DatasetFiles:
             return
         dataset = self._dataset
         dataset.commit(dataset.files.plan_made(f"annotations/instances_{split}.json") for split in self._coco)
-        dataset.publish_verdicts()
+        dataset.publish_beside(VERDICTS)
         if "yolo" in self._config.formats and self._config.link != "none":
-            # Ultralytics refuses an empty split, so a split without images uses those of the other one.
+            # Ultralytics needs train and val, so one without images uses those of another split.
             present = [split for split in SPLITS if self._images[split]] or ["train"]
-            folders = {split: split if split in present else present[0] for split in SPLITS}
+            folders = {split: split if split in present else present[0] for split in ("train", "val")}
+            folders |= {"test": "test"} if "test" in present else {}
             dataset.commit([dataset.files.plan_file("data.yaml", data_yaml(self._class_names, folders).encode())])
 
 

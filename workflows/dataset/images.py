@@ -17,6 +17,7 @@ from labeler.files.image_config import ImageConfig
 from labeler.files.images import digest_at, image_digest
 from labeler.files.paths import FileInfo
 from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
+from labeler.formats.splits import SPLITS
 from labeler.formats.yolo import label_path
 from workflows.dataset.conversion import Converter
 from workflows.dataset.file_names import is_converted
@@ -28,8 +29,6 @@ from workflows.dataset.planning import Plan, Planner, one_file
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from labeler.records import ImageRecord
-
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 JOURNAL = "run/journal.json"
-VERDICTS = "run/verdicts.parquet"  # published together with the dataset, but not part of it
+VERDICTS = "run/verdicts.parquet"
+SPLIT_TABLE = "run/splits.parquet"
+BESIDE = (VERDICTS, SPLIT_TABLE)  # published together with the dataset, but not part of it
 SET_ASIDE = "run/set-aside"
 Do = Literal["put", "move", "delete", "set aside"]
 
@@ -73,7 +75,7 @@ def read_journal(path: AnyPath) -> list[Operation]:
         if content["version"] != VERSION:
             raise RunError(f"{path} was written by another version of labeler; update labeler")
         operations = [_operation(row) for row in content["operations"]]
-        for name in (name for each in operations for name in (each.name, each.source) if name != VERDICTS):
+        for name in (name for each in operations for name in (each.name, each.source) if name not in BESIDE):
             if name:
                 check_name(name, path)
     except FileNotFoundError:
@@ -110,4 +112,4 @@ def after(ledger: pa.Table, operations: Iterable[Operation], added: Iterable[Ent
     """The ledger after ``operations``; ``added`` are the entries of the files that were put or moved."""
     touched = {name for each in operations for name in (each.name, each.source)}
     kept = ledger.filter(pc.invert(pc.is_in(ledger.column("name"), pa.array(touched, pa.string()))))
-    return pa.concat_tables([kept, to_table(entry for entry in added if entry.name != VERDICTS)])
+    return pa.concat_tables([kept, to_table(entry for entry in added if entry.name not in BESIDE)])

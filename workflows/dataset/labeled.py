@@ -13,13 +13,14 @@ from labeler.errors import ImageError, RunError, UsageError
 from labeler.files.conversion import source_at
 from labeler.files.images import DecodedImage, ImageFile, digest_at
 from labeler.files.storage import absolute, locate, locate_beside
+from labeler.formats.splits import SPLITS
 from labeler.quality import Judgement, judge
 from labeler.record_files import read_record
 from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
-from workflows.dataset.images import SPLITS, may_be_asked
+from workflows.dataset.images import may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig

@@ -25,6 +25,7 @@ def export_again(
     summary: RunSummary,
     say: Callable[[str], None],
     overwrite_edits: bool = False,
+    resplit: bool = False,
     root_is_named: bool = False,
     taken_in: Mapping[str, str] | None = None,
 ) -> ExportSummary:
@@ -35,7 +36,7 @@ def export_again(
         settings: what the folder remembers.
         summary: is filled in and written.
         say: gets the summary's line if the export fails.
-        overwrite_edits, root_is_named, taken_in: as ``export`` takes them.
+        overwrite_edits, resplit, root_is_named, taken_in: as ``export`` takes them.
 
     Raises:
         RunError: as ``export``.
@@ -52,6 +53,7 @@ def export_again(
                 settled.export,
                 previous=settled.published.export if settled.published else None,
                 overwrite_edits=overwrite_edits,
+                resplit=resplit,
                 root_is_named=root_is_named,
                 taken_in=taken_in,
             )

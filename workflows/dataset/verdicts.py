@@ -33,20 +33,30 @@ class SavedVerdict(NamedTuple):
 
 def read_verdicts(path: AnyPath) -> dict[str, list[SavedVerdict]]:
     """The verdicts by image id, in the order of the record's instances; empty if there is no such file."""
+    verdicts: dict[str, list[SavedVerdict]] = {}
+    if (table := _columns(path, ["image_id", *SavedVerdict._fields])) is not None:
+        for image_id, *row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            verdicts.setdefault(image_id, []).append(SavedVerdict(*row))
+    return verdicts
+
+
+def images_with_verdicts(path: AnyPath) -> pa.Array:
+    """The ids of the images with an instance; empty if there is no such file."""
+    table = _columns(path, ["image_id"])
+    return pa.array([], pa.string()) if table is None else table.column("image_id").unique()
+
+
+def _columns(path: AnyPath, names: list[str]) -> pa.Table | None:
     try:
-        table = read_table(read_bytes(path), ["image_id", *SavedVerdict._fields])
+        return read_table(read_bytes(path), names).select(names)
     except FileNotFoundError:
-        return {}
-    except (pa.ArrowException, OSError, ValueError) as error:
+        return None
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         cause = str(error).splitlines()[0]
         logger.warning("%s is damaged (%s); files of the dataset may be treated as edited", path, cause)
-        return {}
-    verdicts: dict[str, list[SavedVerdict]] = {}
-    for image_id, *row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        verdicts.setdefault(image_id, []).append(SavedVerdict(*row))
-    return verdicts
+        return None
 
 
 class VerdictWriter:

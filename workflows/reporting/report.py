@@ -23,6 +23,8 @@ from labeler.files.storage import write_bytes
 from labeler.quality import VERDICTS, EffectiveThresholds, effective_thresholds
 from labeler.records import ImageRecord
 from workflows.dataset.labeled import Labeled
+from workflows.dataset.split_notes import leak_in_words
+from workflows.dataset.splitting import splits_of_run
 from workflows.drawing.assets import shared_asset
 from workflows.drawing.figures import Histogram, histogram_svg
 from workflows.drawing.thumbnails import Picture, Sample, pictures
@@ -101,6 +103,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
+        splits=(splits := splits_of_run(labeled.run, labeled.export.split_rule)),
+        leaks=[leak_in_words(leak) for leak in splits.first_leaks],
         tally=tally,
         totals=tally.verdicts,
         images=images,

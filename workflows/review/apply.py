@@ -73,6 +73,6 @@ def apply_decisions(
             summary or RunSummary("review"),
             say,
             overwrite_edits,
-            labeled.root_is_named,
-            taken_in,
+            root_is_named=labeled.root_is_named,
+            taken_in=taken_in,
         )

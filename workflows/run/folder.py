@@ -5,6 +5,7 @@
     OUT/run/records/…             their records, see shard_files.py
     OUT/run/classes.json          the dataset's classes, by id, see classes.py
     OUT/run/decisions.jsonl       what people decided
+    OUT/run/splits.parquet        which split each image is in
     OUT/run/attempts/…            unfinished work, see attempts.py
     OUT/run/reported.json         which failures were reported, see failures.py
     OUT/run/summary.json          what the last run did, see summary.py
@@ -32,7 +33,7 @@ from labeler.records import ImageRecord
 from workflows.run import manifest
 from workflows.run.classes import SavedClasses, read_classes, write_classes
 from workflows.run.locks import hold
-from workflows.run.record_rows import read_rows, with_digests
+from workflows.run.record_rows import read_rows, read_tables, with_digests
 from workflows.run.same_settings import refuse_other
 from workflows.run.shard_files import Shard, ShardFiles
 from workflows.settings.run_json import RunJson
@@ -251,6 +252,13 @@ class RunFolder:
     def known(self) -> pa.Table:
         """``image_id``, ``stamp`` and ``digest`` (from the record) of every labeled image."""
         return with_digests(self._read_manifest(), self._labeled())
+
+    def contents(self) -> pa.Table:
+        """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``labeled``."""
+        columns = ["digest", "status"]
+        none = pa.table({name: pa.array([], pa.string()) for name in ("image_id", *columns)})
+        tables = read_tables(self._labeled(), manifest.superseded_images(self._images()), columns)
+        return pa.concat_tables([none, *tables], promote_options="permissive").combine_chunks()
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every labeled image, in the order of ``labeled``, without reading the rest of the records."""

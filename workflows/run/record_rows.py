@@ -23,7 +23,17 @@ def read_rows(
     columns: list[str],
     where: Callable[[pa.Table], pa.Array] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """``image_id`` and ``columns`` of every image in record files, in shard order.
+    """``image_id`` and ``columns`` of every image in record files, in shard order; arguments as in ``read_tables``."""
+    return (row for rows in read_tables(files, superseded, columns, where) for row in rows.to_pylist())
+
+
+def read_tables(
+    files: Mapping[int, AnyPath],
+    superseded: Collection[tuple[int, str]],
+    columns: list[str],
+    where: Callable[[pa.Table], pa.Array] | None = None,
+) -> Iterator[pa.Table]:
+    """As ``read_rows``, a table for each record file.
 
     Args:
         files: by shard index.
@@ -31,12 +41,24 @@ def read_rows(
         where: returns a mask of the rows to keep.
 
     Raises:
-        FormatError: ``columns`` contains the sizes, and one is impossible.
+        FormatError: a file is damaged; or ``columns`` contains the sizes, and one is impossible.
     """
+    replaced: dict[int, list[str]] = {}
+    for shard, image_id in superseded:
+        replaced.setdefault(shard, []).append(image_id)
     shards = sorted(files)
 
     def read(shard: int) -> pa.Table:
-        rows = read_columns(files[shard], ["image_id", *columns])
+        try:
+            rows = read_columns(files[shard], ["image_id", *columns])
+            rows.validate(full=True)  # also that text is UTF-8
+        except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            cause = str(error).splitlines()[0]
+            raise FormatError(
+                f"{files[shard]}: cannot be read as a record file ({cause}); run the label command again"
+            ) from error
         if "width" in columns:
             try:
                 check_images(rows)
@@ -45,9 +67,9 @@ def read_rows(
         return rows.filter(where(rows)) if where else rows
 
     for shard, rows in zip(shards, in_order(read, shards), strict=True):
-        for row in rows.to_pylist():
-            if (shard, row["image_id"]) not in superseded:
-                yield row
+        if shard in replaced:
+            rows = rows.filter(pc.invert(pc.is_in(rows.column("image_id"), pa.array(replaced[shard], pa.string()))))
+        yield rows
 
 
 def with_digests(manifest: pa.Table, files: Mapping[int, AnyPath]) -> pa.Table:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # of summary.json
+IMAGES = ("found", "labeled", "train", "val", "test")
 FAILURES_NAMED = 20
 ERROR_LENGTH = 300
 
@@ -52,7 +53,8 @@ class RunSummary:
         allow_failures: exit with 0 even if some images failed.
         asked: input, classes, tagger and models.
         thresholds: those the quality gate applied.
-        images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train`` and ``val``, …
+        images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train``, ``val`` and ``test``, …
+        splits: how images were divided, and which groups of them are in several splits.
         instances: by verdict: ``accept``, ``review``, ``reject``.
         new, old: failures that no earlier run has reported, and those that one has.
         failed_so_far: the new failures of labeling, by image id; used for ``new`` if the run ends early.
@@ -68,6 +70,7 @@ class RunSummary:
     asked: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, Any] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
+    splits: dict[str, Any] = field(default_factory=dict)
     instances: Counter[str] = field(default_factory=Counter)
     new: Sequence[Failure] = ()
     old: Sequence[Failure] = ()
@@ -133,8 +136,9 @@ class RunSummary:
             "asked": {**self.asked, "max_failures": self.max_failures, "allow_failures": self.allow_failures},
             "engine": self.engine,
             "workers": self.workers,
-            "images": {name: self.images[name] for name in ("found", "labeled", "train", "val")} | self.images,
+            "images": {name: self.images[name] for name in IMAGES} | self.images,
             "reading": self.reading,
+            "splits": self.splits or None,
             "instances": {name: self.instances[name] for name in ("accept", "review", "reject")},
             "failed": {"new": _named(self.new), "old": _named(self.old)},
             "thresholds": self.thresholds,
@@ -146,8 +150,9 @@ class RunSummary:
         figures = {
             "command": self.command,
             "exit_code": self.exit_code,
-            **{name: self.images[name] for name in ("found", "labeled", "train", "val")},
+            **{name: self.images[name] for name in IMAGES},
             **{name: self.instances[name] for name in ("accept", "review", "reject")},
+            "leaks": self.splits["leaks"]["groups"] if self.splits else 0,
             "failed_new": len(self.new),
             "failed_old": len(self.old),
         }

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from labeler.errors import UsageError
 from labeler.formats.cutout_config import CutoutConfig
+from labeler.formats.split_config import SPLIT_BY, SplitRule, check_split
 from labeler.quality_config import QualityConfig
 from labeler.setting import check, setting
 from labeler.sizes import shown
@@ -69,9 +70,22 @@ class ExportConfig:
         unset="no limit",
     )
     cutouts: CutoutConfig = field(default_factory=CutoutConfig)
+    test_share: float = setting(0.0, "share of the images in the test split", metavar="P", group=GROUP, least=0, most=1)
+    split_by: str = setting(
+        "content",
+        "which images stay in one split: copies of one image (content), those of one folder, or those whose path has "
+        "the same first capture group, or match, of a regular expression",
+        metavar=SPLIT_BY,
+        group=GROUP,
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        check_split(self.split_rule)
+
+    @property
+    def split_rule(self) -> SplitRule:
+        return SplitRule(self.split_by, self.val_share, self.test_share, self.seed)
 
     @classmethod
     def from_dict(cls, content: object) -> ExportConfig:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SHARD_SIZE = 64
 RUN_GROUP = "re-runs and failures"
 MAX_SHARD_SIZE = 1_000_000
+RESPLIT = (
+    "move groups of images that are in several splits into one; if --val-share, --test-share, --split-by or --seed "
+    "changed, split all images anew"
+)
 OVERWRITE_EDITS = "replace dataset files that you have edited; otherwise they are kept and listed"
 
 
@@ -85,6 +89,7 @@ class LabelJob:
     tags_only: bool = False
     sample: int | None = None
     overwrite_edits: bool = setting(False, OVERWRITE_EDITS, group=DATASET_GROUP)
+    resplit: bool = setting(False, RESPLIT, group=DATASET_GROUP)
     load: Callable[[], Labeler] | None = None
     keep_min_scores: bool = False
 

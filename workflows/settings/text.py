@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from labeler.formats.split_config import SplitRule
 from workflows.settings.resolved import Settled
 from workflows.settings.run_settings import DatasetSettings
 
@@ -40,6 +41,15 @@ def changes(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, 
     old, new = _flat(before), _flat(now)
     general = [f"{name} {_change(old[name], value)}" for name, value in new.items() if old[name] != value]
     return (*general, *_changes_per_class(before, now))
+
+
+def changed_split_flags(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, ...]:
+    """The flags of what divides images and differs; none if ``before`` is not known."""
+    if before is None:
+        return ()
+    old, new = before.export, now.export
+    changed = (each.name for each in fields(SplitRule) if getattr(old, each.name) != getattr(new, each.name))
+    return tuple(f"--{name.replace('_', '-')}" for name in changed)
 
 
 def dropped_formats(settled: Settled) -> str | None:

@@ -135,7 +135,7 @@ def test_what_an_earlier_export_left_goes(bucket: Bucket, tmp_path: Path) -> Non
     run = make_run(tmp_path / "in", locate(f"{bucket.uri}/out"))
     export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=0, formats=("coco", "yolo", "cutouts")))
     assert len(bucket.contents("out/cutouts/")) == len(IDS)
-    export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=1, formats=("coco",)))
+    export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=1, formats=("coco",)), resplit=True)
     names = {name for name in bucket.contents("out/") if not name.startswith("run/")}
     assert names == {f"images/val/{i}" for i in IDS} | {f"annotations/instances_{s}.json" for s in ("train", "val")}
     export(run, tmp_path / "in", ONTOLOGY, ExportConfig(link="none", formats=("yolo",)))
@@ -159,7 +159,7 @@ def test_a_dataset_in_a_store_outlives_its_input(bucket: Bucket, tmp_path: Path)
     (root / "a.png").unlink()
     (root / "e.png").unlink()
     bucket.remove("out/images/train/e.png")
-    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=1))
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=1), resplit=True)
     assert summary.missing == ["e.png"]
     assert bucket.get("out/images/val/a.png") == image(0)
     assert set(bucket.contents("out/images/")) == {f"val/{i}" for i in IDS if i != "e.png"}
@@ -181,10 +181,10 @@ def test_unchanged_images_are_not_fetched_again(bucket: Bucket, proxy: Proxy, tm
     first = export(run, root, ONTOLOGY, ExportConfig())
     assert proxy.count("GET", "/in/") == len(IDS)
     assert export(run, root, ONTOLOGY, ExportConfig()) == first
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0.9))  # those that move to another split are moved here
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0.9), resplit=True)  # these are moved here
     assert proxy.count("GET", "/in/") == len(IDS)
     write_bytes(root / "g.png", image(99) + b"longer")
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0), resplit=True)
     assert proxy.count("GET", "/in/") == len(IDS)
     assert (tmp_path / "out" / "images" / "train" / "g.png").read_bytes() == image(5)
     label_again(run, "g.png", image(99) + b"longer")

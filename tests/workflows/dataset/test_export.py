@@ -44,7 +44,7 @@ def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> No
     run, root = make_run(tmp_path, [f"{index}.png" for index in range(12)], (instance(0, 0.8, 0),))
     export(run, root, ONTOLOGY, ExportConfig(val_share=0.5))
     everything = ExportConfig(val_share=0.0, quality=QualityConfig(min_score=0.9))
-    summary = export(run, root, ONTOLOGY, everything)
+    summary = export(run, root, ONTOLOGY, everything, resplit=True)
     assert summary.without_objects == 12
     assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
     assert len(list((run.output / "images" / "train").iterdir())) == 12
@@ -103,7 +103,7 @@ def test_the_dataset_outlives_its_input(link: str, tmp_path: Path) -> None:
     export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0))
     kept = {path.name: path.read_bytes() for path in (run.output / "images" / "train").iterdir()}
     shutil.rmtree(root)
-    summary = export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=1))
+    summary = export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=1), resplit=True)
     assert summary.missing == []
     assert {path.name: path.read_bytes() for path in (run.output / "images" / "val").iterdir()} == kept
 

@@ -179,14 +179,14 @@ def test_edits_and_added_files_stay_and_are_named(config: ExportConfig, has_ledg
     if not has_ledger:
         (run.path / "ledger.parquet").unlink()
     for _ in range(2):
-        summary = export(run, root, ONTOLOGY, config, previous=ALL_TRAIN)
+        summary = export(run, root, ONTOLOGY, config, previous=ALL_TRAIN, resplit=True)
         assert sorted(summary.edited) == ["data.yaml", "labels/train/a.txt"]
         now = files(run.output)
         assert {name: now[name] for name in made} == made
         assert "images/train/a.png" in now  # the image stays where its edited label is
         assert ("labels/train/b.txt" in now) == ("yolo" in config.formats and config.val_share == 0)
         assert {entry["file_name"] for entry in coco(run)["images"]} == {"a.png", "b.png"}
-    summary = export(run, root, ONTOLOGY, config, overwrite_edits=True)
+    summary = export(run, root, ONTOLOGY, config, overwrite_edits=True, resplit=True)
     assert summary.edited == []
     fresh, _ = make_run(tmp_path / "fresh", [], ())
     write_labels(fresh, root, ["a.png", "b.png"], DOG)
@@ -368,7 +368,7 @@ def test_a_link_that_leads_nowhere_is_no_image(tmp_path: Path) -> None:
 def test_another_link_and_another_split_at_once(before: str, after: str, tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], DOG)
     export(run, root, ONTOLOGY, ExportConfig(link=before, val_share=0))
-    export(run, root, ONTOLOGY, ExportConfig(link=after, val_share=1))
+    export(run, root, ONTOLOGY, ExportConfig(link=after, val_share=1), resplit=True)
     (image,) = (run.output / "images").rglob("*.png")
     assert image.parent.name == "val"
     assert image.is_symlink() == (after == "symlink")

@@ -16,7 +16,6 @@ from PIL import Image
 
 from labeler.errors import RunError
 from labeler.formats.cutout_config import CutoutConfig
-from labeler.formats.splits import in_validation
 from labeler.models.config import ModelConfig
 from labeler.quality_config import QualityConfig
 from ontologies import ClassSpec, Ontology
@@ -105,6 +104,7 @@ def split_of(out: Path) -> dict[str, str]:
 
 def test_the_nightly_run_keeps_what_export_set(out: Path, run: Command) -> None:
     assert CHANGED not in run("label"), "there was no dataset before"
+    splits = split_of(out)
     said = run("export", "--accept-score", 0.7, "--val-share", 0.5, "--format", "coco")
     assert line(said, CHANGED) == "accept score 0.30 → 0.70; val share 0.20 → 0.50; formats coco,yolo → coco"
     assert "yolo will not be in the dataset any more; --format coco,yolo keeps it" in said
@@ -115,7 +115,7 @@ def test_the_nightly_run_keeps_what_export_set(out: Path, run: Command) -> None:
     assert "will not be" not in said
     assert line(said, "thresholds: ").startswith("accept score 0.70, ")
     assert (out / "run" / "verdicts.parquet").read_bytes() == verdicts
-    assert split_of(out) == {name: ("train", "val")[in_validation(name, 0.5, 0)] for name in NAMES[:-1]}
+    assert split_of(out) == splits
     assert not (out / "labels").exists()
 
     said = run("label", "--val-share", 0, "--format", "yolo")
@@ -131,7 +131,8 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
         "score": "detector", "min-score": 0.2, "min-joint-score": 0.15, "accept-score": 0.4, "min-mask-score": 0.4,
         "min-stability": 0.5, "min-area": 20, "max-area-share": 0.9, "min-box-iou": 0.2, "duplicate-iou": 0.7,
         "cross-class-iou": 0.8, "contained-share": 0.9, "group-share": 0.6, "class-accept-score": "dog=0.5",
-        "val-share": 0.4, "seed": 7, "link": "copy", "min-tag-count": 2, "max-classes": 9,
+        "val-share": 0.4, "seed": 7, "test-share": 0.1, "split-by": "folder", "link": "copy", "min-tag-count": 2,
+        "max-classes": 9,
         "format": "cutouts,coco", "segmentation": "polygon",
         "background": "transparent", "smooth-radius": 1.0, "frame": "full", "margin": 3,
     }  # fmt: skip
@@ -142,6 +143,7 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
             "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, 0.6, {"dog": 0.5}
         ),
         True, 0.4, 7, "copy", ("cutouts", "coco"), "polygon", 2, 9, CutoutConfig("transparent", 1.0, "full", 3),
+        0.1, "folder",
     )  # fmt: skip
     assert remembered(out) == expected
     assert line(said, CHANGED).count("→") == len(flags) + 1, "each is named"

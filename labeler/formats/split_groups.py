@@ -1,0 +1,90 @@
+"""Groups of images that must stay in one split: copies of one image, and what the user says belongs together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from labeler.formats.split_config import REGEX
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which images are one group.
+
+    Attributes:
+        of_image: ``(images,)`` int64, the index of each image's group.
+        keys: by group, a text that does not depend on the order or number of other images.
+        unmatched: number of images that the regular expression does not match.
+    """
+
+    of_image: npt.NDArray[np.int64]
+    keys: list[str]
+    unmatched: int = 0
+
+
+def group_images(image_ids: pa.Array, digests: pa.Array, split_by: str) -> Groups:
+    """Group images by content, folder or a regular expression.
+
+    Copies of one image are always in one group: folders that share an image are one group, too.
+
+    Args:
+        image_ids: string array.
+        digests: string array, the digest of each image's content.
+        split_by: ``content``; ``folder``, the folder of the image; or ``regex:PATTERN`` in the syntax of RE2, where the
+            first capture group of the first match in the image id, or without one the whole match, names the group. An
+            image that does not match is grouped by its content.
+    """
+    unmatched = 0
+    if split_by == "content":
+        names = digests
+    elif split_by == "folder":
+        names = pc.replace_substring_regex(image_ids, "[^/]*$", "")
+    else:
+        found = _matches(image_ids, split_by.removeprefix(REGEX))
+        is_match = pc.not_equal(found, "")
+        unmatched = len(found) - int(pc.sum(is_match).as_py() or 0)
+        names = pc.if_else(is_match, found, digests)
+    of_name, keys = _numbered(names)
+    if split_by == "content":
+        return Groups(of_name, keys)
+    return Groups(*_joined(of_name, keys, _numbered(digests)[0]), unmatched)
+
+
+def _matches(image_ids: pa.Array, pattern: str) -> pa.Array:
+    """What ``pattern`` finds in each id; empty if it finds nothing."""
+    around = rf"(?s)\A.*?({pattern}).*\z"
+    whole = pc.replace_substring_regex(image_ids, around, r"\1")
+    try:
+        first = pc.replace_substring_regex(image_ids, around, r"\2")
+    except pa.ArrowInvalid:  # the pattern has no capture group
+        first = pa.array([""] * len(image_ids), pa.string())
+    found = pc.if_else(pc.equal(first, ""), whole, first)
+    return pc.if_else(pc.match_substring_regex(image_ids, pattern), found, "")
+
+
+def _numbered(names: pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """The number of each name, and the name of each number."""
+    encoded = names.dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _joined(
+    of_name: npt.NDArray[np.int64], keys: list[str], of_content: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Groups after joining those that share a content; the key of a joined group is the least of its keys."""
+    names, contents = len(keys), int(of_content.max(initial=-1)) + 1
+    edges = (np.ones(len(of_name), np.int8), (of_name, names + of_content))
+    count, component = connected_components(coo_array(edges, shape=(names + contents,) * 2), directed=False)
+    # Images number the components in the order in which these first appear, so that no component is without an image.
+    least: list[str | None] = [None] * count
+    for key, group in zip(keys, component[:names].tolist(), strict=True):
+        known = least[group]
+        least[group] = key if known is None or key < known else known
+    return component[of_name].astype(np.int64), [key or "" for key in least]
