@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from labeler.errors import UsageError
 from labeler.own_packages import check_own_packages
@@ -10,8 +11,8 @@ from labeler.own_packages import check_own_packages
 WRONG_USAGE = 2  # `workflows.run.exit_codes.USAGE`, which cannot be imported yet
 
 
-def main() -> int:
-    """Run the command that ``sys.argv`` names; the exit code is returned."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, by default the one that ``sys.argv`` names; the exit code is returned."""
     try:
         check_own_packages()
     except UsageError as error:
@@ -19,7 +20,7 @@ def main() -> int:
         return WRONG_USAGE
     from workflows.commands.cli import main as run_command
 
-    return run_command()
+    return run_command(arguments)
 
 
 if __name__ == "__main__":

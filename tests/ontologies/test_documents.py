@@ -13,8 +13,8 @@ import yaml
 
 from labeler.errors import LabelerError, UsageError
 from labeler.files.documents import load_json
-from labeler.formats.coco_reader import parse_coco
-from labeler.formats.yolo import read_yolo
+from labeler.formats.coco_file import read_coco
+from labeler.formats.yolo_reader import read_yolo
 from ontologies import OntologyError
 from ontologies.documents import DocumentError, parse_json, parse_toml, parse_yaml, read_at_most
 from ontologies.sources import read_ontology
@@ -109,7 +109,7 @@ def test_every_reader_refuses_them_by_the_name_of_the_file(tmp_path: Path) -> No
         ("a.yaml", read_ontology, f"{LAUGHS}names: *a29", OntologyError),
         ("data.yaml", read_yolo, f"{LAUGHS}names: *a29", LabelerError),
         ("b.json", read_ontology, "[" * 100_000, OntologyError),
-        ("truth.json", parse_coco, '{"images":' * 100_000, LabelerError),
+        ("truth.json", read_coco, '{"images":' * 100_000, LabelerError),
         ("config.toml", config, "a" + ".a" * 100_000 + " = 1", UsageError),
     ]
     for name, read, text, kind in readers:
