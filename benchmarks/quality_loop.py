@@ -33,10 +33,10 @@ from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.dataset.export import export
-from workflows.recording import settings
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
+from workflows.settings.of_job import settings_of
 
 WIDTH, HEIGHT, OBJECTS, CLASSES = 640, 480, 10, 20
 NAMES = [f"kind {index}" for index in range(CLASSES)]
@@ -125,7 +125,7 @@ def make_labeled(folder: Path, count: int) -> None:
     job = LabelJob(str(images), output, ontology, ModelConfig("embedded:detector", "embedded:segmenter"))
     source, run = find_images(images), RunFolder(output)
     with run.locked():
-        run.begin(settings(job, source.root), restart=False)
+        run.begin(settings_of(job, source.root), restart=False)
         run.plan(
             pa.array(source.image_ids, pa.string()), pa.array(stamps(source.root, source.image_ids), pa.string()), 64
         )

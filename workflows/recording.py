@@ -9,20 +9,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from labeler.errors import DeviceError, RunError, UsageError
-from labeler.files.credentials import without_secrets
 from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.files.writable import check_writable
-from labeler.models.config import ModelConfig
-from labeler.models.identity import model_identity
-from labeler.models.taggers.config import TaggingConfig
 from workflows.dataset.dataset import recover
 from workflows.engines.early_checks import check_job
 from workflows.engines.local import local_engine
@@ -40,7 +35,8 @@ from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import Settled, last_published, resolved, settle
+from workflows.settings.of_job import settings_of
+from workflows.settings.resolved import Settled, last_published, settle
 from workflows.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
@@ -200,7 +196,7 @@ def _checked(job: LabelJob, run: RunFolder) -> RunSettings:
     has_records = not job.restart and bool(run.record_paths())
     check_job(job, may_be_done=has_records)
     job = _with_intensity(replace(job, ontology=settled.ontology, export=settled.export), saved)
-    asked = settings(job, saved.input if saved else "")
+    asked = settings_of(job, saved.input if saved else "")
     if saved and has_records:
         refuse_other(run.output, saved, asked)
     return asked
@@ -283,38 +279,3 @@ def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         seconds[stage] += time.perf_counter() - started
-
-
-def settings(job: LabelJob, root: AnyPath | str) -> RunSettings:
-    """What ``job`` asks for, with the images below ``root``, as the run folder keeps it."""
-    of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
-    roles = ["detector", "segmenter"]
-    if job.tags_only and job.tagging:
-        sweeps = job.tagging.kind(job.model) == "detector"
-        of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
-    return RunSettings(
-        input=without_secrets(str(root)),
-        labeling={
-            "ontology": job.ontology.prompt_digest if job.ontology else None,
-            "tags_only": job.tags_only or None,
-            "intensity": job.reading.intensity or "auto",
-            "tagging": _identity(job.tagging, job.model) if job.tagging else None,
-            **{role: model_identity(getattr(job.model, role)) for role in roles},
-            **{name: getattr(job.model, name) for name in of_models},
-        },
-        ontology=job.ontology,
-        model=asdict(job.model),
-        export=resolved(job.export, ExportConfig(), job.ontology),
-        versions={name: version(name) for name in ("autodistill-labeler", "torch", "transformers")},
-    )
-
-
-def _identity(tagging: TaggingConfig, model: ModelConfig) -> dict[str, Any]:
-    """What decides the tags."""
-    source = tagging.source(model)
-    return {
-        **asdict(tagging),
-        "tagger": tagging.kind(model),
-        "tagger_model": model_identity(source) if source else None,
-        "vocabulary": hashlib.sha256("\n".join(tagging.vocabulary).encode()).hexdigest(),
-    }

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from labeler.annotation_tools.same_mask import filled, is_same_mask
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.image_ids import check_image_id
-from labeler.geometry.masks import Rle, checked_rle, mask_iou, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import Rle, checked_rle, mask_iou, mask_to_rle, rle_area, rle_to_mask
 from labeler.instance_ids import InstanceId
 from labeler.opencv import opencv
 from labeler.sizes import checked_size, finite_number
@@ -25,8 +25,6 @@ OBJECT_ID, FIRST_OBJECT_ID = (
     "sent_id",
 )  # attribute with an object's id, today and in the first version
 SAME_OBJECT_IOU = 0.5  # from which a mask without an id counts as the one that was sent
-SAME_MASK_IOU = 0.98  # from which a mask counts as unchanged
-OUTLINE_PIXELS = 3.0  # how far a tool's polygon may run from the mask it was made of; FiftyOne allows itself 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +252,8 @@ def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> di
     overlaps = mask_iou([each.rle for each in sent], [each.rle for each in came])
     outlined = [column for column, each in enumerate(came) if each.outlined]
     if sent and outlined:
-        filled = [mask_to_rle(_filled(rle_to_mask(each.rle)).view(np.bool_)) for each in sent]
-        of_filled = mask_iou(filled, [came[column].rle for column in outlined])
+        whole = [mask_to_rle(filled(rle_to_mask(each.rle)).view(np.bool_)) for each in sent]
+        of_filled = mask_iou(whole, [came[column].rle for column in outlined])
         overlaps[:, outlined] = np.maximum(overlaps[:, outlined], of_filled)
     candidates = []
     for row, column in np.ndindex(overlaps.shape):
@@ -269,34 +267,3 @@ def _pair(sent: Sequence[SentInstance], came: Sequence[CorrectedInstance]) -> di
         if row not in pairs and column not in pairs.values():
             pairs[row] = column
     return pairs
-
-
-def is_same_mask(sent: Rle, corrected: Rle, outlined: bool = False) -> bool:
-    """Whether a mask came back as it was sent, apart from what the tool's own conversions do to it.
-
-    Args:
-        outlined: it came back as polygons, so it may differ along the contour, and holes do not count.
-    """
-    if mask_iou([sent], [corrected])[0, 0] >= SAME_MASK_IOU:
-        return True
-    if not outlined:
-        return False
-    boxes = np.array([rle_box_xyxy(sent), rle_box_xyxy(corrected)]).astype(int)
-    (x1, y1), (x2, y2) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
-    # A border of one pixel: polygons treat what is outside of the image as background.
-    before, after = (_filled(np.pad(rle_to_mask(rle)[y1:y2, x1:x2], 1)) for rle in (sent, corrected))
-    inside, outside = _depth(before), _depth(1 - before)
-    return bool(np.where(before != after, inside + outside, 0).max() <= OUTLINE_PIXELS)
-
-
-def _filled(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """The mask with its holes filled, uint8 (H, W)."""
-    cv2 = opencv()
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, -1, 1, cv2.FILLED))
-
-
-def _depth(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Distance of each pixel of the mask to the background, in pixels; 0 outside."""
-    cv2 = opencv()
-    return np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -17,9 +17,9 @@ from labeler.models.config import ModelConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
-from workflows.recording import settings
 from workflows.run.folder import RunFolder
 from workflows.settings.job import LabelJob
+from workflows.settings.of_job import settings_of
 
 SHARD_SIZE = 64
 FAILURE = "the file is cut short"
@@ -53,7 +53,7 @@ def write_labeled(folder: Path, names: Sequence[str], classes: Sequence[str], si
     job = LabelJob(str(images), folder / "dataset", Ontology.from_text(", ".join(classes)), model)
     run = RunFolder(folder / "dataset")
     run.records.mkdir(parents=True)
-    run.begin(settings(job, images), restart=True)
+    run.begin(settings_of(job, images), restart=True)
     run.plan(pa.array(names), pa.array(stamps(images, list(names)), pa.string()), SHARD_SIZE)
     by_name = {record.image_id: record for record in records}
     for shard in run.shards():

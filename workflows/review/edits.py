@@ -16,8 +16,8 @@ from labeler.annotation_tools.corrections import (
     SentImage,
     SentInstance,
     compare,
-    is_same_mask,
 )
+from labeler.annotation_tools.same_mask import is_same_mask
 from labeler.decided import Decided
 from labeler.decisions import Appearance, Decision
 from labeler.formats.label_edits import Label

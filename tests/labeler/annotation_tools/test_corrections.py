@@ -10,8 +10,8 @@ from labeler.annotation_tools.corrections import (
     SentImage,
     SentInstance,
     compare,
-    is_same_mask,
 )
+from labeler.annotation_tools.same_mask import is_same_mask
 from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.geometry.masks import mask_to_rle
