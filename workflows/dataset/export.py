@@ -166,8 +166,8 @@ def export(
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
-    reading = run.settings.read(("ontology", "export")).reading if info(run.settings.path) else None
-    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=reading)
+    saved = run.settings.read(("ontology", "export")) if info(run.settings.path) else None
+    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading if saved else None)
     with (
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
@@ -193,8 +193,8 @@ def export(
     summary.empty_split = empty_split(summary.splits, config)
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
-    saved = run.settings.read()
-    summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
+    if saved:
+        summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
     return summary
 
 

@@ -121,7 +121,7 @@ def test_nothing_that_a_run_leaves_has_the_secret(
 
 def test_messages_have_no_secret(guarded: str, tmp_path: Path) -> None:
     for uri in (f"http://me:SECRETS@{guarded}/images/a.png", f"http://{guarded}/images/a.png?token=SECRETS"):
-        run = run_in_process("label", uri, "-o", tmp_path / "out", "--classes", "ring")
+        run = run_in_process("label", uri, "-o", tmp_path / "out", "--model", "demo", "--classes", "ring")
         assert run.returncode == 2
         assert "SECRETS" not in run.stdout + run.stderr
         assert guarded in run.stderr

@@ -47,7 +47,7 @@ def test_what_the_demo_leaves(demo: tuple[Path, str]) -> None:
     assert first.shape == (320, 320, 3)
     assert "precision" in said
     sheet = np.asarray(Image.open(folder / "preview.png"))
-    assert sheet.shape == (2 * 510, 4 * 480, 3)
+    assert sheet.shape == (2 * 510 + 40, 4 * 480, 3)
     assert sheet[:480, :480].std() > 10
     assert (folder / "dataset" / "report.html").stat().st_size > 1_000_000
 

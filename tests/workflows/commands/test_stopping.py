@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def hang_up_after(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGHUP)
 
 
+@pytest.fixture
+def with_hangup() -> Iterator[None]:
+    """Even if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("with_hangup")
 def test_a_hangup_ends_a_run_like_other_signals_and_says_so(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", range(40))  # more than are labeled before the signal comes
     out = tmp_path / "out"

@@ -6,11 +6,15 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
 from labeler.demo.scenes import PAIRS, class_name
 from labeler.files.images import read_image
@@ -19,6 +23,8 @@ from labeler.models.detectors.detector import Detector
 from labeler.models.loading import load_detector
 from labeler.records import ImageRecord
 from ontologies import read_ontology
+from ontologies.taggers import Tags
+from ontologies.taggers.detector import DetectorTagger
 from ontologies.taggers.ram import load_ram
 from tests.support.command_line import Run, contents, write_scenes
 from tests.support.tiny_taggers import RAM_PACKAGE, write_ram_weights
@@ -156,7 +162,6 @@ def test_a_sample_stays_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> 
 
 
 def test_images_without_a_tag_stay_in(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-    from PIL import Image
 
     Image.new("RGB", (64, 64), "grey").save(scenes / "nothing.png")
     done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO)
@@ -193,10 +198,18 @@ def test_ram_by_the_command(scenes: Path, tmp_path: Path, labeler: Run, monkeypa
     assert "was tagged with another tagger_model;" in other.stderr
 
 
-def test_an_image_that_cannot_be_tagged_is_no_empty_image(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-    from PIL import Image
+def test_an_image_that_cannot_be_tagged_is_no_empty_image(
+    scenes: Path, tmp_path: Path, labeler: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = DetectorTagger.tag
 
-    Image.new("RGB", (1, 2000)).save(scenes / "thin.png")  # more than the detector's windows take
+    def tag_but_thin_ones(self: DetectorTagger, images: Sequence[NDArray[np.uint8]]) -> list[Tags]:
+        if any(image.shape[1] == 1 for image in images):
+            raise RuntimeError("the kernel size is larger than the input")
+        return tag(self, images)
+
+    monkeypatch.setattr(DetectorTagger, "tag", tag_but_thin_ones)
+    Image.new("RGB", (1, 2000)).save(scenes / "thin.png")
     done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO)
     assert done.returncode == 1
     assert "1 could not be labeled" in done.stdout

@@ -23,6 +23,7 @@ from tests.support.full_disk import files_up_to
 from tests.support.made_folder import write_labeled
 from tests.support.object_store import Bucket, Proxy, files_below, web_server
 from tests.support.run_folders import ONTOLOGY, STRICT, coco, instance, make_run, write_labels
+from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
 from workflows.dataset.dataset import recover
 from workflows.dataset.export import export
@@ -462,14 +463,14 @@ def test_a_name_once_given_stays(tmp_path: Path) -> None:
     """Also when an image with a better claim to it comes later, or is labeled again and so comes behind."""
     run, root = make_run(tmp_path, ["b.png", "b.bmp"], DOG)
     export(run, root, ONTOLOGY, ALL_TRAIN)
-    Image.new("RGB", (60, 40), "blue").save(root / "b.gif")
-    write_labels(run, root, ["b.gif", "b.bmp", "b.png"], DOG)
+    Image.new("RGB", (60, 40), "blue").save(root / "b.webp")
+    write_labels(run, root, ["b.webp", "b.bmp", "b.png"], DOG)
     export(run, root, ONTOLOGY, ALL_TRAIN)
     images = run.output / "images" / "train"
     assert {p.name: p.read_bytes() for p in images.iterdir()} == {
         "b.png": (root / "b.png").read_bytes(),
         "b_2.bmp": (root / "b.bmp").read_bytes(),
-        "b_3.gif": (root / "b.gif").read_bytes(),
+        "b_3.webp": (root / "b.webp").read_bytes(),
     }
 
 
@@ -479,7 +480,7 @@ def test_images_are_found_in_the_dataset_by_the_names_they_have_there(tmp_path: 
     digests = {name: content_digest((root / name).read_bytes()) for name in names}
     export(run, root, ONTOLOGY, ExportConfig(val_share=0.5))
     shutil.rmtree(root)
-    labeled = Labeled(run, root, ONTOLOGY, ALL_TRAIN, {})
+    labeled = Labeled(run, root, ONTOLOGY, ALL_TRAIN, run_settings(root))
     for name in names:
         assert labeled.image(name, digests[name]).digest == digests[name]
     with pytest.raises(ImageError, match="the image is gone"):

@@ -151,7 +151,7 @@ def test_one_group_makes_validation_equal_training(tmp_path: Path) -> None:
     job = stand_in_job(images, out)
     label(job, Silent())
     done = run_in_process("export", out)
-    assert done.stdout.splitlines()[0] == (
+    assert done.stdout.splitlines()[1] == (
         "validation equals training: the dataset has 2 images of one group (--split-by content); data.yaml points "
         "val to images/train"
     )
