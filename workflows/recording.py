@@ -106,7 +106,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     logger.debug("%d images below %s", len(images), root)
     if not images:
         raise NothingFoundError(
-            f"{job.images}: no image found; give a folder that holds some"
+            f"{job.images}: no image found; name a folder, a list or a pattern that holds some"
             + (f" ({not_read_line(not_read)})" if not_read else "")
         )
     if is_within(root, output):

@@ -57,6 +57,10 @@ def coco(run: RunFolder) -> dict[str, list[dict[str, object]]]:
     merged: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
     for split in ("train", "val"):
         content = json.loads((run.output / "annotations" / f"instances_{split}.json").read_text())
+        for key in ("id", "image_id"):  # ids count from 1 in each file
+            for entry in (*content["images"], *content["annotations"]):
+                if key in entry:
+                    entry[key] = f"{split} {entry[key]}"
         for key, items in merged.items():
             items += content[key]
     return merged

@@ -72,7 +72,7 @@ class CandidateTally:
         told = [*(self._distribution() if self._of_class else self._no_candidate(floor))]
         if self._best is not None:
             told.append(f"{self._flags(self._best, floor)} would accept the best of them, {self._shown(self._best)}")
-        told.append("also try other prompts or another --model; `labeler preview` draws the best rejected candidates")
+        told.append("try other prompts or another --model; `labeler preview` draws the best rejected candidates")
         if detector == PRESETS["demo"].detector:
             told.append("--model demo knows only the coloured shapes of its own scenes; photos need another --model")
         return told

@@ -18,16 +18,15 @@ from labeler.geometry.masks import mask_iou
 from labeler.quality import VERDICTS, Judgement, ranking_score
 from labeler.quality_config import Score
 from labeler.records import ImageRecord, Instance
-from workflows.drawing.outlines import CASING, CLASS_COLOURS, draw_outlines, draw_tags, scaled
+from workflows.drawing.outlines import CLASS_COLOURS, draw_outlines, draw_tags, scaled
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 COLUMNS, CELL, CAPTION = 4, 480, 30  # cells per row; pixels of a cell's side, and of the line below it
 LEGEND = 40  # pixels of the line below all cells
-UNDER_REVIEW = (255, 176, 0)
 REJECTED = (60, 64, 72)  # behind the names of rejected candidates
-DASH = 9  # pixels
+DASH, DOT = 9, 4  # pixels
 NOT_DRAWN = ("duplicate", "empty mask")  # a duplicate lies on what it duplicates
 BEST_REJECTED = 3  # of an image
 SAME_PLACE_IOU = 0.3  # with a better one that is drawn; lines over each other cannot be told apart
@@ -43,8 +42,8 @@ def write_sheet(
 ) -> None:
     """Write one picture of all images, with a legend.
 
-    Accepted instances are outlined in the colour of their class and named; those under review are outlined in amber;
-    the best rejected ones are outlined in dashes and named with the reason. The line below an image counts all three.
+    All are named and outlined in the colour of their class: accepted instances in a solid line, those under review in
+    dots, the best rejected ones in dashes and with the reason. The line below an image counts all three.
 
     Args:
         rejected: how many rejected candidates of an image are drawn.
@@ -124,7 +123,8 @@ def _with_instances(
     review, accepted = ([item for item, each in pairs if each.verdict == verdict] for verdict in ("review", "accept"))
     for item, _ in rejected:
         draw_outlines(canvas, [item.rle], _colour(item), 2, DASH)
-    draw_outlines(canvas, (item.rle for item in review), UNDER_REVIEW, 1)
+    for item in review:
+        draw_outlines(canvas, [item.rle], _colour(item), 2, DOT)
     for item in accepted:
         draw_outlines(canvas, [item.rle], _colour(item))
     picture = Image.fromarray(canvas)
@@ -132,7 +132,7 @@ def _with_instances(
         picture,
         [
             *((show.tag(item), item.rle, _colour(item)) for item in accepted),
-            *((show.tag(item, "review"), item.rle, UNDER_REVIEW) for item in review),
+            *((show.tag(item, "review"), item.rle, _colour(item)) for item in review),
             *((show.tag(item, reason), item.rle, REJECTED) for item, reason in rejected),
         ],
     )
@@ -140,13 +140,12 @@ def _with_instances(
 
 
 def _draw_legend(sheet: Image.Image, with_rejected: bool) -> None:
-    """What the lines mean, at the bottom of ``sheet``."""
+    """What the lines mean, at the bottom of ``sheet``; grey, since each class has a colour of its own."""
     draw, x, y = ImageDraw.Draw(sheet), 8, sheet.height - LEGEND // 2
-    entries = [("accepted", CLASS_COLOURS[1], 3, 0), ("review", UNDER_REVIEW, 2, 0)]
-    entries += [("best rejected", CASING, 2, DASH)] if with_rejected else []
-    for text, colour, width, dash in entries:
+    entries = [("accepted", 0), ("review", DOT)] + ([("best rejected", DASH)] if with_rejected else [])
+    for text, dash in entries:
         for start in range(x, x + 36, 2 * dash or 36):
-            draw.line((start, y, start + (dash or 36), y), colour, width)
+            draw.line((start, y, start + (dash or 36), y), REJECTED, 3)
         draw.text((x + 44, y), text, "#16191d", _font(15), anchor="lm")
         x += 44 + round(draw.textlength(text, _font(15))) + 24
 

@@ -162,7 +162,6 @@ def test_a_sample_stays_the_same(scenes: Path, tmp_path: Path, labeler: Run) -> 
 
 
 def test_images_without_a_tag_stay_in(scenes: Path, tmp_path: Path, labeler: Run) -> None:
-
     Image.new("RGB", (64, 64), "grey").save(scenes / "nothing.png")
     done = labeler("label", scenes, "-o", tmp_path / "out", *AUTO)
     assert done.returncode == 0, done.stderr
