@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from labeler.files.frames import split_frame
+
 if TYPE_CHECKING:
+    from labeler.files.images import DecodedImage
     from workflows.run.shards import ShardReport
 
 _KINDS = {
@@ -21,6 +25,18 @@ _KINDS = {
     "archive": ".7z .gz .rar .tar .tgz .zip",
 }
 _KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
+
+_DEEP_FORMATS = frozenset({".png", ".tif", ".tiff"})  # of those that the dataset has as they are
+
+
+def is_kept_deep(image_id: str, image: DecodedImage) -> bool:
+    """Whether the dataset has the file of an image that trainers read otherwise than it was labeled.
+
+    They keep the high byte of 16 bits, which is what scaling from all 16 bits gives, too.
+    """
+    name, frame = split_frame(image_id)
+    is_same_file = not frame and PurePosixPath(name).suffix.lower() in _DEEP_FORMATS
+    return is_same_file and image.scaled not in ("", "16 bits")
 
 
 def not_read_line(not_read: Mapping[str, int]) -> str:
@@ -42,9 +58,25 @@ def reading_lines(done: ShardReport) -> Iterator[str]:
         yield f"{done.further_frames} further pages or frames of {images} not read; --frames all labels them, too"
 
 
+def kept_deep_line(done: ShardReport) -> str:
+    """What trainers make of images that were scaled for labeling; empty if there are none."""
+    if not done.kept_deep:
+        return ""
+    return (
+        f"{_images(done.kept_deep)} of more than 8 bits per channel keep their bytes in the dataset, and trainers that "
+        "expect 8 bits read them darker than they were labeled, or not at all; convert them to 8-bit PNG in another "
+        "folder, and label that"
+    )
+
+
 def reading_figures(not_read: Mapping[str, int], done: ShardReport) -> dict[str, Any]:
     """The same for ``summary.json``."""
-    return {"not_read": dict(not_read), "scaled": dict(done.scaled), "frames_not_read": done.further_frames}
+    return {
+        "not_read": dict(not_read),
+        "scaled": dict(done.scaled),
+        "kept_deep": done.kept_deep,
+        "frames_not_read": done.further_frames,
+    }
 
 
 def _images(count: int) -> str:

@@ -24,6 +24,7 @@ from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord, Instance
 from workflows.run.attempts import Attempts
 from workflows.run.read_ahead import Decoded, read_ahead
+from workflows.run.reading import is_kept_deep
 from workflows.run.shard_files import Shard
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ShardReport:
         forward_passes, ungated: forward passes of a detector behind a tag gate, and how many it would need without one.
         began: when the models got the first images, in seconds since 1970.
         scaled: images of more than 8 bits per channel, by what they were scaled from.
+        kept_deep: of these, images whose own files the dataset has, which trainers read otherwise or not at all.
         further_frames, with_frames: pages or frames that were not read, and the number of files that have them.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images per worker, for an engine with several.
@@ -62,6 +64,7 @@ class ShardReport:
     ungated: int = 0
     began: float = math.inf
     scaled: Counter[str] = field(default_factory=Counter)
+    kept_deep: int = 0
     further_frames: int = 0
     with_frames: int = 0
     first_image: float = math.inf
@@ -79,6 +82,7 @@ class ShardReport:
         self.ungated += other.ungated
         self.began = min(self.began, other.began)
         self.scaled.update(other.scaled)
+        self.kept_deep += other.kept_deep
         self.further_frames += other.further_frames
         self.with_frames += other.with_frames
         self.first_image = min(self.first_image, other.first_image)
@@ -145,8 +149,9 @@ def label_shards(
 
 
 def _note_reading(decoded: Sequence[Decoded], report: ShardReport) -> None:
-    for image in (item.image for item in decoded if item.image is not None):
+    for image_id, image in ((item.image_id, item.image) for item in decoded if item.image is not None):
         report.scaled.update([image.scaled] if image.scaled else [])
+        report.kept_deep += is_kept_deep(image_id, image)
         report.further_frames += image.further_frames
         report.with_frames += image.further_frames > 0
 
