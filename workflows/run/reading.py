@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from labeler.files.frames import split_frame
-
 if TYPE_CHECKING:
-    from labeler.files.images import DecodedImage
     from workflows.run.shards import ShardReport
 
 _KINDS = {
@@ -25,18 +21,6 @@ _KINDS = {
     "archive": ".7z .gz .rar .tar .tgz .zip",
 }
 _KIND_OF = {extension: kind for kind, extensions in _KINDS.items() for extension in extensions.split()}
-
-_DEEP_FORMATS = frozenset({".png", ".tif", ".tiff"})  # of those that the dataset has as they are
-
-
-def is_kept_deep(image_id: str, image: DecodedImage) -> bool:
-    """Whether the dataset has the file of an image that trainers read otherwise than it was labeled.
-
-    They keep the high byte of 16 bits, which is what scaling from all 16 bits gives, too.
-    """
-    name, frame = split_frame(image_id)
-    is_same_file = not frame and PurePosixPath(name).suffix.lower() in _DEEP_FORMATS
-    return is_same_file and image.scaled not in ("", "16 bits")
 
 
 def not_read_line(not_read: Mapping[str, int]) -> str:

@@ -12,9 +12,11 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError
+from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import REQUESTS
@@ -24,7 +26,6 @@ from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord, Instance
 from workflows.run.attempts import Attempts
 from workflows.run.read_ahead import Decoded, read_ahead
-from workflows.run.reading import is_kept_deep
 from workflows.run.shard_files import Shard
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 DECODE_THREADS = 4
 _DEFAULT_READING = ImageConfig()
+_DEEP_FORMATS = frozenset({".png", ".tif", ".tiff"})  # of those that the dataset has as they are
 STAGES = ("decode", "wait", "tag", "model", "write")
 
 
@@ -151,9 +153,19 @@ def label_shards(
 def _note_reading(decoded: Sequence[Decoded], report: ShardReport) -> None:
     for image_id, image in ((item.image_id, item.image) for item in decoded if item.image is not None):
         report.scaled.update([image.scaled] if image.scaled else [])
-        report.kept_deep += is_kept_deep(image_id, image)
+        report.kept_deep += _is_kept_deep(image_id, image)
         report.further_frames += image.further_frames
         report.with_frames += image.further_frames > 0
+
+
+def _is_kept_deep(image_id: str, image: DecodedImage) -> bool:
+    """Whether the dataset has the file of an image that trainers read otherwise than it was labeled.
+
+    They keep the high byte of 16 bits, which is what scaling from all 16 bits gives, too.
+    """
+    name, frame = split_frame(image_id)
+    is_same_file = not frame and PurePosixPath(name).suffix.lower() in _DEEP_FORMATS
+    return is_same_file and image.scaled not in ("", "16 bits")
 
 
 def _label(decoded: Sequence[Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:
