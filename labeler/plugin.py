@@ -252,7 +252,7 @@ def _pixels(source: Any) -> Pixels:
     except Exception as error:  # decoders can raise anything
         what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(without_secrets(f"{what}: {cause}")) from error
+        raise ImageError(f"{without_secrets(str(what))}: {without_secrets(cause)}") from error
 
 
 def _find(folder: str, extension: str) -> list[str]:
