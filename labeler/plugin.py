@@ -22,6 +22,7 @@ from PIL import Image
 from rich.progress import track
 
 from labeler.errors import ImageError, UsageError
+from labeler.files.credentials import without_secrets
 from labeler.files.download import DownloadLimits, download
 from labeler.files.images import decode_image, read_image
 from labeler.files.pixels import to_rgb
@@ -250,7 +251,8 @@ def _pixels(source: Any) -> Pixels:
         return read_image(os.fspath(source)).pixels
     except Exception as error:  # decoders can raise anything
         what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)
-        raise ImageError(f"{what}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{without_secrets(str(what))}: {without_secrets(cause)}") from error
 
 
 def _find(folder: str, extension: str) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from dataclasses import dataclass
+from http.client import InvalidURL
+from urllib.parse import unquote, urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -38,6 +41,8 @@ class DownloadLimits:
 def download(url: str, limits: DownloadLimits) -> bytes:
     """The content at ``url``; only HTTP and HTTPS are spoken, also where a server redirects to.
 
+    User and password in ``url`` are for its own server, not for one that it redirects to.
+
     Raises:
         ImageError: it cannot be had within ``limits``; the message does not name the URL.
     """
@@ -59,6 +64,8 @@ def download(url: str, limits: DownloadLimits) -> bytes:
         raise ImageError(f"the server took more than {limits.seconds:g} s; download the image first")
     if isinstance(content, ImageError):
         raise content
+    if isinstance(content, InvalidURL):  # its message repeats parts of the URL, which may hold a password
+        raise ImageError("the URL holds a blank or a control character, or its port is no number")
     if isinstance(content, Exception):
         cause = getattr(content, "reason", None) or content
         raise ImageError(" ".join(str(cause).split()) or type(content).__name__) from content
@@ -67,7 +74,7 @@ def download(url: str, limits: DownloadLimits) -> bytes:
 
 def _fetch(url: str, limits: DownloadLimits, end: float) -> bytes:
     content = bytearray()
-    request = Request(url, headers={"User-Agent": "labeler"})
+    request = _request(url)
     with _opener().open(request, timeout=limits.seconds) as response:
         while block := response.read1(BLOCK_BYTES):
             content += block
@@ -78,6 +85,16 @@ def _fetch(url: str, limits: DownloadLimits, end: float) -> bytes:
         if (stated := response.headers.get("Content-Length", "")).isdigit() and len(content) < int(stated):
             raise ImageError("the connection broke off")
     return bytes(content)
+
+
+def _request(url: str) -> Request:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    request = Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "labeler"})
+    if at:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
 
 
 class _FewRedirects(HTTPRedirectHandler):

@@ -143,7 +143,7 @@ class _Reader:
         if self._layout.keypoint_values and coordinates.size == BOX + self._layout.keypoint_values:
             self._findings.add("line", "with keypoints: these are left out", where)
             coordinates = coordinates[:BOX]
-        if coordinates.size % 2 and coordinates.size > BOX and 0 <= coordinates[-1] <= 1:
+        if coordinates.size == BOX + 1:
             self._findings.add("line", "with a confidence, as predictions have: it is left out", where)
             coordinates = coordinates[:-1]
         if coordinates.size % 2 or coordinates.size < BOX:

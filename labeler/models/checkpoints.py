@@ -173,5 +173,6 @@ def _message(source: str, role: str, error: Exception, reached: bool) -> str:
     name = source.partition("@")[0]
     return (
         f"{role} {source!r} is not on this machine and could not be downloaded; on a machine with a network, run "
-        f"`hf download {name} --local-dir {name.split('/')[-1]}`, then copy that folder here and give it as --{role}"
+        f"`labeler models --fetch {source} --to models`, then copy models/{name.split('/')[-1]} here and give it as "
+        f"--{role}"
     )

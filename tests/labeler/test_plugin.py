@@ -228,6 +228,9 @@ def test_a_url(model: GroundedSAM, url: str) -> None:
     assert_equal(model.predict(f"{url}/scene%200.png"), model.predict(bgr(SCENES[0].image)))
     with pytest.raises(ImageError, match=r"/missing\.png: "):
         model.predict(f"{url}/missing.png")
+    with pytest.raises(ImageError, match=r"/missing\.png\?w=9: File not found") as caught:
+        model.predict(f"{url.replace('//', '//me:hush@')}/missing.png?w=9&X-Amz-Signature=hush&sig=hush")
+    assert "hush" not in str(caught.value)
 
 
 def test_empty_detections_can_be_merged(model: GroundedSAM) -> None:

@@ -59,7 +59,7 @@ def run_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
 
     What ``main`` sets for the whole process (log handlers, warnings, signals, the environment) is set back afterwards.
     """
-    from labeler.__main__ import main
+    from workflows.commands.cli import main
 
     command = [str(argument) for argument in arguments]
     out, errors = io.StringIO(), io.StringIO()

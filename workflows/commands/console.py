@@ -20,6 +20,7 @@ from workflows.dataset.export import ExportSummary
 from workflows.dataset.journal import SET_ASIDE
 from workflows.dataset.split_notes import leak_in_words
 from workflows.label import LabelSummary
+from workflows.run.reading import kept_deep_line
 from workflows.run.shards import ShardReport
 from workflows.tag import TagSummary
 
@@ -34,6 +35,8 @@ PROPOSALS_SHOWN = 40
 
 def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
     print_dataset(console, summary.dataset, output)
+    if line := kept_deep_line(summary.labeled):
+        console.print(line, highlight=False)
     stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
     timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)
     if summary.labeled.images:

@@ -97,9 +97,10 @@ class Labeled:
 
     def _image_files(self, image_id: str) -> Iterator[ImageFile]:
         name = self._file_names.get(image_id, image_id)
-        yield from (ImageFile(self.run.output / "images" / split / name) for split in SPLITS)
+        reading = self.settings.reading
+        yield from (ImageFile(self.run.output / "images" / split / name, config=reading) for split in SPLITS)
         if self.root_is_named or may_be_asked(self.root, self.run.output):
-            yield ImageFile.of(self.root, image_id, self.settings.reading)
+            yield ImageFile.of(self.root, image_id, reading)
 
     def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
         """Each record as people's decisions left it, with the verdict on every instance.

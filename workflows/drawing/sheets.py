@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from labeler.errors import ImageError
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile
 from labeler.geometry.masks import mask_iou
 from labeler.quality import VERDICTS, Judgement, ranking_score
@@ -39,6 +40,7 @@ def write_sheet(
     path: Path,
     rejected: int = 0,
     score: Score = "joint",
+    reading: ImageConfig | None = None,
 ) -> None:
     """Write one picture of all images, with a legend.
 
@@ -48,8 +50,9 @@ def write_sheet(
     Args:
         rejected: how many rejected candidates of an image are drawn.
         score: the one to show, by which the gate ranks.
+        reading: how the images were read when they were labeled.
     """
-    show = _Shown(root, class_names, rejected, score)
+    show = _Shown(root, class_names, rejected, score, reading or ImageConfig())
     cells = [_cell(record, judgements, show) for record, judgements in judged]
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // COLUMNS)
@@ -69,6 +72,7 @@ class _Shown:
     class_names: Sequence[str]
     rejected: int
     score: Score
+    reading: ImageConfig
 
     def tag(self, instance: Instance, note: str = "") -> str:
         """Class, score and a note."""
@@ -98,7 +102,8 @@ def _cell(record: ImageRecord, judgements: list[Judgement], show: _Shown) -> Ima
     caption = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS)
     try:
         # Drawn on at its final size: lines and names on a large photo would become too thin to see.
-        canvas = scaled(ImageFile.of(show.root, record.image_id).read().pixels, CELL, enlarge=True)
+        image = ImageFile.of(show.root, record.image_id, show.reading).read()
+        canvas = scaled(image.pixels, CELL, enlarge=True)
     except ImageError as error:
         draw.rectangle((0, 0, CELL - 1, CELL - 1), fill="#eceef1")
         draw.text((CELL / 2, CELL / 2), str(error)[:60], "#555d68", _font(15), anchor="mm")

@@ -61,7 +61,7 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         labeled = open_labeled(job.output)
         judged = list(labeled.judged())
         names, score = labeled.ontology.class_names, labeled.export.quality.score
-        write_sheet(judged, labeled.root, names, path, BEST_REJECTED, score)
+        write_sheet(judged, labeled.root, names, path, BEST_REJECTED, score, labeled.settings.reading)
     tally = CandidateTally(labeled.export.quality, labeled.ontology.classes)
     for record, judgements in judged:
         tally.add(record, judgements)

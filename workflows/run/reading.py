@@ -42,9 +42,25 @@ def reading_lines(done: ShardReport) -> Iterator[str]:
         yield f"{done.further_frames} further pages or frames of {images} not read; --frames all labels them, too"
 
 
+def kept_deep_line(done: ShardReport) -> str:
+    """What trainers make of images that were scaled for labeling; empty if there are none."""
+    if not done.kept_deep:
+        return ""
+    return (
+        f"{_images(done.kept_deep)} of more than 8 bits per channel keep their bytes in the dataset, and trainers that "
+        "expect 8 bits read them darker than they were labeled, or not at all; convert them to 8-bit PNG in another "
+        "folder, and label that"
+    )
+
+
 def reading_figures(not_read: Mapping[str, int], done: ShardReport) -> dict[str, Any]:
     """The same for ``summary.json``."""
-    return {"not_read": dict(not_read), "scaled": dict(done.scaled), "frames_not_read": done.further_frames}
+    return {
+        "not_read": dict(not_read),
+        "scaled": dict(done.scaled),
+        "kept_deep": done.kept_deep,
+        "frames_not_read": done.further_frames,
+    }
 
 
 def _images(count: int) -> str:

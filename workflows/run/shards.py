@@ -12,9 +12,11 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError
+from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import REQUESTS
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 DECODE_THREADS = 4
 _DEFAULT_READING = ImageConfig()
+_DEEP_FORMATS = frozenset({".png", ".tif", ".tiff"})  # of those that the dataset has as they are
 STAGES = ("decode", "wait", "tag", "model", "write")
 
 
@@ -47,6 +50,7 @@ class ShardReport:
         forward_passes, ungated: forward passes of a detector behind a tag gate, and how many it would need without one.
         began: when the models got the first images, in seconds since 1970.
         scaled: images of more than 8 bits per channel, by what they were scaled from.
+        kept_deep: of these, images whose own files the dataset has, which trainers read otherwise or not at all.
         further_frames, with_frames: pages or frames that were not read, and the number of files that have them.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images per worker, for an engine with several.
@@ -62,6 +66,7 @@ class ShardReport:
     ungated: int = 0
     began: float = math.inf
     scaled: Counter[str] = field(default_factory=Counter)
+    kept_deep: int = 0
     further_frames: int = 0
     with_frames: int = 0
     first_image: float = math.inf
@@ -79,6 +84,7 @@ class ShardReport:
         self.ungated += other.ungated
         self.began = min(self.began, other.began)
         self.scaled.update(other.scaled)
+        self.kept_deep += other.kept_deep
         self.further_frames += other.further_frames
         self.with_frames += other.with_frames
         self.first_image = min(self.first_image, other.first_image)
@@ -145,10 +151,21 @@ def label_shards(
 
 
 def _note_reading(decoded: Sequence[Decoded], report: ShardReport) -> None:
-    for image in (item.image for item in decoded if item.image is not None):
+    for image_id, image in ((item.image_id, item.image) for item in decoded if item.image is not None):
         report.scaled.update([image.scaled] if image.scaled else [])
+        report.kept_deep += _is_kept_deep(image_id, image)
         report.further_frames += image.further_frames
         report.with_frames += image.further_frames > 0
+
+
+def _is_kept_deep(image_id: str, image: DecodedImage) -> bool:
+    """Whether the dataset has the file of an image that trainers read otherwise than it was labeled.
+
+    They keep the high byte of 16 bits, which is what scaling from all 16 bits gives, too.
+    """
+    name, frame = split_frame(image_id)
+    is_same_file = not frame and PurePosixPath(name).suffix.lower() in _DEEP_FORMATS
+    return is_same_file and image.scaled not in ("", "16 bits")
 
 
 def _label(decoded: Sequence[Decoded], stages: Stages, report: ShardReport) -> Iterator[ImageRecord]:

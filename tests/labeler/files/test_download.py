@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -17,6 +18,7 @@ LIMITS = DownloadLimits(seconds=5, bytes=1000)
 
 class Handler(BaseHTTPRequestHandler):
     stop = threading.Event()
+    logins: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         if self.path == "/slow-headers":
@@ -29,6 +31,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(404 if self.path == "/none" else 200)
+        self.logins.append(self.headers.get("Authorization"))
         if self.path == "/cut":
             self.send_header("Content-Length", "500")
         self.end_headers()
@@ -61,6 +64,9 @@ def server() -> Iterator[str]:
 
 def test_a_download(server: str) -> None:
     assert download(f"{server}/image", LIMITS) == b"image"
+    assert Handler.logins[-1] is None
+    assert download(f"{server.replace('//', '//user:p%40ss@')}/image", LIMITS) == b"image"
+    assert Handler.logins[-1] == "Basic dXNlcjpwQHNz"  # user:p@ss
 
 
 @pytest.mark.parametrize(
@@ -81,8 +87,17 @@ def test_servers_that_do_not_behave(server: str, path: str, seconds: float, caus
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/hostname", "ftp://127.0.0.1/a", "http://127.0.0.1:9/a", "http://[", "nothing"]
+    "url",
+    [
+        "file:///etc/hostname",
+        "ftp://127.0.0.1/a",
+        "http://127.0.0.1:9/a",
+        "http://[",
+        "nothing",
+        "http://a:hush@b:hush/hush?hush hush",
+    ],
 )
 def test_only_http(url: str) -> None:
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError) as caught:
         download(url, LIMITS)
+    assert "hush" not in str(caught.value)

@@ -158,3 +158,12 @@ def test_names_and_orientation(tmp_path: Path) -> None:
     assert (a.name, a.width, a.height) == ("deep/a.jpg", 20, 40)
     assert (a.instances[0].class_id, a.instances[0].box) == (1, (5, 10, 15, 30))
     assert (b.name, b.instances) == ("deep/b.png", ())
+
+
+def test_a_box_with_a_confidence(tmp_path: Path) -> None:
+    """As ``save_txt`` and ``save_conf`` of Ultralytics write predictions."""
+    truth = one(tmp_path, f"{BOX} 0.87")
+    ((instance,),) = [image.instances for image in truth.images]
+    ((plain,),) = [image.instances for image in one(tmp_path, BOX).images]
+    assert instance == plain
+    assert any("confidence" in note for note in truth.notes)

@@ -328,8 +328,8 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
         [
             "someone/half",
             "ModelError: segmenter 'someone/half' is not on this machine and could not be downloaded; on a "
-            "machine with a network, run `hf download someone/half --local-dir half`, then copy that folder here and "
-            "give it as --segmenter",
+            "machine with a network, run `labeler models --fetch someone/half --to models`, then copy models/half "
+            "here and give it as --segmenter",
             False,
             "someone/half",
         ],
@@ -343,8 +343,8 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
         [
             "someone/nothing@v1",
             "ModelError: segmenter 'someone/nothing@v1' is not on this machine and could not be downloaded; on "
-            "a machine with a network, run `hf download someone/nothing --local-dir nothing`, then copy that folder "
-            "here and give it as --segmenter",
+            "a machine with a network, run `labeler models --fetch someone/nothing@v1 --to models`, then copy "
+            "models/nothing here and give it as --segmenter",
             False,
             "someone/nothing@v1",
         ],
