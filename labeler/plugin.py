@@ -150,9 +150,9 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         """Label the images of a folder, and write the dataset in autodistill's layout.
 
         For the layout see ``labeler.formats.autodistill``. This differs from autodistill's own method in that images
-        keep their names and bytes, small masks are kept and written exactly, an image's split is the same in every run,
-        and files that cannot be read are skipped with a warning. As in autodistill, files of an earlier call stay in
-        ``output_folder``.
+        keep their names and bytes, small masks are kept and written exactly, copies of one image are in one split, an
+        image's split is the same in every run, and files that cannot be read are skipped with a warning. As in
+        autodistill, files of an earlier call stay in ``output_folder``; their images keep their splits.
 
         Args:
             input_folder: the folder; subfolders are not searched.

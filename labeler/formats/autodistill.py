@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from labeler.files.images import file_digest
 from labeler.formats.splits import in_validation
 from labeler.formats.yolo import label_path, write_yolo_labels
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
@@ -96,10 +97,10 @@ def _to_compact(rles: Sequence[Rle], size: tuple[int, int]) -> CompactMask:
 def write_image(output: Path, source: Path, detections: sv.Detections) -> Path:
     """Copy an image and write its YOLO labels; returns the path of the label file.
 
-    The split follows from a hash of the file name, as it does by default in a labeled folder.
+    An image that ``output`` has under this name stays in its split. Else a hash of the content decides, as it does by
+    default in a labeled folder, so that copies of one image are in one split.
     """
-    split = SPLITS[in_validation(source.name, VALID_SHARE, seed=0)]
-    image = output / split / "images" / source.name
+    image = _place(output, source)
     image.parent.mkdir(parents=True, exist_ok=True)
     if not (image.exists() and image.samefile(source)):
         image.unlink(missing_ok=True)  # copying onto a link would overwrite its target
@@ -110,6 +111,13 @@ def write_image(output: Path, source: Path, detections: sv.Detections) -> Path:
         label_path(image), ImageRecord(source.name, width, height, "", instances=to_instances(detections))
     )
     return label_path(image)
+
+
+def _place(output: Path, source: Path) -> Path:
+    places = [output / split / "images" / source.name for split in SPLITS]
+    if known := [place for place in places if os.path.lexists(place)]:
+        return known[0]
+    return places[in_validation(file_digest(source), VALID_SHARE, seed=0)]
 
 
 def write_data_yaml(output: Path, class_names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Groups of images that must stay in one split: copies of one image, and what the user says belongs together."""
+"""Groups of images that must stay in one split: copies of one image, frames of one file, and what the user says."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from labeler.files.frames import file_of
 from labeler.formats.split_config import REGEX
 
 
@@ -19,7 +20,7 @@ class Groups:
     """Which images are one group.
 
     Attributes:
-        of_image: ``(images,)`` int64, the index of each image's group.
+        of_image: ``(images,)`` int64, the index of each image's group, in the order of the groups' first images.
         keys: by group, a text that does not depend on the order or number of other images.
         unmatched: number of images that the regular expression does not match.
     """
@@ -32,7 +33,8 @@ class Groups:
 def group_images(image_ids: pa.Array, digests: pa.Array, split_by: str) -> Groups:
     """Group images by content, folder or a regular expression.
 
-    Copies of one image are always in one group: folders that share an image are one group, too.
+    Copies of one image are always in one group, and so are the frames of one file: folders that share an image are one
+    group, too.
 
     Args:
         image_ids: string array.
@@ -52,9 +54,22 @@ def group_images(image_ids: pa.Array, digests: pa.Array, split_by: str) -> Group
         unmatched = len(found) - int(pc.sum(is_match).as_py() or 0)
         names = pc.if_else(is_match, found, digests)
     of_name, keys = _numbered(names)
-    if split_by == "content":
-        return Groups(of_name, keys)
-    return Groups(*_joined(of_name, keys, _numbered(digests)[0]), unmatched)
+    others = [] if split_by == "content" else [_numbered(digests)[0]]
+    if (files := _files(image_ids)) is not None:
+        others.append(_numbered(files)[0])
+    return Groups(*_joined(of_name, keys, others), unmatched)
+
+
+def _files(image_ids: pa.Array) -> pa.Array | None:
+    """The file of each image; None if no image is a further frame of a file."""
+    rows = np.flatnonzero(np.asarray(pc.match_substring(image_ids, "#")))
+    ids = image_ids.take(pa.array(rows)).to_pylist()
+    files = [file_of(image_id) for image_id in ids]
+    if files == ids:
+        return None
+    is_marked = np.zeros(len(image_ids), np.bool_)
+    is_marked[rows] = True
+    return pc.replace_with_mask(image_ids, pa.array(is_marked), pa.array(files, pa.string()))
 
 
 def _matches(image_ids: pa.Array, pattern: str) -> pa.Array:
@@ -76,15 +91,18 @@ def _numbered(names: pa.Array) -> tuple[npt.NDArray[np.int64], list[str]]:
 
 
 def _joined(
-    of_name: npt.NDArray[np.int64], keys: list[str], of_content: npt.NDArray[np.int64]
+    of_name: npt.NDArray[np.int64], keys: list[str], others: list[npt.NDArray[np.int64]]
 ) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Groups after joining those that share a content; the key of a joined group is the least of its keys."""
-    names, contents = len(keys), int(of_content.max(initial=-1)) + 1
-    edges = (np.ones(len(of_name), np.int8), (of_name, names + of_content))
-    count, component = connected_components(coo_array(edges, shape=(names + contents,) * 2), directed=False)
-    # Images number the components in the order in which these first appear, so that no component is without an image.
+    """Groups after joining those that share a number in one of ``others``; their key is the least of their keys."""
+    if not others:
+        return of_name, keys
+    starts = np.cumsum([len(keys), *(int(each.max(initial=-1)) + 1 for each in others)])
+    linked = np.concatenate([start + each for start, each in zip(starts[:-1], others, strict=True)])
+    edges = (np.ones(len(linked), np.int8), (np.tile(of_name, len(others)), linked))
+    count, component = connected_components(coo_array(edges, shape=(int(starts[-1]),) * 2), directed=False)
+    # Every component has a name, since each number of ``others`` belongs to an image.
     least: list[str | None] = [None] * count
-    for key, group in zip(keys, component[:names].tolist(), strict=True):
+    for key, group in zip(keys, component[: len(keys)].tolist(), strict=True):
         known = least[group]
         least[group] = key if known is None or key < known else known
     return component[of_name].astype(np.int64), [key or "" for key in least]

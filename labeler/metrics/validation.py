@@ -15,17 +15,28 @@ Metric = Literal["f1", "precision", "recall"]
 
 
 def cross_validated(
-    gates: Sequence[Candidates], target: Target, enough: Bools, floor: float, folds: int, seed: int
+    gates: Sequence[Candidates], target: Target, enough: Bools, floor: float, folds: int, seed: int, groups: Ints
 ) -> Ints:
-    """Counts of each image with thresholds that were found without it, int64 (3, images, classes)."""
+    """Counts of each image with thresholds that were found without it and its copies, int64 (3, images, classes).
+
+    Args:
+        groups: int64 (images,), the same number for images that are left out together; counts from 0, in the order of
+            the first images.
+    """
     counts = np.zeros((3, *gates[0].objects.shape), dtype=np.int64)
-    images = counts.shape[1]
-    for fold in np.array_split(np.random.default_rng(seed).permutation(images), min(folds, images)):
-        others = np.ones(images, dtype=np.bool_)
-        others[fold] = False
-        best, found = fit(gates, others, target, enough, floor)
-        counts[:, fold] = gates[best].counts(found.accept(gates[best]))[:, fold]
+    count = int(groups.max()) + 1
+    for fold in np.array_split(np.random.default_rng(seed).permutation(count), min(folds, count)):
+        left_out = np.isin(groups, fold)
+        best, found = fit(gates, ~left_out, target, enough, floor)
+        counts[:, left_out] = gates[best].counts(found.accept(gates[best]))[:, left_out]
     return counts
+
+
+def sums_by_group(counts: Ints, groups: Ints) -> Ints:
+    """Counts of each group, int64 (3, groups, classes), from those of each image; ``groups`` as above."""
+    sums = np.zeros((int(groups.max()) + 1, len(counts), counts.shape[2]), dtype=np.int64)
+    np.add.at(sums, groups, counts.transpose(1, 0, 2))
+    return sums.transpose(1, 0, 2)
 
 
 def bootstrap_gains(
@@ -34,7 +45,8 @@ def bootstrap_gains(
     """The gain over all classes, with a percentile interval from images drawn with replacement (Efron 1979).
 
     Args:
-        before, after: int64 (3, images, classes), from ``Candidates.counts``.
+        before, after: int64 (3, images, classes), from ``Candidates.counts``; of groups of images, where these
+            depend on each other (see ``sums_by_group``).
 
     Returns:
         Gain, lower and upper end of the interval, by metric.

@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from supervision.detection.compact_mask import CompactMask
 from labeler import GroundedSAM
 from labeler.demo.scenes import class_name, make_scene, scene_rng
 from labeler.errors import ImageError, ModelError, UsageError
+from labeler.formats.autodistill import to_detections, write_image
 from labeler.formats.splits import in_validation
 from labeler.geometry.masks import rle_to_mask
 from labeler.quality import judge
@@ -356,10 +358,28 @@ def test_label_returns_what_predict_finds_in_compact_masks(model: GroundedSAM, f
         if len(expected):
             assert_equal(annotation, expected)
         name = Path(path).name
-        split = "valid" if in_validation(name, 0.2, 0) else "train"
+        split = "valid" if in_validation(blake2b(before[name], digest_size=16).hexdigest(), 0.2, 0) else "train"
         assert (folder.parent / "out" / split / "images" / name).read_bytes() == before[name]
         assert (folder.parent / "out" / split / "labels" / name).with_suffix(".txt").exists()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_copies_are_in_one_split_and_an_image_stays_in_its_split(tmp_path: Path) -> None:
+    out, nothing = tmp_path / "out", to_detections([], (8, 8), NAMES)
+
+    def split_of(name: str, value: int) -> str:
+        Image.new("RGB", (8, 8), (value, 0, 0)).save(tmp_path / name)
+        write_image(out, tmp_path / name, nothing)
+        (place,) = out.glob(f"*/images/{name}")
+        assert place.read_bytes() == (tmp_path / name).read_bytes()
+        assert (place.parents[1] / "labels" / name).with_suffix(".txt").exists()
+        return place.parts[-3]
+
+    splits = {(n, value): split_of(f"{n} {value}.png", value) for n in range(3) for value in range(20)}
+    assert set(splits.values()) == {"train", "valid"}
+    assert all(splits[n, value] == splits[0, value] for n, value in splits)
+    moved = next(value for value in range(20) if splits[0, value] != splits[0, 0])
+    assert split_of("0 0.png", moved) == splits[0, 0]
 
 
 def test_labels_read_back_by_supervision_and_ultralytics(model: GroundedSAM, folder: Path) -> None:

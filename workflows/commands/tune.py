@@ -183,7 +183,7 @@ def print_tuned(console: Terminal, tuned: Tuned) -> None:
         (tuned.ambiguous, "have a name that fits several"),
     )
     say(
-        f"{tuned.images} images, {min(config.folds, tuned.images)}-fold cross-validation"
+        f"{tuned.images} images{_alike(tuned)}, {min(config.folds, tuned.groups)}-fold cross-validation"
         + "".join(f"; {count} images {why}" for count, why in left_out if count)
     )
     for note in tuned.ground_truth_notes:
@@ -199,6 +199,13 @@ def print_tuned(console: Terminal, tuned: Tuned) -> None:
         say("no gain is expected on other images")
     elif config.precision is None and tuned.gains["f1"][1] <= 0:
         say("the gain is not certain; ground truth of more images would tell")
+
+
+def _alike(tuned: Tuned) -> str:
+    """Says that some images count as one; empty if all are different."""
+    if tuned.groups == tuned.images:
+        return ""
+    return f" ({tuned.groups} different ones; copies and frames of one file stay in one fold)"
 
 
 def _row(of: TunedClass, precision: float | None) -> list[str]:

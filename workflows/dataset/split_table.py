@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from labeler.errors import FormatError, RunError
+from labeler.errors import FormatError, RunError, UsageError
 from labeler.files.storage import read_bytes
-from labeler.formats.split_config import SplitRule
+from labeler.formats.split_config import SplitRule, check_split
 from labeler.formats.splits import NO_SPLIT, SPLITS, Splits, in_validation
 from labeler.migrations import VERSIONS, check_version, footer_version
+from labeler.record_checks import check_extent
 from ontologies.documents import parse_json
 from workflows.dataset.verdicts import images_with_verdicts
 
@@ -76,7 +77,9 @@ def read_splits(path: AnyPath) -> SplitTable | None:
         RunError: the file is damaged, or was written by a newer labeler.
     """
     try:
-        with pq.ParquetFile(io.BytesIO(read_bytes(path))) as file:
+        data = read_bytes(path)
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            check_extent(file.metadata, len(data))
             metadata = file.metadata.metadata
             check_version("splits.parquet", footer_version(metadata), path)
             table = pa.table(file.read(columns=SCHEMA.names).select(SCHEMA.names).columns, names=SCHEMA.names)
@@ -85,7 +88,7 @@ def read_splits(path: AnyPath) -> SplitTable | None:
         table.validate(full=True)  # also that text is UTF-8
         if not pc.all(pc.is_in(table.column("split"), pa.array(SPLITS, pa.string()))).as_py():
             raise FormatError("it names an unknown split")
-        return SplitTable(table, SplitRule(**parse_json((metadata or {})[_RULE])))
+        return SplitTable(table, _stored_rule((metadata or {})[_RULE]))
     except FileNotFoundError:
         return None
     except (FormatError, pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -96,6 +99,28 @@ def read_splits(path: AnyPath) -> SplitTable | None:
             f"{path} is damaged ({cause}); delete it; the next export then takes the split of each image from where "
             "its files are in the dataset"
         ) from None
+
+
+def _stored_rule(text: bytes) -> SplitRule:
+    """The rule in a footer.
+
+    Raises:
+        FormatError, TypeError: it is none that ``export`` would take.
+    """
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise FormatError("its split rule is no mapping")
+    rule = SplitRule(**values)
+    shares = (rule.val_share, rule.test_share)
+    if not isinstance(rule.split_by, str) or type(rule.seed) is not int:
+        raise FormatError("its split rule has a value of another type")
+    if not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
+        raise FormatError("a share in its split rule is no number from 0 to 1")
+    try:
+        check_split(rule)
+    except UsageError as error:
+        raise FormatError(f"its split rule is impossible: {error}") from None
+    return rule
 
 
 def splits_of_files(

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 
 from labeler.errors import UsageError
+from labeler.formats.split_groups import group_images
 from labeler.ground_truth import GroundTruth, GroundTruthImage
 from labeler.image_pairs import find_pairs
 from labeler.metrics.candidates import MATCH_IOU, Candidates, CandidateTable, Ints
 from labeler.metrics.thresholds import Counts, Target, best_precision, fit
-from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated
+from labeler.metrics.validation import Metric, bootstrap_gains, cross_validated, sums_by_group
 from labeler.quality import judge, without_repeats
 from labeler.quality_config import QualityConfig, Score
 from workflows.dataset.labeled import Labeled
@@ -53,12 +55,13 @@ class Tuned:
         total: all classes together, with the common accept score.
         without_truth: number of the other labeled classes, which take the common accept score.
         images: how many were compared.
+        groups: how many these are if copies of one image, and frames of one file, count as one.
         only_labeled, only_true, other_size, ambiguous: how many were not: they are on one side, differ in size, or have
             a name that fits several.
         classes_only_true: class names that nothing was labeled with.
         review_counted: the dataset holds instances under review; they count in ``before`` but not in the others.
         ground_truth_notes: how the ground truth was read where it could not be taken as it stands; one line each.
-        gains: by metric, the expected gain and its 95 % interval from a bootstrap over the images.
+        gains: by metric, the expected gain and its 95 % interval from a bootstrap over the groups.
     """
 
     config: TuneConfig
@@ -67,6 +70,7 @@ class Tuned:
     total: TunedClass
     without_truth: int
     images: int
+    groups: int
     only_labeled: int
     only_true: int
     other_size: int
@@ -120,7 +124,12 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
         )
 
     gates = _gates(now, config.score or now.score)
-    before, candidates = _outcomes(labeled, pairs, true_ids, len(truth.class_names), gates)
+    before, candidates, groups = _outcomes(labeled, pairs, true_ids, len(truth.class_names), gates)
+    if not groups.any():
+        raise UsageError(
+            f"the {len(pairs)} images in common are copies of one image, or frames of one file; cross-validation needs "
+            "2 different images at least, and 20 to 200 do well"
+        )
     examples = before[2].sum(axis=0)
     _check_examples(int(examples.sum()), len(pairs), config)
     target, enough = Target(config.precision), examples >= config.min_examples
@@ -130,7 +139,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     fitted = candidates[best].counts(found.accept(candidates[best]))
     if not fitted[0].any():
         raise _out_of_reach(candidates, floor, config)
-    expected = cross_validated(candidates, target, enough, floor, config.folds, config.seed)
+    expected = cross_validated(candidates, target, enough, floor, config.folds, config.seed, groups)
 
     accept_scores = [found.common if true_id is None else float(found.per_class[true_id]) for true_id in true_ids]
     lowest = min(found.common, *accept_scores)
@@ -159,6 +168,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
         total=TunedClass(("all",), found.common, "", *map(_counts, (before, expected, fitted))),
         without_truth=true_ids.count(None) + sum(not each.fitted.objects for each in tuned),
         images=len(pairs),
+        groups=int(groups.max()) + 1,
         only_labeled=len(sizes) - len(in_common) - len(paired.ambiguous),
         only_true=len(by_name) - len(in_common),
         other_size=len(in_common) - len(pairs),
@@ -166,7 +176,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
         classes_only_true=tuple(name for true_id, name in enumerate(truth.class_names) if true_id not in true_ids),
         review_counted=labeled.export.include_review,
         ground_truth_notes=truth.notes + renamed_note(paired),
-        gains=bootstrap_gains(before, expected, config.seed),
+        gains=bootstrap_gains(sums_by_group(before, groups), sums_by_group(expected, groups), config.seed),
     )
 
 
@@ -183,20 +193,28 @@ def _outcomes(
     true_ids: Sequence[int | None],
     class_count: int,
     gates: Sequence[QualityConfig],
-) -> tuple[Ints, list[Candidates]]:
-    """The counts of what is in the dataset now, and what each gate lets through."""
+) -> tuple[Ints, list[Candidates], Ints]:
+    """The counts of what is in the dataset now, what each gate lets through, and the groups of the images."""
     now, classes = labeled.export.quality, labeled.ontology.classes
     without_minimums = [replace(spec, min_score=None) for spec in classes]
     written = ("accept", "review") if labeled.export.include_review else ("accept",)
     trials = [(now, classes, written), *((gate, without_minimums, ("accept",)) for gate in gates)]
     tables = [CandidateTable(true_ids, class_count, gate.score) for gate, _, _ in trials]
+    contents: list[tuple[str, str]] = []
     for record in labeled.records():
         if image := pairs.get(record.image_id):
+            contents.append((record.image_id, record.digest or record.image_id))
             for table, (gate, specs, verdicts) in zip(tables, trials, strict=True):
                 judged = zip(record.instances, judge(record, gate, specs), strict=True)
                 table.add((item for item, judgement in judged if judgement.verdict in verdicts), image)
     dataset, *candidates = (table.candidates() for table in tables)
-    return dataset.counts(np.ones(len(dataset.score), dtype=np.bool_)), candidates
+    return dataset.counts(np.ones(len(dataset.score), dtype=np.bool_)), candidates, _groups(contents)
+
+
+def _groups(contents: Sequence[tuple[str, str]]) -> Ints:
+    """A number for each image, which its copies and frames of the same file share, from (image id, digest)."""
+    image_ids, digests = (pa.array(column, pa.string()) for column in zip(*contents, strict=True))
+    return group_images(image_ids, digests, "content").of_image
 
 
 def _check_examples(objects: int, images: int, config: TuneConfig) -> None:

@@ -76,6 +76,31 @@ def test_no_group_of_a_new_dataset_is_in_two_splits(split_by: str) -> None:
         assert set(asked[: len(groups)]) <= set(splits.values()) <= set(asked)
 
 
+@pytest.mark.parametrize("split_by", ["content", "folder", r"regex:#(\d+)$"])
+def test_frames_of_one_file_are_one_group(split_by: str) -> None:
+    images = [("a/scan.tif", "1"), ("b/x.png", "2"), ("a/scan.tif#0002", "3"), ("b/scan.tif#0002", "4")]
+    images += [("c/scan.tif#0003", "5"), ("c/copy.png", "3"), ("a#b/x.png", "6"), ("a#b.png", "7"), ("a.png#0002", "8")]
+    groups: dict[int, set[str]] = defaultdict(set)
+    for (name, _), group in zip(images, groups_of(images, split_by).of_image.tolist(), strict=True):
+        groups[group].add(name)
+    assert list(groups) == sorted(groups)
+    found = list(groups.values())
+    scan = {"a/scan.tif", "a/scan.tif#0002", "c/copy.png"}
+    if split_by == "content":
+        assert found == [scan, *({name} for name, _ in images if name not in scan)]
+    elif split_by == "folder":
+        assert found == [
+            scan | {"c/scan.tif#0003"},
+            {"b/x.png", "b/scan.tif#0002"},
+            {"a#b/x.png"},
+            {"a#b.png", "a.png#0002"},
+        ]
+    else:  # the pattern is wrong for frames, and what it joins stays joined
+        assert {*scan, "b/scan.tif#0002", "a.png#0002"} in found
+    stored = {"a/scan.tif": "test"}
+    assert split(images, SplitRule(split_by, 0.5, 0.1), stored)["a/scan.tif#0002"] == "test"
+
+
 @pytest.mark.parametrize("split_by", ["content", "folder"])
 def test_an_image_never_moves_and_a_new_one_joins_its_group(split_by: str) -> None:
     random_ = random.Random(split_by)

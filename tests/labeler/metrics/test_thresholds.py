@@ -11,7 +11,7 @@ import pytest
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.candidates import Candidates, CandidateTable
 from labeler.metrics.thresholds import AcceptScores, Counts, Target, best_precision, fit
-from labeler.metrics.validation import bootstrap_gains, cross_validated
+from labeler.metrics.validation import bootstrap_gains, cross_validated, sums_by_group
 from labeler.quality import judge
 from labeler.quality_config import QualityConfig, Score
 from labeler.records import ImageRecord, Instance
@@ -166,12 +166,27 @@ def test_an_image_is_counted_with_thresholds_that_never_saw_it() -> None:
     pairs = random_pairs(6, 8)
     qualities = [GATE, replace(GATE, duplicate_iou=0.3)]
     enough = np.ones(3, dtype=bool)
-    counts = cross_validated([gathered(pairs, each) for each in qualities], Target(), enough, FLOOR, folds=8, seed=0)
+    gates = [gathered(pairs, each) for each in qualities]
+    groups = np.array([0, 1, 2, 0, 3, 4, 1, 0])  # as of copies
+    counts = cross_validated(gates, Target(), enough, FLOOR, folds=8, seed=0, groups=groups)
     for image, pair in enumerate(pairs):
-        others = [gathered(pairs[:image] + pairs[image + 1 :], each) for each in qualities]
-        best, scores = fit(others, np.ones(7, dtype=bool), Target(), enough, FLOOR)
+        different = [other for other, group in zip(pairs, groups, strict=True) if group != groups[image]]
+        others = [gathered(different, each) for each in qualities]
+        best, scores = fit(others, np.ones(len(different), dtype=bool), Target(), enough, FLOOR)
         alone = counts_of_the_gate([pair], gate(scores.per_class, qualities[best]), CLASSES)
         assert [Counts(*column) for column in counts[:, image].T.tolist()] == alone
+
+
+def test_copies_do_not_narrow_the_interval() -> None:
+    random = np.random.default_rng(0)
+    before, after = (random.binomial(4, p, (3, 30, 2)) for p in (0.5, 0.7))
+    copied = [np.repeat(counts, 4, axis=1) for counts in (before, after)]
+    groups = np.repeat(np.arange(30), 4)
+    sums = [sums_by_group(counts, groups) for counts in copied]
+    assert (sums[0] == 4 * before).all()
+    assert bootstrap_gains(sums[0], sums[1], seed=1)["precision"] == pytest.approx(
+        bootstrap_gains(before, after, seed=1)["precision"]
+    )
 
 
 def test_the_interval_of_a_gain() -> None:

@@ -163,7 +163,23 @@ def test_one_group_makes_validation_equal_training(tmp_path: Path) -> None:
     assert split_of(out) == {"a.png": "train", "b.png": "train", "c.png": "val"}
 
 
-@pytest.mark.parametrize("damage", ["torn", "a split that is none", "no rule", "newer"])
+WRONG_RULES = (
+    '{"val_share": "x"}',
+    '{"val_share": 2}',
+    '{"val_share": NaN}',
+    '{"val_share": 0.9, "test_share": 0.9}',
+    '{"seed": 1.5}',
+    '{"seed": null}',
+    '{"split_by": 5}',
+    '{"split_by": "regex:(?=a)"}',
+    '{"split_by": "name"}',
+    '{"colour": 1}',
+    "[]",
+    "{",
+)
+
+
+@pytest.mark.parametrize("damage", ["torn", "a split that is none", "no rule", "newer", "billions", *WRONG_RULES])
 def test_damaged_splits_are_refused_in_one_line(damage: str, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -179,10 +195,19 @@ def test_damaged_splits_are_refused_in_one_line(damage: str, tmp_path: Path) -> 
         pq.write_table(table.set_column(1, "split", pa.array(["train", "../.."])).replace_schema_metadata(footer), path)
     elif damage == "no rule":
         pq.write_table(table.replace_schema_metadata({b"labeler.schema_version": b"1"}), path)
+    elif damage == "billions":
+        many = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), 5_000_000), ["train"])
+        rows = pa.table([many, many], names=table.column_names)
+        text = pa.schema([(name, pa.string()) for name in table.column_names], metadata=footer)
+        pq.write_table(rows.cast(text), path)
+    elif damage in WRONG_RULES:
+        pq.write_table(table.replace_schema_metadata({**footer, b"labeler.split_rule": damage.encode()}), path)
     else:
         pq.write_table(table.replace_schema_metadata({**footer, b"labeler.schema_version": b"99"}), path)
-    with pytest.raises(RunError, match="update labeler" if damage == "newer" else "is damaged .* delete it"):
+    with pytest.raises(RunError, match="update labeler" if damage == "newer" else "is damaged .* delete it") as caught:
         export(run, root, ONTOLOGY, ExportConfig())
+    assert "\n" not in str(caught.value)
+    assert damage != "billions" or "5000000 rows" in str(caught.value)
     path.unlink()
     export(run, root, ONTOLOGY, ExportConfig())
     assert split_of(run.output) == before

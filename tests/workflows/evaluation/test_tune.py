@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from labeler.decisions import Decision
+from labeler.errors import UsageError
 from labeler.files.images import read_image
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
@@ -49,11 +50,13 @@ POOR = QualityConfig(
 )
 
 
-def write_run(folder: Path, pairs: list[Pair], quality: QualityConfig = POOR, floor: float = 0.05) -> Labeled:
-    """A labeled folder of ``pairs``, and ``truth.json`` beside it."""
+def write_run(
+    folder: Path, pairs: list[Pair], quality: QualityConfig = POOR, floor: float = 0.05, different: int = 1000
+) -> Labeled:
+    """A labeled folder of ``pairs``, and ``truth.json`` beside it; so many of the images are ``different``."""
     (folder / "images").mkdir(parents=True)
-    for record, _ in pairs:
-        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / record.image_id)
+    for number, (record, _) in enumerate(pairs):
+        Image.new("RGB", (WIDTH, HEIGHT), (number % different, 0, 0)).save(folder / "images" / record.image_id)
     run = RunFolder(folder / "out")
     with run.locked():
         export = ExportConfig(quality=quality, val_share=0, formats=("coco",))
@@ -114,6 +117,25 @@ def test_what_it_claims_is_what_the_gate_does(tmp_path: Path) -> None:
     assert gain == pytest.approx(expected - before)
     assert 0 < low < gain < high
     assert tuned == tune(open_labeled(tmp_path / "out"), truth_of(pairs), TuneConfig(min_examples=5))
+
+
+def test_copies_promise_no_more_than_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = random_pairs(0, 20)
+    names = [f"copy of {record.image_id}" for record, _ in pairs]
+    copies = [(replace(r, image_id=name), replace(t, name=name)) for (r, t), name in zip(pairs, names, strict=True)]
+    once, twice = (
+        tune(write_run(tmp_path / str(len(each)), each, different=20), truth_of(each), TuneConfig(min_examples=1))
+        for each in (pairs, [*pairs, *copies])
+    )
+    assert (once.images, once.groups, twice.images, twice.groups) == (20, 20, 40, 20)
+    assert twice.quality == once.quality
+    for metric, gain in once.gains.items():
+        assert twice.gains[metric] == pytest.approx(gain)
+    options = ["--min-examples", "1", "-o", str(tmp_path / "tuned.toml")]
+    assert main(["tune", str(tmp_path / "40" / "out"), "--truth", str(tmp_path / "40" / "truth.json"), *options]) == 0
+    assert "40 images (20 different ones; " in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match="the 20 images in common are copies of one image"):
+        tune(write_run(tmp_path / "one", pairs, different=1), truth_of(pairs), TuneConfig(min_examples=1))
 
 
 @pytest.mark.parametrize("seed", range(2))
