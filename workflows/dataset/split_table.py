@@ -86,7 +86,7 @@ def read_splits(path: AnyPath) -> SplitTable | None:
         if table.schema.types != SCHEMA.types or any(column.null_count for column in table.columns):
             raise FormatError("a column is of another type, or a value is missing")
         table.validate(full=True)  # also that text is UTF-8
-        if not pc.all(pc.is_in(table.column("split"), pa.array(SPLITS, pa.string()))).as_py():
+        if not pc.all(pc.is_in(table.column("split"), pa.array(SPLITS, pa.string())), min_count=0).as_py():
             raise FormatError("it names an unknown split")
         return SplitTable(table, _stored_rule((metadata or {})[_RULE]))
     except FileNotFoundError:
