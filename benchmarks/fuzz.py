@@ -39,7 +39,7 @@ from ontologies.sources import read_ontology
 from tests.support.command_line import linked_copy, run_in_process
 
 SECONDS, MEMORY = 20, 2**31  # for one file
-SHARES = {"images": 0.45, "annotations": 0.3, "archives": 0.1, "runs": 0.15}
+SHARES = {"images": 0.5, "annotations": 0.35, "archives": 0.1, "runs": 0.05}  # the last take a command each
 SEVERAL_LINES = 12  # a command names up to this many files that it could not use
 
 

@@ -222,8 +222,8 @@ def test_failures_of_writing_the_dataset_are_new_once(tmp_path: Path, capsys: py
     figures = dict(word.split("=") for word in line.removeprefix("summary: ").split())
     assert figures == {
         "command": "export", "exit_code": "0", "found": "4", "labeled": "0", "train": figures["train"],
-        "val": figures["val"], "test": "0", "accept": "3", "review": "0", "reject": "0", "leaks": "0", "failed_new": "0",
-        "failed_old": "1",
+        "val": figures["val"], "test": "0", "accept": "3", "review": "0", "reject": "0",
+        "leaks": "0", "failed_new": "0", "failed_old": "1",
     }  # fmt: skip
     decisions = tmp_path / "decisions.json"
     decisions.write_text("[]")
