@@ -101,11 +101,13 @@ def read_at_most(path: Path, most: int) -> bytes:
         DocumentError: it is larger than ``most`` bytes.
         OSError: it cannot be read.
     """
+    data = bytearray()
     with open(path, "rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise DocumentError(f"larger than {most >> 20} MiB")
-    return data
+        while block := file.read(2**20):  # Python reserves memory for all that it is asked to read
+            data += block
+            if len(data) > most:
+                raise DocumentError(f"larger than {most >> 20} MiB")
+    return bytes(data)
 
 
 def _parsed(kind: str, data: bytes | str, parse: Callable[[str], Any]) -> Any:
