@@ -321,7 +321,7 @@ def test_the_same_dataset_as_in_one_process_after_kill_9_of_everything(tmp_path:
     assert resumed.returncode == 0
     assert "ended unexpectedly; resuming from where it stopped" in warned
     assert warned.count("\n") == 1
-    assert said.startswith(f"{2 * len(done)} of 16 images are labeled already\n")
+    assert f"\n{2 * len(done)} of 16 images are labeled already\n" in said
     assert "raylet" not in said  # Ray's own words about the dead worker stay in its logs
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert_whole(tmp_path / "ray", sorted(path.name for path in scenes.iterdir()))
