@@ -243,8 +243,8 @@ def test_a_second_run_on_an_output_in_a_store_is_refused(bucket: Bucket, images:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("label", "{bucket}/none", "-o", "{tmp}/out", "--classes", "dog"), 2, "no such file or folder"),
-        (("label", "{bucket}/*.jpg", "-o", "{tmp}/out", "--classes", "dog"), 3, "no image found"),
+        (("label", "{bucket}/none", "-o", "{tmp}/out", *OPTIONS), 2, "no such file or folder"),
+        (("label", "{bucket}/*.jpg", "-o", "{tmp}/out", *OPTIONS), 3, "no image found"),
         (("label", "{bucket}", "-o", "s3://no-such-bucket/out", *OPTIONS), 2, "bucket does not exist"),
         (("label", "{bucket}/in", "-o", "{bucket}", *OPTIONS), 2, "lies in the output folder"),
         (("export", "{bucket}/in"), 2, "holds no run"),
