@@ -201,7 +201,7 @@ def clocks(scratch: Path) -> Iterator[Tally]:
                 output = scratch / f"clock {place} {number}"
                 store = Store(endpoint, number, images)
                 places: tuple[Path | str, Path | str] = (images, output) if place == "disk" else store.places
-                first = start(*places, 1.0)
+                first = start(*places, 3.0)  # it is still alive when the second one has started
                 while first.poll() is None and not _is_held(store, output, place):
                     time.sleep(0.05)
                 second = end(start(*places, 0, offset))

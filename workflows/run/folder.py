@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.errors import RunError
-from labeler.files.local import remove_partial
+from labeler.files.local import PARTIAL, remove_partial
 from labeler.files.storage import as_local, info, is_link, remove, scan, storage_of
 from labeler.record_files import read_records
 from labeler.records import ImageRecord
@@ -120,7 +120,7 @@ class RunFolder:
         """Delete the notes on unfinished work, after a stop that was not a crash or before a retry."""
         with suppress(FileNotFoundError):
             for entry in list(scan(self.path / "attempts")):
-                if _ATTEMPT.fullmatch(entry.name):
+                if _ATTEMPT.fullmatch(entry.name) or entry.name.endswith(PARTIAL):  # of a killed worker
                     remove(self.path / "attempts" / entry.name)
 
     # ------------------------------------------------------------ classes
