@@ -39,12 +39,12 @@ class DownloadLimits:
 
 
 def download(url: str, limits: DownloadLimits) -> bytes:
-    """The content at ``url``; only HTTP and HTTPS are spoken, also where a server redirects to.
+    """The content at ``url``; only HTTP and HTTPS are allowed, also in redirects.
 
     User and password in ``url`` are for its own server, not for one that it redirects to.
 
     Raises:
-        ImageError: it cannot be had within ``limits``; the message does not name the URL.
+        ImageError: the download failed or exceeded ``limits``; the message does not name the URL.
     """
     result: list[bytes | Exception] = []
     began = time.monotonic()

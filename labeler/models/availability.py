@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labeler.errors import ModelError, UsageError
-from labeler.models.checkpoints import check_can_be_had
+from labeler.models.checkpoints import check_available
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
@@ -42,7 +42,7 @@ def check_models(config: ModelConfig, tagging: TaggingConfig | None, tags_only: 
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
         elif ask_hub:
-            check_can_be_had(needed.source, needed.role)
+            check_available(needed.source, needed.role)
 
 
 def check_device(device: str) -> None:

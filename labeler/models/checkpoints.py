@@ -95,7 +95,7 @@ def _shown_download(source: str, role: str) -> Iterator[None]:
         disable_progress_bars()
 
 
-def check_can_be_had(source: str, role: str) -> None:
+def check_available(source: str, role: str) -> None:
     """Check that a model is on this machine, or else that the hub has it; nothing is downloaded.
 
     Raises:

@@ -40,7 +40,7 @@ class TaggingConfig:
 
     Attributes:
         tagger: one of ``TAGGERS``. ``auto`` follows from ``tagger_model`` if that is given. Otherwise it is
-            ``vocabulary``, or ``detector`` if the detector is embedded or no other model can be had offline.
+            ``vocabulary``, or ``detector`` if the detector is embedded or no other model is available offline.
         tagger_model: hub id or folder; for ``ram`` the checkpoint file.
         vocabulary: the words that ``vocabulary`` and ``detector`` choose from.
         tag_score: tags with a lower score are dropped; None for the tagger's default.

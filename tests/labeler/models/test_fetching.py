@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +14,8 @@ from labeler.errors import ModelError, UsageError
 from labeler.models import fetching
 from labeler.models.fetching import fetch, needed_files
 from labeler.models.identity import WEIGHTS
+from tests.support.model_hub import COMMIT, model_hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FETCH = """
 import sys
 from labeler.models import config
@@ -26,41 +23,6 @@ config.PRESETS["fast"] = config.Preset("someone/detector", "someone/segmenter", 
 from labeler.__main__ import main
 sys.exit(main())
 """
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of the hub's interface that a download uses; each model is a folder of ``models``."""
-
-    models: dict[str, Path]
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
-        folder = self.models.get("/".join(parts[:2]))
-        headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
-        if folder is None:
-            status, headers["X-Error-Code"] = 404, "RepoNotFound"
-        elif "tree" in parts:
-            listed = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
-            ]
-            body = json.dumps(listed).encode()
-        elif self.path.startswith("/api/"):
-            siblings = [{"rfilename": path.name} for path in folder.iterdir()]
-            body = json.dumps({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings}).encode()
-        elif (path := folder / parts[-1]).is_file():
-            body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
-        else:
-            status, headers["X-Error-Code"] = 404, "EntryNotFound"
-        self.send_response_only(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +35,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[st
             (folder / path.name).write_bytes(path.read_bytes())
         for unread in ("pytorch_model.bin", "original.pt", "README.md", "model.onnx"):
             (folder / unread).write_bytes(b"not needed")
-    handler = type("Handler", (Hub,), {"models": models, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", handler.asked  # type: ignore[attr-defined]
-    server.shutdown()
-    server.server_close()
+    with model_hub(models) as served:
+        yield served
 
 
 def run(endpoint: str, home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import errno
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
 from labeler.models.taggers.config import TaggingConfig
 from labeler.models.taggers.loading import load_tagger
+from tests.support.model_hub import model_hub
 from tests.support.object_store import Proxy
 from tests.support.tiny_models import DETECTORS, SEGMENTERS
 
@@ -351,49 +350,20 @@ def test_without_a_network(setting: dict[str, str], checkpoint: Checkpoint, tmp_
     ]
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of the hub's interface that a download uses; ``folder`` is its only model."""
-
-    folder: Path
-
-    def do_GET(self) -> None:
-        headers = {"X-Repo-Commit": "0123456789abcdef0123456789abcdef01234567"}
-        status, body = 200, b""
-        if self.path.startswith("/api/models/someone/model/tree"):
-            files = [path for path in self.folder.iterdir() if path.is_file()]
-            listed = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in files]
-            body = json.dumps(listed).encode()
-        elif self.path.startswith("/api/models/someone/model"):
-            body = json.dumps({"id": "someone/model", "sha": headers["X-Repo-Commit"], "siblings": []}).encode()
-        elif (path := self.folder / self.path.rpartition("/")[2]).is_file():
-            body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
-        else:
-            status, headers["X-Error-Code"] = 404, "EntryNotFound"
-        self.send_response_only(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-
 @pytest.mark.slow
 def test_a_hub_that_stumbles(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    handler = type("Handler", (Hub,), {"folder": checkpoint("sam")})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
-    proxy.fail = lambda method, path, before: "drop" if not before and ("/api/" in path or "/config.j" in path) else ""
-    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": proxy.endpoint, "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", WITHOUT_NETWORK, "someone/model"]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)[1:3] == ["SamSegmenter", True], run.stdout
-    assert proxy.count("GET", "/api/models/someone/model") >= 2
-    server.shutdown()
-    proxy.close()
+    with model_hub({"someone/model": checkpoint("sam")}) as (address, _):
+        proxy = Proxy(address)
+        proxy.fail = lambda method, path, before: (
+            "drop" if not before and ("/api/" in path or "/config.j" in path) else ""
+        )
+        environment = os.environ | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": proxy.endpoint, "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", WITHOUT_NETWORK, "someone/model"]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert run.returncode == 0, run.stderr
+        assert json.loads(run.stdout)[1:3] == ["SamSegmenter", True], run.stdout
+        assert proxy.count("GET", "/api/models/someone/model") >= 2
+        proxy.close()
 
 
 def test_a_disk_that_stumbles(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""A server on this machine that speaks the part of the model hub's interface that a download uses."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextmanager
+def model_hub(models: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
+    """Its address, and the paths that it is asked for.
+
+    Args:
+        models: the folder of each model, by its id.
+    """
+    handler = type("Handler", (_Handler,), {"models": models, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", handler.asked  # type: ignore[attr-defined]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    models: dict[str, Path]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        parts = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
+        folder = self.models.get("/".join(parts[:2]))
+        headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
+        if folder is None:
+            status, headers["X-Error-Code"] = 404, "RepoNotFound"
+        elif "tree" in parts:
+            listed = [
+                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
+            ]
+            body = json.dumps(listed).encode()
+        elif self.path.startswith("/api/"):
+            siblings = [{"rfilename": path.name} for path in folder.iterdir()]
+            body = json.dumps({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings}).encode()
+        elif (path := folder / parts[-1]).is_file():
+            body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
+        else:
+            status, headers["X-Error-Code"] = 404, "EntryNotFound"
+        self.send_response_only(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
