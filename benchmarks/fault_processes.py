@@ -13,10 +13,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fault_parts import Outcome, Tally, count_records, differences, digests
+from fault_parts import Tally, count, count_records, differences, digests
 
 from labeler.errors import LabelerError
 from labeler.files import retries
+from tests.support.fault_child import Outcome
 from tests.support.object_store import ENVIRONMENT, Bucket, Proxy, s3_server
 from tests.support.ray_cluster import ray_cluster
 from tests.support.stand_in import GOOD, Silent, StandIn, stand_in_job, write_images
@@ -110,7 +111,7 @@ def ray_drivers(scratch: Path, tries: int) -> Tally:
 
 
 def _finish(outcome: Outcome, output: Path, ids: list[str], wanted: dict[str, str], tally: Tally) -> None:
-    outcome.count_in(tally)
+    count(outcome, tally)
     differences(output, wanted, output.name, tally)
     count_records(output, ids, tally)
 
@@ -146,11 +147,11 @@ def _with_stores(
             store = Store(endpoint, number, images)
             outcome = None
             for outcome in disturb(store, Random(number), scratch):
-                outcome.count_in(tally)
+                count(outcome, tally)
             tally.tries += 1
             store.proxy.fail = lambda method, path, before: ""
             if outcome is None or outcome.code:
-                end(start(*store.places)).count_in(tally)
+                count(end(start(*store.places)), tally)
             output = store.fetched(scratch / f"{name} {number}")
             differences(output, wanted, output.name, tally)
             count_records(output, ids, tally)
@@ -205,7 +206,7 @@ def clocks(scratch: Path) -> Iterator[Tally]:
                 while first.poll() is None and not _is_held(store, output, place):
                     time.sleep(0.05)
                 second = end(start(*places, 0, offset))
-                second.count_in(tally)
+                count(second, tally)
                 tally.tries += 1
                 tally.differing += second.code != 2 or "in use" not in second.said
                 outcome = end(first)

@@ -20,12 +20,13 @@ from typing import NoReturn
 
 import pandas  # noqa: F401 with the next one: imported here, not anew by every child
 import pyarrow.dataset  # noqa: F401
-from fault_parts import HEADER, Tally, count_records, differences, digests, in_child
+from fault_parts import HEADER, Tally, count, count_records, differences, digests
 from fault_processes import clocks, ray_drivers, ray_workers, store_kills, store_stumbles
 from PIL import Image
 
 from labeler.opencv import opencv
 from tests.support import kill_points
+from tests.support.fault_child import in_child
 from tests.support.stand_in import GOOD, Silent, stand_in_job, write_images
 from workflows.label import label
 
@@ -72,10 +73,10 @@ def at_every_change(
         for fault_at in (first, 1 + first * 7 % (whole.changes + 10)):
             outcome = in_child(lambda: work(copy), fault_at, fault)
             tally.tries += outcome.was_hit
-            outcome.count_in(tally)
+            count(outcome, tally)
             tally.lost += len(images - set(digests(copy).values()))
         outcome = in_child(lambda: work(copy))
-        outcome.count_in(tally)
+        count(outcome, tally)
         differences(copy / "out", wanted, f"before changes {first} and {1 + first * 7 % (whole.changes + 10)}", tally)
         count_records(copy / "out", [], tally)
     return tally

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas  # noqa: F401 with the next one: imported here, not anew by every child
 import pyarrow.dataset  # noqa: F401
@@ -25,6 +23,7 @@ from labeler.files.images import content_digest
 from labeler.opencv import opencv
 from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
+from tests.support.fault_child import Outcome, in_child
 from tests.support.run_folders import ONTOLOGY, instance, records_of
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions, read_decisions
@@ -36,7 +35,6 @@ NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
 GONE = ("a.png", "images/d.png")
 BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
 AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
-CHANGES = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"}
 
 
 FOUND = (instance(0, 0.95, 0), instance(1, 0.8, 21), instance(0, 0.4, 42))
@@ -79,37 +77,12 @@ DECISIONS = [
 ]
 
 
-def in_child(work: Callable[[], None], kill_at: int = 0) -> int:
-    """Run ``work`` in a process of its own, killed at that change; how many changes there were, or -1 if killed."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            count = 0
-
-            def hook(event: str, arguments: tuple[Any, ...]) -> None:
-                nonlocal count
-                is_open = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-                if event in CHANGES or is_open:
-                    count += 1
-                    if count == kill_at:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(hook)
-            work()
-            os.write(write, str(count).encode())
-            os._exit(0)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-    os.close(write)
-    said = os.read(read, 100)
-    os.close(read)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return -1
-    if status:
-        raise SystemExit(f"the export failed after a kill at {kill_at}")
-    return int(said)
+def run(work: Callable[[], None], kill_at: int = 0) -> Outcome:
+    """Run ``work`` in a process of its own, killed at that change; it must not fail in any other way."""
+    outcome = in_child(work, kill_at)
+    if outcome.code > 0 or outcome.hung:
+        raise SystemExit(f"the export failed after a kill at {kill_at}: {outcome.said}")
+    return outcome
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -124,9 +97,9 @@ def main(folder: Path, work: Callable[[Path], None]) -> None:
     Image.init()  # like the imports above: all readers and OpenCV are loaded once, not by every child
     opencv()
     start, undisturbed = folder / "start", folder / "undisturbed"
-    in_child(lambda: make(start))
+    run(lambda: make(start))
     shutil.copytree(start, undisturbed)
-    changes = in_child(lambda: work(undisturbed))
+    changes = run(lambda: work(undisturbed)).changes
     wanted = contents(undisturbed / "out")
     images = {content_digest(path.read_bytes()) for path in (start / "out" / "images").rglob("*.*")}
     images |= {content_digest(path.read_bytes()) for path in (start / "input").rglob("*.*")}
@@ -135,12 +108,12 @@ def main(folder: Path, work: Callable[[Path], None]) -> None:
         copy = folder / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(start, copy)
-        kills += in_child(lambda: work(copy), first) == -1  # noqa: B023
+        kills += run(lambda: work(copy), first).was_hit  # noqa: B023
         lost += [(first, 0)] * (not images <= set(contents(copy).values()))
         second = 1 + first * 7 % (changes + 10)
-        kills += in_child(lambda: work(copy), second) == -1  # noqa: B023
+        kills += run(lambda: work(copy), second).was_hit  # noqa: B023
         lost += [(first, second)] * (not images <= set(contents(copy).values()))
-        in_child(lambda: work(copy))  # noqa: B023
+        run(lambda: work(copy))  # noqa: B023
         differing += [(first, second)] * (contents(copy / "out") != wanted)
     print(json.dumps({"changes": changes, "kills": kills, "lost": lost, "differing": differing}))
 
