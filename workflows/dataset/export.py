@@ -17,7 +17,7 @@ from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
 from labeler.files.parallel import in_order
-from labeler.files.storage import info, storage_of
+from labeler.files.storage import storage_of
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology
@@ -166,8 +166,8 @@ def export(
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
     refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
-    saved = run.settings.read(("ontology", "export")) if info(run.settings.path) else None
-    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading if saved else None)
+    saved = run.settings.read(("ontology", "export"))
+    originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading)
     with (
         own_links_noted(run, root),
         open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
@@ -193,8 +193,7 @@ def export(
     summary.empty_split = empty_split(summary.splits, config)
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
-    if saved:
-        summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
+    summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
     return summary
 
 

@@ -309,6 +309,7 @@ def test_two_images_of_one_name_are_both_kept(bucket: Bucket, tmp_path: Path) ->
             root = tmp_path / f"in{shade}"
             distinct(root, [long], first=shade)
             run = RunFolder(output)
+            run.settings.write(run_settings(root))
             write_labels(run, root, [long], DOG)
             export(run, root, ONTOLOGY, ExportConfig(link="copy", val_share=0))
             write_records(run.records / "000000.parquet", [ImageRecord(long, 0, 0, "", "error", "cut short")])
