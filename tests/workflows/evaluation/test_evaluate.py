@@ -67,9 +67,10 @@ def record(image_id: str, *instances: Instance) -> ImageRecord:
 def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRecord], output: Any = None) -> Any:
     """A run with ``records`` in ``output``, or below ``folder``, which contains its images."""
     images, output = folder / "images", output or folder / "out"
-    for each in records:
+    for number, each in enumerate(records):
         (images / each.image_id).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (each.width or 9, each.height or 9), (90, 120, 90)).save(images / each.image_id)
+        colour = (90, 120 + number % 16, 90)  # `tune` takes equal files for copies
+        Image.new("RGB", (each.width or 9, each.height or 9), colour).save(images / each.image_id)
     run = RunFolder(output)
     ontology = Ontology(tuple(map(ClassSpec, names)))
     with run.locked():
