@@ -69,7 +69,7 @@ def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRe
     images, output = folder / "images", output or folder / "out"
     for number, each in enumerate(records):
         (images / each.image_id).parent.mkdir(parents=True, exist_ok=True)
-        colour = (90, 120 + number % 16, 90)  # `tune` takes equal files for copies
+        colour = (90, 120 + 8 * (number % 16), 90)  # `tune` takes equal files for copies
         Image.new("RGB", (each.width or 9, each.height or 9), colour).save(images / each.image_id)
     run = RunFolder(output)
     ontology = Ontology(tuple(map(ClassSpec, names)))
