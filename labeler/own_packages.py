@@ -1,4 +1,4 @@
-"""Notices that another project's package stands in the place of ``workflows`` or ``ontologies``.
+"""Notices that another package stands in the place of ``workflows`` or ``ontologies``.
 
 Both are plain words, and other projects use them as well: ``llama-index-workflows`` installs a ``workflows``, and many
 repositories have such a folder. Python imports whichever comes first.
@@ -26,7 +26,8 @@ def check_own_packages(search: Sequence[str] | None = None) -> None:
         search: folders to search; None for ``sys.path``.
 
     Raises:
-        UsageError: another package would be imported in their place, or one of them is damaged.
+        UsageError: another project's package, or another version of labeler, would be imported in their place, or one
+            of them is damaged.
     """
     for name in OWN_PACKAGES:
         spec = PathFinder.find_spec(name, search)
@@ -36,22 +37,36 @@ def check_own_packages(search: Sequence[str] | None = None) -> None:
                 f"--no-deps {DISTRIBUTION}`, or the same with your checkout in place of the name"
             )
         found = Path(spec.origin).resolve()
+        marked = MARK in found.read_text(encoding="utf-8", errors="replace")
         if found.parent != INSTALLED / name:
-            raise UsageError(_in_front(name, found))
-        if MARK not in found.read_text(encoding="utf-8", errors="replace"):
+            if marked and _same_code(found.parents[1]):  # such as the checkout that was installed
+                continue
+            raise UsageError(_in_front(name, found, marked))
+        if not marked:
             raise UsageError(
                 f"{found} is of {_owner(name)}, which has replaced labeler's own file; install labeler into a virtual "
                 "environment of its own"
             )
 
 
-def _in_front(name: str, found: Path) -> str:
+def _same_code(other: Path) -> bool:
+    """Whether the folder ``other`` holds all packages of this project, with the same code."""
+    return all(_code(other / package) == _code(INSTALLED / package) for package in ("labeler", *OWN_PACKAGES))
+
+
+def _code(package: Path) -> dict[Path, bytes]:
+    return {path.relative_to(package): path.read_bytes() for path in package.rglob("*.py")}
+
+
+def _in_front(name: str, found: Path, other_version: bool) -> str:
     entry = found.parent.parent if found.name == "__init__.py" else found.parent
     way = (
         "install labeler into a virtual environment of its own"
         if entry.name in ("site-packages", "dist-packages")
         else f"run labeler from another folder, or take {entry} out of PYTHONPATH"
     )
+    if other_version:
+        return f"{found} is of another version of labeler and is found before the installed one, in {entry}; {way}"
     return f"{found} is not labeler's {name!r} but is found before it, in {entry}; {way}"
 
 

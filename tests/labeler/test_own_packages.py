@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,21 @@ def test_a_stranger_in_front(name: str, place: str, remedy: str, tmp_path: Path)
     assert str(folder / name) in str(raised.value)
     assert "\n" not in str(raised.value)
     check_own_packages([str(INSTALLED), str(folder)])  # behind this project's own, it does no harm
+
+
+def test_a_second_copy_of_this_project_in_front(tmp_path: Path) -> None:
+    """The checkout that was installed is the current folder: its code is the same until somebody edits it."""
+    for package in ("labeler", *OWN_PACKAGES):
+        shutil.copytree(INSTALLED / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    check_own_packages([str(tmp_path), str(INSTALLED)])
+    with (tmp_path / "labeler" / "records.py").open("a") as file:
+        file.write("# edited")
+    with pytest.raises(UsageError, match="another version of labeler") as raised:
+        check_own_packages([str(tmp_path), str(INSTALLED)])
+    assert "run labeler from another folder" in str(raised.value)
+    shutil.rmtree(tmp_path / "labeler")
+    with pytest.raises(UsageError, match="another version of labeler"):
+        check_own_packages([str(tmp_path), str(INSTALLED)])
 
 
 def test_a_folder_that_is_no_package_does_no_harm(tmp_path: Path) -> None:
