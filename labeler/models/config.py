@@ -38,7 +38,8 @@ class ModelConfig:
     """Which models run, and how.
 
     Attributes:
-        detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``.
+        detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``; empty where
+            the labeler has none.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
