@@ -15,11 +15,12 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Preset:
-    """A detector and a segmenter that go together, by hub id, and what they are good for."""
+    """Models that go together, by hub id, the kind of labeler that uses them, and what they are good for."""
 
     detector: str
     segmenter: str
     about: str
+    labeler: str = "grounded-sam"
 
 
 # Only weights that can be downloaded without an account.
