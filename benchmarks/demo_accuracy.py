@@ -28,7 +28,8 @@ from labeler.demo.scenes import (
 )
 from labeler.metrics.accumulator import MeasureAccumulator
 from labeler.models.config import PRESETS, ModelConfig
-from labeler.models.loading import load_labeler
+from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.loading import load_grounded_sam
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 
@@ -51,13 +52,14 @@ def evaluate(
         chosen = rng.permutation(absent)[: len(absent) if every_class else ABSENT]
         names = [str(name) for name in rng.permutation([*present, *chosen])]
         ontologies.append(Ontology(tuple(ClassSpec(name) for name in names)))
-    labeler = load_labeler(config)
+    labeler = load_grounded_sam(config)
     started = time.perf_counter()
     truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
     found: list[list[Instance]] = []
     for start in range(0, len(scenes), config.batch_size):
         stop = start + config.batch_size
-        found += labeler.label([scene.image for scene in scenes[start:stop]], ontologies[start:stop])
+        batch = zip(scenes[start:stop], ontologies[start:stop], strict=True)
+        found += labeler.label([LabelRequest("", scene.image, ontology) for scene, ontology in batch])
     seconds = time.perf_counter() - started
     measures = MeasureAccumulator(class_names)
     for index, (image, instances, ontology) in enumerate(zip(truth.images, found, ontologies, strict=True)):

@@ -19,8 +19,9 @@ from labeler.metrics.accumulator import MeasureAccumulator
 from labeler.metrics.measures import ClassMeasures
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.labelers.on_device import labeler_on_device
-from labeler.models.loading import load_labeler
+from labeler.models.loading import load_grounded_sam
 from labeler.models.prompters.loading import load_prompter
 from labeler.models.taggers.config import TaggingConfig, vocabulary_for
 from labeler.quality import judge
@@ -50,7 +51,9 @@ def label(
         images = [scene.image for scene in scenes[start : start + config.batch_size]]
         prompts = prompter.prompts_for(images)
         asked = [row for row, each in enumerate(prompts) if each.ontology]
-        labeled = batched.label([images[row] for row in asked], [o for each in prompts if (o := each.ontology)])
+        labeled = batched.label(
+            [LabelRequest("", images[row], o) for row, each in enumerate(prompts) if (o := each.ontology)]
+        )
         for row, instances in zip(asked, labeled, strict=True):
             names = prompts[row].ontology
             assert names is not None
@@ -78,14 +81,14 @@ def main() -> None:
     args = parser.parse_args()
     preset = PRESETS["demo"]
     config = ModelConfig(preset.detector, preset.segmenter, device="cpu", floor=0.05)
-    labeler = load_labeler(config)
+    labeler = load_grounded_sam(config)
     scenes = [make_scene(scene_rng(FRESH_SEED, index), pairs=PAIRS) for index in range(args.scenes)]
     truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], NAMES)
     auto = TaggingConfig("detector", vocabulary=vocabulary_for(TaggingConfig("detector"), config, None))
     gate = TaggingConfig("detector", gate_below=args.gate_below)
     print("                          AP50   AP75     AP   precision   recall   forward passes per image")
     eights = replace(config, prompts_per_caption=8)
-    in_eights = load_labeler(eights)
+    in_eights = load_grounded_sam(eights)
     for name, tagging, named in (
         ("no class named", auto, False),
         ("64 classes, no gate", None, True),

@@ -9,14 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 from PIL import Image
 
 from labeler.models.config import ModelConfig
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.records import Instance
 from ontologies import Ontology
 from workflows.run.shards import ShardReport
@@ -37,7 +37,19 @@ class NoModel:
     odd: str = ""  # what befalls it with the odd image: "raise" or "kill"
     most: int = 10**9
 
-    def label(self, images: Sequence[Any], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    kind: ClassVar[str] = "no-model"
+
+    def models(self, config: ModelConfig) -> tuple[()]:
+        return ()
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        return {"labeler": self.kind}
+
+    def load(self, config: ModelConfig) -> NoModel:
+        return self
+
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        images = [request.pixels for request in requests]
         if self.log:
             with open(self.log / str(os.getpid()), "a") as file:
                 file.write("." * len(images))
@@ -69,12 +81,7 @@ def link_images(folder: Path, count: int, odd: int = -1) -> Path:
 def job(images: Path, output: Path, labeler: NoModel, engine: EngineConfig, shard_size: int = 128) -> LabelJob:
     model = ModelConfig("embedded:detector", "embedded:segmenter")
     ontology = Ontology.from_text("thing")
-    load = partial(_itself, labeler)
-    return LabelJob(str(images), output, ontology, model, shard_size=shard_size, engine=engine, load=load)
-
-
-def _itself(labeler: NoModel) -> NoModel:
-    return labeler
+    return LabelJob(str(images), output, ontology, model, shard_size=shard_size, engine=engine, labeler=labeler)
 
 
 class Reports:

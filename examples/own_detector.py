@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -19,7 +20,11 @@ from rich.console import Console
 
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.detectors.detector import Detections, Image, Prompts
+from labeler.models.identity import model_identity
+from labeler.models.kinds.kind import NeededModel
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.labelers.labeler import Labeler
+from labeler.models.labelers.on_device import labeler_on_device
 from labeler.models.loading import load_segmenter
 from ontologies import Ontology
 from workflows.commands.progress import ConsoleProgress
@@ -59,19 +64,30 @@ class ColourDetector:
         )
 
 
-def load(config: ModelConfig) -> GroundedSamLabeler:
-    """Called in each worker, so the models never travel between processes."""
-    return GroundedSamLabeler(ColourDetector(), load_segmenter(config), candidate_floor=config.floor)
+@dataclass(frozen=True)
+class ColourKind:
+    """What ``label`` is given: it travels to the workers, and loads the models there."""
+
+    kind: ClassVar[str] = "mine/colours"
+
+    def models(self, config: ModelConfig) -> list[NeededModel]:
+        return [NeededModel(config.segmenter, "segmenter")]
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        """Records of two identities are not mixed in one folder; raise the version when the detector changes."""
+        return {"labeler": self.kind, "version": 1, "segmenter": model_identity(config.segmenter)}
+
+    def load(self, config: ModelConfig) -> Labeler:
+        labeler = GroundedSamLabeler(ColourDetector(), load_segmenter(config), candidate_floor=config.floor)
+        return labeler_on_device(labeler, config)
 
 
 def main(images: str, output: str, colours: str, preset: str = "balanced") -> None:
     ontology = Ontology.from_text(colours)
     if unknown := {prompt for prompt, _ in ontology.prompts} - COLOURS.keys():
         raise SystemExit(f"unknown colour {min(unknown)!r}; this detector knows {', '.join(COLOURS)}")
-    # run.json notes this name. Change the version after "@" whenever the detector changes: records of two versions
-    # are not mixed in one folder.
-    model = ModelConfig(detector="mine/colour-detector@1", segmenter=PRESETS[preset].segmenter)
-    job = LabelJob(images=images, output=Path(output), ontology=ontology, model=model, load=partial(load, model))
+    model = ModelConfig(detector="", segmenter=PRESETS[preset].segmenter)
+    job = LabelJob(images=images, output=Path(output), ontology=ontology, model=model, labeler=ColourKind())
     progress = ConsoleProgress(Console())
     try:
         summary = label(job, progress)

@@ -28,7 +28,8 @@ from labeler.files.images import decode_image, read_image
 from labeler.files.pixels import to_rgb
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
 from labeler.models.config import PRESETS, ModelConfig
-from labeler.models.loading import load_labeler
+from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.loading import load_grounded_sam
 from labeler.opencv import opencv
 from labeler.quality import judge
 from labeler.quality_config import QualityConfig
@@ -108,7 +109,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         self.text_threshold = text_threshold
         self.quality = quality or QualityConfig()
         self.batch_size = batch_size
-        self.labeler = load_labeler(config)
+        self.labeler = load_grounded_sam(config)
 
     def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
         """The accepted instances of one image, best detector score first.
@@ -209,7 +210,9 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             quality = replace(quality, accept_score=accept_score, min_joint_score=min_joint_score)
         classes = [replace(each, min_score=self.box_threshold) for each in ontology.classes]
         predicted = []
-        for image, candidates in zip(images, labeler.label(images, [ontology] * len(images)), strict=True):
+        for image, candidates in zip(
+            images, labeler.label([LabelRequest("", image, ontology) for image in images]), strict=True
+        ):
             height, width = image.shape[:2]
             record = ImageRecord("", width, height, "", instances=tuple(candidates))
             judged = zip(candidates, judge(record, quality, classes), strict=True)

@@ -239,7 +239,7 @@ def _label(
     """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
     doing, images = "tagging" if job.tags_only else "labeling", sum(len(shard.image_ids) for shard in todo)
     cache = run.path / "embeddings"
-    config = WorkerConfig(root, job.ontology, job.model, job.load, job.tagging, job.tags_only, cache, job.reading)
+    config = WorkerConfig(root, job.ontology, job.model, job.labeler, job.tagging, job.tags_only, cache, job.reading)
     try:
         with ExitStack() as stack:
             with clock(seconds, "load"):

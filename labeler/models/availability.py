@@ -5,27 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from labeler.errors import ModelError, UsageError
 from labeler.models.checkpoints import check_available
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
-from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+from labeler.models.kinds.kind import LabelerKind, NeededModel
+from labeler.models.loading import DETECTOR_TYPES
 from labeler.models.taggers.config import TaggingConfig
 from ontologies.documents import DocumentError, parse_json
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 
-class _Needed(NamedTuple):
-    source: str
-    role: str
-    types: tuple[str, ...] | None = None
-
-
-def check_models(config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool) -> None:
+def check_models(
+    labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool
+) -> None:
     """Check that the models of a run are there, and of the types that they are used as. No weights are read.
 
     Args:
@@ -37,7 +33,7 @@ def check_models(config: ModelConfig, tagging: TaggingConfig | None, tags_only: 
     """
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
-    for needed in _needed(config, tagging, tags_only):
+    for needed in _needed(labeler, config, tagging, tags_only):
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
@@ -55,17 +51,19 @@ def check_device(device: str) -> None:
         resolved_device(device)
 
 
-def _needed(config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool) -> Iterator[_Needed]:
+def _needed(
+    labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool
+) -> Iterator[NeededModel]:
     kind = tagging.kind(config) if tagging else None
-    if not tags_only or kind == "detector":
-        yield _Needed(config.detector, "detector", DETECTOR_TYPES)
+    if kind == "detector":
+        yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
     if not tags_only:
-        yield _Needed(config.segmenter, "segmenter", SEGMENTER_TYPES)
+        yield from labeler.models(config)
     if tagging and kind != "ram" and (source := tagging.source(config)):
-        yield _Needed(source, "tagger-model")
+        yield NeededModel(source, "tagger-model")
 
 
-def _check_folder(folder: Path, needed: _Needed) -> None:
+def _check_folder(folder: Path, needed: NeededModel) -> None:
     try:
         content = parse_json((folder / "config.json").read_bytes())
     except FileNotFoundError:

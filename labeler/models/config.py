@@ -15,11 +15,12 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Preset:
-    """A detector and a segmenter that go together, by hub id, and what they are good for."""
+    """Models that go together, by hub id, the kind of labeler that uses them, and what they are good for."""
 
     detector: str
     segmenter: str
     about: str
+    labeler: str = "grounded-sam"
 
 
 # Only weights that can be downloaded without an account.
@@ -38,7 +39,8 @@ class ModelConfig:
     """Which models run, and how.
 
     Attributes:
-        detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``.
+        detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``; empty where
+            the labeler has none.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.

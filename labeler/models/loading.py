@@ -1,4 +1,4 @@
-"""Loads the detector, the segmenter and the labeler that a ``ModelConfig`` names."""
+"""Loads the detector and the segmenter that a ``ModelConfig`` names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from labeler.models.segmenters.segmenter import Segmenter
 
 
-def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
+def load_grounded_sam(config: ModelConfig) -> GroundedSamLabeler:
     """Grounded SAM with the detector and the segmenter of ``config``.
 
     Raises:
@@ -33,7 +33,7 @@ def load_labeler(config: ModelConfig) -> GroundedSamLabeler:
 
 
 def load_detector(config: ModelConfig) -> Detector:
-    """The detector of ``config``; for errors see ``load_labeler``."""
+    """The detector of ``config``; for errors see ``load_grounded_sam``."""
     from labeler.models.detectors.grounding_dino import GroundingDinoDetector
     from labeler.models.detectors.omdet_turbo import OmDetTurboDetector
     from labeler.models.detectors.owlv2 import Owlv2Detector
@@ -55,7 +55,7 @@ def load_detector(config: ModelConfig) -> Detector:
 
 
 def load_segmenter(config: ModelConfig) -> Segmenter:
-    """The segmenter of ``config``; for errors see ``load_labeler``."""
+    """The segmenter of ``config``; for errors see ``load_grounded_sam``."""
     from labeler.models.segmenters.sam import SamSegmenter
 
     model, processor, runtime = load_checkpoint(

@@ -33,6 +33,7 @@ from labeler.errors import ImageError, ModelError, UsageError
 from labeler.formats.autodistill import to_detections, write_image
 from labeler.formats.splits import in_validation
 from labeler.geometry.masks import rle_to_mask
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.quality import judge
 from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
@@ -133,7 +134,7 @@ def test_construction_refuses(arguments: dict[str, Any], error: type[Exception],
 def raw(model: GroundedSAM, image: Any, quality: QualityConfig = OPEN) -> list[Instance]:
     """The labeler's candidates at its candidate floor, passed through the gate with the box threshold as min_score."""
     ontology = Ontology(tuple(ClassSpec(name.replace(" ", "-"), (name,)) for name in NAMES))
-    instances = model.labeler.label([image], [ontology])[0]
+    instances = model.labeler.label([LabelRequest("", image, ontology)])[0]
     record = ImageRecord("x", image.shape[1], image.shape[0], "", instances=tuple(instances))
     judged = judge(record, replace(quality, min_score=model.box_threshold), ontology.classes)
     return [i for i, judgement in zip(instances, judged, strict=True) if judgement.verdict == "accept"]

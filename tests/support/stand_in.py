@@ -1,6 +1,6 @@
-"""A labeler without models: quick, and really failing where it is told to.
+"""A labeler without models, and its own kind: quick, and really failing where it is told to.
 
-It knows images by their width, since nothing else of them reaches a labeler. As a program, ``python stand_in.py IMAGES
+It knows images by their width. As a program, ``python stand_in.py IMAGES
 OUT`` runs the whole job in a process that may be killed; both may be URIs.
 """
 
@@ -12,9 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from labeler.errors import DeviceError
 from labeler.files.storage import locate
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from workflows.label import label
@@ -52,7 +52,19 @@ class StandIn:
     dies_after: Path | None = None
     healthy: bool = False
 
-    def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    kind: ClassVar[str] = "stand-in"
+
+    def models(self, config: ModelConfig) -> tuple[()]:
+        return ()
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        return {"labeler": self.kind}
+
+    def load(self, config: ModelConfig) -> StandIn:
+        return self
+
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        images = [request.pixels for request in requests]
         if self.pids:
             (self.pids / str(os.getpid())).touch()
         widths = set() if self.healthy else {image.shape[1] for image in images}
@@ -68,7 +80,7 @@ class StandIn:
             (self.pids / "dead").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
-        return [[_bright(image, ontology)] for image, ontology in zip(images, ontologies, strict=True)]
+        return [[_bright(request.pixels, request.ontology)] for request in requests]
 
     def _is_written(self) -> bool:
         assert self.dies_after is not None
@@ -80,16 +92,24 @@ class StandIn:
         return False
 
 
-def killed_while_loading() -> StandIn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
+@dataclass
+class KilledWhileLoading(StandIn):
+    def load(self, config: ModelConfig) -> StandIn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
 
 
-def that_tells_threads(path: Path) -> StandIn:
-    import torch
+@dataclass
+class TellsThreads(StandIn):
+    """Writes to ``told`` how many threads torch uses in its worker."""
 
-    path.write_text(str(torch.get_num_threads()))
-    return StandIn()
+    told: Path = Path()
+
+    def load(self, config: ModelConfig) -> StandIn:
+        import torch
+
+        self.told.write_text(str(torch.get_num_threads()))
+        return self
 
 
 def _bright(image: NDArray[np.uint8], ontology: Ontology) -> Instance:
@@ -123,13 +143,9 @@ def stand_in_job(
         output=locate(str(output)),
         model=ModelConfig("embedded:detector", "embedded:segmenter", device=device, batch_size=2),
         engine=engine or EngineConfig("local"),
-        load=partial(_itself, labeler or StandIn()),
+        labeler=labeler or StandIn(),
         **given,
     )
-
-
-def _itself(labeler: StandIn) -> StandIn:
-    return labeler
 
 
 class Silent:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.kinds import KINDS
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
@@ -76,6 +78,24 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class LabelerOptions:
+    """What makes the labels."""
+
+    labeler: str | None = setting(
+        None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
+    )
+
+    def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
+        """The labeler that these options ask for, and what it looks for; None if tags are to say.
+
+        Raises:
+            UsageError, OntologyError: an option cannot be meant.
+        """
+        kind = KINDS[self.labeler or PRESETS[models.model].labeler]
+        return kind(), wanted.read()
+
+
+@dataclass(frozen=True)
 class TaggerOptions:
     """Which tagger runs, if any."""
 
@@ -131,6 +151,7 @@ def job_of(
     images: str,
     output: AnyPath,
     wanted: OntologyOptions,
+    labelers: LabelerOptions,
     models: ModelOptions,
     tagger: TaggerOptions,
     dataset: DatasetOptions,
@@ -143,12 +164,14 @@ def job_of(
     Raises:
         UsageError, OntologyError: an option cannot be meant.
     """
-    ontology, model = wanted.read(), models.config()
+    labeler, ontology = labelers.made(wanted, models)
+    model = models.config()
     made = LabelJob(
         images=images,
         output=output,
         ontology=ontology,
         model=model,
+        labeler=labeler,
         export=dataset.export(),
         tagging=tagger.config(model, ontology),
         keep_min_scores=wanted.classes is not None and not dataset.defaults,

@@ -11,6 +11,7 @@ from workflows.commands.job_options import (
     IMAGES,
     NOTES,
     DatasetOptions,
+    LabelerOptions,
     ModelOptions,
     OntologyOptions,
     TaggerOptions,
@@ -37,6 +38,7 @@ class LabelOptions:
         parse=locate,
     )
     wanted: OntologyOptions = nested(OntologyOptions)
+    labelers: LabelerOptions = nested(LabelerOptions)
     models: ModelOptions = nested(ModelOptions)
     tagger: TaggerOptions = nested(TaggerOptions)
     run: Changes[LabelJob] = changes(LabelJob)
@@ -49,7 +51,7 @@ class LabelOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        made = job_of(self.images, self.output, self.wanted, self.models, self.tagger, self.dataset)
+        made = job_of(self.images, self.output, self.wanted, self.labelers, self.models, self.tagger, self.dataset)
         return self.run.of(made)
 
 

@@ -15,6 +15,7 @@ from workflows.commands.job_options import (
     IMAGES,
     NOTES,
     DatasetOptions,
+    LabelerOptions,
     ModelOptions,
     OntologyOptions,
     TaggerOptions,
@@ -46,6 +47,7 @@ class PreviewOptions:
         most=PREVIEW_MOST,
     )
     wanted: OntologyOptions = nested(OntologyOptions)
+    labelers: LabelerOptions = nested(LabelerOptions)
     models: ModelOptions = nested(ModelOptions)
     tagger: TaggerOptions = nested(TaggerOptions)
     gate: Changes[ExportConfig] = changes(ExportConfig, only=("quality", "min_tag_count", "max_classes"))
@@ -57,7 +59,9 @@ class PreviewOptions:
             UsageError, OntologyError: an option cannot be meant.
         """
         dataset = DatasetOptions(given=self.gate)
-        return job_of(self.images, Path(), self.wanted, self.models, self.tagger, dataset, sample=self.sample)
+        return job_of(
+            self.images, Path(), self.wanted, self.labelers, self.models, self.tagger, dataset, sample=self.sample
+        )
 
 
 def run_preview(options: PreviewOptions, console: Terminal) -> Outcome:

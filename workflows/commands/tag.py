@@ -14,6 +14,7 @@ from ontologies import read_synonyms
 from workflows.commands.job_options import (
     IMAGES,
     DatasetOptions,
+    LabelerOptions,
     ModelOptions,
     OntologyOptions,
     TaggerOptions,
@@ -57,8 +58,8 @@ class TagOptions:
         tagger = replace(self.tagger, given=Changes({"tagger": "auto", **given}))
         records = self.output.with_suffix(".tags")
         made = job_of(
-            self.images, records, OntologyOptions(), self.models, tagger, DatasetOptions(), tags_only=True,
-            sample=self.sample,
+            self.images, records, OntologyOptions(), LabelerOptions(), self.models, tagger, DatasetOptions(),
+            tags_only=True, sample=self.sample,
         )  # fmt: skip
         # Each proposal has the settings of its own flags: this is no dataset.
         return replace(self.run.of(made), export=self.classes.of(ExportConfig()))

@@ -21,5 +21,4 @@ def check_job(job: LabelJob, may_be_done: bool) -> None:
         check_address(address, connect=not may_be_done)
     else:
         check_device(job.model.device)  # a cluster may have other devices and models than this machine
-    if job.load is None:
-        check_models(job.model, job.tagging, job.tags_only, ask_hub=not address and not may_be_done)
+    check_models(job.labeler, job.model, job.tagging, job.tags_only, ask_hub=not address and not may_be_done)

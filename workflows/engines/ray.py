@@ -73,7 +73,7 @@ def _with_absolute_paths(config: WorkerConfig) -> WorkerConfig:
 
 
 def _absolute(model: str) -> str:
-    path = os.path.expanduser(model)
+    path = os.path.expanduser(model)  # an empty one names no model, and does not exist
     return os.path.abspath(path) if os.path.exists(path) else model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from labeler.files.image_config import ImageConfig
 from labeler.models.config import ModelConfig
-from labeler.models.labelers.on_device import labeler_on_device
-from labeler.models.loading import load_labeler
+from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import LabelerKind
+from labeler.models.labelers.labeler import detector_of
 from labeler.models.prompters.loading import load_prompter
 from labeler.models.prompters.prompter import TagPrompts
 from labeler.models.taggers.config import TaggingConfig
@@ -24,7 +25,6 @@ from workflows.run.shards import ShardReport, Stages, label_shards
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
-    from labeler.models.labelers.labeler import Labeler
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class WorkerConfig:
     Attributes:
         root: the input root.
         ontology: None lets images propose their own, by ``tagging``.
-        model: what ``load`` is not given for.
-        load: makes the labeler, in the worker; the default loads the models of ``model``.
+        model: which models run, and how.
+        labeler: what is made of them; it is loaded in the worker.
         tags_only: tag, and look for nothing.
         cache: a folder for what is computed once a run.
         reading: how images are read.
@@ -44,7 +44,7 @@ class WorkerConfig:
     root: AnyPath
     ontology: Ontology | None
     model: ModelConfig
-    load: Callable[[], Labeler] | None = None
+    labeler: LabelerKind = field(default_factory=GroundedSamKind)
     tagging: TaggingConfig | None = None
     tags_only: bool = False
     cache: AnyPath | None = None
@@ -53,11 +53,9 @@ class WorkerConfig:
     def load_stages(self) -> Stages:
         if self.tags_only and self.tagging:
             return Stages(TagPrompts(load_tagger(self.tagging, self.model, None, self.cache), lambda tag: False), None)
-        if self.load:
-            return Stages(load_prompter(self.tagging, self.ontology, self.model, None, self.cache), self.load())
-        labeler = load_labeler(self.model)
-        prompter = load_prompter(self.tagging, self.ontology, self.model, labeler.detector, self.cache)
-        return Stages(prompter, labeler_on_device(labeler, self.model))
+        labeler = self.labeler.load(self.model)
+        prompter = load_prompter(self.tagging, self.ontology, self.model, detector_of(labeler), self.cache)
+        return Stages(prompter, labeler)
 
 
 class Worker:

@@ -21,6 +21,7 @@ from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
 from labeler.files.parallel import REQUESTS
 from labeler.files.storage import storage_of
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.prompters.prompter import ImagePrompts, Prompter
 from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord, Instance
@@ -218,8 +219,13 @@ def _label_images(images: Sequence[_Prompted], labeler: Labeler, report: ShardRe
     labeled: list[list[Instance]] = []
     failure = ""
     try:
-        ontologies = [image.prompts.ontology for image in images if image.prompts.ontology]
-        labeled = labeler.label([image.image.pixels for image in images], ontologies)
+        requests = [
+            LabelRequest(image.image_id, image.image.pixels, image.prompts.ontology)
+            for image in images
+            if image.prompts.ontology
+        ]
+        labeled = labeler.label(requests)
+        del requests  # so that no failure keeps the images alive
     except LabelerError:
         raise  # wrong settings, which no image causes
     except Exception as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.image_config import ImageConfig
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import LabelerKind
 from labeler.models.taggers.config import TaggingConfig
 from labeler.setting import check, setting
 from ontologies import Ontology
@@ -20,7 +21,6 @@ from workflows.settings.resolved import ExportChange
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
-    from labeler.models.labelers.labeler import Labeler
 
 SHARD_SIZE = 64
 RUN_GROUP = "re-runs and failures"
@@ -52,7 +52,7 @@ class LabelJob:
         tagging: which tagger runs, and what for; None for none.
         tags_only: tag, and look for nothing.
         sample: look at so many images only.
-        load: makes the labeler, where it is to be another than the models of ``model``; picklable, for Ray's workers.
+        labeler: what makes the labels, with the models of ``model``; any ``LabelerKind``, also one of your own.
         keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
             for a list of words, which cannot state any.
     """
@@ -90,7 +90,7 @@ class LabelJob:
     sample: int | None = None
     overwrite_edits: bool = setting(False, OVERWRITE_EDITS, group=DATASET_GROUP)
     resplit: bool = setting(False, RESPLIT, group=DATASET_GROUP)
-    load: Callable[[], Labeler] | None = None
+    labeler: LabelerKind = field(default_factory=GroundedSamKind)
     keep_min_scores: bool = False
 
     def __post_init__(self) -> None:

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 def settings_of(job: LabelJob, root: AnyPath | str) -> RunSettings:
     """What ``job`` asks for, with the images below ``root``, as the run folder keeps it."""
-    of_models = ["precision", "prompts_per_caption", "floor", "max_instances", "clean_share"]
-    roles = ["detector", "segmenter"]
     if job.tags_only and job.tagging:
         sweeps = job.tagging.kind(job.model) == "detector"
-        of_models, roles = (["precision", "floor"], ["detector"]) if sweeps else (["precision"], [])
+        of_models = ["precision", "floor"] if sweeps else ["precision"]
+        identity = {"detector": model_identity(job.model.detector)} if sweeps else {}
+    else:
+        of_models = ["precision", "floor", "max_instances", "clean_share"]
+        identity = job.labeler.identity(job.model)
     return RunSettings(
         input=without_secrets(str(root)),
         labeling={
@@ -34,7 +36,7 @@ def settings_of(job: LabelJob, root: AnyPath | str) -> RunSettings:
             "tags_only": job.tags_only or None,
             "intensity": job.reading.intensity or "auto",
             "tagging": _identity(job.tagging, job.model) if job.tagging else None,
-            **{role: model_identity(getattr(job.model, role)) for role in roles},
+            **identity,
             **{name: getattr(job.model, name) for name in of_models},
         },
         ontology=job.ontology,

@@ -17,7 +17,8 @@ from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
 from workflows.settings.export import ExportConfig, table
 
 Part = TypeVar("Part")
-BEFORE: Mapping[str, Any] = {"intensity": "full"}  # what versions did that did not state it in ``labeling``
+# What versions did that did not state it in ``labeling``.
+BEFORE: Mapping[str, Any] = {"intensity": "full", "labeler": "grounded-sam"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.geometry.boxes import box_iou
-from labeler.models.detectors.detector import Detections, Detector, Image
+from labeler.models.detectors.detector import Detections, Detector
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import Segmenter
 from labeler.records import Instance
 from ontologies import Ontology
@@ -34,7 +35,9 @@ class GroundedSamLabeler:
     candidate_floor: float = 0.1
     max_instances: int = 300
 
-    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        images = [request.pixels for request in requests]
+        ontologies = [request.ontology for request in requests]
         prompts = [tuple(prompt for prompt, _ in ontology.prompts) for ontology in ontologies]
         detections = self.detector.detect(images, prompts)
         candidates = [self._candidates(*pair) for pair in zip(detections, ontologies, strict=True)]

@@ -1,27 +1,54 @@
-"""The interface of labelers: images and ontologies in, candidate instances out."""
+"""The interface of labelers: images with their ontologies in, candidate instances out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from labeler.models.detectors.detector import Image
 from labeler.records import Instance
 from ontologies import Ontology
 
+if TYPE_CHECKING:
+    from labeler.models.detectors.detector import Detector
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRequest:
+    """One image to label.
+
+    Attributes:
+        image_id: path below the input root, as in its record; for what a labeler looks up by image.
+        pixels: uint8 ``(H, W, 3)``, RGB, EXIF-corrected.
+        ontology: the classes to look for; images of one batch may have different ones.
+    """
+
+    image_id: str
+    pixels: Image
+    ontology: Ontology
+
 
 class Labeler(Protocol):
     """Finds instances of the classes of an ontology."""
 
-    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         """All candidates above the labeler's candidate floor, best detector score first.
 
         Args:
-            images: uint8 ``(H, W, 3)``, RGB, of any sizes.
-            ontologies: one per image; they may differ.
+            requests: of images of any sizes.
 
         Returns:
             For each image its candidates. They depend only on that image and its ontology, not on the rest of the
             batch.
         """
         ...
+
+
+def detector_of(labeler: Labeler) -> Detector | None:
+    """The detector that gets the prompts of a labeler's images; None if it has none.
+
+    Tags are checked against it, and a tag gate counts its forward passes.
+    """
+    found: Detector | None = getattr(labeler, "detector", None)
+    return found

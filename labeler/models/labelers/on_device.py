@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from labeler.models.config import ModelConfig
-from labeler.models.detectors.detector import Image
 from labeler.models.devices import cpu_threads, device_checked, limit_threads, resolved_device, synchronizer
-from labeler.models.labelers.labeler import Labeler
+from labeler.models.labelers.labeler import Labeler, LabelRequest, detector_of
 from labeler.records import Instance
-from ontologies import Ontology
+
+if TYPE_CHECKING:
+    from labeler.models.detectors.detector import Detector
 
 
 def labeler_on_device(labeler: Labeler, config: ModelConfig) -> Labeler:
@@ -37,13 +39,14 @@ class SingleImageLabeler:
 
     def __init__(self, labeler: Labeler, threads: int, limit_threads: Callable[[], None]) -> None:
         self._labeler = labeler
+        self.detector = detector_of(labeler)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="image", initializer=limit_threads)
 
-    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
-        return list(self._pool.map(self._label_one, images, ontologies))
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        return list(self._pool.map(self._label_one, requests))
 
-    def _label_one(self, image: Image, ontology: Ontology) -> list[Instance]:
-        return self._labeler.label([image], [ontology])[0]
+    def _label_one(self, request: LabelRequest) -> list[Instance]:
+        return self._labeler.label([request])[0]
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class DeviceCheckedLabeler:
     labeler: Labeler
     synchronize: Callable[[], None]
 
-    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    @property
+    def detector(self) -> Detector | None:
+        return detector_of(self.labeler)
+
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         with device_checked(self.synchronize):
-            return self.labeler.label(images, ontologies)
+            return self.labeler.label(requests)

@@ -14,8 +14,9 @@ from labeler.geometry.masks import mask_to_rle, rle_area
 from labeler.models.config import ModelConfig
 from labeler.models.detectors.detector import Detections, Detector, Image, Prompts
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.labelers.on_device import DeviceCheckedLabeler, labeler_on_device
-from labeler.models.loading import load_labeler
+from labeler.models.loading import load_grounded_sam
 from labeler.models.prompters.prompter import tag_each
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
 from labeler.models.taggers.on_device import DeviceCheckedTagger
@@ -75,7 +76,9 @@ class BoxSegmenter(Segmenter):
 
 def label_one(answer: list[tuple[Box, tuple[float, ...]]], ontology: Ontology, **options: Any) -> list[Candidate]:
     segmenter = BoxSegmenter()
-    (found,) = GroundedSamLabeler(FixedDetector(answer), segmenter, **options).label([make_image(40, 40)], [ontology])
+    (found,) = GroundedSamLabeler(FixedDetector(answer), segmenter, **options).label(
+        [LabelRequest("", make_image(40, 40), ontology)]
+    )
     for instance in found:
         index = segmenter.calls[0][0].index(instance.box_xyxy)
         assert instance.mask_score == pytest.approx(index / 100), "each instance has the mask of its own box"
@@ -188,7 +191,7 @@ def test_only_what_is_kept_is_segmented_and_each_box_once() -> None:
     ]
     segmenter = BoxSegmenter()
     (found,) = GroundedSamLabeler(FixedDetector(answer), segmenter, max_instances=3).label(
-        [make_image(40, 40)], [PETS_AND_STATUES]
+        [LabelRequest("", make_image(40, 40), PETS_AND_STATUES)]
     )
     assert segmenter.calls == [[[RIGHT, (10, 10, 20, 20)]]]
     assert [(i.class_id, i.box_xyxy) for i in found] == [(0, (10, 10, 20, 20)), (1, RIGHT), (0, RIGHT)]
@@ -200,7 +203,8 @@ def test_images_with_their_own_ontologies() -> None:
     detector = FixedDetector([(LEFT, (0.2, 0, 0))], [], [(RIGHT, (0.8,)), (LEFT, (0.7,))])
     segmenter = BoxSegmenter()
     images = [make_image(40, 40), make_image(20, 30), make_image(12, 35)]
-    found = GroundedSamLabeler(detector, segmenter).label(images, [PETS, PETS, birds])
+    requests = [LabelRequest("", *pair) for pair in zip(images, [PETS, PETS, birds], strict=True)]
+    found = GroundedSamLabeler(detector, segmenter).label(requests)
     assert detector.asked == [("golden retriever", "puppy", "cat"), ("golden retriever", "puppy", "cat"), ("bird",)]
     assert segmenter.calls == [[[LEFT], [], [RIGHT, LEFT]]], "one call for all images"
     assert [[(i.prompt, i.rle["size"]) for i in instances] for instances in found] == [
@@ -211,13 +215,13 @@ def test_images_with_their_own_ontologies() -> None:
 
 
 def test_no_images() -> None:
-    assert GroundedSamLabeler(FixedDetector(), BoxSegmenter()).label([], []) == []
+    assert GroundedSamLabeler(FixedDetector(), BoxSegmenter()).label([]) == []
 
 
 @pytest.mark.parametrize(("estimate", "kept"), [(-0.5, 0.0), (0.0, 0.0), (0.7, 0.7), (1.0, 1.0), (1.02, 1.0)])
 def test_mask_scores_are_clipped(estimate: float, kept: float) -> None:
     labeler = GroundedSamLabeler(FixedDetector([(LEFT, (0.5, 0, 0))]), BoxSegmenter(lambda _: estimate))
-    assert labeler.label([make_image(40, 40)], [PETS])[0][0].mask_score == kept
+    assert labeler.label([LabelRequest("", make_image(40, 40), PETS)])[0][0].mask_score == kept
 
 
 @pytest.mark.parametrize(
@@ -228,10 +232,10 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
     config = ModelConfig(
         str(checkpoint(detector)), str(checkpoint(segmenter)), device="cpu", batch_size=2, floor=0.15, max_instances=9
     )
-    labeler = load_labeler(config)
+    labeler = load_grounded_sam(config)
     assert (labeler.candidate_floor, labeler.max_instances) == (0.15, 9)
     images = [make_image(60, 90, 1), make_image(90, 60, 2), make_image(60, 90, 3)]
-    labeled = labeler.label(images, [ontology] * 3)
+    labeled = labeler.label([LabelRequest("", image, ontology) for image in images])
     assert 0 < sum(map(len, labeled)) <= 27
     prompts = ("red cat", "dog", "car", "box")
     detections = labeler.detector.detect(images, [prompts] * 3)
@@ -265,20 +269,20 @@ def test_results_do_not_depend_on_batch_or_cores() -> None:
     for threads, batch in ((1, 5), (1, 1), (2, 3), (3, 5)):
         torch.set_num_threads(threads)
         try:
-            labeler = labeler_on_device(load_labeler(config), config)
+            labeler = labeler_on_device(load_grounded_sam(config), config)
         finally:
             torch.set_num_threads(cores)
         labeled = []
         for start in range(0, len(scenes), batch):
             images = scenes[start : start + batch]
-            labeled += labeler.label(images, [ontology] * len(images))
+            labeled += labeler.label([LabelRequest("", image, ontology) for image in images])
         answers.append(labeled)
     assert sum(map(len, answers[0])) > 20
     assert answers[0] == answers[1] == answers[2] == answers[3]
 
 
 class BrokenLabeler:
-    def label(self, images: Sequence[Image], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def tag(self, images: Sequence[Image]) -> list[Tags]:
@@ -290,11 +294,11 @@ def test_a_failed_device_is_distinguished_from_a_bad_image() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …")
 
     with pytest.raises(DeviceError, match=r"no longer responds \(CUDA error: an illegal memory access was enc.*\);"):
-        DeviceCheckedLabeler(BrokenLabeler(), lost).label([make_image(9, 9)], [PETS])
+        DeviceCheckedLabeler(BrokenLabeler(), lost).label([LabelRequest("", make_image(9, 9), PETS)])
     with pytest.raises(RuntimeError, match="illegal") as raised:
-        DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([make_image(9, 9)], [PETS])
+        DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([LabelRequest("", make_image(9, 9), PETS)])
     assert not isinstance(raised.value, DeviceError)
-    assert DeviceCheckedLabeler(GroundedSamLabeler(FixedDetector(), BoxSegmenter()), lost).label([], []) == []
+    assert DeviceCheckedLabeler(GroundedSamLabeler(FixedDetector(), BoxSegmenter()), lost).label([]) == []
     # If a tagger fails on an image, the image has no tags; if the device fails, no later image would have any.
     with pytest.raises(DeviceError, match="no longer responds"):
         tag_each(DeviceCheckedTagger(BrokenLabeler(), lost), [make_image(9, 9)] * 2)

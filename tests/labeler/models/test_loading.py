@@ -21,7 +21,7 @@ from labeler.models.detectors.omdet_turbo import OmDetTurboDetector
 from labeler.models.detectors.owlv2 import Owlv2Detector
 from labeler.models.identity import embedded_models, is_on_this_machine, model_identity
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-from labeler.models.loading import load_detector, load_labeler, load_segmenter
+from labeler.models.loading import load_detector, load_grounded_sam, load_segmenter
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
 from labeler.models.taggers.config import TaggingConfig
@@ -76,7 +76,7 @@ def test_both_models_of_a_labeler(checkpoint: Checkpoint) -> None:
     config = ModelConfig(
         str(checkpoint("mm_grounding_dino")), str(checkpoint("sam")), device="cpu", floor=0.3, max_instances=7
     )
-    labeler = load_labeler(config)
+    labeler = load_grounded_sam(config)
     assert isinstance(labeler, GroundedSamLabeler)
     assert (labeler.candidate_floor, labeler.max_instances) == (0.3, 7)
 

@@ -31,7 +31,7 @@ from workflows.settings.job import LabelJob
 def a_job(images: Path, sample: int | None = 8, **quality: float) -> LabelJob:
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
     export = ExportConfig(quality=QualityConfig(**quality))  # type: ignore[arg-type]
-    return LabelJob(str(images), Path(), Ontology.from_text("bright"), model, export, sample=sample, load=StandIn)
+    return LabelJob(str(images), Path(), Ontology.from_text("bright"), model, export, sample=sample, labeler=StandIn())
 
 
 def cells_of(path: Path) -> list[np.ndarray]:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,12 @@ from tests.support.stand_in import (
     KILLS,
     LOSES_DEVICE,
     RAISES,
+    KilledWhileLoading,
     Silent,
     StandIn,
-    killed_while_loading,
+    TellsThreads,
     record_files,
     stand_in_job,
-    that_tells_threads,
     write_images,
 )
 from workflows.engines import ray as engines
@@ -193,7 +192,7 @@ def test_the_last_node_with_room_lost(cluster: Any, tmp_path: Path, monkeypatch:
 def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD] * 8)
     job = replace(
-        stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), TWO_WORKERS), load=killed_while_loading
+        stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), TWO_WORKERS), labeler=KilledWhileLoading()
     )
     with pytest.raises(ModelError, match="killed while they load the models"):
         label(job, Silent())
@@ -203,7 +202,7 @@ def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -
 def test_models_take_the_cpus_of_their_worker(cluster: Any, tmp_path: Path) -> None:
     write_images(tmp_path / "images", [GOOD] * 2)
     job = stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(), EngineConfig("ray", cpus_per_worker=2))
-    label(replace(job, load=partial(that_tells_threads, tmp_path / "threads")), Silent())
+    label(replace(job, labeler=TellsThreads(told=tmp_path / "threads")), Silent())
     assert (tmp_path / "threads").read_text() == "2"
 
 

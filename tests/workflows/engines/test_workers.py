@@ -4,12 +4,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.prompters.prompter import FixedPrompts
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
@@ -46,10 +45,10 @@ def test_the_next_shard_is_read_while_the_models_are_busy(shards: list[Shard], t
     busy, go_on = threading.Event(), threading.Event()
 
     class Slow(StandIn):
-        def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
             busy.set()
             assert go_on.wait(20)
-            return super().label(images, ontologies)
+            return super().label(requests)
 
     worker = start(tmp_path, Slow())
     reports = [worker.submit(shard) for shard in shards[:2]]
@@ -61,7 +60,7 @@ def test_the_next_shard_is_read_while_the_models_are_busy(shards: list[Shard], t
 
 def test_a_failure_reaches_all_who_wait(shards: list[Shard], tmp_path: Path) -> None:
     class Refusing(StandIn):
-        def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
+        def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
             raise UsageError("not so")
 
     worker = start(tmp_path, Refusing())

@@ -12,6 +12,7 @@ from PIL import Image
 
 from labeler.errors import UsageError
 from labeler.geometry.masks import mask_to_rle
+from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.prompters.prompter import FixedPrompts, GatedPrompts, TagPrompts
 from labeler.record_files import read_records
 from labeler.records import ImageRecord, Instance
@@ -31,8 +32,8 @@ class AreaLabeler:
         self.poisoned_width, self.most, self.error = poisoned_width, most, error
         self.batches: list[list[tuple[int, ...]]] = []
 
-    def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
-        assert len(images) == len(ontologies)
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        images = [request.pixels for request in requests]
         self.batches.append([image.shape for image in images])
         if len(images) > self.most or any(image.shape[1] == self.poisoned_width for image in images):
             raise self.error("CUDA out of memory.\nTried to allocate")
@@ -171,10 +172,10 @@ def test_a_suspect_shard_has_the_process_to_itself(tmp_path: Path) -> None:
     noted: list[set[str]] = []
 
     class Watching(AreaLabeler):
-        def label(self, images: Sequence[NDArray[np.uint8]], ontologies: Sequence[Ontology]) -> list[list[Instance]]:
-            if len(images) == 1:
+        def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+            if len(requests) == 1:
                 noted.append({path.name for path in (tmp_path / "attempts").iterdir()})
-            return super().label(images, ontologies)
+            return super().label(requests)
 
     _, records = run(tmp_path, [ids[:4], ids[4:8], ids[8:]], Watching())
     assert noted == [{"000001.json"}] * 4

@@ -298,7 +298,7 @@ def test_a_restart_keeps_the_settings(tmp_path: Path, caplog: pytest.LogCaptureF
     ontology = Ontology((ClassSpec("bright", min_score=0.45), ClassSpec("dark", min_score=0.5)))
     quality = QualityConfig(class_accept_scores={"bright": 0.5, "dark": 0.6})
     model = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu")
-    job = LabelJob(str(tmp_path / "in"), out, ontology, model, ExportConfig(quality, seed=4), load=StandIn)
+    job = LabelJob(str(tmp_path / "in"), out, ontology, model, ExportConfig(quality, seed=4), labeler=StandIn())
     assert label(job, Silent()).dataset.changed == ()
     again = replace(
         job, export=None, ontology=Ontology.from_text("bright, grey"), keep_min_scores=True, restart=True

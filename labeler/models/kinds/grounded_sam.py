@@ -1,0 +1,40 @@
+"""``--labeler grounded-sam``: a detector finds boxes, and a segmenter turns each box into a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from labeler.models.config import ModelConfig
+from labeler.models.identity import model_identity
+from labeler.models.kinds.kind import NeededModel
+from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+
+if TYPE_CHECKING:
+    from labeler.models.labelers.labeler import Labeler
+
+
+@dataclass(frozen=True)
+class GroundedSamKind:
+    """See ``labeler.models.labelers.grounded_sam``."""
+
+    kind: ClassVar[str] = "grounded-sam"
+
+    def models(self, config: ModelConfig) -> Iterator[NeededModel]:
+        yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
+        yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        return {
+            "labeler": self.kind,
+            "detector": model_identity(config.detector),
+            "segmenter": model_identity(config.segmenter),
+            "prompts_per_caption": config.prompts_per_caption,
+        }
+
+    def load(self, config: ModelConfig) -> Labeler:
+        from labeler.models.labelers.on_device import labeler_on_device
+        from labeler.models.loading import load_grounded_sam
+
+        return labeler_on_device(load_grounded_sam(config), config)
