@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from labeler.errors import FormatError
 from labeler.files.storage import info, read_bytes, scan
 from labeler.formats.findings import BOX_AS_BOX, BOX_AS_MASK, Findings
-from labeler.geometry.masks import box_to_rle, rle_area
+from labeler.geometry.masks import Rle, box_to_rle, rle_area
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance, unique_classes
 from labeler.sizes import checked_size, shown
 from ontologies.documents import DocumentError, parse_xml
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 SUFFIX = ".xml"
-_Object = tuple[str, tuple[float, float, float, float]]  # class name, box xyxy
+_Object = tuple[str, tuple[float, float, float, float], Rle]  # class name, box xyxy, mask of the box
 
 
 def read_voc(path: AnyPath, boxes_as_masks: bool = False) -> GroundTruth:
@@ -40,7 +40,7 @@ def read_voc(path: AnyPath, boxes_as_masks: bool = False) -> GroundTruth:
     if not files:
         raise FormatError(f"{path}: no XML file of Pascal VOC in it")
     read = [_read_image(file, folder, findings) for file, folder in files]
-    all_names = sorted({name for _, _, objects in read for name, _ in objects})
+    all_names = sorted({name for _, _, objects in read for name, _, _ in objects})
     names, ids = unique_classes(all_names)
     id_of = dict(zip(all_names, ids, strict=True))
     images: dict[str, GroundTruthImage] = {}
@@ -48,9 +48,8 @@ def read_voc(path: AnyPath, boxes_as_masks: bool = False) -> GroundTruth:
         if name in images:
             raise FormatError(f"{path}: several XML files are of the image {shown(name)}; keep one of them")
         instances = []
-        for class_name, box in objects:
+        for class_name, box, rle in objects:
             findings.add("object", BOX_AS_MASK if boxes_as_masks else BOX_AS_BOX, name)
-            rle = box_to_rle(box, width, height)
             instances.append(
                 GroundTruthInstance(
                     id_of[class_name], rle, box_xyxy=box, area=rle_area(rle), box_only=not boxes_as_masks
@@ -88,7 +87,8 @@ def _read_image(path: AnyPath, folder: str, findings: Findings) -> tuple[str, tu
     for number, element in enumerate(root.iterfind("object"), start=1):
         where = f"{path.name}: object {number}"
         try:
-            objects.append((_text(element, "name"), _box(element, size)))
+            name, box = _text(element, "name"), _box(element, size)
+            objects.append((name, box, box_to_rle(box, *size)))
         except ValueError as error:
             findings.add("object", "that cannot be read: left out", f"{where}: {error}")
             continue

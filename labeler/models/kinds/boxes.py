@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,7 +73,7 @@ class BoxesKind:
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
 
     def identity(self, config: ModelConfig) -> dict[str, Any]:
-        return {"labeler": self.kind, "boxes": self.digest, "segmenter": model_identity(config.segmenter)}
+        return {"labeler": self.kind, "box_file": self.digest, "segmenter": model_identity(config.segmenter)}
 
     def fitted(self, image_ids: Sequence[str]) -> tuple[BoxesKind, list[str]]:
         """See ``labeler.models.kinds.kind.fitted``.
@@ -94,9 +94,9 @@ class BoxesKind:
             )
         notes = list(boxes.notes)
         if lacking := [image_id for image_id in image_ids if image_id not in pairs.names]:
-            notes.append(f"{len(lacking)} images are not named in {self.file} and fail ({_some(lacking)})")
+            notes.append(f"{_images(lacking)} not named in {self.file}, which is a failure ({_some(lacking)})")
         if unused := boxes.images.keys() - pairs.names.values():
-            notes.append(f"{len(unused)} images of {self.file} are not in the input ({_some(sorted(unused))})")
+            notes.append(f"{_images(unused)} named in {self.file} but not in the input ({_some(sorted(unused))})")
         return replace(self, renamed={ours: theirs for ours, theirs in pairs.names.items() if ours != theirs}), notes
 
     def load(self, config: ModelConfig) -> Labeler:
@@ -106,6 +106,10 @@ class BoxesKind:
 
         boxes = boxes_with_digest(self.file, self.digest)
         return labeler_on_device(BoxLabeler(boxes, self.renamed, load_segmenter(config)), config)
+
+
+def _images(names: Collection[str]) -> str:
+    return "1 image is" if len(names) == 1 else f"{len(names)} images are"
 
 
 def _some(names: Sequence[str]) -> str:
