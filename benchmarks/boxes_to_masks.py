@@ -55,10 +55,7 @@ def main() -> None:
             if rles
         ]
     )
-    print(
-        f"{len(ious)} objects in {len(scenes)} scenes: mean IoU {ious.mean():.3f}, median {np.median(ious):.3f}, ",
-        end="",
-    )
+    print(f"{len(ious)} objects in {len(scenes)} scenes: mean IoU {ious.mean():.3f}, median {np.median(ious):.3f}")
     print(f"at least 0.5: {(ious >= 0.5).mean():.3f}, at least 0.75: {(ious >= 0.75).mean():.3f}")
 
 
