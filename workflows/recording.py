@@ -18,6 +18,7 @@ from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.files.writable import check_writable
+from labeler.models.kinds.kind import fitted
 from workflows.dataset.dataset import recover
 from workflows.engines.early_checks import check_job
 from workflows.engines.local import local_engine
@@ -111,6 +112,10 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         )
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
+    labeler, notes = fitted(job.labeler, images.to_pylist)
+    job = replace(job, labeler=labeler)
+    for note in notes:
+        progress.say(note)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked() as still_held:

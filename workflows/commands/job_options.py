@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
@@ -85,14 +86,34 @@ class LabelerOptions:
         None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
     )
 
+    boxes: str | None = setting(
+        None,
+        "boxes to make masks for, in place of a detector: a COCO .json, a YOLO data.yaml, or Pascal VOC XML",
+        metavar="FILE",
+        group=MODELS,
+        unset="none",
+    )
+
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """The labeler that these options ask for, and what it looks for; None if tags are to say.
 
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
+        if self.boxes is not None:
+            return self._boxes(self.boxes, wanted, models)
+        if self.labeler == BoxesKind.kind:
+            raise UsageError("--labeler boxes needs --boxes FILE")
         kind = KINDS[self.labeler or PRESETS[models.model].labeler]
         return kind(), wanted.read()
+
+    def _boxes(self, file: str, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if self.labeler not in (None, BoxesKind.kind):
+            raise UsageError(f"--boxes {file}: the labeler is then boxes; leave out --labeler {self.labeler}")
+        if "detector" in models.given.values:
+            raise UsageError(f"--boxes {file}: no detector runs; leave out --detector")
+        kind = BoxesKind.of(file)
+        return kind, kind.classes(wanted.read())
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from labeler.models.kinds.grounded_sam import GroundedSamKind
+from collections.abc import Callable, Mapping
 
-KINDS = {each.kind: each for each in (GroundedSamKind,)}
+from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import LabelerKind
+
+KINDS: Mapping[str, Callable[..., LabelerKind]] = {
+    GroundedSamKind.kind: GroundedSamKind,
+    BoxesKind.kind: BoxesKind.of,
+}
