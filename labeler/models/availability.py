@@ -21,24 +21,29 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 def check_models(
     labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool
-) -> None:
+) -> dict[str, str]:
     """Check that the models of a run are there, and of the types that they are used as. No weights are read.
 
     Args:
         tags_only: only the tagger runs.
         ask_hub: a model that is not on this machine must be on the hub.
 
+    Returns:
+        The model types that the hub told, by source.
+
     Raises:
         ModelError, UsageError, OntologyError: one is not, or a package is missing.
     """
+    told = {}
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
     for needed in _needed(labeler, config, tagging, tags_only):
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
-        elif ask_hub:
-            check_available(needed.source, needed.role)
+        elif ask_hub and (model_type := check_available(needed.source, needed.role)):
+            told[needed.source] = model_type
+    return told
 
 
 def check_device(device: str) -> None:
