@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
-from labeler.models.kinds.grounded_sam import GroundedSamKind
+import difflib
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
-KINDS = {each.kind: each for each in (GroundedSamKind,)}
+from labeler.errors import UsageError
+from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import LabelerKind
+
+
+class ListedKind(LabelerKind, Protocol):
+    """A kind with what `labeler models` tells of it.
+
+    Attributes:
+        about: what it does, in one line.
+        flags: the flags that it takes, apart from those that all kinds share.
+    """
+
+    about: ClassVar[str]
+    flags: ClassVar[tuple[str, ...]]
+
+
+KINDS: Mapping[str, type[ListedKind]] = {each.kind: each for each in (GroundedSamKind,)}
+
+
+def kind_named(name: str) -> type[ListedKind]:
+    """The kind that a user names.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in KINDS:
+        near = difflib.get_close_matches(name, KINDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see `labeler models`"
+        raise UsageError(f"there is no labeler {name!r}; the labelers are {', '.join(KINDS)}; {hint}")
+    return KINDS[name]
