@@ -37,3 +37,20 @@ def kind_named(name: str) -> type[ListedKind]:
         hint = f"did you mean {near[0]}?" if near else "see `labeler models`"
         raise UsageError(f"there is no labeler {name!r}; the labelers are {', '.join(KINDS)}; {hint}")
     return KINDS[name]
+
+
+def made_kind(labeler: str | LabelerKind) -> LabelerKind:
+    """A kind that is given by its name or as it is.
+
+    Raises:
+        UsageError: there is none of that name, or it is something else.
+    """
+    if not isinstance(labeler, str):
+        if isinstance(labeler, type) or not all(hasattr(labeler, each) for each in ("kind", "models", "load")):
+            raise UsageError(f"labeler must be the name of a kind or a LabelerKind, not {labeler!r:.80}")
+        return labeler
+    kind = kind_named(labeler)
+    try:
+        return kind()
+    except TypeError:
+        raise UsageError(f"labeler {labeler!r} needs settings; give labeler={kind.__name__}(...)") from None
