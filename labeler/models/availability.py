@@ -12,8 +12,9 @@ from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
+from labeler.models.kinds.kinds import KINDS
 from labeler.models.loading import DETECTOR_TYPES
-from labeler.models.taggers.config import TaggingConfig
+from labeler.models.taggers.config import TaggingConfig, no_detector
 from ontologies.documents import DocumentError, parse_json
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
@@ -61,11 +62,17 @@ def _needed(
 ) -> Iterator[NeededModel]:
     kind = tagging.kind(config) if tagging else None
     if kind == "detector":
+        if not tags_only and labeler.kind in KINDS and not _has_detector(labeler, config):
+            raise no_detector()
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
     if not tags_only:
         yield from labeler.models(config)
     if tagging and kind != "ram" and (source := tagging.source(config)):
         yield NeededModel(source, "tagger-model")
+
+
+def _has_detector(labeler: LabelerKind, config: ModelConfig) -> bool:
+    return any(needed.role == "detector" for needed in labeler.models(config))
 
 
 def _check_folder(folder: Path, needed: NeededModel) -> None:
