@@ -12,8 +12,9 @@ from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
+from labeler.models.kinds.kinds import KINDS
 from labeler.models.loading import DETECTOR_TYPES
-from labeler.models.taggers.config import TaggingConfig
+from labeler.models.taggers.config import TaggingConfig, no_detector
 from ontologies.documents import DocumentError, parse_json
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
@@ -21,24 +22,29 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 def check_models(
     labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool
-) -> None:
+) -> dict[str, str]:
     """Check that the models of a run are there, and of the types that they are used as. No weights are read.
 
     Args:
         tags_only: only the tagger runs.
         ask_hub: a model that is not on this machine must be on the hub.
 
+    Returns:
+        The model types that the hub told, by source.
+
     Raises:
         ModelError, UsageError, OntologyError: one is not, or a package is missing.
     """
+    told = {}
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
     for needed in _needed(labeler, config, tagging, tags_only):
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
-        elif ask_hub:
-            check_available(needed.source, needed.role)
+        elif ask_hub and (model_type := check_available(needed.source, needed.role)):
+            told[needed.source] = model_type
+    return told
 
 
 def check_device(device: str) -> None:
@@ -56,11 +62,17 @@ def _needed(
 ) -> Iterator[NeededModel]:
     kind = tagging.kind(config) if tagging else None
     if kind == "detector":
+        if not tags_only and labeler.kind in KINDS and not _has_detector(labeler, config):
+            raise no_detector()
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
     if not tags_only:
         yield from labeler.models(config)
     if tagging and kind != "ram" and (source := tagging.source(config)):
         yield NeededModel(source, "tagger-model")
+
+
+def _has_detector(labeler: LabelerKind, config: ModelConfig) -> bool:
+    return any(needed.role == "detector" for needed in labeler.models(config))
 
 
 def _check_folder(folder: Path, needed: NeededModel) -> None:

@@ -95,25 +95,31 @@ def _shown_download(source: str, role: str) -> Iterator[None]:
         disable_progress_bars()
 
 
-def check_available(source: str, role: str) -> None:
+def check_available(source: str, role: str) -> str | None:
     """Check that a model is on this machine, or else that the hub has it; nothing is downloaded.
+
+    Returns:
+        The model's type, if the hub was asked and told it.
 
     Raises:
         ModelError: neither is the case.
     """
     name, revision = resolve(source, role)
     if is_on_this_machine(source):
-        return
+        return None
     try:
-        _ask_hub(name, revision)
+        return _ask_hub(name, revision)
     except Exception as error:
         raise ModelError(_message(source, role, error, reached=False)) from error
 
 
-def _ask_hub(name: str, revision: str | None) -> None:
+def _ask_hub(name: str, revision: str | None) -> str | None:
+    """The model's type, if the hub tells it."""
     from huggingface_hub import HfApi
 
-    retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS)
+    told = retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS).config
+    found = told.get("model_type") if isinstance(told, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _read(name: str, auto_class: str, **options: Any) -> tuple[Any, Any]:

@@ -55,7 +55,7 @@ def fetch(name: str, to: Path | None = None) -> list[Fetched]:
         ModelError: a model cannot be downloaded.
     """
     if name in PRESETS:
-        sources = {"detector": PRESETS[name].detector, "segmenter": PRESETS[name].segmenter}
+        sources = PRESETS[name].models
     elif "/" in name and not name.startswith((".", "/", "~")):
         sources = {"": name}
     else:

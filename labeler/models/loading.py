@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
+from labeler.models.families import tokenless
 
 DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
+TOKEN_TYPES = ("grounding-dino", "mm-grounding-dino")  # those that score each token of a prompt
 SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def load_detector(config: ModelConfig) -> Detector:
     from labeler.models.detectors.owlv2 import Owlv2Detector
 
     def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
-        return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
+        return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption, config.prompt_score)
 
     makers: tuple[Callable[[Any, Any, Runtime], Detector], ...] = (
         grounding,
@@ -51,7 +53,10 @@ def load_detector(config: ModelConfig) -> Detector:
     model, processor, runtime = load_checkpoint(
         config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config
     )
-    return kinds[model.config.model_type](model, processor, runtime)
+    model_type = model.config.model_type
+    if config.prompt_score != "mean" and model_type not in TOKEN_TYPES:
+        raise tokenless(config.prompt_score, f"{config.detector} ({model_type})")
+    return kinds[model_type](model, processor, runtime)
 
 
 def load_segmenter(config: ModelConfig) -> Segmenter:

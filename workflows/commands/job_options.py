@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.families import GENERAL, family_named
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.kind import LabelerKind
-from labeler.models.kinds.kinds import KINDS
+from labeler.models.kinds.kinds import KINDS, kind_named
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
@@ -22,12 +23,13 @@ from workflows.settings.changes import Changes
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import ExportChange, check_class_names, check_floor
+from workflows.settings.resolved import check_class_names, check_floor
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths, or a URI"
+FLOOR_UNSET = f"{GENERAL.floor:g}; for OWLv2 {family_named('owlv2').floor:g}; in a labeled folder, as it was labeled"
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
@@ -71,7 +73,7 @@ class ModelOptions:
     model: str = setting(
         "balanced", "preset of models; `labeler models` lists them", choices=tuple(PRESETS), group=MODELS
     )
-    given: Changes[ModelConfig] = changes(ModelConfig)
+    given: Changes[ModelConfig] = changes(ModelConfig, unset={"floor": FLOOR_UNSET})
 
     def config(self) -> ModelConfig:
         preset = PRESETS[self.model]
@@ -104,7 +106,7 @@ class LabelerOptions:
             return self._boxes(self.boxes, wanted, models)
         if self.labeler == BoxesKind.kind:
             raise UsageError("--labeler boxes needs --boxes FILE")
-        kind = KINDS[self.labeler or PRESETS[models.model].labeler]
+        kind = kind_named(self.labeler or PRESETS[models.model].labeler)
         return kind(), wanted.read()
 
     def _boxes(self, file: str, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
@@ -163,10 +165,6 @@ class DatasetOptions:
     defaults: bool = setting(False, "reset the remembered settings; flags given with it still apply", group=DATASET)
     given: Changes[ExportConfig] = changes(ExportConfig)
 
-    def export(self) -> ExportConfig | ExportChange:
-        """The settings, or what makes them from those that the folder remembers."""
-        return self.given.of(ExportConfig()) if self.defaults else self.given.of
-
 
 def job_of(
     images: str,
@@ -193,15 +191,18 @@ def job_of(
         ontology=ontology,
         model=model,
         labeler=labeler,
-        export=dataset.export(),
+        export=dataset.given.of,
+        defaults=dataset.defaults,
         tagging=tagger.config(model, ontology),
         keep_min_scores=wanted.classes is not None and not dataset.defaults,
+        keep_floor="floor" not in models.given.values,
         tags_only=tags_only,
         sample=sample,
     )
     # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
     given = dataset.given
-    check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
+    if not made.keep_floor:
+        check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
     check_class_names(given.of(ExportConfig()).quality, ontology)
     return made
 

@@ -36,6 +36,8 @@ class BoxesKind:
     """
 
     kind: ClassVar[str] = "boxes"
+    about: ClassVar[str] = "the boxes are given, a segmenter turns each into a mask"
+    flags: ClassVar[tuple[str, ...]] = ("--boxes", "--segmenter")
 
     file: str
     digest: str

@@ -29,7 +29,13 @@ def test_what_is_not_given_has_the_default_of_its_settings() -> None:
     options = options_of([*LABEL, "--classes", "dog"])
     job = options.job()
     assert job == LabelJob(
-        "images", Path("out"), Ontology.from_text("dog"), job.model, job.export, keep_min_scores=True
+        "images",
+        Path("out"),
+        Ontology.from_text("dog"),
+        job.model,
+        job.export,
+        keep_min_scores=True,
+        keep_floor=True,
     )
     assert job.model == ModelConfig(job.model.detector, job.model.segmenter)
     assert job.export(ExportConfig(seed=3)) == ExportConfig(seed=3)
