@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.sam3 import Sam3Kind
 
-KINDS = {each.kind: each for each in (GroundedSamKind,)}
+KINDS = {each.kind: each for each in (GroundedSamKind, Sam3Kind)}

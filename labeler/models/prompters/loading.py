@@ -36,9 +36,12 @@ def load_prompter(
         cache: see ``load_tagger``.
 
     Raises:
-        UsageError: both ``tagging`` and ``ontology`` are None, or the tagger cannot be a gate.
+        UsageError: both ``tagging`` and ``ontology`` are None, the tagger cannot be a gate, or a prompt is too long for
+            the detector.
         ModelError, OntologyError: see ``load_tagger``.
     """
+    if ontology is not None and detector is not None:
+        detector.forward_passes(tuple(prompt for prompt, _ in ontology.prompts))  # raises before any image is read
     if tagging is None:
         if ontology is None:
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')

@@ -23,6 +23,7 @@ from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
 from labeler.models.segmenters import sam as segmenters
+from labeler.models.segmenters.encoding import encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
 from tests.support import ROOT
 from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
@@ -142,7 +143,7 @@ def test_stability_equals_segment_anythings(
 def test_stability_by_hand() -> None:
     logits = torch.tensor([[[-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 9.0, 0.0]], [[-2.0] * 8], [[2.0] * 8]])
     # above 1: 1.5 and 9; above -1: six of eight
-    assert segmenters._stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
+    assert stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
 
 
 # --- batches and chunks do not change results -----------------------------------------------------------------------
@@ -257,7 +258,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
     segmenter = load("sam")
     alive: set[int] = set()
     most = 0
-    decode, encode = segmenter._decode, segmenters._encode
+    decode, encode = segmenter._decode, segmenters.encode_masks
 
     def watched(*inputs: Any) -> Iterator[Any]:
         nonlocal most
@@ -272,7 +273,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
         return encode(*inputs)
 
     monkeypatch.setattr(segmenter, "_decode", watched)
-    monkeypatch.setattr(segmenters, "_encode", slow)
+    monkeypatch.setattr(segmenters, "encode_masks", slow)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
     segmenter.segment([make_image(60, 90)] * 2, [make_boxes(30, 60, 90)] * 2)
     gc.collect()
@@ -282,5 +283,5 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
 def test_masks_become_rle() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
-    (found,) = segmenters._encode(mask[None], [0.5], [0.25], 0.0)
+    (found,) = encode_masks(mask[None], [0.5], [0.25], 0.0)
     assert found == SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)
