@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 WORDS = ("red", "blue", "cat", "dog", "car", "van", "box", "tree", "bird", "boat")
 BERT_SEPARATORS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 DETECTORS = ("grounding_dino", "mm_grounding_dino", "owlv2", "omdet_turbo")
-SEGMENTERS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_tracker", "sam3_video")
+SEGMENTERS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_video")
 SAM3 = ("sam3", "sam3_lite_text", "sam3_video")  # what ``--labeler sam3`` takes
 CAPTION_BUDGET = 24
 SIDE = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AutoModelForMaskGeneration, AutoProcessor
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
 from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
@@ -53,18 +55,31 @@ def load(checkpoint: Checkpoint) -> Callable[..., Segmenter]:
 
 
 @pytest.fixture(scope="module")
-def peer(checkpoint: Checkpoint) -> Callable[[str], tuple[Any, Any]]:
+def peer(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
     """(model, processor), loaded without this project."""
     kept: dict[str, tuple[Any, Any]] = {}
 
     def load_once(family: str) -> tuple[Any, Any]:
         if family not in kept:
             folder = checkpoint(family)
+            if family == "sam3_video":
+                folder = with_names_of_the_hub(folder, tmp_path_factory.mktemp("hub"))
             model = AutoModelForMaskGeneration.from_pretrained(folder).eval()
-            kept[family] = (model, AutoProcessor.from_pretrained(folder))
+            reader = Sam3TrackerProcessor if family == "sam3_video" else AutoProcessor
+            kept[family] = (model, reader.from_pretrained(folder))
         return kept[family]
 
     return load_once
+
+
+def with_names_of_the_hub(folder: Path, copy: Path) -> Path:
+    """A copy of a ``sam3_video`` whose tracker has its prefix once, as published, and not twice, as saved."""
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    weights = load_file(copy / "model.safetensors")
+    assert any(name.startswith("tracker_model.tracker_model.") for name in weights)
+    renamed = {name.replace("tracker_model.tracker_model.", "tracker_model."): weights[name] for name in weights}
+    save_file(renamed, copy / "model.safetensors", {"format": "pt"})
+    return copy
 
 
 @torch.no_grad()
