@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
-from labeler.models.checkpoints import check_available
+from labeler.models.checkpoints import check_available, wrong_type
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
@@ -61,18 +61,14 @@ def _needed(
     labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool
 ) -> Iterator[NeededModel]:
     kind = tagging.kind(config) if tagging else None
-    if kind == "detector":
-        if not tags_only and labeler.kind in KINDS and not _has_detector(labeler, config):
+    needed = [] if tags_only else list(labeler.models(config))
+    if kind == "detector" and not any(each.role == "detector" for each in needed):
+        if not tags_only and labeler.kind in KINDS:
             raise no_detector()
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
-    if not tags_only:
-        yield from labeler.models(config)
+    yield from needed
     if tagging and kind != "ram" and (source := tagging.source(config)):
         yield NeededModel(source, "tagger-model")
-
-
-def _has_detector(labeler: LabelerKind, config: ModelConfig) -> bool:
-    return any(needed.role == "detector" for needed in labeler.models(config))
 
 
 def _check_folder(folder: Path, needed: NeededModel) -> None:
@@ -84,7 +80,7 @@ def _check_folder(folder: Path, needed: NeededModel) -> None:
         return  # loading it says what is wrong
     kind = content.get("model_type") if isinstance(content, dict) else None
     if needed.types is not None and isinstance(kind, str) and kind not in needed.types:
-        raise ModelError(f"{needed.role} {needed.source!r} is of type {kind!r}; known types: {', '.join(needed.types)}")
+        raise wrong_type(needed.source, needed.role, kind, needed.types)
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no weights (*.safetensors or *.bin)")
 

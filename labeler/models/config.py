@@ -41,6 +41,7 @@ PRESETS = {
         "openmmlab-community/mm_grounding_dino_base_all", "facebook/sam2.1-hiera-base-plus", "one GPU, good masks"
     ),
     "best": Preset("iSEE-Laboratory/llmdet_large", "facebook/sam2.1-hiera-large", "best labels, slowest"),
+    "sam3": Preset("facebook/sam3", "", "words to masks in one model; gated", "sam3"),
 }
 
 

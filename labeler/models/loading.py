@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from labeler.models.checkpoints import load_checkpoint
+from labeler.models.checkpoints import SAM3_CLASSES, load_checkpoint
 from labeler.models.config import ModelConfig
 from labeler.models.families import tokenless
 
 DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
 TOKEN_TYPES = ("grounding-dino", "mm-grounding-dino")  # those that score each token of a prompt
-SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+SEGMENTER_TYPES = (
+    "sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_tracker", "sam3_video",
+)  # fmt: skip
+SAM3_TYPES = tuple(SAM3_CLASSES)
 
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+    from labeler.models.labelers.sam3 import Sam3Labeler
     from labeler.models.runtime import Runtime
     from labeler.models.segmenters.segmenter import Segmenter
 
@@ -67,3 +71,11 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
         config.segmenter, "segmenter", "AutoModelForMaskGeneration", SEGMENTER_TYPES, config
     )
     return SamSegmenter(model, processor, runtime, config.clean_share)
+
+
+def load_sam3(config: ModelConfig) -> Sam3Labeler:
+    """SAM 3 with the checkpoint that ``config`` names as its detector; for errors see ``load_grounded_sam``."""
+    from labeler.models.labelers.sam3 import Sam3Labeler
+
+    model, processor, runtime = load_checkpoint(config.detector, "detector", SAM3_CLASSES, SAM3_TYPES, config)
+    return Sam3Labeler(model, processor, runtime, config.max_instances, config.clean_share)

@@ -12,6 +12,7 @@ from labeler.models.families import GENERAL, family_named
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS, kind_named
+from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
@@ -75,9 +76,23 @@ class ModelOptions:
     )
     given: Changes[ModelConfig] = changes(ModelConfig, unset={"floor": FLOOR_UNSET})
 
-    def config(self) -> ModelConfig:
+    def config(self, labeler: LabelerKind) -> ModelConfig:
+        """The models for ``labeler``.
+
+        Raises:
+            UsageError: a flag is not for that labeler.
+        """
         preset = PRESETS[self.model]
-        return self.given.of(ModelConfig(preset.detector, preset.segmenter))
+        detector, segmenter = preset.detector, preset.segmenter
+        if isinstance(labeler, Sam3Kind):
+            for name in ("segmenter", "prompts_per_caption"):
+                if name in self.given.values:
+                    raise UsageError(f"{_flag(name)} is not for --labeler sam3, which is one model; leave it out")
+            if preset.labeler != labeler.kind:
+                detector, segmenter = CHECKPOINT, ""
+        elif isinstance(labeler, BoxesKind):
+            detector = ""
+        return self.given.of(ModelConfig(detector, segmenter))
 
 
 @dataclass(frozen=True)
@@ -184,7 +199,7 @@ def job_of(
         UsageError, OntologyError: an option cannot be meant.
     """
     labeler, ontology = labelers.made(wanted, models)
-    model = models.config()
+    model = models.config(labeler)
     made = LabelJob(
         images=images,
         output=output,

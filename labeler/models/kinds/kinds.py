@@ -10,6 +10,7 @@ from labeler.errors import UsageError
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.sam3 import Sam3Kind
 
 
 class ListedKind(LabelerKind, Protocol):
@@ -24,7 +25,7 @@ class ListedKind(LabelerKind, Protocol):
     flags: ClassVar[tuple[str, ...]]
 
 
-KINDS: Mapping[str, type[ListedKind]] = {each.kind: each for each in (GroundedSamKind, BoxesKind)}
+KINDS: Mapping[str, type[ListedKind]] = {each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind)}
 
 
 def kind_named(name: str) -> type[ListedKind]:

@@ -1,4 +1,4 @@
-"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM, prompted with boxes.
+"""SAM, SAM-HQ, SAM 2, SAM 2.1, EdgeTAM and the tracker of SAM 3, prompted with boxes.
 
 Masks are run-length encoded as soon as they are decoded, so that few dense masks exist at a time.
 """
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
+from labeler.models.segmenters.encoding import encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask
 from labeler.models.strips import padded_to_ratio
 
@@ -34,9 +34,10 @@ class SamSegmenter:
     - SAM-HQ: Ke et al. 2023, arXiv 2306.01567, github.com/SysCV/sam-hq.
     - SAM 2 and 2.1: Ravi et al. 2024, arXiv 2408.00714, github.com/facebookresearch/sam2.
     - EdgeTAM: Zhou et al. 2025, arXiv 2501.07256, github.com/facebookresearch/EdgeTAM.
+    - SAM 3: Carion et al. 2025, arXiv 2511.16719, github.com/facebookresearch/sam3; its tracker segments boxes.
 
     Args:
-        model: ``SamModel``, ``SamHQModel``, ``Sam2Model`` or ``EdgeTamModel``, on its device.
+        model: ``SamModel``, ``SamHQModel``, ``Sam2Model``, ``EdgeTamModel`` or ``Sam3TrackerModel``, on its device.
         processor: its processor.
         clean_share: see ``labeler.geometry.masks.clean_mask``.
     """
@@ -70,7 +71,9 @@ class SamSegmenter:
                     masks = masks[:, :height, :width]
                     if len(waiting) == MAX_WAITING_CHUNKS:
                         waiting.popleft().result()
-                    waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
+                    waiting.append(
+                        self._encoder.submit(encode_masks, masks, mask_scores, stabilities, self.clean_share)
+                    )
                     pending[index].append(waiting[-1])
         return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
 
@@ -122,7 +125,7 @@ class SamSegmenter:
                 yield (
                     (full > 0).cpu().numpy(),
                     scores[start : start + chunk].tolist(),
-                    _stability(full).tolist(),
+                    stability(full).tolist(),
                 )
 
     def _decoder_inputs(self, embeddings: list[Tensor]) -> dict[str, Any]:
@@ -141,19 +144,3 @@ class SamSegmenter:
             logits = functional.interpolate(logits, padded, mode="bilinear", align_corners=False)
             logits = logits[..., : input_size[0], : input_size[1]]
         return functional.interpolate(logits, image_size, mode="bilinear", align_corners=False)
-
-
-def _stability(logits: Tensor, offset: float = 1.0) -> Tensor:
-    inner = (logits > offset).sum((-2, -1))
-    outer = (logits > -offset).sum((-2, -1))
-    return inner / outer.clamp(min=1)
-
-
-def _encode(
-    masks: NDArray[np.bool_], mask_scores: list[float], stabilities: list[float], clean_share: float
-) -> list[SegmentedMask]:
-    encoded = []
-    for mask, mask_score, stability in zip(masks, mask_scores, stabilities, strict=True):
-        rle = mask_to_rle(clean_mask(mask, clean_share) if clean_share else mask)
-        encoded.append(SegmentedMask(rle, rle_area(rle), mask_score, stability))
-    return encoded
