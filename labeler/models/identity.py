@@ -33,7 +33,7 @@ def resolve(source: str, role: str) -> tuple[str, str | None]:
         ModelError: there is no such folder or embedded model, or ``source`` is not a hub id.
     """
     if not source:
-        raise ModelError(f"no {role} is named; add --{role} with a hub id or a folder")
+        raise ModelError(f"{role} '' names no model; add --{role} with a hub id or a folder")
     if source.startswith(EMBEDDED):
         if source not in embedded_models():
             raise ModelError(f"{role} {source!r}: the embedded models are {', '.join(embedded_models())}")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from labeler.errors import UsageError
 from labeler.files.storage import absolute, locate
-from labeler.formats.given_boxes import as_prompt, boxes_with_digest, read_given_boxes
-from labeler.ground_truth import class_key
 from labeler.image_pairs import find_pairs
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
@@ -50,6 +48,8 @@ class BoxesKind:
         Raises:
             FormatError: see ``read_given_boxes``.
         """
+        from labeler.formats.given_boxes import read_given_boxes  # imports NumPy, for which help does not wait
+
         source = str(absolute(locate(file)))
         return cls(source, read_given_boxes(source).digest)
 
@@ -60,6 +60,9 @@ class BoxesKind:
             UsageError: a prompt is not a class of the file.
             OntologyError: the file's class names cannot be those of a dataset.
         """
+        from labeler.formats.given_boxes import as_prompt, boxes_with_digest
+        from labeler.ground_truth import class_key
+
         names = boxes_with_digest(self.file, self.digest).class_names
         if wanted is None:
             return Ontology(tuple(ClassSpec(name, (as_prompt(name),)) for name in names))
@@ -83,6 +86,8 @@ class BoxesKind:
         Raises:
             UsageError: no image has boxes, or it is not clear which of several images some boxes are of.
         """
+        from labeler.formats.given_boxes import boxes_with_digest
+
         boxes = boxes_with_digest(self.file, self.digest)
         pairs = find_pairs(image_ids, boxes.images)
         if pairs.ambiguous:
@@ -102,6 +107,7 @@ class BoxesKind:
         return replace(self, renamed={ours: theirs for ours, theirs in pairs.names.items() if ours != theirs}), notes
 
     def load(self, config: ModelConfig) -> Labeler:
+        from labeler.formats.given_boxes import boxes_with_digest
         from labeler.models.labelers.boxes import BoxLabeler
         from labeler.models.labelers.on_device import labeler_on_device
         from labeler.models.loading import load_segmenter

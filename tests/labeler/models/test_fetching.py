@@ -118,7 +118,7 @@ def test_without_a_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("fastest", UsageError, r"give a preset \(demo, fast, balanced, best\) or a hub id"),
+        ("fastest", UsageError, r"give a preset \(demo, fast, balanced, best, sam3\) or a hub id"),
         ("demo", UsageError, "ship with the package"),
         ("./folder", UsageError, "give a preset"),
         ("fast", ModelError, "HF_HUB_OFFLINE is set"),

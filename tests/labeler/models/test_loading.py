@@ -180,7 +180,7 @@ def assert_one_line(error: LabelerError, *parts: str) -> None:
         ("embedded:nothing", "the embedded models are embedded:detector, embedded:segmenter"),
         ("embedded:", "the embedded models are embedded:detector, embedded:segmenter"),
         ("embedded:..", "the embedded models are embedded:detector, embedded:segmenter"),
-        ("", "neither a folder nor a hub id (owner/name)"),
+        ("", "names no model; add --"),
         ("@main", "neither a folder nor a hub id (owner/name)"),
         ("a model", "neither a folder nor a hub id (owner/name)"),
         ("owner/", "neither a folder nor a hub id (owner/name)"),
