@@ -11,7 +11,7 @@ from labeler.errors import ImageError
 from labeler.formats.given_boxes import GivenBoxes, ImageBoxes, as_prompt
 from labeler.ground_truth import class_key
 from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import Segmenter
+from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
 
 
@@ -34,7 +34,7 @@ class BoxLabeler:
         asked = [self._asked(request, boxes) for request, boxes in zip(requests, given, strict=True)]
         masks = self.segmenter.segment(
             [request.pixels for request in requests],
-            [boxes.boxes_xyxy[list(rows)] for boxes, rows in zip(given, asked, strict=True)],
+            [SegmentPrompts.of_boxes(boxes.boxes_xyxy[list(rows)]) for boxes, rows in zip(given, asked, strict=True)],
         )
         return [
             [

@@ -10,7 +10,7 @@ import numpy as np
 from labeler.models.detectors.detector import Detector
 from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import Segmenter
+from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
 
 
@@ -43,7 +43,11 @@ class GroundedSamLabeler:
         # A box that is a candidate of several classes is segmented once.
         boxes = [sorted({box for box, _, _ in image_candidates}) for image_candidates in candidates]
         masks = self.segmenter.segment(
-            images, [detected.boxes_xyxy[rows] for detected, rows in zip(detections, boxes, strict=True)]
+            images,
+            [
+                SegmentPrompts.of_boxes(detected.boxes_xyxy[rows])
+                for detected, rows in zip(detections, boxes, strict=True)
+            ],
         )
         labeled = []
         for detected, ontology, image_candidates, rows, image_masks in zip(

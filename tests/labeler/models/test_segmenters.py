@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
 from labeler.models.segmenters import sam as segmenters
 from labeler.models.segmenters.encoding import encode_masks, stability
-from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from tests.support import ROOT
 from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
 
@@ -98,6 +98,10 @@ def by_processor(
     return masks[:, 0].numpy(), outputs.iou_scores[0, :, 0].numpy()
 
 
+def of_boxes(boxes: Sequence[Boxes]) -> list[SegmentPrompts]:
+    return [SegmentPrompts.of_boxes(each) for each in boxes]
+
+
 def dense(masks: list[SegmentedMask]) -> NDArray[np.bool_]:
     return np.stack([rle_to_mask(mask.rle) for mask in masks])
 
@@ -128,7 +132,7 @@ def assert_same(found: list[SegmentedMask], alone: list[SegmentedMask]) -> None:
 def test_masks_and_scores(family: str, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
     images = [make_image(*size, seed) for seed, size in enumerate(SIZES)]
     boxes = [make_boxes(3 + 2 * seed, *size, seed) for seed, size in enumerate(SIZES)]
-    together = load(family).segment(images, boxes)
+    together = load(family).segment(images, of_boxes(boxes))
     different = []
     for image, image_boxes, found in zip(images, boxes, together, strict=True):
         masks, scores = by_processor(*peer(family), image, image_boxes)
@@ -147,7 +151,7 @@ def test_stability_equals_segment_anythings(
 ) -> None:
     """``calculate_stability_score(masks, mask_threshold=0, threshold_offset=1)`` on logits at image size."""
     image, boxes = make_image(90, 61), make_boxes(9, 90, 61)
-    (found,) = load(family).segment([image], [boxes])
+    (found,) = load(family).segment([image], of_boxes([boxes]))
     logits, _ = by_processor(*peer(family), image, boxes, binarize=False)
     inner, outer = (logits > 1).sum((1, 2)), (logits > -1).sum((1, 2))
     expected = np.divide(inner, outer, out=np.zeros(len(inner)), where=outer > 0)
@@ -171,9 +175,11 @@ def test_masks_do_not_depend_on_the_batch(family: str, load: Callable[..., Segme
     images = [make_image(*size, seed) for seed, size in enumerate(sizes)]
     boxes = [make_boxes(n, *size, seed) for seed, (n, size) in enumerate(zip(counts, sizes, strict=True))]
     segmenter = load(family, batch_size=1)
-    alone = [segmenter.segment([image], [image_boxes])[0] for image, image_boxes in zip(images, boxes, strict=True)]
+    alone = [
+        segmenter.segment([image], of_boxes([image_boxes]))[0] for image, image_boxes in zip(images, boxes, strict=True)
+    ]
     for batch_size in (1, 2, 8):
-        together = load(family, batch_size=batch_size).segment(images, boxes)
+        together = load(family, batch_size=batch_size).segment(images, of_boxes(boxes))
         assert [len(found) for found in together] == counts, f"batch size {batch_size}"
         for found, expected in zip(together, alone, strict=True):
             assert_same(found, expected)
@@ -182,16 +188,18 @@ def test_masks_do_not_depend_on_the_batch(family: str, load: Callable[..., Segme
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_boxes_are_segmented_one_by_one(family: str, load: Callable[..., Segmenter]) -> None:
     image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
-    (together,) = load(family).segment([image], [boxes])
-    assert_same(together, [load(family).segment([image], [boxes[i : i + 1]])[0][0] for i in range(len(boxes))])
-    (turned,) = load(family).segment([image], [boxes[::-1]])  # a view with negative strides
+    (together,) = load(family).segment([image], of_boxes([boxes]))
+    assert_same(
+        together, [load(family).segment([image], of_boxes([boxes[i : i + 1]]))[0][0] for i in range(len(boxes))]
+    )
+    (turned,) = load(family).segment([image], of_boxes([boxes[::-1]]))  # a view with negative strides
     assert_same(turned, together[::-1])
 
 
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_no_boxes(family: str, load: Callable[..., Segmenter]) -> None:
     assert load(family).segment([], []) == []
-    assert load(family).segment([make_image(20, 30)] * 3, [EMPTY] * 3) == [[], [], []]
+    assert load(family).segment([make_image(20, 30)] * 3, of_boxes([EMPTY] * 3)) == [[], [], []]
 
 
 @pytest.mark.parametrize(("boxes_per_call", "pixels_per_chunk"), [(64, 1), (4, 10**9), (5, 2 * 60 * 90), (1, 1)])
@@ -204,19 +212,19 @@ def test_chunks_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, boxes = [make_image(60, 90), make_image(20, 30, 1)], [make_boxes(13, 60, 90), make_boxes(3, 20, 30)]
-    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", 10**6)
+    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", 10**6)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 10**9)
-    whole = load(family).segment(images, boxes)
-    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", boxes_per_call)
+    whole = load(family).segment(images, of_boxes(boxes))
+    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", boxes_per_call)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", pixels_per_chunk)
-    for found, expected in zip(load(family).segment(images, boxes), whole, strict=True):
+    for found, expected in zip(load(family).segment(images, of_boxes(boxes)), whole, strict=True):
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("clean_share", [0.0, 0.05])
 def test_cleaning(clean_share: float, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
     image, boxes = make_image(60, 90), make_boxes(20, 60, 90)
-    (found,) = load("sam_hq", clean_share=clean_share).segment([image], [boxes])
+    (found,) = load("sam_hq", clean_share=clean_share).segment([image], of_boxes([boxes]))
     raw, _ = by_processor(*peer("sam_hq"), image, boxes)
     cleaned = np.stack([clean_mask(mask, 0.05) for mask in raw])
     assert (cleaned != raw).any(), "there must be something to clean"
@@ -228,8 +236,8 @@ def test_cleaning(clean_share: float, load: Callable[..., Segmenter], peer: Call
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_lower_precision_stays_near(family: str, load: Callable[..., Segmenter]) -> None:
     image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
-    (full,) = load(family).segment([image], [boxes])
-    (half,) = load(family, precision="bf16").segment([image], [boxes])
+    (full,) = load(family).segment([image], of_boxes([boxes]))
+    (half,) = load(family, precision="bf16").segment([image], of_boxes([boxes]))
     scores = np.array([[mask.mask_score for mask in masks] for masks in (full, half)])
     assert not np.array_equal(*scores), "bf16 was not used"
     # Random logits are close to the threshold, so masks differ more than with a trained model.
@@ -246,13 +254,14 @@ import torch
 from tests.support.tiny_models import make_boxes, make_image
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 
 torch.set_num_threads(1)
 segmenter = load_segmenter(ModelConfig("embedded:detector", sys.argv[1], device="cpu", clean_share=0))
 image = make_image(1400, 2100)
 peaks = []
 for count in (20, 80):
-    segmenter.segment([image], [make_boxes(count, 1400, 2100)])
+    segmenter.segment([image], [SegmentPrompts.of_boxes(make_boxes(count, 1400, 2100))])
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 print(*peaks)
 """
@@ -290,7 +299,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
     monkeypatch.setattr(segmenter, "_decode", watched)
     monkeypatch.setattr(segmenters, "encode_masks", slow)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
-    segmenter.segment([make_image(60, 90)] * 2, [make_boxes(30, 60, 90)] * 2)
+    segmenter.segment([make_image(60, 90)] * 2, of_boxes([make_boxes(30, 60, 90)] * 2))
     gc.collect()
     assert 2 <= most <= segmenters.MAX_WAITING_CHUNKS + 3  # one being encoded, one decoded, one submitted
 

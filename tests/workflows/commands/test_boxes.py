@@ -15,6 +15,7 @@ from labeler.demo.scenes import class_name, make_scene, scene_rng
 from labeler.geometry.masks import mask_iou, mask_to_rle, rle_box_xyxy
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 from labeler.record_files import read_records
 from labeler.records import ImageRecord
 from tests.support.command_line import Run
@@ -97,7 +98,9 @@ def test_every_format_gives_the_masks_of_its_boxes(given: Path, tmp_path: Path, 
             (name, box, 1.0) for name, box, _ in objects
         ]
         pixels = np.asarray(Image.open(given / "images" / image_id))
-        (masks,) = segmenter.segment([pixels], [np.array([box for _, box, _ in objects], np.float32)])
+        (masks,) = segmenter.segment(
+            [pixels], [SegmentPrompts.of_boxes(np.array([box for _, box, _ in objects], np.float32))]
+        )
         ours = [each.rle for each in record.instances]
         same = mask_iou(ours, [mask.rle for mask in masks]).diagonal()
         assert same.min() > 0.99
