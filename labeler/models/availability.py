@@ -13,7 +13,7 @@ from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
 from labeler.models.kinds.kinds import KINDS
-from labeler.models.loading import DETECTOR_TYPES
+from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
 from labeler.models.taggers.config import TaggingConfig, no_detector
 from ontologies.documents import DocumentError, parse_json
 
@@ -55,6 +55,19 @@ def check_device(device: str) -> None:
     """
     if device not in ("auto", "cpu"):  # these are everywhere, and torch takes seconds to import
         resolved_device(device)
+
+
+def check_segmenter(segmenter: str) -> None:
+    """Check that a segmenter is on this machine or on the hub, and of a type that takes clicks.
+
+    Raises:
+        ModelError: it is not.
+    """
+    name, _ = resolve(segmenter, "segmenter")
+    if os.path.isdir(name):
+        _check_folder(Path(name), NeededModel(segmenter, "segmenter", SEGMENTER_TYPES))
+    else:
+        check_available(segmenter, "segmenter")
 
 
 def _needed(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
     from labeler.models.labelers.sam3 import Sam3Labeler
     from labeler.models.runtime import Runtime
-    from labeler.models.segmenters.segmenter import Segmenter
+    from labeler.models.segmenters.sam import SamSegmenter
 
 
 def load_grounded_sam(config: ModelConfig) -> GroundedSamLabeler:
@@ -63,7 +63,7 @@ def load_detector(config: ModelConfig) -> Detector:
     return kinds[model_type](model, processor, runtime)
 
 
-def load_segmenter(config: ModelConfig) -> Segmenter:
+def load_segmenter(config: ModelConfig) -> SamSegmenter:
     """The segmenter of ``config``; for errors see ``load_grounded_sam``."""
     from labeler.models.segmenters.sam import SamSegmenter
 

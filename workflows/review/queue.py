@@ -199,8 +199,8 @@ class ReviewQueue:
             self.check_digest(image, digest)
             record = self._record(image)
             decided = self._decide(record)
-            now = drawn_object(decided, class_name, rle)
-            before = decided.decisions.get(now.instance.index, []) if now.instance else []
+            now, index = drawn_object(decided, class_name, rle)
+            before = [] if index is None else decided.decisions.get(index, [])
             self._save(image, record, ADDED, now, before)
 
     def undo(self) -> int | None:

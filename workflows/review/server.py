@@ -114,7 +114,7 @@ class _Handler(BoundedHandler):
             self._send_error(refused.status, str(refused))
         except ValueError as error:
             self._send_error(HTTPStatus.BAD_REQUEST, str(error))
-        except IndexError as error:
+        except (IndexError, ImageError) as error:
             self._send_error(HTTPStatus.NOT_FOUND, str(error))
         except UsageError as error:
             self._send_error(HTTPStatus.CONFLICT, str(error))

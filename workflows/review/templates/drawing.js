@@ -43,7 +43,7 @@ function drawingView(view, session) {
     byId("drawing-image").textContent = picture.image_id;
     byId("of-images").hidden = Boolean(item);
     if (item) select.value = item.class;
-    stage.className = `stage outlined drawing ${item ? item.decided ?? item.verdict : "accept"}`;
+    stage.className = "stage outlined drawing accept";
     stage.setAttribute("aria-label", `Drawing on ${picture.image_id}`);
     view.picture(picture, isOther);
     view.use(pen);
@@ -66,7 +66,7 @@ function drawingView(view, session) {
   async function back() {
     end();
     if (session.total) await show(current?.number ?? session.next ?? 0);
-    else byId("said").textContent = "";
+    else await draw(picturing.image);
   }
 
   async function fix() {
@@ -114,7 +114,6 @@ function drawingView(view, session) {
     byId("drawing-state").textContent = text ?? size ?? begin;
     document.body.dataset.drafts = text ? "busy" : String(drafts.length);
     byId("drawing-save").disabled = !last?.area;
-    byId("step-back").disabled = false;
   }
 
   // ---------------------------------------------------------------- prompts
