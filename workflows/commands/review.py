@@ -186,7 +186,6 @@ COMMAND = Command(
     ReviewOptions,
     run_review,
     examples=(
-        "labeler review dataset",
         "labeler review dataset --assist --device cuda",
         "labeler review dataset --to cvat -o review-set --limit 200",
         "labeler review dataset --from task_1_annotations.zip",
