@@ -92,47 +92,8 @@ FAMILIES = (
         kinds=("sam3",),
         quality=QualityConfig(score="detector", min_score=0.30, min_joint_score=0.30, accept_score=0.50),
     ),
-    Family(
-        "closed-set",
-        "closed-set detectors",
-        "thresholds in the examples of RT-DETR, D-FINE and RF-DETR: 0.3 to 0.5",
-        types=(
-            "rt_detr", "rt_detr_v2", "d_fine", "deimv2", "rf_detr", "lw_detr", "dab_detr", "detr", "conditional_detr",
-            "deformable_detr", "table-transformer", "yolos",
-        ),
-        ids=(
-            "pekingu/rtdetr*", "ustc-community/dfine*", "roboflow/rf-detr*", "annacao/lwdetr*", "facebook/detr*",
-            "microsoft/conditional-detr*", "sensetime/deformable-detr*", "hustvl/yolos*",
-        ),
-        quality=QualityConfig(accept_score=0.40),
-    ),
-    Family(
-        "ultralytics",
-        "Ultralytics models",
-        "the default `conf` of Ultralytics' predict is 0.25",
-        types=("ultralytics",),
-        kinds=("ultralytics",),
-        quality=QualityConfig(min_score=0.25),
-    ),
-    Family(
-        "florence2",
-        "Florence-2",
-        NO_CONFIDENCE,
-        types=("florence2",),
-        ids=("florence-community/florence-2*", "microsoft/florence-2*"),
-        kinds=("florence2",),
-    ),
     Family("boxes", "boxes from a file", NO_CONFIDENCE, kinds=("boxes",)),
-    Family("everything", "everything in an image", NO_CONFIDENCE, kinds=("everything",)),
-    Family(
-        "autodistill",
-        "autodistill models",
-        "the model applies its own thresholds, so those of the gate are off",
-        kinds=("autodistill",),
-        quality=QualityConfig(min_score=0.0, min_joint_score=0.0, accept_score=0.0),
-        floor=0.01,
-    ),
-)  # fmt: skip
+)
 _BY_NAME = {family.name: family for family in (GENERAL, *FAMILIES)}
 
 

@@ -82,12 +82,7 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 def local_model_type(source: str) -> str | None:
-    """The ``model_type`` of a checkpoint on this machine; None if it is not here or does not say.
-
-    A single file (``.pt``) is one of Ultralytics.
-    """
-    if Path(source).suffix in CHECKPOINT_FILES:
-        return "ultralytics"
+    """The ``model_type`` of a checkpoint on this machine; None if it is not here or does not say."""
     try:
         name, revision = resolve(source, "model")
         file: object = os.path.join(name, "config.json")

@@ -102,7 +102,6 @@ class LabelerOptions:
     labeler: str | None = setting(
         None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
     )
-
     boxes: str | None = setting(
         None,
         "boxes to make masks for, in place of a detector: a COCO .json, a YOLO data.yaml, or Pascal VOC XML",
@@ -112,7 +111,7 @@ class LabelerOptions:
     )
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
-        """The labeler that these options ask for, and what it looks for; None if tags are to say.
+        """The labeler that these options ask for, and the classes to look for; None where tags choose them.
 
         Raises:
             UsageError, OntologyError: an option cannot be meant.

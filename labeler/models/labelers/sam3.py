@@ -136,7 +136,7 @@ class Sam3Labeler:
                 yield _each_level(features, lambda level, row=row: level[row : row + 1])
 
     def _best(self, vision: Any, image: Image, ontology: Ontology) -> tuple[_Found, list[tuple[int, int, float]]]:
-        """What is found in an image, and its candidates as of ``best_candidates``.
+        """What is found in an image, and its candidates as ``best_candidates`` returns them.
 
         Distractors come first. So of each pass, only what may become a candidate is kept, which bounds the memory.
         """
@@ -167,7 +167,7 @@ class Sam3Labeler:
                 features, attention = (torch.cat(part) for part in zip(*texts, strict=True))
                 outputs = self.model(
                     vision_embeds=_each_level(vision, expand),
-                    # Raises if it gets a tensor, as documented; the video model passes this, too.
+                    # A tensor, which the documentation asks for, raises. The video model passes this output as well.
                     text_embeds=BaseModelOutputWithPooling(pooler_output=features),
                     attention_mask=attention,
                 )

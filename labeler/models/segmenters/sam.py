@@ -5,9 +5,8 @@ Masks are run-length encoded as soon as they are decoded, so that few dense mask
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,12 @@ from torch.nn import functional
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
-from labeler.models.segmenters.encoding import encode_masks, stability
+from labeler.models.segmenters.encoding import MaskEncoder, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.strips import padded_to_ratio
 
 PROMPTS_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per prompt
 PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
-MAX_WAITING_CHUNKS = 4  # decoded chunks that wait to be encoded, so that dense masks do not pile up
 MaskChunk = tuple[NDArray[np.bool_], list[float], list[float]]  # masks (n, H, W), mask scores, stabilities
 
 
@@ -50,22 +48,19 @@ class SamSegmenter:
         self.runtime = runtime
         # SAM scales the longer side to this; the short side of a longer strip would become 0.
         self._longest_strip = int(self.image_processor.size["longest_edge"] or 1024) if self._keeps_ratio else 1024
-        self.clean_share = clean_share
-        # Encodes the masks of one image while the model works on the next.
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
+        self._encoder = MaskEncoder(clean_share)
 
     @torch.inference_mode()
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
         masks: list[list[SegmentedMask]] = [[] for _ in images]
-        pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
-        waiting: deque[Future[list[SegmentedMask]]] = deque()
+        pending: dict[int, list[Future[list[SegmentedMask]]]] = {}
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
         for start in range(0, len(with_prompts), self.runtime.batch_size):
             batch = with_prompts[start : start + self.runtime.batch_size]
             for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
-                pending[index] = self._submitted(encoded, prompts[index], waiting)
+                pending[index] = self._submitted(encoded, prompts[index])
         for index, chunks in pending.items():
             masks[index] = [mask for chunk in chunks for mask in chunk.result()]
         return masks
@@ -86,47 +81,11 @@ class SamSegmenter:
         prompts.check(*encoded.image_size)
         if not len(prompts):
             return []
-        chunks = self._submitted(encoded, prompts, deque())
-        return [mask for chunk in chunks for mask in chunk.result()]
+        return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
 
-    @torch.inference_mode()
-    def proposals(
-        self, encoded: EncodedImage, points_xy: NDArray[np.float32], min_score: float, min_stability: float
-    ) -> list[SegmentedMask]:
-        """All masks that the model proposes for single points, not only the best, and not cleaned.
-
-        Args:
-            points_xy: float32 ``(n, 2)``, in pixels of the image.
-            min_score, min_stability: masks are kept above these; 0 keeps all.
-        """
-        points = SegmentPrompts(
-            points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), np.int_), multimask=True
-        )
-        points.check(*encoded.image_size)
-        kept: list[SegmentedMask] = []
-        for logits, scores in self._outputs(encoded, points):
-            logits, scores = logits.flatten(0, 1), scores.flatten()
-            if min_score > 0:
-                logits, scores = logits[scores > min_score], scores[scores > min_score]
-            for masks, mask_scores, stabilities in self._at_image_size(encoded, logits, scores):
-                stable = np.array(stabilities) > min_stability if min_stability > 0 else np.ones(len(masks), bool)
-                chosen = np.flatnonzero(stable)
-                kept += encode_masks(
-                    masks[chosen], [mask_scores[row] for row in chosen], [stabilities[row] for row in chosen], 0.0
-                )
-        return kept
-
-    def _submitted(
-        self, encoded: EncodedImage, prompts: SegmentPrompts, waiting: deque[Future[list[SegmentedMask]]]
-    ) -> list[Future[list[SegmentedMask]]]:
-        """The chunks of an image's masks, which become RLEs in another thread; few ``waiting`` ones at a time."""
-        chunks = []
-        for masks, mask_scores, stabilities in self._decode(encoded, prompts):
-            if len(waiting) == MAX_WAITING_CHUNKS:
-                waiting.popleft().result()
-            chunks.append(self._encoder.submit(encode_masks, masks, mask_scores, stabilities, self.clean_share))
-            waiting.append(chunks[-1])
-        return chunks
+    def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
+        """The chunks of an image's masks, which become RLEs in another thread."""
+        return [self._encoder.submit(*chunk) for chunk in self._decode(encoded, prompts)]
 
     @property
     def _keeps_ratio(self) -> bool:

@@ -30,9 +30,7 @@ def config(detector: str, prompt_score: str = "mean") -> ModelConfig:
         ("IDEA-Research/grounding-dino-tiny", "grounding-dino"),
         ("iSEE-Laboratory/llmdet_large@abc", "mm-grounding-dino"),
         ("google/owlv2-base-patch16-ensemble", "owlv2"),
-        ("PekingU/rtdetr_r50vd", "closed-set"),
         ("embedded:detector", "mm-grounding-dino"),
-        ("best.pt", "ultralytics"),
         ("someone/something", "general"),
     ],
 )

@@ -24,6 +24,7 @@ from transformers import AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerP
 from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters import encoding
 from labeler.models.segmenters import sam as segmenters
 from labeler.models.segmenters.encoding import encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
@@ -282,7 +283,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
     segmenter = load("sam")
     alive: set[int] = set()
     most = 0
-    decode, encode = segmenter._decode, segmenters.encode_masks
+    decode, encode = segmenter._decode, encoding.encode_masks
 
     def watched(*inputs: Any) -> Iterator[Any]:
         nonlocal most
@@ -297,11 +298,11 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
         return encode(*inputs)
 
     monkeypatch.setattr(segmenter, "_decode", watched)
-    monkeypatch.setattr(segmenters, "encode_masks", slow)
+    monkeypatch.setattr(encoding, "encode_masks", slow)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
     segmenter.segment([make_image(60, 90)] * 2, of_boxes([make_boxes(30, 60, 90)] * 2))
     gc.collect()
-    assert 2 <= most <= segmenters.MAX_WAITING_CHUNKS + 3  # one being encoded, one decoded, one submitted
+    assert 2 <= most <= encoding.MAX_WAITING + 3  # one being encoded, one decoded, one submitted
 
 
 def test_masks_become_rle() -> None:
