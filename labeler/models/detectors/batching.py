@@ -12,18 +12,17 @@ from torch import Tensor
 
 from labeler.errors import UsageError
 from labeler.models.detectors.detector import Detections, Image, Prompts
+from labeler.models.runtime import Runtime
 
 Item = TypeVar("Item")
 
 
-def preprocess(image_processor: Any, image: Image) -> Tensor:
-    """The model's input for one image, float32 ``(3, h, w)``.
+def preprocess(image_processor: Any, image: Image, runtime: Runtime) -> Tensor:
+    """The model's input for one image, float32 ``(3, h, w)``; see ``Runtime.processor_input``.
 
     Images are processed one at a time, because processors pad the images of a batch to a common size.
     """
-    values: Tensor = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")[
-        "pixel_values"
-    ]
+    values: Tensor = image_processor(**runtime.processor_input(image))["pixel_values"]
     return values[0]
 
 

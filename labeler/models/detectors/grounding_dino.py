@@ -73,7 +73,7 @@ class GroundingDinoDetector:
                 for prompt_index, (start, stop) in zip(caption.prompt_indices, caption.spans, strict=True):
                     tokens = logits[:, start:stop].sigmoid()
                     own = tokens.amax(1) if self.prompt_score == "max" else tokens.mean(1)
-                    scores[:, prompt_index] = own.cpu().numpy()
+                    scores[:, prompt_index] = own.numpy()
                 floor, scale = self.runtime.candidate_floor, inputs[index][1]
                 parts[index].append(detections_above(floor, boxes, scores, images[index], scale))
         return [Detections.concatenate(own, len(asked)) for own, asked in zip(parts, prompts, strict=True)]
@@ -81,12 +81,12 @@ class GroundingDinoDetector:
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
         """The model's input, and the (width, height) that boxes are relative to: those of the image, padded if thin."""
         image = padded_to_ratio(image, LONGEST_STRIP)
-        pixels = preprocess(self.processor.image_processor, image)
+        pixels = preprocess(self.processor.image_processor, image, self.runtime)
         while min(pixels.shape[-2:]) < LEAST_SIDE and (long := max(image.shape[:2])) > (short := min(image.shape[:2])):
             # The longer side decides the scale, so the input grows at its shorter side alone.
             enough = -(-short * (LEAST_SIDE + 1) // min(pixels.shape[-2:]))
             image = padded(image, min(long, max(enough, short + 1)))
-            pixels = preprocess(self.processor.image_processor, image)
+            pixels = preprocess(self.processor.image_processor, image, self.runtime)
         return pixels, (image.shape[1], image.shape[0])
 
     def _forward(self, batch: list[tuple[int, Caption]], pixels: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -103,4 +103,5 @@ class GroundingDinoDetector:
                 input_ids=input_ids.to(self.runtime.device),
                 attention_mask=attention_mask.to(self.runtime.device),
             )
-        return outputs.logits.float(), outputs.pred_boxes.float()
+        # One transfer for all: the scores of many prompts would be as many.
+        return outputs.logits[:, :, :length].float().cpu(), outputs.pred_boxes.float().cpu()

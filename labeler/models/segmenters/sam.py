@@ -6,25 +6,20 @@ Masks are run-length encoded as soon as they are decoded, so that few dense mask
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
-from labeler.models.segmenters.encoding import MaskEncoder, stability
+from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
+from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.models.strips import padded_to_ratio
 
 PROMPTS_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per prompt
-PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
-MaskChunk = tuple[NDArray[np.bool_], list[float], list[float]]  # masks (n, H, W), mask scores, stabilities
 
 
 class SamSegmenter:
@@ -54,16 +49,13 @@ class SamSegmenter:
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
-        masks: list[list[SegmentedMask]] = [[] for _ in images]
-        pending: dict[int, list[Future[list[SegmentedMask]]]] = {}
+        pending: dict[int, PendingMasks] = {}
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
         for start in range(0, len(with_prompts), self.runtime.batch_size):
             batch = with_prompts[start : start + self.runtime.batch_size]
             for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
-                pending[index] = self._submitted(encoded, prompts[index])
-        for index, chunks in pending.items():
-            masks[index] = [mask for chunk in chunks for mask in chunk.result()]
-        return masks
+                pending[index] = self._encoder.submit(self._decode(encoded, prompts[index]))
+        return [pending[index].result() if index in pending else [] for index in range(len(images))]
 
     @torch.inference_mode()
     def encode(self, image: Image) -> EncodedImage:
@@ -81,11 +73,7 @@ class SamSegmenter:
         prompts.check(*encoded.image_size)
         if not len(prompts):
             return []
-        return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
-
-    def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
-        """The chunks of an image's masks, which become RLEs in another thread."""
-        return [self._encoder.submit(*chunk) for chunk in self._decode(encoded, prompts)]
+        return self._encoder.submit(self._decode(encoded, prompts)).result()
 
     @property
     def _keeps_ratio(self) -> bool:
@@ -93,7 +81,7 @@ class SamSegmenter:
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
         """The model's input ``(1, 3, h, w)``, and the (height, width) of the image in it; the rest is padding."""
-        values = self.image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
+        values = self.image_processor(**self.runtime.processor_input(image))
         pixels = values["pixel_values"]
         if "reshaped_input_sizes" in values:  # SAM keeps the aspect ratio and pads; SAM 2 stretches
             height, width = (int(n) for n in values["reshaped_input_sizes"][0])
@@ -130,11 +118,13 @@ class SamSegmenter:
 
     def _decode(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[MaskChunk]:
         """The best mask of each prompt, in chunks of bounded size."""
+        first = 0
         for logits, scores in self._outputs(encoded, prompts):
             if prompts.multimask:
                 rows, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
                 logits, scores = logits[rows, best][:, None], scores[rows, best][:, None]
-            yield from self._at_image_size(encoded, logits[:, 0], scores[:, 0])
+            yield from self._at_image_size(encoded, logits[:, 0], scores[:, 0], first)
+            first += len(scores)
 
     def _outputs(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[tuple[Tensor, Tensor]]:
         """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, in chunks."""
@@ -152,16 +142,31 @@ class SamSegmenter:
                 outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=prompts.multimask)
             yield outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
 
-    def _at_image_size(self, encoded: EncodedImage, logits: Tensor, scores: Tensor) -> Iterator[MaskChunk]:
-        """Masks of ``(n, h, w)`` logits at image size, in chunks of bounded size."""
-        (height, width), (image_height, image_width) = encoded.padded_size, encoded.image_size
-        chunk = max(1, PIXELS_PER_CHUNK // (height * width))
-        for start in range(0, len(logits), chunk):
-            full = self._to_image_size(logits[start : start + chunk, None], encoded.padded_size, encoded.input_size)[
-                :, 0
-            ]
-            masks = (full > 0).cpu().numpy()[:, :image_height, :image_width]
-            yield masks, scores[start : start + chunk].tolist(), stability(full).tolist()
+    def _at_image_size(
+        self, encoded: EncodedImage, logits: Tensor, scores: Tensor, first: int = 0
+    ) -> Iterator[MaskChunk]:
+        """Masks of ``(n, h, w)`` logits at image size, the first of which is number ``first`` of its image."""
+        mask_scores = scores.tolist()
+        axes = [
+            axis(low, self._steps(number, encoded), str(logits.device)) for number, low in enumerate(logits.shape[1:])
+        ]
+        for part in upscaled(logits, axes, threshold=-1.0):
+            yield MaskChunk(
+                (part.rows + first).tolist(),
+                windows(part.values > 0, part.tops, part.lefts),
+                [mask_scores[row] for row in part.rows],
+                stability(part.values).tolist(),
+                encoded.image_size,
+            )
+
+    def _steps(self, number: int, encoded: EncodedImage) -> tuple[tuple[int, int], ...]:
+        """How axis ``number`` gets to image size: as in ``post_process_masks`` of the processors."""
+        size = encoded.padded_size[number]
+        pad_size = getattr(self.image_processor, "pad_size", None)
+        if not (pad_size and self._keeps_ratio):
+            return ((size, size),)
+        padded = int(pad_size["width" if number else "height"])
+        return ((padded, encoded.input_size[number]), (size, size))
 
     def _decoder_inputs(self, embeddings: list[Tensor]) -> dict[str, Any]:
         model_type = self.model.config.model_type
@@ -170,12 +175,3 @@ class SamSegmenter:
         if model_type == "sam_hq":
             return {"image_embeddings": embeddings[0], "intermediate_embeddings": embeddings[1:]}
         return {"image_embeddings": embeddings}
-
-    def _to_image_size(self, logits: Tensor, image_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-        """Crop the padding and resize to image size, as ``post_process_masks`` of the processors does."""
-        pad_size = getattr(self.image_processor, "pad_size", None)
-        if pad_size and self.model.config.model_type in ("sam", "sam_hq"):
-            padded = (pad_size["height"], pad_size["width"])
-            logits = functional.interpolate(logits, padded, mode="bilinear", align_corners=False)
-            logits = logits[..., : input_size[0], : input_size[1]]
-        return functional.interpolate(logits, image_size, mode="bilinear", align_corners=False)
