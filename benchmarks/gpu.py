@@ -19,10 +19,9 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -102,9 +101,7 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
     )
 
 
-def files_to_instances(
-    labeler: Labeler, paths: list[Path], case: Case, seconds: float, in_flight: int
-) -> tuple[float, float, float]:
+def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
     """Images a second, the share of time waited for images, and instances an image."""
     ontology = Ontology.from_text(", ".join(prompts(case.classes)))
 
@@ -112,42 +109,30 @@ def files_to_instances(
         path = paths[index % len(paths)]
         return LabelRequest(path.name, ImageFile(path).read().pixels, ontology)
 
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(in_flight) as models:
+    with ThreadPoolExecutor(READERS) as readers:
         numbers = iter(range(10**9))
-        waited = 0.0
 
-        def ahead() -> list[Any]:
+        def ahead() -> list[Future[LabelRequest]]:
             return [readers.submit(read, next(numbers)) for _ in range(case.batch)]
 
-        def label(futures: list[Any]) -> list[int]:
-            nonlocal waited
-            before = time.perf_counter()
-            requests = [future.result() for future in futures]
-            waited += time.perf_counter() - before
-            return [len(instances) for instances in labeler.label(requests)]
-
-        read_batches = deque(ahead() for _ in range(3))
-        begun: deque[Any] = deque()
-
-        def step() -> list[int]:
-            while len(begun) < in_flight:
-                begun.append(models.submit(label, read_batches.popleft()))
-                read_batches.append(ahead())
-            found: list[int] = begun.popleft().result()
-            return found
-
-        for _ in range(2 * in_flight):
-            step()  # warm
+        batches = deque(ahead() for _ in range(3))
+        for _ in range(2):  # warm
+            labeler.label([future.result() for future in batches.popleft()])
+            batches.append(ahead())
         waited, images, objects = 0.0, 0, 0
         started = time.perf_counter()
         while time.perf_counter() - started < seconds:
-            found = step()
-            objects += sum(found)
-            images += len(found)
+            before = time.perf_counter()
+            requests = [future.result() for future in batches.popleft()]
+            waited += time.perf_counter() - before
+            batches.append(ahead())
+            objects += sum(len(instances) for instances in labeler.label(requests))
+            images += len(requests)
         took = time.perf_counter() - started
-        for batch in (*begun, *(future for futures in read_batches for future in futures)):
-            batch.cancel()
-    return images / took, waited / took / in_flight, objects / images
+        for batch in batches:
+            for future in batch:
+                future.cancel()
+    return images / took, waited / took, objects / images
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:
@@ -232,7 +217,6 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", choices=[*MODELS], default=["fast", "original", "balanced", "best"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--in-flight", type=int, default=2, help="batches that the models work on at a time")
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--minutes", type=float, default=8, help="cases that begin later are left out")
     parser.add_argument("--small", action="store_true", help="models with few layers, to try this script on a CPU")
@@ -261,7 +245,7 @@ def main() -> None:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             labeler = labeler_of(models, case, args.device, paths[0])
-            images, wait, objects = files_to_instances(labeler, paths, case, args.seconds, args.in_flight)
+            images, wait, objects = files_to_instances(labeler, paths, case, args.seconds)
             peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
             bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
             plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)

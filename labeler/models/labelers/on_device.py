@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ def labeler_on_device(labeler: Labeler, config: ModelConfig) -> Labeler:
     device = resolved_device(config.device)
     if device == "cpu":
         return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
-    if device.startswith("cuda"):
-        return StreamLabeler(DeviceCheckedLabeler(labeler, synchronizer(device)), device)
-    return labeler
+    return DeviceCheckedLabeler(labeler, synchronizer(device)) if device.startswith("cuda") else labeler
 
 
 class SingleImageLabeler:
@@ -66,24 +63,3 @@ class DeviceCheckedLabeler:
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         with device_checked(self.synchronize):
             return self.labeler.label(requests)
-
-
-class StreamLabeler:
-    """Gives each thread that labels a CUDA stream of its own.
-
-    So the GPU works for one thread while another prepares its next step.
-    """
-
-    def __init__(self, labeler: Labeler, device: str) -> None:
-        self._labeler = labeler
-        self._device = device
-        self._streams = threading.local()
-        self.detector = detector_of(labeler)
-
-    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
-        import torch
-
-        if not hasattr(self._streams, "own"):
-            self._streams.own = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._streams.own):
-            return self._labeler.label(requests)

@@ -19,7 +19,7 @@ from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.runtime import Runtime
-from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, stability, windows
+from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
 from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.records import Instance
 from ontologies import DISTRACTOR, Ontology
@@ -83,9 +83,9 @@ class Sam3Labeler:
             prompts = request.ontology.prompts
             found, candidates = self._best(vision, request.pixels, request.ontology)
             boxes = [tuple(found.detections.boxes_xyxy[row].tolist()) for row, _, _ in candidates]
-            masks = self._encoder.submit(
-                self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2])
-            )
+            masks = PendingMasks(self._encoder)
+            for chunk in self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2]):
+                masks.add(chunk)
             labeled.append((prompts, candidates, boxes, masks))
         return [
             [

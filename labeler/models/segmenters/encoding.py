@@ -5,7 +5,7 @@ On a GPU, the runs of masks are found on the device, so that only they travel to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
@@ -101,10 +101,15 @@ def encode(chunk: MaskChunk, clean_share: float) -> list[SegmentedMask]:
 
 
 class PendingMasks:
-    """The masks of one image, which are being encoded."""
+    """The masks of one image, which become RLE in other threads."""
 
-    def __init__(self, chunks: list[tuple[Sequence[int], Future[list[SegmentedMask]]]]) -> None:
-        self._chunks = chunks
+    def __init__(self, encoder: MaskEncoder) -> None:
+        self._encoder = encoder
+        self._chunks: list[tuple[Sequence[int], Future[list[SegmentedMask]]]] = []
+
+    def add(self, chunk: MaskChunk) -> None:
+        """See ``MaskEncoder.submit``."""
+        self._chunks.append((chunk.rows, self._encoder.submit(chunk)))
 
     def result(self) -> list[SegmentedMask]:
         """The masks in the order of their rows."""
@@ -121,11 +126,8 @@ class MaskEncoder:
         self._waiting = 0
         self._changed = Condition()
 
-    def submit(self, chunks: Iterable[MaskChunk]) -> PendingMasks:
-        """Encodes ``chunks`` of an image; waits while more than ``WAITING_BYTES`` are not done."""
-        return PendingMasks([(chunk.rows, self._submit(chunk)) for chunk in chunks])
-
-    def _submit(self, chunk: MaskChunk) -> Future[list[SegmentedMask]]:
+    def submit(self, chunk: MaskChunk) -> Future[list[SegmentedMask]]:
+        """As ``encode``; waits while masks of more than ``WAITING_BYTES`` are not done."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting <= WAITING_BYTES)
             self._waiting += chunk.bytes

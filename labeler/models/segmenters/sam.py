@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
-from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
+from labeler.models.segmenters.encoded import EncodedImage, calls, prompt_tensors
 from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.segmenters.upscaling import axis, upscaled
@@ -49,13 +49,14 @@ class SamSegmenter:
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
-        pending: dict[int, PendingMasks] = {}
+        pending = [PendingMasks(self._encoder) for _ in images]
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
         for start in range(0, len(with_prompts), self.runtime.batch_size):
             batch = with_prompts[start : start + self.runtime.batch_size]
-            for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
-                pending[index] = self._encoder.submit(self._decode(encoded, prompts[index]))
-        return [pending[index].result() if index in pending else [] for index in range(len(images))]
+            encoded = self._encode([images[index] for index in batch])
+            for row, chunk in self._decode(encoded, [prompts[index] for index in batch]):
+                pending[batch[row]].add(chunk)
+        return [masks.result() for masks in pending]
 
     @torch.inference_mode()
     def encode(self, image: Image) -> EncodedImage:
@@ -73,7 +74,10 @@ class SamSegmenter:
         prompts.check(*encoded.image_size)
         if not len(prompts):
             return []
-        return self._encoder.submit(self._decode(encoded, prompts)).result()
+        masks = PendingMasks(self._encoder)
+        for _, chunk in self._decode([encoded], [prompts]):
+            masks.add(chunk)
+        return masks.result()
 
     @property
     def _keeps_ratio(self) -> bool:
@@ -116,31 +120,45 @@ class SamSegmenter:
             for row, (image, whole, (_, input_size)) in enumerate(zip(images, padded, inputs, strict=True))
         ]
 
-    def _decode(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[MaskChunk]:
-        """The best mask of each prompt, in chunks of bounded size."""
-        first = 0
-        for logits, scores in self._outputs(encoded, prompts):
-            if prompts.multimask:
-                rows, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
-                logits, scores = logits[rows, best][:, None], scores[rows, best][:, None]
-            yield from self._at_image_size(encoded, logits[:, 0], scores[:, 0], first)
-            first += len(scores)
+    def _decode(
+        self, images: Sequence[EncodedImage], prompts: Sequence[SegmentPrompts]
+    ) -> Iterator[tuple[int, MaskChunk]]:
+        """The best mask of each prompt, in chunks of bounded size, each with the index of its image."""
+        for call in calls(prompts, PROMPTS_PER_CALL):
+            asked = [(images[index], prompts[index][rows]) for index, rows in call]
+            outputs = self._outputs(asked)
+            for (index, rows), (encoded, own), (logits, scores) in zip(call, asked, outputs, strict=True):
+                if own.multimask:
+                    every, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
+                    logits, scores = logits[every, best][:, None], scores[every, best][:, None]
+                for chunk in self._at_image_size(encoded, logits[:, 0], scores[:, 0], rows.start):
+                    yield index, chunk
 
-    def _outputs(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[tuple[Tensor, Tensor]]:
-        """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, in chunks."""
+    def _outputs(self, asked: Sequence[tuple[EncodedImage, SegmentPrompts]]) -> list[tuple[Tensor, Tensor]]:
+        """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, by image.
+
+        The prompts of all images have the same parts.
+        """
         mask_side = 4 * self.model.prompt_encoder.image_embedding_size[0]
-        for first in range(0, len(prompts), PROMPTS_PER_CALL):
-            inputs = prompt_tensors(prompts[first : first + PROMPTS_PER_CALL], encoded, mask_side)
-            inputs = {name: values.to(self.runtime.device) for name, values in inputs.items()}
-            embeddings = encoded.embeddings
-            if "input_masks" in inputs:
-                # The models take one mask per image, so each prompt gets an image of its own.
-                count = len(inputs["input_masks"])
-                embeddings = [level.expand(count, *level.shape[1:]) for level in embeddings]
-                inputs |= {name: inputs[name][0][:, None] for name in inputs if name != "input_masks"}
-            with self.runtime.autocast():
-                outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=prompts.multimask)
-            yield outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
+        tensors = [prompt_tensors(prompts, image, mask_side) for image, prompts in asked]
+        counts = [len(prompts) for _, prompts in asked]
+        inputs, embeddings = tensors[0], asked[0][0].embeddings
+        if len(asked) > 1 or "input_masks" in inputs:
+            # Each prompt gets an image of its own: the models take as many prompts for each image, and one mask.
+            inputs = {
+                name: torch.cat([own[name] if name == "input_masks" else own[name][0][:, None] for own in tensors])
+                for name in inputs
+            }
+            levels = zip(*(image.embeddings for image, _ in asked), strict=True)
+            embeddings = [
+                torch.cat([each.expand(count, *each.shape[1:]) for each, count in zip(level, counts, strict=True)])
+                for level in levels
+            ]
+        inputs = {name: values.to(self.runtime.device) for name, values in inputs.items()}
+        with self.runtime.autocast():
+            outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=asked[0][1].multimask)
+        logits, scores = outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
+        return list(zip(logits.split(counts), scores.split(counts), strict=True))
 
     def _at_image_size(
         self, encoded: EncodedImage, logits: Tensor, scores: Tensor, first: int = 0
