@@ -8,7 +8,7 @@ reach the segmenter.
 - ``images/s``: JPEG files to instances, as a worker does it.
 - ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU.
 - ``plain loop``: images a second of a loop with the classes of transformers, one image after the other, without RLE.
-- ``wait``: the share of time in which the models' thread waits for images.
+- ``wait``: the share of time in which the models wait for files.
 - ``peak``: memory of the GPU at most, in MiB.
 """
 
@@ -190,7 +190,7 @@ def plain_rate(models: Models, case: Case, device: str, paths: list[Path], secon
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             found = models.detector(**inputs)
         if not threshold:  # one that about twice as many boxes reach
-            threshold = float(found.logits.float().sigmoid().amax(-1).sort().values[0, -2 * BOXES])
+            threshold = float(found.logits.float().sigmoid().amax(-1).sort().values[0, -2 * BOXES]) * 0.99
         (result,) = models.detector_processor.post_process_grounded_object_detection(
             found, inputs["input_ids"], threshold=threshold, text_threshold=threshold, target_sizes=[image.size[::-1]]
         )
