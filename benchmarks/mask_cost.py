@@ -135,16 +135,12 @@ def main() -> None:
         ).stdout
         subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
         now, before = Version(ROOT), Version(Path(folder))
-        print(
-            "| masks | CPU s now | CPU s before | before / now | MiB more at the peak, now | before | area that differs |"
-        )
+        print("| masks | CPU s now | before | before / now | MiB more at the peak, now | before | area that differs |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         for case in CASES:
             pairs = [(now.measured(case), before.measured(case)) for _ in range(args.rounds)]
             ratio = statistics.median(old["seconds"] / new["seconds"] for new, old in pairs)
-            areas = [
-                (new, old) for pair in pairs[:1] for new, old in zip(*(each["areas"] for each in pair), strict=True)
-            ]
+            areas = list(zip(pairs[0][0]["areas"], pairs[0][1]["areas"], strict=True))
             differs = sum(abs(new - old) for new, old in areas) / sum(old for _, old in areas)
             print(
                 f"| {case} | {statistics.median(new['seconds'] for new, _ in pairs):.2f} "
