@@ -24,7 +24,7 @@ class QualityConfig:
 
     Attributes:
         score: the score that ranks overlapping instances and is compared with ``min_joint_score`` and ``accept_score``:
-            ``joint`` (detector × mask), ``detector`` or ``mask``.
+            ``joint`` (detector × mask × agreement), ``detector`` or ``mask``.
         min_score: detector score below which an instance is rejected. A class's ``min_score`` in the ontology replaces
             it. Classic Grounding DINO pipelines use a box threshold of 0.35 on the best token; the mean over a
             prompt's tokens is a little lower.
@@ -33,6 +33,8 @@ class QualityConfig:
             goes to review.
         min_mask_score: the segmenter's IoU estimate.
         min_stability: SAM's stability score.
+        min_agreement: the share of views and labelers that found an instance. It is 1 for all instances unless
+            ``--views`` or ``--also`` was given.
         min_area: mask area in pixels.
         max_area_share: mask area as a share of the image; a mask of nearly the whole image is mostly a failed box.
         min_box_iou: IoU of the detector's box and the mask's tight box.
@@ -48,7 +50,7 @@ class QualityConfig:
 
     score: Score = setting(
         "joint",
-        "score that ranks and accepts instances; joint: detector × mask",
+        "score that ranks and accepts instances; joint: detector × mask × agreement",
         group=GROUP,
         choices=get_args(Score),
     )
@@ -61,6 +63,9 @@ class QualityConfig:
     )
     min_mask_score: float = _threshold(0.50, "reject below this IoU estimate of the segmenter")
     min_stability: float = _threshold(0.60, "reject below this stability score")
+    min_agreement: float = _threshold(
+        0.0, "reject what a smaller share of the views and labelers found; see --views and --also"
+    )
     min_area: int = setting(16, "reject masks with fewer pixels", metavar="N", group=GROUP, least=0)
     max_area_share: float = _threshold(0.95, "reject masks that cover more than this share of the image")
     min_box_iou: float = _threshold(0.30, "reject if the detector's box and the mask's box have a lower IoU")

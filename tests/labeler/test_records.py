@@ -100,7 +100,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 def test_joint_score() -> None:
     assert RECORDS[0].instances[0].joint_score == pytest.approx(0.375)
-    assert SCHEMA.metadata[b"labeler.schema_version"] == b"1"
+    assert SCHEMA.metadata[b"labeler.schema_version"] == b"2"
 
 
 def test_records_in_a_store_are_the_same_bytes(bucket: Bucket, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_foreign_files_are_told_and_missing_ones_raise(place: Any) -> None:
             pq.write_table(other, file)
         assert fault in fault_of_records(place, ids)
     with place.open("wb") as file:
-        pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), file)
-    with pytest.raises(RunError, match=r"a\.parquet was written by a newer labeler \(version 2, .*; update labeler$"):
+        pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "3"}), file)
+    with pytest.raises(RunError, match=r"a\.parquet was written by a newer labeler \(version 3, .*; update labeler$"):
         fault_of_records(place, ids)
     place.unlink()
     with pytest.raises(FileNotFoundError):
