@@ -16,7 +16,8 @@ from labeler.quality_config import QualityConfig
 from labeler.setting import setting
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
-from workflows.commands.options import changes
+from workflows.commands.labeler_wrappers import WrapperOptions
+from workflows.commands.options import changes, nested
 from workflows.settings.changes import Changes
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
@@ -84,6 +85,7 @@ class LabelerOptions:
     labeler: str | None = setting(
         None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
     )
+    wrappers: WrapperOptions = nested(WrapperOptions)
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """The labeler that these options ask for, and what it looks for; None if tags are to say.
@@ -92,7 +94,7 @@ class LabelerOptions:
             UsageError, OntologyError: an option cannot be meant.
         """
         kind = KINDS[self.labeler or PRESETS[models.model].labeler]
-        return kind(), wanted.read()
+        return self.wrappers.around(kind(), models.config()), wanted.read()
 
 
 @dataclass(frozen=True)
