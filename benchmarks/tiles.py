@@ -69,7 +69,9 @@ def crosses(instance: GroundTruthInstance, tiles: Sequence[Box]) -> bool:
     )
 
 
-def measure(kind: LabelerKind, config: ModelConfig, mosaics: Sequence[Mosaic], tiles: Sequence[Box]) -> tuple[str, float]:
+def measure(
+    kind: LabelerKind, config: ModelConfig, mosaics: Sequence[Mosaic], tiles: Sequence[Box]
+) -> tuple[str, float]:
     labeler = kind.load(config)
     labeler.label([mosaics[0][0]])  # the first call takes longer
     started = time.perf_counter()
@@ -82,7 +84,13 @@ def measure(kind: LabelerKind, config: ModelConfig, mosaics: Sequence[Mosaic], t
         renamed = [replace(each, class_id=ids[each.class_id]) for each in instances]
         measures.add(index, image, renamed, [False] * len(renamed))
         for true, hit in zip(image.instances, hits(image, renamed), strict=True):
-            name = "cut in every tile" if is_cut(true, tiles) else "cut in some tile" if crosses(true, tiles) else "cut in none"
+            name = (
+                "cut in every tile"
+                if is_cut(true, tiles)
+                else "cut in some tile"
+                if crosses(true, tiles)
+                else "cut in none"
+            )
             counts[name] = counts[name][0] + hit, counts[name][1] + 1
     total = measures.result().total
     recalls = ", ".join(f"{name} {hit / max(all_, 1):.3f} of {all_}" for name, (hit, all_) in counts.items())

@@ -129,6 +129,7 @@ class ReviewQueue:
                 "detector": instance.score,
                 "mask": instance.mask_score,
                 "stability": instance.stability,
+                **({"agreement": instance.agreement} if instance.agreement < 1 else {}),
             },
             "verdict": judgement.verdict,
             "reason": judgement.reason,

@@ -37,9 +37,7 @@ class TiledKind:
     def load(self, config: ModelConfig) -> Labeler:
         from labeler.models.labelers.tiled import TiledLabeler
 
-        return TiledLabeler(
-            self.inner.load(config), self.size, self.overlap, config.batch_size, config.max_instances
-        )
+        return TiledLabeler(self.inner.load(config), self.size, self.overlap, config.batch_size, config.max_instances)
 
 
 def tile_size(text: str) -> int | None:

@@ -38,9 +38,7 @@ class ConsensusLabeler:
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         views = [labeler.label(requests) for labeler in self.labelers]
         if self.mirror:
-            mirrored = [
-                replace(request, pixels=np.ascontiguousarray(request.pixels[:, ::-1])) for request in requests
-            ]
+            mirrored = [replace(request, pixels=np.ascontiguousarray(request.pixels[:, ::-1])) for request in requests]
             views += [[list(map(_mirrored, found)) for found in each.label(mirrored)] for each in self.labelers]
         return [fuse(of_image)[: self.max_instances] for of_image in zip(*views, strict=True)]
 

@@ -1,8 +1,8 @@
 """One set of instances from those of overlapping tiles: a cut object becomes one, neighbours stay apart.
 
 Two views of one object agree where both see it. That is the only test here: nothing is joined because it touches, is
-near, or lies inside. ``sahi`` and supervision compare whole masks instead, by intersection over the smaller area; then a
-mask over a group swallows its members, and half an object is not its other half.
+near, or lies inside. ``sahi`` and supervision compare whole masks instead, by intersection over the smaller area. Then
+a mask over a group swallows its members, and two halves that share little are not joined.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from labeler.geometry.masks import Rle, mask_iou, mask_union, rle_area, rle_box_xyxy, rle_crop
 from labeler.geometry.tiles import Box, shared_box
+from labeler.groups import find_groups
 from labeler.records import Instance
 
 SAME_IOU = 0.5  # of masks, in what both tiles see
+GROUP_COVERAGE = 0.8  # of a group's mask by its members, as the gate has it by default
 EDGE_SHARE, LEAST_EDGE = 0.01, 2  # of a tile's side, and pixels: a mask that ends so near to its border may be cut
 
 
@@ -53,7 +55,8 @@ class Part:
 def merge_parts(parts: Sequence[Part]) -> list[Instance]:
     """The objects that ``parts`` show, best detector score first.
 
-    Class by class: (1) Of whole objects that several tiles show, the one with the best joint score stays. (2) A cut
+    Class by class: (1) Of whole objects that several tiles show, the one with the best joint score stays. A mask over a
+    group (see ``labeler.groups``) stays too, for the gate to judge, and takes nothing away here or in (2). (2) A cut
     part goes where a whole object of its class looks the same in the part's tile. (3) Cut parts of different tiles that
     look the same in what both tiles see, or along the border of tiles that do not overlap, become one: at most one part
     from each tile, those that agree best first. (4) A part that looks like a joined object in its tile goes, as in (2).
@@ -72,14 +75,25 @@ def merge_parts(parts: Sequence[Part]) -> list[Instance]:
 
 def _merge_class(parts: Sequence[Part]) -> Iterator[Instance]:
     ranked = sorted(parts, key=lambda part: -part.instance.joint_score)
-    whole = _without_repeats([part for part in ranked if not part.is_cut])
-    yield from (part.instance for part in whole)
+    groups, whole = _divided([part for part in ranked if not part.is_cut])
+    whole = _without_repeats(whole)
+    yield from (part.instance for part in groups + whole)
     cut = _not_shown_by([part.instance for part in whole], [part for part in ranked if part.is_cut])
     objects = _joined(cut)
     joined = [_union([part.instance for part in each]) for each in objects if len(each) > 1]
     yield from joined
     single = [part for each in objects if len(each) == 1 for part in each]
     yield from (part.instance for part in _not_shown_by(joined, single))
+
+
+def _divided(whole: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """Masks over several of the others, and the others."""
+    rles, scores = [part.instance.rle for part in whole], [part.instance.joint_score for part in whole]
+    groups = set(find_groups(rles, scores, [True] * len(whole), range(len(whole)), GROUP_COVERAGE))
+    divided: tuple[list[Part], list[Part]] = ([], [])
+    for index, part in enumerate(whole):
+        divided[index not in groups].append(part)
+    return divided
 
 
 def _without_repeats(ranked: Sequence[Part]) -> list[Part]:
@@ -167,7 +181,8 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def _union(parts: Sequence[Instance]) -> Instance:
     best = max(parts, key=lambda part: part.score)
     boxes = np.array([part.box_xyxy for part in parts], dtype=np.float64)
-    x1, y1, x2, y2 = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
+    x1, y1 = boxes[:, :2].min(axis=0).tolist()
+    x2, y2 = boxes[:, 2:].max(axis=0).tolist()
     areas = [part.area for part in parts]
     rle = mask_union([part.rle for part in parts])
     return replace(
