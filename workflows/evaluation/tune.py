@@ -181,10 +181,10 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
 
 
 def _agreements(labeled: Labeled, image_ids: Collection[str]) -> list[float]:
-    """The values of ``agreement`` to try as a minimum: those of the images' instances; none if all are alike."""
+    """The values of ``agreement`` to try as a minimum: those of the images' instances but the lowest."""
     records = (record for record in labeled.records() if record.image_id in image_ids)
     found = {instance.agreement for record in records for instance in record.instances}
-    return sorted(found) if len(found) > 1 else []
+    return sorted(found)[1:]
 
 
 def _gates(now: QualityConfig, score: Score, agreements: Sequence[float] = ()) -> list[QualityConfig]:
@@ -192,7 +192,7 @@ def _gates(now: QualityConfig, score: Score, agreements: Sequence[float] = ()) -
     gate = replace(now, score=score, min_score=0.0, min_joint_score=0.0, accept_score=0.0, class_accept_scores={})
     gates = [gate, replace(gate, min_mask_score=0.0, min_stability=0.5)]
     gates += [replace(each, duplicate_iou=0.5, cross_class_iou=0.5) for each in gates]
-    return gates + [replace(gate, min_agreement=each) for each in agreements]
+    return gates + [replace(gate, min_agreement=each) for each in agreements for gate in gates]
 
 
 def _outcomes(

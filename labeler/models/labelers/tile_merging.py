@@ -114,7 +114,7 @@ def _not_shown_by(objects: Sequence[Instance], parts: Sequence[Part]) -> list[Pa
     for part in parts:
         box = np.array(rle_box_xyxy(part.instance.rle))
         near = (np.minimum(boxes[:, 2:], box[2:]) > np.maximum(boxes[:, :2], box[:2])).all(axis=1)
-        rles = [objects[index].rle for index in np.flatnonzero(near)]
+        rles = [objects[index].rle for index in np.flatnonzero(near).tolist()]
         if not any(_iou_within(part.instance.rle, rle, part.tile) >= SAME_IOU for rle in rles):
             kept.append(part)
     return kept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def test_every_pixel_is_in_a_tile_and_neighbours_overlap_enough(overlap: float) 
         assert covered.all()
         assert len(boxes) == len(set(boxes)) == tile_count(width, height, 64, overlap)
         across = sorted({x1 for x1, *_ in boxes})
-        assert all(64 - (later - x) >= int(64 * overlap) for x, later in zip(across, across[1:], strict=False))
+        assert all(64 - (later - x) >= int(64 * overlap) for x, later in pairwise(across))
 
 
 def test_shared_box() -> None:

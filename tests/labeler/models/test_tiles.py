@@ -1,4 +1,4 @@
-"""Tiles around a labeler that finds what can be checked by hand: the regions of one grey value in the image it is given."""
+"""Tiles around a labeler that finds what can be checked by hand: regions of one grey value in what it is given."""
 
 from __future__ import annotations
 
