@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import ceil
 
 Box = tuple[int, int, int, int]
+AUTOMATIC_SIZES = (320, 640, 1280)
+LEAST_GAIN = 1.5  # an automatic tile is used if the image is so many times as long
+LEAST_AUTOMATIC_SIDE = ceil(LEAST_GAIN * AUTOMATIC_SIZES[0])
 
 
 def tile_boxes(width: int, height: int, size: int, overlap: float) -> list[Box]:

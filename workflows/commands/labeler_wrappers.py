@@ -10,7 +10,7 @@ from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.kinds.consensus import ConsensusKind, SecondLabeler
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS
-from labeler.models.kinds.tiled import OVERLAP, TiledKind, tile_size
+from labeler.models.kinds.tiled import BELOW_OVERLAP, OVERLAP, TiledKind, tile_size
 from labeler.setting import setting
 
 
@@ -31,7 +31,7 @@ class WrapperOptions:
         metavar="P",
         group=MODELS,
         least=0,
-        below=0.9,
+        below=BELOW_OVERLAP,
         unset=f"{OVERLAP:g}",
     )
     views: str | None = setting(
@@ -56,7 +56,7 @@ class WrapperOptions:
             model: the models of ``kind``.
 
         Raises:
-            UsageError: an option is out of its range, or has no effect.
+            UsageError: an option is out of its range, has no effect, or is not for ``kind``.
         """
         if self.tile is None and self.tile_overlap is not None:
             raise UsageError("--tile-overlap is for tiles; add --tile 640 or --tile auto")

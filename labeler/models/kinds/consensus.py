@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from labeler.models.config import ModelConfig
 from labeler.models.kinds.kind import LabelerKind, NeededModel
+from labeler.models.kinds.wrapping import check_wrappable
 
 if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
@@ -35,11 +36,14 @@ class ConsensusKind:
         mirror: the mirrored image is a second view.
     """
 
+    kind: ClassVar[str] = "consensus"
+
     inner: LabelerKind
     also: SecondLabeler | None = None
     mirror: bool = False
 
-    kind: ClassVar[str] = "consensus"
+    def __post_init__(self) -> None:
+        check_wrappable(self.inner, "--views" if self.mirror else "--also")
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
         yield from self.inner.models(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labeler.geometry.placed_masks import rle_placed
-from labeler.geometry.tiles import Box, tile_boxes, tile_count
+from labeler.geometry.tiles import AUTOMATIC_SIZES, LEAST_GAIN, Box, tile_boxes, tile_count
 from labeler.models.labelers.labeler import Labeler, LabelRequest, detector_of
 from labeler.models.labelers.tile_merging import Part, merge_parts
 from labeler.records import Instance
@@ -18,15 +17,12 @@ from labeler.records import Instance
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
 
-logger = logging.getLogger(__name__)
-AUTO_SIZES = (320, 640, 1280)
 AUTO_WITHOUT_OBJECTS = 640
 OBJECTS_PER_TILE = 8  # sides of a small object in the side of an automatic tile
-LEAST_GAIN = 1.5  # an automatic tile is used if the image is so many times as long
 MOST_TILES = 10_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class TiledLabeler:
     """Labels the whole image and its tiles, and merges what they show; see ``labeler.models.labelers.tile_merging``.
 
@@ -44,7 +40,6 @@ class TiledLabeler:
     overlap: float
     batch_size: int
     max_instances: int
-    _told: bool = False
 
     @property
     def detector(self) -> Detector | None:
@@ -85,15 +80,7 @@ class TiledLabeler:
         """
         width, height = _size(request)
         size = self.size if self.size is not None else automatic_size(width, height, whole)
-        if size is None:
-            return []
-        if max(width, height) <= size:
-            if not self._told and self.size is not None:
-                self._told = True
-                logger.warning(
-                    "%s has %d x %d pixels, no more than one tile of %d: such images are labeled whole only",
-                    request.image_id, width, height, size,
-                )  # fmt: skip
+        if size is None or max(width, height) <= size:
             return []
         if (count := tile_count(width, height, size, self.overlap)) > MOST_TILES:
             raise ValueError(
@@ -106,14 +93,15 @@ class TiledLabeler:
 def automatic_size(width: int, height: int, whole: Sequence[Instance]) -> int | None:
     """The side of the tiles of an image, by the objects found in it as a whole; None for no tiles.
 
-    Small objects are a quarter of all: the size is the first of ``AUTO_SIZES`` that is at least ``OBJECTS_PER_TILE``
-    times their side, the square root of the mask's area; ``AUTO_WITHOUT_OBJECTS`` if nothing was found. There are no
-    tiles if that is none, or the longer side of the image is less than ``LEAST_GAIN`` times the size.
+    Small objects are a quarter of all: the size is the first of ``AUTOMATIC_SIZES`` that is at least
+    ``OBJECTS_PER_TILE`` times their side, the square root of the mask's area; ``AUTO_WITHOUT_OBJECTS`` if nothing was
+    found. There are no tiles if that is none, or the longer side of the image is less than ``LEAST_GAIN`` times the
+    size.
     """
     sides = sorted(each.area**0.5 for each in whole if each.area)
     if sides:
         wanted = OBJECTS_PER_TILE * sides[len(sides) // 4]
-        size = next((each for each in AUTO_SIZES if each >= wanted), None)
+        size = next((each for each in AUTOMATIC_SIZES if each >= wanted), None)
     else:
         size = AUTO_WITHOUT_OBJECTS
     return size if size is not None and max(width, height) >= LEAST_GAIN * size else None
