@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labeler.errors import LabelerError
 from labeler.geometry.placed_masks import rle_placed
 from labeler.geometry.tiles import AUTOMATIC_SIZES, LEAST_GAIN, Box, tile_boxes, tile_count
 from labeler.models.labelers.labeler import Labeler, LabelRequest, detector_of
@@ -31,7 +32,7 @@ class TiledLabeler:
     Attributes:
         size: side of a tile in pixels; None to choose it for each image, see ``automatic_size``.
         overlap: share of a side that neighbouring tiles have in common, at least.
-        batch_size: tiles per call of ``inner``.
+        batch_size: most tiles in a call of ``inner``.
         max_instances: maximum number of merged candidates per image, the best ones.
     """
 
@@ -70,7 +71,20 @@ class TiledLabeler:
             for index, (x1, y1, x2, y2) in places[start : start + self.batch_size]:
                 pixels = np.ascontiguousarray(requests[index].pixels[y1:y2, x1:x2])
                 batch.append(replace(requests[index], pixels=pixels))
-            yield from self.inner.label(batch)
+            yield from self._label_batch(batch)
+
+    def _label_batch(self, batch: Sequence[LabelRequest]) -> list[list[Instance]]:
+        """``batch`` at once, or in halves if that fails: a device may have memory for fewer tiles."""
+        try:
+            return self.inner.label(batch)
+        except LabelerError:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                raise
+        # Outside the handler, so that the memory of the failed forward pass is free before the halves are tried.
+        middle = len(batch) // 2
+        return self._label_batch(batch[:middle]) + self._label_batch(batch[middle:])
 
     def _tiles(self, request: LabelRequest, whole: Sequence[Instance]) -> list[Box]:
         """The tiles of one image; none if it is labeled whole only.

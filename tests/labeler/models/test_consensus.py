@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from labeler.errors import UsageError
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.families import GENERAL, family_of
+from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.consensus import ConsensusKind, SecondLabeler
 from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import innermost
+from labeler.models.kinds.kinds import made_kind
+from labeler.models.kinds.sam3 import Sam3Kind
 from labeler.models.kinds.tiled import TiledKind
 from labeler.models.labelers.consensus import ConsensusLabeler
 from labeler.models.labelers.fusion import fuse
@@ -104,6 +110,64 @@ def test_two_labelers_with_two_views_are_four() -> None:
     found = ConsensusLabeler((Brightest(), Blind()), mirror=True, max_instances=300).label(requests)
     assert [each.agreement for of_image in found for each in of_image] == [0.5, 0.5]
     assert ConsensusLabeler((Brightest(), Blind()), mirror=True, max_instances=0).label(requests) == [[], []]
+
+
+@dataclass
+class OfPrompts:
+    """A detector that takes prompts of so many characters, and finds as many boxes."""
+
+    longest: int
+
+    def detect(self, images: Sequence[Any], prompts: Sequence[Any]) -> Any:
+        return [self.longest] * len(images)
+
+    def forward_passes(self, prompts: Sequence[str]) -> int:
+        if max(map(len, prompts)) > self.longest:
+            raise UsageError("too long")
+        return self.longest
+
+
+@dataclass
+class WithDetector(Blind):
+    detector: Any
+
+
+def test_prompts_must_suit_every_labeler() -> None:
+    labelers = WithDetector(OfPrompts(20)), WithDetector(OfPrompts(5)), Blind()
+    detector = ConsensusLabeler(labelers, False, 9).detector
+    assert detector
+    assert detector.forward_passes(("dog",)) == 20
+    assert detector.detect([], []) == []
+    with pytest.raises(UsageError, match="too long"):
+        detector.forward_passes(("dog", "a long prompt"))
+    assert ConsensusLabeler(labelers[2:], True, 9).detector is None
+    assert ConsensusLabeler(labelers[1:], True, 9).detector is labelers[1].detector
+
+
+def test_what_labels_whole_images_only_is_not_wrapped() -> None:
+    boxes = BoxesKind("boxes.json", "digest")
+    for flag, made in (
+        ("--tile", lambda: TiledKind(boxes, 640)),
+        ("--views", lambda: ConsensusKind(boxes, mirror=True)),
+        ("--also", lambda: ConsensusKind(boxes, SecondLabeler(GroundedSamKind(), "owner/a", "owner/b"))),
+    ):
+        with pytest.raises(UsageError, match=f"{flag} is not for --boxes"):
+            made()
+    for size, overlap in ((63, 0.25), (640, 0.9), (640, -0.1)):
+        with pytest.raises(UsageError, match="--tile"):
+            TiledKind(GroundedSamKind(), size, overlap)
+
+
+def test_the_family_is_that_of_the_first_labeler() -> None:
+    sam3, grounded = Sam3Kind(), GroundedSamKind()
+    second = SecondLabeler(sam3, "facebook/sam3", "")
+    own = ModelConfig("someone/something", "embedded:segmenter")
+    assert family_of(ConsensusKind(TiledKind(grounded, 640), second), own) is GENERAL
+    owl = replace(own, detector="google/owlv2-base-patch16")
+    assert family_of(ConsensusKind(TiledKind(grounded, 640), second), owl).name == "owlv2"
+    assert family_of(TiledKind(sam3, None), own).name == "sam3"
+    assert made_kind(TiledKind(sam3, None)) == TiledKind(sam3, None)
+    assert innermost(ConsensusKind(TiledKind(sam3, 64), mirror=True)) == sam3
 
 
 def test_identities_differ_only_in_what_is_around() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,14 +27,18 @@ class Regions:
 
     Attributes:
         longest: it finds nothing in larger images, as a model that scales them down.
+        most: images that fit into memory.
         asked: how many images each call had.
     """
 
     longest: int = 10_000
+    most: int = 100
     asked: list[int] = field(default_factory=list)
 
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         self.asked.append(len(requests))
+        if len(requests) > self.most:
+            raise RuntimeError("out of memory")
         return [self._regions(request.pixels[:, :, 0]) for request in requests]
 
     def _regions(self, grey: Any) -> list[Instance]:
@@ -168,15 +171,14 @@ def test_an_image_is_labeled_the_same_in_any_batch_and_few_tiles_at_a_time() -> 
     assert [each[:2] for each in together[1:]] == tiled(Regions(), most=2).label(images[1:])
 
 
-def test_small_images_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        labeler = tiled(Regions(), size=640)
-        for _ in range(2):
-            labeler.label([request(np.zeros((50, 60), dtype=np.uint8))])
-        tiled(Regions(), size=None).label([request(np.zeros((50, 60), dtype=np.uint8))])
-    assert caplog.messages == [
-        "a.png has 60 x 50 pixels, no more than one tile of 640: such images are labeled whole only"
-    ]
+def test_fewer_tiles_at_a_time_where_memory_is_short() -> None:
+    grey = np.zeros((230, 260), dtype=np.uint8)
+    grey[20:60, 40:180] = 2
+    inner = Regions(most=1)
+    assert tiled(inner).label([request(grey)]) == tiled(Regions()).label([request(grey)])
+    assert inner.asked[:4] == [1, 4, 2, 1]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tiled(Regions(most=0)).label([request(grey)])
 
 
 def test_too_many_tiles_are_refused() -> None:
