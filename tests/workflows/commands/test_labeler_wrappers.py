@@ -7,8 +7,13 @@ from pathlib import Path
 import pandas
 import pytest
 
+from labeler.models.kinds.consensus import ConsensusKind
+from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.tiled import TiledKind
 from tests.support.command_line import CLASSES, Run, options_of, write_scenes
+from tests.support.stand_in import Silent, StandIn, stand_in_job, write_images
 from workflows.commands.job_options import job_of
+from workflows.label import label
 
 DEMO = ("--model", "demo", "--device", "cpu", "--classes", CLASSES)
 
@@ -30,6 +35,39 @@ def test_what_cannot_be_meant_is_told_at_once(flags: list[str], message: str, tm
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flags", [["--tile", "640"], ["--views", "mirror"], ["--also", "fast"]])
+def test_given_boxes_are_those_of_whole_images(flags: list[str], tmp_path: Path, labeler: Run) -> None:
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}],'
+        ' "categories": [{"id": 1, "name": "dog"}],'
+        ' "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]}'
+    )
+    done = labeler("label", tmp_path, "-o", tmp_path / "out", "--model", "demo", "--boxes", boxes, *flags)
+    assert done.returncode == 2
+    assert f"{flags[0]} is not for --boxes: the boxes are those of whole images" in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("widths", "tiles", "told"),
+    [
+        ([40, 64], TiledKind(StandIn(), 64),
+         "--tile 64: only images with a side of 65 pixels or more are divided, and the longest here has 64, so all "
+         "were labeled whole only; choose a smaller tile"),
+        ([40, 65], TiledKind(StandIn(), 64), None),
+        ([479], ConsensusKind(TiledKind(StandIn(), None), mirror=True),
+         "--tile auto: only images with a side of 480 pixels or more are divided, and the longest here has 479, so all "
+         "were labeled whole only"),
+    ],
+)  # fmt: skip
+def test_tiles_in_vain_are_told_once(widths: list[int], tiles: LabelerKind, told: str | None, tmp_path: Path) -> None:
+    write_images(tmp_path / "images", widths)
+    silent = Silent()
+    label(stand_in_job(tmp_path / "images", tmp_path / "out", tiles), silent)
+    assert [line for line in silent.said if "--tile" in line] == ([told] if told else [])
 
 
 def test_tiles_and_both_views(tmp_path: Path, labeler: Run) -> None:
