@@ -33,8 +33,6 @@ class QualityConfig:
             goes to review.
         min_mask_score: the segmenter's IoU estimate.
         min_stability: SAM's stability score.
-        min_agreement: the share of views and labelers that found an instance. It is 1 for all instances unless
-            ``--views`` or ``--also`` was given.
         min_area: mask area in pixels.
         max_area_share: mask area as a share of the image; a mask of nearly the whole image is mostly a failed box.
         min_box_iou: IoU of the detector's box and the mask's tight box.
@@ -46,6 +44,8 @@ class QualityConfig:
             mask over several objects; see ``labeler.groups``.
         class_accept_scores: per-class ``accept_score``, by class name. It replaces ``accept_score`` and the class's
             ``min_score`` in the ontology; where ``min_score`` or ``min_joint_score`` is higher, it replaces that too.
+        min_agreement: share of views and labelers that found an instance. It is 1 for all instances unless
+            ``--views`` or ``--also`` was given.
     """
 
     score: Score = setting(
@@ -63,9 +63,6 @@ class QualityConfig:
     )
     min_mask_score: float = _threshold(0.50, "reject below this IoU estimate of the segmenter")
     min_stability: float = _threshold(0.60, "reject below this stability score")
-    min_agreement: float = _threshold(
-        0.0, "reject what a smaller share of the views and labelers found; see --views and --also"
-    )
     min_area: int = setting(16, "reject masks with fewer pixels", metavar="N", group=GROUP, least=0)
     max_area_share: float = _threshold(0.95, "reject masks that cover more than this share of the image")
     min_box_iou: float = _threshold(0.30, "reject if the detector's box and the mask's box have a lower IoU")
@@ -87,6 +84,9 @@ class QualityConfig:
         group=GROUP,
         least=0,
         most=1,
+    )
+    min_agreement: float = _threshold(
+        0.0, "reject what a smaller share of the views and labelers found; see --views and --also"
     )
 
     def __post_init__(self) -> None:

@@ -38,9 +38,9 @@ def _is_there(old: str, new: str) -> bool:
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the settings that differ, including nested ones; one that is not stated is None."""
-    for name in dict.fromkeys([*new, *old]):
-        before, value = old.get(name, BEFORE.get(name)), new.get(name)
+    """The names of the settings in ``new`` that differ from ``old``, including nested ones."""
+    for name, value in new.items():
+        before = old.get(name, BEFORE.get(name))
         if isinstance(before, dict) and isinstance(value, dict):
             yield from _differing(before, value)
         elif before != value:
