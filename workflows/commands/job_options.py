@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
@@ -18,6 +20,7 @@ from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
 from workflows.commands.options import changes
 from workflows.settings.changes import Changes
+from workflows.settings.engine import installed
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
@@ -82,8 +85,26 @@ class LabelerOptions:
     """What makes the labels."""
 
     labeler: str | None = setting(
-        None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
+        None,
+        f"kind of labeler ({', '.join(KINDS)}), or the module and class of an autodistill model",
+        metavar="KIND|MODULE:CLASS",
+        group=MODELS,
+        unset="that of the preset",
     )
+    labeler_args: Mapping[str, str] = setting(
+        {},
+        "an argument of the autodistill model's class, as JSON or text; may be repeated",
+        metavar="KEY=VALUE",
+        group=MODELS,
+        unset="none",
+    )
+    bgr_fix: bool = setting(
+        True,
+        "give the SAM of autodistill_grounded_sam RGB; --no-bgr-fix gives it BGR, as that package does by itself",
+        group=MODELS,
+        negatable=True,
+    )
+    environment: Mapping[str, Any] | None = None  # of Ray's workers
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """The labeler that these options ask for, and what it looks for; None if tags are to say.
@@ -91,8 +112,27 @@ class LabelerOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        kind = KINDS[self.labeler or PRESETS[models.model].labeler]
-        return kind(), wanted.read()
+        name, ontology = self.labeler or PRESETS[models.model].labeler, wanted.read()
+        if ":" in name:
+            return self._autodistill(name, models, ontology), ontology
+        for flag, given in (("--labeler-args", self.labeler_args), ("--no-bgr-fix", not self.bgr_fix)):
+            if given:
+                raise UsageError(f"{flag} is for an autodistill model; add --labeler MODULE:CLASS")
+        if name not in KINDS:
+            raise UsageError(f"--labeler {name}: known kinds are {', '.join(KINDS)}; MODULE:CLASS names an own one")
+        return KINDS[name](), ontology
+
+    def _autodistill(self, path: str, models: ModelOptions, ontology: Ontology | None) -> AutodistillKind:
+        if "detector" in models.given.values:
+            raise UsageError(f"--detector is not for --labeler {path}, which brings its own; leave it out")
+        kind = AutodistillKind(
+            path,
+            tuple(sorted(self.labeler_args.items())),
+            bgr_fix=self.bgr_fix,
+            names_segmenter="segmenter" in models.given.values,
+            environment=installed(self.environment) if self.environment is not None else "",
+        )
+        return replace(kind, prompts=tuple(prompt for prompt, _ in ontology.prompts)) if ontology else kind
 
 
 @dataclass(frozen=True)

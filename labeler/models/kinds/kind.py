@@ -5,7 +5,7 @@ A kind is picklable and imports no model library until ``load`` is called, in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -61,3 +61,14 @@ class LabelerKind(Protocol):
             UsageError: this machine does not have ``config.device``.
         """
         ...
+
+
+def check_kind(kind: LabelerKind) -> None:
+    """Check what else a kind can tell before a run on this machine, by its method ``check``, if it has one.
+
+    Raises:
+        ModelError, UsageError: it cannot run.
+    """
+    check: Callable[[], None] | None = getattr(kind, "check", None)
+    if check is not None:
+        check()

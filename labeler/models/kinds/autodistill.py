@@ -1,0 +1,165 @@
+"""``--labeler module:class``: any ``DetectionBaseModel`` of autodistill."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from labeler.errors import ModelError, UsageError
+from labeler.models.config import ModelConfig
+from labeler.models.identity import model_identity
+from labeler.models.kinds.kind import NeededModel
+from labeler.models.loading import SEGMENTER_TYPES
+from ontologies.documents import DocumentError, parse_json
+
+if TYPE_CHECKING:
+    from labeler.models.labelers.labeler import Labeler
+
+WORDS: Mapping[str, Any] = {"True": True, "False": False, "None": None}  # as Python writes them
+
+
+@dataclass(frozen=True)
+class AutodistillKind:
+    """See ``labeler.models.labelers.autodistill``.
+
+    Attributes:
+        path: ``module:class``.
+        arguments: of the class, as (name, text): JSON, or else text.
+        prompts: what the model is first made for; it does not decide the records.
+        bgr_fix: give the SAM of ``autodistill_grounded_sam`` RGB, as it expects, and not BGR, as that package does.
+        names_segmenter: the user chose the segmenter, so it must be there. Otherwise it is loaded when it is needed.
+        environment: what Ray installs for the workers, as JSON; then the package need not be on this machine.
+    """
+
+    path: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    prompts: tuple[str, ...] = ("object",)
+    bgr_fix: bool = True
+    names_segmenter: bool = False
+    environment: str = ""
+
+    kind: ClassVar[str] = "autodistill"
+
+    def __post_init__(self) -> None:
+        if not is_class_path(self.path):
+            raise UsageError(f"--labeler {self.path} is no module:class, such as autodistill_grounded_sam:GroundedSAM")
+        if "ontology" in dict(self.arguments):
+            raise UsageError("--labeler-args: the ontology comes from --classes or --ontology")
+
+    def models(self, config: ModelConfig) -> Iterator[NeededModel]:
+        if self.names_segmenter:
+            yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        return {
+            "labeler": self.kind,
+            "labeler_class": self.path,
+            "labeler_args": [f"{name}={_argument_identity(text)}" for name, text in sorted(self.arguments)],
+            "labeler_package": self.environment or _package(self.path),
+            "bgr_fix": self.bgr_fix,
+            "segmenter": model_identity(config.segmenter) if config.segmenter else None,
+        }
+
+    def check(self) -> None:
+        """Check the class and its arguments; its package is imported.
+
+        Raises:
+            ModelError: there is no such class, or it does not take the arguments.
+        """
+        if not self.environment:
+            from labeler.models.labelers.autodistill import check_arguments
+
+            check_arguments(self.path, self._values)
+
+    def load(self, config: ModelConfig) -> Labeler:
+        from labeler.models.labelers.autodistill import AutodistillLabeler
+        from labeler.models.labelers.on_device import labeler_on_device
+        from labeler.models.loading import load_segmenter
+
+        labeler = AutodistillLabeler(
+            self.path,
+            self._values,
+            self.prompts,
+            lambda: load_segmenter(config),
+            candidate_floor=config.floor,
+            max_instances=config.max_instances,
+            clean_share=config.clean_share,
+            bgr_fix=self.bgr_fix,
+        )
+        return labeler_on_device(labeler, config)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        return {name: argument_value(text) for name, text in self.arguments}
+
+
+def is_class_path(text: str) -> bool:
+    """Whether ``text`` has the form ``module:class``."""
+    name = r"[^\W\d]\w*"
+    return re.fullmatch(rf"{name}(\.{name})*:{name}", text) is not None
+
+
+def argument_value(text: str) -> Any:
+    """The value of an argument: JSON, ``True``, ``False`` and ``None`` as in Python, or else text."""
+    if text in WORDS:
+        return WORDS[text]
+    try:
+        return parse_json(text)
+    except DocumentError:
+        return os.path.abspath(os.path.expanduser(text)) if _names_path(text) else text
+
+
+def _names_path(text: str) -> bool:
+    return text.startswith(("./", "../", "~/")) or os.path.isfile(text)
+
+
+def _argument_identity(text: str) -> str:
+    """``text``; for a file, such as a checkpoint, the digest of its content."""
+    value = argument_value(text)
+    is_file = isinstance(value, str) and os.path.isfile(value)
+    return model_identity(value) if is_file else json.dumps(value, sort_keys=True)
+
+
+def _package(path: str) -> str:
+    """Name and version of the package that holds a class, or the digest of its module's file; nothing is imported.
+
+    Raises:
+        ModelError: there is no such module.
+    """
+    module = path.partition(":")[0]
+    top = module.partition(".")[0]
+    spec = _spec(module)
+    if spec is None:
+        raise ModelError(
+            f"--labeler {path}: there is no module {module} here; `pip install {top.replace('_', '-')}`, or see "
+            "--labeler-env"
+        )
+    if names := packages_distributions().get(top):
+        return ", ".join(f"{name} {version(name)}" for name in sorted(set(names)))
+    if spec.origin and os.path.isfile(spec.origin):
+        return f"blake2b:{hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()}"
+    return module
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    top, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    name = top
+    for part in parts:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return spec
