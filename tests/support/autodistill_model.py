@@ -25,7 +25,9 @@ class BrightMasks(DetectionBaseModel):  # type: ignore[misc]
         blue = input[:, :, 0]  # of BGR
         mask = blue >= max(blue.mean(), 1)
         if not mask.any():
-            return sv.Detections(np.zeros((0, 4)), mask=np.array([]), class_id=np.zeros(0, int))
+            found = sv.Detections(np.zeros((0, 4)), class_id=np.zeros(0, int))
+            found.mask = np.array([])  # float64 (0,), as autodistill_grounded_sam leaves it
+            return found
         rows, columns = np.nonzero(mask)
         box = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
         confidence = None if self.confidence is None else np.array([self.confidence])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -143,8 +143,10 @@ def _package(path: str) -> str:
             f"--labeler {path}: there is no module {module} here; `pip install {top.replace('_', '-')}`, or see "
             "--labeler-env"
         )
-    if names := packages_distributions().get(top):
-        return ", ".join(f"{name} {version(name)}" for name in sorted(set(names)))
+    holders = [distribution(name) for name in sorted(set(packages_distributions().get(top, ())))]
+    # Some distributions hold a stray package, such as ``tests``, that another one of its name stands before.
+    if own := [each for each in holders if Path(spec.origin or "").is_relative_to(str(each.locate_file("")))]:
+        return ", ".join(f"{each.name} {each.version}" for each in own)
     if spec.origin and os.path.isfile(spec.origin):
         return f"blake2b:{hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()}"
     return module
