@@ -87,8 +87,8 @@ class AutodistillLabeler:
     """A ``DetectionBaseModel`` behind the interface of labelers; one image at a time, whatever thread asks.
 
     The model gets a BGR array, as ``cv2.imread`` gives it, and an ontology in which each prompt is its own class, so
-    that ``class_id`` is the position of the prompt. A model that gives no confidence has score 1; masks without a score of
-    their own have mask score 1, and stability 1.
+    that ``class_id`` is the position of the prompt. Without a confidence the score is 1. Masks without a score of their
+    own have mask score 1, and stability 1.
 
     Args:
         path: ``module:class``, for messages.
