@@ -65,6 +65,29 @@ class FixedAtStart(BrightMasks):
         return found
 
 
+class WrongAnswers(BrightMasks):
+    """Each answer has another fault; the width of the image says which."""
+
+    def predict(self, input: Any) -> sv.Detections:
+        found = super().predict(input)
+        match input.shape[1]:
+            case 41:
+                found.xyxy[0, 2] = np.nan
+            case 42:
+                found.class_id = np.array([len(self.ontology.prompts())])
+            case 43:
+                found.class_id = None
+            case 44:
+                found.confidence = np.array([np.nan])
+            case 45:
+                found.confidence = np.array([80.0])
+            case 46:
+                found.mask = found.mask[:, ::2]
+            case 47:
+                found.class_id = np.array([0.5])
+        return found
+
+
 class CannotBeMade(BrightMasks):
     def __init__(self, ontology: CaptionOntology) -> None:
         raise RuntimeError("no weights here\nand a second line")
