@@ -76,6 +76,7 @@ class AutodistillKind:
             ModelError: there is no such class, or it does not take the arguments.
         """
         if not self.environment:
+            _module_spec(self.path)
             from labeler.models.labelers.autodistill import check_arguments
 
             check_arguments(self.path, self._values)
@@ -135,6 +136,24 @@ def _package(path: str) -> str:
     Raises:
         ModelError: there is no such module.
     """
+    spec = _module_spec(path)
+    module = path.partition(":")[0]
+    top = module.partition(".")[0]
+    holders = [distribution(name) for name in sorted(set(packages_distributions().get(top, ())))]
+    # Some distributions hold a stray package, such as ``tests``, that another one of its name stands before.
+    if own := [each for each in holders if Path(spec.origin or "").is_relative_to(str(each.locate_file("")))]:
+        return ", ".join(f"{each.name} {each.version}" for each in own)
+    if spec.origin and os.path.isfile(spec.origin):
+        return f"blake2b:{hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()}"
+    return module
+
+
+def _module_spec(path: str) -> ModuleSpec:
+    """Where the module of a class is; nothing is imported.
+
+    Raises:
+        ModelError: there is no such module.
+    """
     module = path.partition(":")[0]
     top = module.partition(".")[0]
     spec = _spec(module)
@@ -143,13 +162,7 @@ def _package(path: str) -> str:
             f"--labeler {path}: there is no module {module} here; `pip install {top.replace('_', '-')}`, or see "
             "--labeler-env"
         )
-    holders = [distribution(name) for name in sorted(set(packages_distributions().get(top, ())))]
-    # Some distributions hold a stray package, such as ``tests``, that another one of its name stands before.
-    if own := [each for each in holders if Path(spec.origin or "").is_relative_to(str(each.locate_file("")))]:
-        return ", ".join(f"{each.name} {each.version}" for each in own)
-    if spec.origin and os.path.isfile(spec.origin):
-        return f"blake2b:{hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()}"
-    return module
+    return spec
 
 
 def _spec(module: str) -> ModuleSpec | None:

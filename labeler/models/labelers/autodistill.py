@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ try:
 except ImportError:
     opencv()  # autodistill imports OpenCV; if that is the cause, this says so in one line
     raise
+
+logger = logging.getLogger(__name__)
 
 # They read ``self.ontology`` whenever they predict. Others may fix their classes in ``__init__``, and are made anew.
 READ_WHEN_PREDICTING = (
@@ -123,6 +126,7 @@ class AutodistillLabeler:
         self._mask_scores: list[float] = []
         self._model: Any = None
         self._prompts: tuple[str, ...] = ()
+        self._said_unscored = False
         self._make_for(tuple(prompts))
 
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
@@ -136,6 +140,7 @@ class AutodistillLabeler:
         found = self._model.predict(np.ascontiguousarray(request.pixels[:, :, ::-1]))
         if found is None or not len(found):
             return []
+        self._say_if_unscored(found)
         height, width = request.pixels.shape[:2]
         detections = detections_of(found, len(prompts), (height, width))
         candidates = candidates_of(detections, request.ontology, self._floor, self._max_instances)
@@ -158,6 +163,11 @@ class AutodistillLabeler:
             )
             for box, prompt, score in candidates
         ]
+
+    def _say_if_unscored(self, found: Any) -> None:
+        if found.confidence is None and not self._said_unscored:
+            self._said_unscored = True
+            logger.warning("%s gives no confidence: each score is 1, so the gate cannot sort by it", self._path)
 
     def _make_for(self, prompts: tuple[str, ...]) -> None:
         """Have the model look for ``prompts``."""
@@ -223,8 +233,8 @@ def detections_of(found: Any, prompt_count: int, size: tuple[int, int]) -> Detec
         raise ValueError("the model gave boxes without one class_id each")
     class_ids = np.asarray(found.class_id)
     # Some packages give None for a class, and so an array of objects.
-    if class_ids.dtype.kind not in "iuf" or not ((class_ids >= 0) & (class_ids < prompt_count)).all():
-        raise ValueError(f"the model gave a class_id {class_ids.tolist()!r:.60} outside the {prompt_count} prompts")
+    if class_ids.dtype.kind not in "iuf" or not np.isin(class_ids, np.arange(prompt_count)).all():
+        raise ValueError(f"the model gave a class_id {class_ids.tolist()!r:.60}, not a position among the {prompt_count} prompts")
     scores = np.ones(count) if found.confidence is None else np.asarray(found.confidence, dtype=np.float64)
     if scores.shape != (count,) or not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():
         raise ValueError("the model gave confidences that are not numbers from 0 to 1")
