@@ -234,7 +234,9 @@ def detections_of(found: Any, prompt_count: int, size: tuple[int, int]) -> Detec
     class_ids = np.asarray(found.class_id)
     # Some packages give None for a class, and so an array of objects.
     if class_ids.dtype.kind not in "iuf" or not np.isin(class_ids, np.arange(prompt_count)).all():
-        raise ValueError(f"the model gave a class_id {class_ids.tolist()!r:.60}, not a position among the {prompt_count} prompts")
+        raise ValueError(
+            f"the model gave a class_id {class_ids.tolist()!r:.60}, not a position among the {prompt_count} prompts"
+        )
     scores = np.ones(count) if found.confidence is None else np.asarray(found.confidence, dtype=np.float64)
     if scores.shape != (count,) or not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():
         raise ValueError("the model gave confidences that are not numbers from 0 to 1")

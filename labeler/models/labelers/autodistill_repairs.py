@@ -24,20 +24,20 @@ def repair_grounding_dino() -> None:
         module.BertModelWarper = _with_float_masks  # type: ignore[attr-defined]
 
 
-def _with_float_masks(bert: Any) -> Any:
-    """``bert`` itself, with a forward that takes Grounding DINO's bool masks ``(B, L, L)``.
+def _with_float_masks(bert_model: Any) -> Any:
+    """``bert_model`` itself, with a forward that takes Grounding DINO's bool masks ``(B, L, L)``.
 
     They become what is added to the attention logits: 0 where a token is seen. The names of its weights stay the same.
     """
-    forward = bert.forward
+    forward = bert_model.forward
 
     def masked(*, attention_mask: torch.Tensor, **inputs: Any) -> Any:
-        hidden = torch.finfo(bert.dtype).min
-        added = torch.where(attention_mask[:, None], 0.0, hidden).to(bert.dtype)
+        hidden = torch.finfo(bert_model.dtype).min
+        added = torch.where(attention_mask[:, None], 0.0, hidden).to(bert_model.dtype)
         return forward(attention_mask=added, **inputs)
 
-    bert.forward = masked
-    return bert
+    bert_model.forward = masked
+    return bert_model
 
 
 def repair_processor(model: Any) -> None:
