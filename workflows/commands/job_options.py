@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
-from labeler.models.kinds.autodistill import AutodistillKind
+from labeler.models.families import GENERAL, family_named
+from labeler.models.kinds.autodistill import EXAMPLE, AutodistillKind
+from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.kind import LabelerKind
-from labeler.models.kinds.kinds import KINDS
+from labeler.models.kinds.kinds import KINDS, kind_named
+from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
@@ -24,12 +27,14 @@ from workflows.settings.engine import installed
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import ExportChange, check_class_names, check_floor
+from workflows.settings.resolved import check_class_names, check_floor
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths, or a URI"
+FLOOR_UNSET = f"{GENERAL.floor:g}; for OWLv2 {family_named('owlv2').floor:g}; in a labeled folder, as it was labeled"
+NAMED = tuple(name for name in KINDS if name != AutodistillKind.kind)  # by themselves, without a class
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
@@ -73,11 +78,25 @@ class ModelOptions:
     model: str = setting(
         "balanced", "preset of models; `labeler models` lists them", choices=tuple(PRESETS), group=MODELS
     )
-    given: Changes[ModelConfig] = changes(ModelConfig)
+    given: Changes[ModelConfig] = changes(ModelConfig, unset={"floor": FLOOR_UNSET})
 
-    def config(self) -> ModelConfig:
+    def config(self, labeler: LabelerKind) -> ModelConfig:
+        """The models for ``labeler``.
+
+        Raises:
+            UsageError: a flag is not for that labeler.
+        """
         preset = PRESETS[self.model]
-        return self.given.of(ModelConfig(preset.detector, preset.segmenter))
+        detector, segmenter = preset.detector, preset.segmenter
+        if isinstance(labeler, Sam3Kind):
+            for name in ("segmenter", "prompts_per_caption"):
+                if name in self.given.values:
+                    raise UsageError(f"{_flag(name)} is not for --labeler sam3, which is one model; leave it out")
+            if preset.labeler != labeler.kind:
+                detector, segmenter = CHECKPOINT, ""
+        elif isinstance(labeler, BoxesKind | AutodistillKind):
+            detector = ""
+        return self.given.of(ModelConfig(detector, segmenter))
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ class LabelerOptions:
 
     labeler: str | None = setting(
         None,
-        f"kind of labeler ({', '.join(KINDS)}), or the module and class of an autodistill model",
+        f"kind of labeler ({', '.join(NAMED)}), or the module and class of an autodistill model",
         metavar="KIND|MODULE:CLASS",
         group=MODELS,
         unset="that of the preset",
@@ -104,27 +123,46 @@ class LabelerOptions:
         group=MODELS,
         negatable=True,
     )
+    boxes: str | None = setting(
+        None,
+        "boxes to make masks for, in place of a detector: a COCO .json, a YOLO data.yaml, or Pascal VOC XML",
+        metavar="FILE",
+        group=MODELS,
+        unset="none",
+    )
     environment: Mapping[str, Any] | None = None  # of Ray's workers
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
-        """The labeler that these options ask for, and what it looks for; None if tags are to say.
+        """The labeler that these options ask for, and the classes to look for; None where tags choose them.
 
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        name, ontology = self.labeler or PRESETS[models.model].labeler, wanted.read()
-        if ":" in name:
+        name = self.labeler or PRESETS[models.model].labeler
+        is_path = ":" in name
+        if not is_path:
+            self._refuse_arguments()
+        if self.boxes is not None:
+            return self._boxes(self.boxes, wanted, models)
+        if is_path:
+            ontology = wanted.read()
             return self._autodistill(name, models, ontology), ontology
-        for flag, given in (("--labeler-args", self.labeler_args), ("--no-bgr-fix", not self.bgr_fix)):
-            if given:
-                raise UsageError(f"{flag} is for an autodistill model; add --labeler MODULE:CLASS")
-        if name not in KINDS:
-            raise UsageError(f"--labeler {name}: known kinds are {', '.join(KINDS)}; MODULE:CLASS names an own one")
-        return KINDS[name](), ontology
+        if name == AutodistillKind.kind:
+            raise UsageError(f"--labeler {name}: name the class, such as {EXAMPLE}")
+        if self.labeler == BoxesKind.kind:
+            raise UsageError("--labeler boxes needs --boxes FILE")
+        return kind_named(name)(), wanted.read()
+
+    def _refuse_arguments(self) -> None:
+        given = {"--labeler-args": bool(self.labeler_args), "--no-bgr-fix": not self.bgr_fix}
+        given["--labeler-env"] = self.environment is not None
+        for flag in (flag for flag, is_given in given.items() if is_given):
+            raise UsageError(f"{flag} is for an autodistill model; add --labeler MODULE:CLASS")
 
     def _autodistill(self, path: str, models: ModelOptions, ontology: Ontology | None) -> AutodistillKind:
-        if "detector" in models.given.values:
-            raise UsageError(f"--detector is not for --labeler {path}, which brings its own; leave it out")
+        for name in ("detector", "prompts_per_caption"):
+            if name in models.given.values:
+                raise UsageError(f"{_flag(name)} is not for --labeler {path}; leave it out")
         kind = AutodistillKind(
             path,
             tuple(sorted(self.labeler_args.items())),
@@ -133,6 +171,14 @@ class LabelerOptions:
             environment=installed(self.environment) if self.environment is not None else "",
         )
         return replace(kind, prompts=tuple(prompt for prompt, _ in ontology.prompts)) if ontology else kind
+
+    def _boxes(self, file: str, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if self.labeler not in (None, BoxesKind.kind):
+            raise UsageError(f"--boxes {file}: the labeler is then boxes; leave out --labeler {self.labeler}")
+        if "detector" in models.given.values:
+            raise UsageError(f"--boxes {file}: no detector runs; leave out --detector")
+        kind = BoxesKind.of(file)
+        return kind, kind.classes(wanted.read())
 
 
 @dataclass(frozen=True)
@@ -182,10 +228,6 @@ class DatasetOptions:
     defaults: bool = setting(False, "reset the remembered settings; flags given with it still apply", group=DATASET)
     given: Changes[ExportConfig] = changes(ExportConfig)
 
-    def export(self) -> ExportConfig | ExportChange:
-        """The settings, or what makes them from those that the folder remembers."""
-        return self.given.of(ExportConfig()) if self.defaults else self.given.of
-
 
 def job_of(
     images: str,
@@ -205,22 +247,25 @@ def job_of(
         UsageError, OntologyError: an option cannot be meant.
     """
     labeler, ontology = labelers.made(wanted, models)
-    model = models.config()
+    model = models.config(labeler)
     made = LabelJob(
         images=images,
         output=output,
         ontology=ontology,
         model=model,
         labeler=labeler,
-        export=dataset.export(),
+        export=dataset.given.of,
+        defaults=dataset.defaults,
         tagging=tagger.config(model, ontology),
         keep_min_scores=wanted.classes is not None and not dataset.defaults,
+        keep_floor="floor" not in models.given.values,
         tags_only=tags_only,
         sample=sample,
     )
     # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
     given = dataset.given
-    check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
+    if not made.keep_floor:
+        check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
     check_class_names(given.of(ExportConfig()).quality, ontology)
     return made
 

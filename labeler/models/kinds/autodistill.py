@@ -24,6 +24,7 @@ from ontologies.documents import DocumentError, parse_json
 if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
 
+EXAMPLE = "autodistill_grounded_sam:GroundedSAM"
 WORDS: Mapping[str, Any] = {"True": True, "False": False, "None": None}  # as Python writes them
 
 
@@ -48,10 +49,12 @@ class AutodistillKind:
     environment: str = ""
 
     kind: ClassVar[str] = "autodistill"
+    about: ClassVar[str] = "any DetectionBaseModel of autodistill; --labeler MODULE:CLASS names it"
+    flags: ClassVar[tuple[str, ...]] = ("--labeler-args", "--no-bgr-fix", "--labeler-env", "--segmenter")
 
     def __post_init__(self) -> None:
         if not is_class_path(self.path):
-            raise UsageError(f"--labeler {self.path} is no module:class, such as autodistill_grounded_sam:GroundedSAM")
+            raise UsageError(f"--labeler {self.path} is no MODULE:CLASS, such as {EXAMPLE}")
         if "ontology" in dict(self.arguments):
             raise UsageError("--labeler-args: the ontology comes from --classes or --ontology")
 
@@ -66,7 +69,7 @@ class AutodistillKind:
             "labeler_args": [f"{name}={_argument_identity(text)}" for name, text in sorted(self.arguments)],
             "labeler_package": self.environment or _package(self.path),
             "bgr_fix": self.bgr_fix,
-            "segmenter": model_identity(config.segmenter) if config.segmenter else None,
+            **({"segmenter": model_identity(config.segmenter)} if config.segmenter else {}),
         }
 
     def check(self) -> None:

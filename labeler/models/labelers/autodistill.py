@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from labeler.errors import ModelError
-from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Detections
 from labeler.models.labelers.autodistill_repairs import (
     is_grounded_sam,
@@ -25,9 +24,10 @@ from labeler.models.labelers.autodistill_repairs import (
     repair_grounding_dino,
     repair_processor,
 )
-from labeler.models.labelers.candidates import candidates_of
+from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from labeler.models.segmenters.encoding import encode_masks
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from labeler.opencv import opencv
 from labeler.records import Instance
 
@@ -143,7 +143,7 @@ class AutodistillLabeler:
         self._say_if_unscored(found)
         height, width = request.pixels.shape[:2]
         detections = detections_of(found, len(prompts), (height, width))
-        candidates = candidates_of(detections, request.ontology, self._floor, self._max_instances)
+        candidates = best_candidates(detections, request.ontology, self._floor, self._max_instances)
         rows = sorted({box for box, _, _ in candidates})
         if found.mask is None:
             masks = self._segmented(request, detections.boxes_xyxy[rows])
@@ -201,18 +201,17 @@ class AutodistillLabeler:
             return []
         if self._segmenter is None:
             self._segmenter = self._load_segmenter()
-        return self._segmenter.segment([request.pixels], [boxes])[0]
+        return self._segmenter.segment([request.pixels], [SegmentPrompts.of_boxes(boxes)])[0]
 
     def _own_masks(self, masks: Any, rows: Sequence[int], shape: tuple[int, int, int]) -> list[SegmentedMask]:
         if np.shape(masks) != shape:
             raise ValueError(f"{self._path} gave masks of shape {np.shape(masks)}, not {shape}")
         scores = self._mask_scores if len(self._mask_scores) == shape[0] else [1.0] * shape[0]
         encoded = []
-        for row in rows:
+        for row in rows:  # one at a time: there may be many, and large
             mask = np.asarray(masks[row])
             mask = mask > 0.5 if mask.dtype.kind == "f" else mask.astype(bool)
-            rle = mask_to_rle(clean_mask(mask, self._clean_share) if self._clean_share else mask)
-            encoded.append(SegmentedMask(rle, rle_area(rle), scores[row], 1.0))
+            encoded += encode_masks(mask[None], [scores[row]], [1.0], self._clean_share)
         return encoded
 
 

@@ -1,4 +1,4 @@
-"""From the boxes of one image and their scores per prompt to candidates, without those that show a distractor."""
+"""Which of a detector's boxes are candidates, and of which class."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ontologies import Ontology
 DISTRACTOR_IOU = 0.8  # two boxes with this IoU or more are taken for the same object
 
 
-def candidates_of(
-    detections: Detections, ontology: Ontology, floor: float, max_instances: int
+def best_candidates(
+    detections: Detections, ontology: Ontology, candidate_floor: float, max_instances: int
 ) -> list[tuple[int, int, float]]:
     """(box index, prompt index, score), best score first: for each box and class the prompt with the best score.
 
     Args:
-        floor: candidates with a lower score are dropped.
-        max_instances: so many candidates at most, the best ones.
+        detections: with the prompts of ``ontology``, in their order.
+        candidate_floor: candidates with a lower score are dropped, as are boxes without area and distractors.
+        max_instances: maximum number of candidates, the best ones.
     """
     class_ids = np.asarray([class_id for _, class_id in ontology.prompts], np.int_)
     sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
@@ -29,7 +30,7 @@ def candidates_of(
         columns = np.flatnonzero(class_ids == class_id)
         best = columns[detections.scores[:, columns].argmax(axis=1)]
         scores = detections.scores[np.arange(len(best)), best]
-        for box in np.flatnonzero(usable & (scores >= floor)):
+        for box in np.flatnonzero(usable & (scores >= candidate_floor)):
             candidates.append((int(box), int(best[box]), float(scores[box])))
     candidates.sort(key=lambda candidate: (-candidate[2], candidate[0], candidate[1]))
     return candidates[:max_instances]

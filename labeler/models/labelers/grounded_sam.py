@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from labeler.models.detectors.detector import Detector
-from labeler.models.labelers.candidates import candidates_of
+from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import Segmenter
+from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
 
 
@@ -37,13 +37,17 @@ class GroundedSamLabeler:
         prompts = [tuple(prompt for prompt, _ in ontology.prompts) for ontology in ontologies]
         detections = self.detector.detect(images, prompts)
         candidates = [
-            candidates_of(detected, ontology, self.candidate_floor, self.max_instances)
-            for detected, ontology in zip(detections, ontologies, strict=True)
+            best_candidates(*pair, self.candidate_floor, self.max_instances)
+            for pair in zip(detections, ontologies, strict=True)
         ]
         # A box that is a candidate of several classes is segmented once.
         boxes = [sorted({box for box, _, _ in image_candidates}) for image_candidates in candidates]
         masks = self.segmenter.segment(
-            images, [detected.boxes_xyxy[rows] for detected, rows in zip(detections, boxes, strict=True)]
+            images,
+            [
+                SegmentPrompts.of_boxes(detected.boxes_xyxy[rows])
+                for detected, rows in zip(detections, boxes, strict=True)
+            ],
         )
         labeled = []
         for detected, ontology, image_candidates, rows, image_masks in zip(
