@@ -16,6 +16,7 @@ from labeler.geometry.masks import rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 from labeler.record_files import read_records
 from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology
@@ -89,8 +90,8 @@ def test_boxes_go_through_the_segmenter(scenes: Path, tmp_path: Path, labeler: R
     assert len(records) == 6
     for record in records:
         (found,) = record.instances
-        image = np.asarray(Image.open(scenes / record.image_id).convert("RGB"))
-        ((expected,),) = segmenter.segment([image], [np.array([found.box_xyxy], np.float32)])
+        image = np.array(Image.open(scenes / record.image_id).convert("RGB"))
+        ((expected,),) = segmenter.segment([image], [SegmentPrompts.of_boxes(np.array([found.box_xyxy], np.float32))])
         assert found.score == 1.0, "the model gives no confidence"
         assert (found.rle, found.area) == (expected.rle, expected.area)
         assert found.mask_score == pytest.approx(expected.mask_score, abs=1e-6)
@@ -139,13 +140,15 @@ def test_each_image_is_searched_for_its_own_prompts(name: str) -> None:
         (f"--labeler {MODELS}:Nothing", f"the module {MODELS} has no Nothing"),
         (f"--labeler {MODELS}:NoModel", f"{MODELS}:NoModel is no DetectionBaseModel of autodistill"),
         ("--labeler autodistill.detection:DetectionBaseModel", "is abstract; name a class that predicts"),
-        (f"--labeler {MODELS}:", "is no module:class, such as autodistill_grounded_sam:GroundedSAM"),
+        (f"--labeler {MODELS}:", "is no MODULE:CLASS, such as autodistill_grounded_sam:GroundedSAM"),
         (f"--labeler {MODELS}:BrightMasks --labeler-args size=3", "unexpected keyword argument 'size'; it takes: "),
         (f"--labeler {MODELS}:BrightMasks --labeler-args size", "--labeler-args: expected KEY=VALUE, not 'size'"),
         (f"--labeler {MODELS}:BrightMasks --labeler-args ontology=1", "the ontology comes from --classes"),
         (f"--labeler {MODELS}:BrightMasks --detector embedded:detector", "--detector is not for --labeler"),
         (f"--labeler {MODELS}:BrightMasks --segmenter /no/such", "segmenter '/no/such': no such folder"),
         ("--labeler-args confidence=1", "--labeler-args is for an autodistill model; add --labeler MODULE:CLASS"),
+        ("--labeler autodistill", "name the class, such as autodistill_grounded_sam:GroundedSAM"),
+        ("--labeler-env {\"env_vars\":{}} --engine ray", "--labeler-env is for an autodistill model; add --labeler"),
         ("--no-bgr-fix", "--no-bgr-fix is for an autodistill model; add --labeler MODULE:CLASS"),
         ("--labeler-env {\"env_vars\":{}} --engine local", "--labeler-env is for the workers of Ray; add --engine ray"),
         ("--labeler-env [1] --engine ray", "--labeler-env [1]: cannot be read (No such file or directory)"),
