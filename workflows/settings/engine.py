@@ -16,7 +16,15 @@ from ontologies.documents import MAX_BYTES, DocumentError, parse_json, parse_tom
 
 ENGINES = ("auto", "local", "ray")
 GROUP = "engine"
-INSTALLERS = ("conda", "container", "image_uri", "pip", "uv")  # parts of a runtime_env that bring packages
+INSTALLERS = (
+    "conda",
+    "container",
+    "image_uri",
+    "pip",
+    "py_modules",
+    "uv",
+    "working_dir",
+)  # parts of a runtime_env that bring packages
 
 
 @dataclass(frozen=True)
@@ -87,9 +95,9 @@ class EngineConfig:
 
 
 def installed(environment: Mapping[str, Any]) -> str:
-    """What an environment installs, as JSON without passwords: it decides the records, where the rest does not."""
+    """What an environment brings to a worker, as JSON without passwords; empty if that is nothing."""
     parts = {name: environment[name] for name in INSTALLERS if name in environment}
-    return without_secrets(json.dumps(parts, sort_keys=True))
+    return without_secrets(json.dumps(parts, sort_keys=True)) if parts else ""
 
 
 def _environment(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -38,7 +39,7 @@ class AutodistillKind:
         prompts: what the model is first made for; it does not decide the records.
         bgr_fix: give the SAM of ``autodistill_grounded_sam`` RGB, as it expects, and not BGR, as that package does.
         names_segmenter: the user chose the segmenter, so it must be there. Otherwise it is loaded when it is needed.
-        environment: what Ray installs for the workers, as JSON; then the package need not be on this machine.
+        environment: what Ray installs for the workers, as JSON, if anything; then the package may be there alone.
     """
 
     path: str
@@ -142,13 +143,18 @@ def _package(path: str) -> str:
     spec = _module_spec(path)
     module = path.partition(":")[0]
     top = module.partition(".")[0]
-    holders = [distribution(name) for name in sorted(set(packages_distributions().get(top, ())))]
+    holders = [distribution(name) for name in sorted(set(_holders().get(top, ())))]
     # Some distributions hold a stray package, such as ``tests``, that another one of its name stands before.
     if own := [each for each in holders if Path(spec.origin or "").is_relative_to(str(each.locate_file("")))]:
         return ", ".join(f"{each.name} {each.version}" for each in own)
     if spec.origin and os.path.isfile(spec.origin):
         return f"blake2b:{hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()}"
     return module
+
+
+@cache
+def _holders() -> Mapping[str, list[str]]:
+    return packages_distributions()  # reads the files of every distribution
 
 
 def _module_spec(path: str) -> ModuleSpec:

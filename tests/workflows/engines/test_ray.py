@@ -373,16 +373,16 @@ def test_an_address_where_no_cluster_is(scenes: Path, tmp_path: Path, labeler: R
 
 def test_an_environment_reaches_the_workers(cluster: Any, tmp_path: Path, labeler: Run) -> None:
     (tmp_path / "images").mkdir()
-    for index in range(8):
-        Image.new("RGB", (30, 20), (0, 0, 200)).save(tmp_path / "images" / f"{index:04d}.png")
+    for index in range(2):
+        Image.new("RGB", (30, 20), (0, 0, 200)).save(tmp_path / "images" / f"{index}.png")
     (tmp_path / "environment.toml").write_text('[env_vars]\nLABELER_TEST_CONFIDENCE = "0.625"\n')
     done = labeler(
-        "label", tmp_path / "images", "-o", tmp_path / "out", "--classes", "sky", "--shard-size", 4, "--engine", "ray",
+        "label", tmp_path / "images", "-o", tmp_path / "out", "--classes", "sky", "--shard-size", 1, "--engine", "ray",
         "--workers", 1, "--cpus-per-worker", 1, "--device", "cpu",
         "--labeler", "tests.support.autodistill_model:TellsEnvironment",
         "--labeler-env", tmp_path / "environment.toml",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     records = list(read_records(sorted((tmp_path / "out" / "run" / "records").glob("*.parquet"))))
-    assert [[found.score for found in record.instances] for record in records] == [[0.625]] * 8
+    assert [[found.score for found in record.instances] for record in records] == [[0.625]] * 2
     assert "LABELER_TEST_CONFIDENCE" not in os.environ
