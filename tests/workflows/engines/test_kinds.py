@@ -128,7 +128,11 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 }
 
 
-MEANINGLESS = (Sam3Kind.kind, HalvesKind.kind)  # random weights, and halves of images: no label is right
+MEANINGLESS = (
+    Sam3Kind.kind,
+    AutodistillKind.kind,
+    HalvesKind.kind,
+)  # no label is right: random weights, and rough shapes
 
 
 @dataclass(frozen=True)
