@@ -85,6 +85,10 @@ class WrongAnswers(BrightMasks):
                 found.mask = found.mask[:, ::2]
             case 47:
                 found.class_id = np.array([0.5])
+            case 48:
+                found.data["class_name"] = np.array(["horse"])
+            case 49:
+                found.data["class_name"] = np.array(["Cat"])
         return found
 
 

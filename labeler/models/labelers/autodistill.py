@@ -142,7 +142,7 @@ class AutodistillLabeler:
             return []
         self._say_if_unscored(found)
         height, width = request.pixels.shape[:2]
-        detections = detections_of(found, len(prompts), (height, width))
+        detections = detections_of(found, prompts, (height, width))
         candidates = best_candidates(detections, request.ontology, self._floor, self._max_instances)
         rows = sorted({box for box, _, _ in candidates})
         if found.mask is None:
@@ -215,16 +215,17 @@ class AutodistillLabeler:
         return encoded
 
 
-def detections_of(found: Any, prompt_count: int, size: tuple[int, int]) -> Detections:
+def detections_of(found: Any, prompts: Sequence[str], size: tuple[int, int]) -> Detections:
     """The boxes of supervision's ``Detections``, clipped to the image, each with its score at its own prompt.
 
     Args:
+        prompts: what the model was asked for.
         size: (height, width) of the image.
 
     Raises:
         ValueError: a box, class or confidence cannot be used; the message says why.
     """
-    count = len(found)
+    count, prompt_count = len(found), len(prompts)
     boxes = np.asarray(found.xyxy, dtype=np.float32)
     if boxes.shape != (count, 4) or not np.isfinite(boxes).all():
         raise ValueError(f"the model gave boxes that are not {count} x 4 finite numbers")
@@ -236,12 +237,18 @@ def detections_of(found: Any, prompt_count: int, size: tuple[int, int]) -> Detec
         raise ValueError(
             f"the model gave a class_id {class_ids.tolist()!r:.60}, not a position among the {prompt_count} prompts"
         )
+    class_ids = class_ids.astype(np.int64)
+    for class_id, name in zip(class_ids.tolist(), found.data.get("class_name", ()), strict=False):
+        if str(name).strip().casefold() != prompts[class_id].strip().casefold():
+            raise ValueError(
+                f"the model calls class {class_id} {name!s:.40}, not {prompts[class_id]}: its classes are fixed"
+            )
     scores = np.ones(count) if found.confidence is None else np.asarray(found.confidence, dtype=np.float64)
     if scores.shape != (count,) or not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():
         raise ValueError("the model gave confidences that are not numbers from 0 to 1")
     height, width = size
     per_prompt = np.zeros((count, prompt_count), np.float32)
-    per_prompt[np.arange(count), class_ids.astype(np.int64)] = scores.clip(0, 1)
+    per_prompt[np.arange(count), class_ids] = scores.clip(0, 1)
     return Detections(boxes.clip(0, np.asarray([width, height] * 2, np.float32)), per_prompt)
 
 
