@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,26 +176,45 @@ def test_a_model_that_cannot_be_made(tmp_path: Path, labeler: Run) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_class_that_only_a_run_folder_names_is_never_loaded(
-    tmp_path: Path, labeler: Run, monkeypatch: pytest.MonkeyPatch
+def test_what_only_a_run_folder_names_is_never_loaded(
+    tmp_path: Path, labeler: Run, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = tmp_path / "code"
+    """The class, the file among its arguments and the segmenter are loaded if a flag names them, and not else."""
+    code, here, away = tmp_path / "code", tmp_path / "here", tmp_path / "away"
     code.mkdir()
+    here.mkdir()
     (code / "their_model.py").write_text(
-        f"from pathlib import Path\nfrom {MODELS} import BrightMasks as Theirs\n"
-        f"Path({str(tmp_path)!r}, 'ran').touch()\n"
+        f"from pathlib import Path\nfrom {MODELS} import BrightBoxes\nPath({str(tmp_path)!r}, 'ran').touch()\n"
+        "class Theirs(BrightBoxes):\n    def __init__(self, ontology, weights):\n        super().__init__(ontology)\n"
+        "        Path(weights).read_text()\n"
     )
+    (here / "weights.pt").write_text("1")
+    shutil.copytree(checkpoint("sam"), here / "sam")
     monkeypatch.syspath_prepend(str(code))
     images, output = write(tmp_path / "in", pixels(32)), tmp_path / "out"
-    label = ("label", images, "-o", output)
-    assert labeler(*label, "--classes", "dog", "--labeler", "their_model:Theirs", *LOCAL).returncode == 0
+    named = ("--labeler", "their_model:Theirs")
+    weights = ("--labeler-args", f"weights={here / 'weights.pt'}")
+    segmenter = ("--segmenter", here / "sam")
+    label = ("label", images, "-o", output, "--classes", "dog", *LOCAL)
+    assert labeler(*label, *named, *weights, *segmenter).returncode == 0
+    whole = records_of(output)
+    assert whole[0].instances
+    Image.fromarray(pixels(50)).save(images / "new.png")
+    here.rename(away)  # so that whatever opens a file there fails
     sys.modules.pop("their_model")
     (tmp_path / "ran").unlink()
-    Image.fromarray(pixels(50)).save(images / "new.png")
-    again = labeler(*label, "--model", "demo", *LOCAL)
+    again = labeler(*label, "--model", "demo")
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "was labeled with another labeler" in again.stderr
     for command in ("export", "report"):
         done = labeler(command, output)
         assert done.returncode == 0, done.stderr
     assert "their_model:Theirs" in (output / "report.html").read_text()
     assert not (tmp_path / "ran").exists()
+    unnamed = labeler(*label, *named, "--labeler-args", "weights=1", "--segmenter", "embedded:segmenter")
+    assert (unnamed.returncode, unnamed.stderr.count("\n")) == (2, 1)
+    assert "was labeled with another labeler_args and segmenter" in unnamed.stderr
+    assert records_of(output) == whole
+    away.rename(here)
+    assert labeler(*label, *named, *weights, *segmenter).returncode == 0
+    assert len(records_of(output)) == 2
