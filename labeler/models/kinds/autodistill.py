@@ -35,12 +35,16 @@ class AutodistillKind:
 
     Attributes:
         path: ``module:class``.
-        arguments: of the class, as (name, text): JSON, or else text.
+        arguments: of the class, as (name, text): JSON, or else text. A path becomes absolute.
         prompts: what the model is first made for; it does not decide the records.
         bgr_fix: give the SAM of ``autodistill_grounded_sam`` RGB, as it expects, and not BGR, as that package does.
         names_segmenter: the user chose the segmenter, so it must be there. Otherwise it is loaded when it is needed.
         environment: what Ray installs for the workers, as JSON, if anything; then the package may be there alone.
     """
+
+    kind: ClassVar[str] = "autodistill"
+    about: ClassVar[str] = "any DetectionBaseModel of autodistill; --labeler MODULE:CLASS names it"
+    flags: ClassVar[tuple[str, ...]] = ("--labeler-args", "--no-bgr-fix", "--labeler-env", "--segmenter")
 
     path: str
     arguments: tuple[tuple[str, str], ...] = ()
@@ -49,15 +53,12 @@ class AutodistillKind:
     names_segmenter: bool = False
     environment: str = ""
 
-    kind: ClassVar[str] = "autodistill"
-    about: ClassVar[str] = "any DetectionBaseModel of autodistill; --labeler MODULE:CLASS names it"
-    flags: ClassVar[tuple[str, ...]] = ("--labeler-args", "--no-bgr-fix", "--labeler-env", "--segmenter")
-
     def __post_init__(self) -> None:
         if not is_class_path(self.path):
             raise UsageError(f"--labeler {self.path} is no MODULE:CLASS, such as {EXAMPLE}")
         if "ontology" in dict(self.arguments):
             raise UsageError("--labeler-args: the ontology comes from --classes or --ontology")
+        object.__setattr__(self, "arguments", tuple((name, _absolute(text)) for name, text in self.arguments))
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
         if self.names_segmenter:
@@ -120,11 +121,12 @@ def argument_value(text: str) -> Any:
     try:
         return parse_json(text)
     except DocumentError:
-        return os.path.abspath(os.path.expanduser(text)) if _names_path(text) else text
+        return text
 
 
-def _names_path(text: str) -> bool:
-    return text.startswith(("./", "../", "~/")) or os.path.isfile(text)
+def _absolute(text: str) -> str:
+    is_path = argument_value(text) == text and (text.startswith(("./", "../", "~/")) or os.path.isfile(text))
+    return os.path.abspath(os.path.expanduser(text)) if is_path else text
 
 
 def _argument_identity(text: str) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from labeler.geometry.masks import rle_to_mask
 from labeler.models.config import ModelConfig
-from labeler.models.kinds.autodistill import AutodistillKind
+from labeler.models.kinds.autodistill import AutodistillKind, argument_value
 from labeler.models.labelers.autodistill_repairs import repair_grounding_dino
 from labeler.models.labelers.labeler import LabelRequest
 from ontologies import Ontology
@@ -104,6 +104,19 @@ def test_grounded_sam_is_what_the_package_predicts(package: Any) -> None:
             assert (rle_to_mask(instance.rle) == masks[bgr_fix][row]).all()
             if bgr_fix:
                 assert instance.mask_score == pytest.approx(np.clip(mended[row][1].item(), 0, 1), abs=1e-5)
+
+
+def test_arguments_are_json_or_text_and_paths_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker runs in another folder than the one where the paths were written down."""
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    texts = {"0.5": 0.5, "[1, 2]": [1, 2], "None": None, "true": True, '"3"': "3", "base": "base", "no.pt": "no.pt"}
+    paths = {"weights.pt": str(tmp_path / "weights.pt"), "./new": str(tmp_path / "new")}
+    for text, value in (texts | paths).items():
+        ((_, kept),) = AutodistillKind("some_package:Model", (("name", text),)).arguments
+        monkeypatch.chdir("/")
+        assert argument_value(kept) == value
+        monkeypatch.chdir(tmp_path)
 
 
 def test_the_text_encoder_sees_each_phrase_by_itself(package: Any) -> None:
