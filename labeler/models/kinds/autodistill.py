@@ -124,9 +124,14 @@ def argument_value(text: str) -> Any:
         return text
 
 
+def names_path(text: str) -> bool:
+    """Whether the value of an argument is a path, as its form or a file of that name shows."""
+    is_text = argument_value(text) == text
+    return is_text and (text.startswith(("./", "../", "~/")) or os.path.isfile(text))
+
+
 def _absolute(text: str) -> str:
-    is_path = argument_value(text) == text and (text.startswith(("./", "../", "~/")) or os.path.isfile(text))
-    return os.path.abspath(os.path.expanduser(text)) if is_path else text
+    return os.path.abspath(os.path.expanduser(text)) if names_path(text) else text
 
 
 def _argument_identity(text: str) -> str:
