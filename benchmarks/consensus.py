@@ -2,11 +2,11 @@
 
     python benchmarks/consensus.py [--scenes 300] [--every-class]
 
-Each scene is asked for what it shows and for four classes that it does not show, or for all 64. The gate runs with its own settings,
-and a candidate that it does not reject counts by its joint score. Best F1 over all accept scores, recall at the accept
-score that reaches precision 0.98, and the gain of each with a 95 % interval: scenes are drawn with replacement, the
-same ones for both, and the accept scores are chosen anew for each draw. Last, the time as a multiple of that of one
-view.
+Each scene is asked for what it shows and for four classes that it does not show, or for all 64. The gate runs with its
+own settings, and a candidate that it does not reject counts by its joint score. Best F1 over all accept scores, recall
+at the accept score that reaches precision 0.98, and the gain of each with a 95 % interval: scenes are drawn with
+replacement, the same ones for both, and the accept scores are chosen anew for each draw. Last, the time as a multiple
+of that of one view.
 """
 
 from __future__ import annotations
