@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ HUB_CHECK_WAITS = (0.5, 1.0)  # seconds between retries; short, so that a machin
 
 
 def load_checkpoint(
-    source: str, role: str, auto_class: str, kinds: Any, config: ModelConfig
+    source: str, role: str, auto_class: str | Mapping[str, str], kinds: Any, config: ModelConfig
 ) -> tuple[Any, Any, Runtime]:
     """The model in evaluation mode on its device, its processor, and its ``Runtime``.
 
@@ -33,7 +33,7 @@ def load_checkpoint(
     Args:
         source: hub id, folder or embedded model.
         role: the flag that names the model, without ``--``; for messages.
-        auto_class: the class of ``transformers`` that loads the model.
+        auto_class: the class of ``transformers`` that loads the model, or that of each model type.
         kinds: the allowed model types; None for all that ``auto_class`` knows.
 
     Raises:
@@ -55,7 +55,8 @@ def load_checkpoint(
         model_type = transformers.AutoConfig.from_pretrained(name, revision=revision, **options).model_type
         if kinds is not None and model_type not in kinds:
             raise ModelError(f"{role} {source!r} is of type {model_type!r}; known types: {', '.join(kinds)}")
-        return _read(name, auto_class, revision=revision, **options)
+        loads = auto_class if isinstance(auto_class, str) else auto_class[model_type]
+        return _read(name, loads, revision=revision, **options)
 
     reached = os.path.isdir(name)
     try:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeler.errors import UsageError
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
 
-DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
+ZERO_SHOT_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
+UNSCORED_TYPES = ("florence2",)  # their detections have no confidence
+CLOSED_SET_TYPES = (
+    "conditional_detr",
+    "d_fine",
+    "dab-detr",
+    "deformable_detr",
+    "deimv2",
+    "detr",
+    "lw_detr",
+    "rf_detr",
+    "rt_detr",
+    "rt_detr_v2",
+    "table-transformer",
+    "yolos",
+)
+DETECTOR_TYPES = (*ZERO_SHOT_TYPES, *UNSCORED_TYPES, *CLOSED_SET_TYPES)
 SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+ULTRALYTICS_SUFFIX = ".pt"
+HAS_SCORES = "--verify is for detectors that give no confidence ({types}); leave it out for {detector!r}"
 
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
@@ -17,23 +37,69 @@ if TYPE_CHECKING:
     from labeler.models.runtime import Runtime
     from labeler.models.segmenters.segmenter import Segmenter
 
+Maker = Callable[[Any, Any, "Runtime"], "Detector"]
 
-def load_grounded_sam(config: ModelConfig) -> GroundedSamLabeler:
+
+def load_grounded_sam(config: ModelConfig, verifier: str | None = None) -> GroundedSamLabeler:
     """Grounded SAM with the detector and the segmenter of ``config``.
+
+    Args:
+        verifier: see ``load_detector``.
 
     Raises:
         ModelError: a model cannot be found or loaded, or is of an unknown type.
-        UsageError: this machine does not have ``config.device``.
+        UsageError: this machine does not have ``config.device``, or the detector has scores and a verifier is given.
     """
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 
     return GroundedSamLabeler(
-        load_detector(config), load_segmenter(config), candidate_floor=config.floor, max_instances=config.max_instances
+        load_detector(config, verifier),
+        load_segmenter(config),
+        candidate_floor=config.floor,
+        max_instances=config.max_instances,
     )
 
 
-def load_detector(config: ModelConfig) -> Detector:
-    """The detector of ``config``; for errors see ``load_grounded_sam``."""
+def load_detector(config: ModelConfig, verifier: str | None = None) -> Detector:
+    """The detector of ``config``; for errors see ``load_grounded_sam``.
+
+    Args:
+        verifier: a SigLIP or CLIP model that scores the boxes of a detector without confidence.
+    """
+    if is_ultralytics(config.detector):
+        _refuse_verifier(config.detector, verifier)
+        from labeler.models.detectors.ultralytics import load_ultralytics
+        from labeler.models.devices import resolved_device
+
+        return load_ultralytics(config.detector, resolved_device(config.device), config.floor, config.max_instances)
+    makers, auto_classes = _families(config)
+    model, processor, runtime = load_checkpoint(config.detector, "detector", auto_classes, DETECTOR_TYPES, config)
+    model_type = model.config.model_type
+    detector = makers[model_type](model, processor, runtime)
+    if verifier is None:
+        return detector
+    if model_type not in UNSCORED_TYPES:
+        _refuse_verifier(config.detector, verifier)
+    from labeler.models.detectors.verified import VerifiedDetector
+    from labeler.models.taggers.vocabulary import crop_tagger_of
+
+    return VerifiedDetector(detector, crop_tagger_of(verifier, config))
+
+
+def is_ultralytics(detector: str) -> bool:
+    """Whether ``detector`` is a checkpoint file of Ultralytics."""
+    return Path(detector).suffix == ULTRALYTICS_SUFFIX
+
+
+def _refuse_verifier(detector: str, verifier: str | None) -> None:
+    if verifier is not None:
+        raise UsageError(HAS_SCORES.format(types=", ".join(UNSCORED_TYPES), detector=detector))
+
+
+def _families(config: ModelConfig) -> tuple[dict[str, Maker], dict[str, str]]:
+    """For each model type, what makes the detector, and the class of ``transformers`` that loads the model."""
+    from labeler.models.detectors.closed_set import ClosedSetDetector
+    from labeler.models.detectors.florence2 import Florence2Detector
     from labeler.models.detectors.grounding_dino import GroundingDinoDetector
     from labeler.models.detectors.omdet_turbo import OmDetTurboDetector
     from labeler.models.detectors.owlv2 import Owlv2Detector
@@ -41,17 +107,21 @@ def load_detector(config: ModelConfig) -> Detector:
     def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
         return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
 
-    makers: tuple[Callable[[Any, Any, Runtime], Detector], ...] = (
-        grounding,
-        grounding,
-        Owlv2Detector,
-        OmDetTurboDetector,
-    )
-    kinds = dict(zip(DETECTOR_TYPES, makers, strict=True))
-    model, processor, runtime = load_checkpoint(
-        config.detector, "detector", "AutoModelForZeroShotObjectDetection", kinds, config
-    )
-    return kinds[model.config.model_type](model, processor, runtime)
+    def closed_set(model: Any, processor: Any, runtime: Runtime) -> Detector:
+        return ClosedSetDetector(model, processor, runtime, config.detector)
+
+    zero_shot: tuple[Maker, ...] = (grounding, grounding, Owlv2Detector, OmDetTurboDetector)
+    makers: dict[str, Maker] = {
+        **dict(zip(ZERO_SHOT_TYPES, zero_shot, strict=True)),
+        **dict.fromkeys(UNSCORED_TYPES, Florence2Detector),
+        **dict.fromkeys(CLOSED_SET_TYPES, closed_set),
+    }
+    auto_classes = {
+        **dict.fromkeys(ZERO_SHOT_TYPES, "AutoModelForZeroShotObjectDetection"),
+        **dict.fromkeys(UNSCORED_TYPES, "AutoModelForImageTextToText"),
+        **dict.fromkeys(CLOSED_SET_TYPES, "AutoModelForObjectDetection"),
+    }
+    return makers, auto_classes
 
 
 def load_segmenter(config: ModelConfig) -> Segmenter:
