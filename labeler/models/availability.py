@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
@@ -12,7 +13,7 @@ from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
-from labeler.models.loading import DETECTOR_TYPES
+from labeler.models.loading import DETECTOR_TYPES, is_ultralytics
 from labeler.models.taggers.config import TaggingConfig
 from ontologies.documents import DocumentError, parse_json
 
@@ -34,6 +35,9 @@ def check_models(
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
     for needed in _needed(labeler, config, tagging, tags_only):
+        if needed.role == "detector" and is_ultralytics(needed.source):
+            _check_ultralytics(needed.source)
+            continue
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
@@ -75,6 +79,16 @@ def _check_folder(folder: Path, needed: NeededModel) -> None:
         raise ModelError(f"{needed.role} {needed.source!r} is of type {kind!r}; known types: {', '.join(needed.types)}")
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no weights (*.safetensors or *.bin)")
+
+
+def _check_ultralytics(source: str) -> None:
+    if not Path(source).expanduser().is_file():
+        raise ModelError(f"detector {source!r}: no such checkpoint file")
+    if find_spec("ultralytics") is None:
+        raise ModelError(
+            f"detector {source!r} needs the package ultralytics, whose licence is AGPL-3.0; install it with "
+            "pip install 'autodistill-labeler[ultralytics]'"
+        )
 
 
 def _check_ram(tagging: TaggingConfig) -> None:

@@ -25,8 +25,8 @@ class Florence2Detector:
     """Florence-2: Xiao et al. 2023, arXiv 2311.06242.
 
     Each prompt is asked on its own, with the task ``<OPEN_VOCABULARY_DETECTION>``. So every box of the answer belongs
-    to that prompt, and no label is read from the answer's text. (``<CAPTION_TO_PHRASE_GROUNDING>`` splits "dog with a red
-    collar" into two phrases and gives the boxes of both.) Where the model answers with polygons, their bounding boxes
+    to that prompt, and no label is read from the answer's text. (``<CAPTION_TO_PHRASE_GROUNDING>`` splits "dog with a
+    red collar" into two phrases and gives the boxes of both.) Where the model answers with polygons, their bounding boxes
     are taken. Decoding is beam search without sampling, so the same input gives the same answer.
 
     The model says no confidence: all scores are 1.0. It tends to answer with a box even where nothing fits; see

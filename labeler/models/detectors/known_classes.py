@@ -63,7 +63,7 @@ class KnownClasses:
         close = [spellings[key] for key in difflib.get_close_matches(_key(prompt), spellings, n=3, cutoff=0.6)]
         parts = [key for key in spellings if set(key.split()) & set(_key(prompt).split())]
         similar = list(dict.fromkeys([*close, *(spellings[key] for key in parts)]))[:3]
-        meant = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else ";"
+        meant = f"; did you mean {' or '.join(map(repr, similar))}?" if similar else "."
         more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
         return (
             f"prompt {prompt!r} is not a class of {self.owner}, which finds only those it was trained on{meant} "

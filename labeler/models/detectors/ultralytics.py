@@ -48,8 +48,8 @@ class UltralyticsDetector:
     """A YOLO or RT-DETR model of Ultralytics, github.com/ultralytics/ultralytics (AGPL-3.0).
 
     YOLO-World (Cheng et al. 2024, arXiv 2401.17270) and YOLOE (Wang et al. 2025, arXiv 2503.07465) find what prompts
-    describe, by ``set_classes``; if the checkpoint has classes for all prompts, those are used as they are. Other models
-    find the classes that they were trained on.
+    describe, by ``set_classes``; if the checkpoint has classes for all prompts, those are used as they are. Other
+    models find the classes that they were trained on.
 
     Scaling, letterbox and non-maximum suppression (per class, ``NMS_IOU``) are those of ``predict``. Images are
     predicted one at a time: in a batch, Ultralytics pads images of different shapes, and drops the last ones if
