@@ -26,8 +26,8 @@ class Florence2Detector:
 
     Each prompt is asked on its own, with the task ``<OPEN_VOCABULARY_DETECTION>``. So every box of the answer belongs
     to that prompt, and no label is read from the answer's text. (``<CAPTION_TO_PHRASE_GROUNDING>`` splits "dog with a
-    red collar" into two phrases and gives the boxes of both.) Where the model answers with polygons, their bounding boxes
-    are taken. Decoding is beam search without sampling, so the same input gives the same answer.
+    red collar" into two phrases and gives the boxes of both.) Polygons in the answer become their bounding boxes.
+    Decoding is beam search without sampling, so the same input gives the same answer.
 
     The model says no confidence: all scores are 1.0. It tends to answer with a box even where nothing fits; see
     ``labeler.models.detectors.verified``.
