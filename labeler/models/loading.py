@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeler.errors import UsageError
 from labeler.models.checkpoints import load_checkpoint
 from labeler.models.config import ModelConfig
 
@@ -29,7 +28,6 @@ CLOSED_SET_TYPES = (
 DETECTOR_TYPES = (*ZERO_SHOT_TYPES, *UNSCORED_TYPES, *CLOSED_SET_TYPES)
 SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
 ULTRALYTICS_SUFFIX = ".pt"
-HAS_SCORES = "--verify is for detectors that give no confidence ({types}); leave it out for {detector!r}"
 
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
@@ -40,60 +38,35 @@ if TYPE_CHECKING:
 Maker = Callable[[Any, Any, "Runtime"], "Detector"]
 
 
-def load_grounded_sam(config: ModelConfig, verifier: str | None = None) -> GroundedSamLabeler:
+def load_grounded_sam(config: ModelConfig) -> GroundedSamLabeler:
     """Grounded SAM with the detector and the segmenter of ``config``.
-
-    Args:
-        verifier: see ``load_detector``.
 
     Raises:
         ModelError: a model cannot be found or loaded, or is of an unknown type.
-        UsageError: this machine does not have ``config.device``, or the detector has scores and a verifier is given.
+        UsageError: this machine does not have ``config.device``.
     """
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 
     return GroundedSamLabeler(
-        load_detector(config, verifier),
-        load_segmenter(config),
-        candidate_floor=config.floor,
-        max_instances=config.max_instances,
+        load_detector(config), load_segmenter(config), candidate_floor=config.floor, max_instances=config.max_instances
     )
 
 
-def load_detector(config: ModelConfig, verifier: str | None = None) -> Detector:
-    """The detector of ``config``; for errors see ``load_grounded_sam``.
-
-    Args:
-        verifier: a SigLIP or CLIP model that scores the boxes of a detector without confidence.
-    """
+def load_detector(config: ModelConfig) -> Detector:
+    """The detector of ``config``; for errors see ``load_grounded_sam``."""
     if is_ultralytics(config.detector):
-        _refuse_verifier(config.detector, verifier)
         from labeler.models.detectors.ultralytics import load_ultralytics
         from labeler.models.devices import resolved_device
 
         return load_ultralytics(config.detector, resolved_device(config.device), config.floor, config.max_instances)
     makers, auto_classes = _families(config)
     model, processor, runtime = load_checkpoint(config.detector, "detector", auto_classes, DETECTOR_TYPES, config)
-    model_type = model.config.model_type
-    detector = makers[model_type](model, processor, runtime)
-    if verifier is None:
-        return detector
-    if model_type not in UNSCORED_TYPES:
-        _refuse_verifier(config.detector, verifier)
-    from labeler.models.detectors.verified import VerifiedDetector
-    from labeler.models.taggers.vocabulary import crop_tagger_of
-
-    return VerifiedDetector(detector, crop_tagger_of(verifier, config))
+    return makers[model.config.model_type](model, processor, runtime)
 
 
 def is_ultralytics(detector: str) -> bool:
     """Whether ``detector`` is a checkpoint file of Ultralytics."""
     return Path(detector).suffix == ULTRALYTICS_SUFFIX
-
-
-def _refuse_verifier(detector: str, verifier: str | None) -> None:
-    if verifier is not None:
-        raise UsageError(HAS_SCORES.format(types=", ".join(UNSCORED_TYPES), detector=detector))
 
 
 def _families(config: ModelConfig) -> tuple[dict[str, Maker], dict[str, str]]:

@@ -10,7 +10,6 @@ from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
-from labeler.models.taggers.config import CONTRASTIVE
 
 if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
@@ -18,21 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroundedSamKind:
-    """See ``labeler.models.labelers.grounded_sam``.
-
-    Attributes:
-        verifier: a SigLIP or CLIP model that scores the boxes of a detector that gives no confidence; None for none.
-    """
-
-    verifier: str | None = None
+    """See ``labeler.models.labelers.grounded_sam``."""
 
     kind: ClassVar[str] = "grounded-sam"
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
-        if self.verifier is not None:
-            yield NeededModel(self.verifier, "verify-model", CONTRASTIVE)
 
     def identity(self, config: ModelConfig) -> dict[str, Any]:
         return {
@@ -40,11 +31,10 @@ class GroundedSamKind:
             "detector": model_identity(config.detector),
             "segmenter": model_identity(config.segmenter),
             "prompts_per_caption": config.prompts_per_caption,
-            **({} if self.verifier is None else {"verifier": model_identity(self.verifier)}),
         }
 
     def load(self, config: ModelConfig) -> Labeler:
         from labeler.models.labelers.on_device import labeler_on_device
         from labeler.models.loading import load_grounded_sam
 
-        return labeler_on_device(load_grounded_sam(config, self.verifier), config)
+        return labeler_on_device(load_grounded_sam(config), config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -24,7 +24,6 @@ from labeler.models.taggers.config import CONTRASTIVE, TaggingConfig, vocabulary
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from ontologies.taggers import Tagger
-    from ontologies.taggers.vocabulary import VocabularyTagger
 
 
 def load_vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: AnyPath | None) -> Tagger:
@@ -57,22 +56,6 @@ def load_vocabulary_tagger(tagging: TaggingConfig, config: ModelConfig, cache: A
         runtime.batch_size,
         runtime.autocast,
     )
-
-
-def crop_tagger_of(source: str, config: ModelConfig) -> Callable[[Sequence[str]], VocabularyTagger]:
-    """Loads a SigLIP or CLIP model, and makes taggers of it that score just the words they are made for.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-    """
-    from ontologies.taggers.vocabulary import VocabularyTagger
-
-    model, processor, runtime = load_checkpoint(source, "verify-model", "AutoModel", CONTRASTIVE, config)
-
-    def tagger_for(words: Sequence[str]) -> VocabularyTagger:
-        return VocabularyTagger(model, processor, words, batch_size=runtime.batch_size, autocast=runtime.autocast)
-
-    return tagger_for
 
 
 def _cached(path: AnyPath, compute: Callable[[], NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
