@@ -1,4 +1,4 @@
-"""YOLO checkpoints of Ultralytics (``.pt``): a model of one's own, YOLO-World and YOLOE."""
+"""YOLO and RT-DETR checkpoints of Ultralytics (``.pt``), such as a model of one's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labeler.errors import ModelError, UsageError
+from labeler.errors import ModelError
 from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.detectors.known_classes import KnownClasses
 
@@ -47,35 +47,28 @@ def load_ultralytics(path: str, device: str, candidate_floor: float, max_instanc
 class UltralyticsDetector:
     """A YOLO or RT-DETR model of Ultralytics, github.com/ultralytics/ultralytics (AGPL-3.0).
 
-    YOLO-World (Cheng et al. 2024, arXiv 2401.17270) and YOLOE (Wang et al. 2025, arXiv 2503.07465) find what prompts
-    describe, by ``set_classes``; if the checkpoint has classes for all prompts, those are used as they are. Other
-    models find the classes that they were trained on.
+    It finds the classes that are stored in the checkpoint. (YOLO-World and YOLOE store those of ``set_classes``.)
 
     Scaling, letterbox and non-maximum suppression (per class, ``NMS_IOU``) are those of ``predict``. Images are
     predicted one at a time: in a batch, Ultralytics pads images of different shapes, and drops the last ones if
     suppression takes long. The model has one state, so calls from several threads wait for each other. It runs in fp32.
 
     Args:
-        yolo: ``ultralytics.YOLO``, or a subclass.
+        yolo: ``ultralytics.YOLO``.
         name: of the checkpoint, for messages.
     """
 
     def __init__(self, yolo: Any, name: str, device: str, candidate_floor: float, max_instances: int) -> None:
         self._yolo = yolo
-        self._name = name
         self._options = dict(
             device=device, conf=candidate_floor, max_det=max_instances, iou=NMS_IOU, agnostic_nms=False, verbose=False,
             save=False,
         )  # fmt: skip
-        # YOLOE without prompts has a fixed vocabulary, in a layer of its own.
-        self._takes_prompts = hasattr(yolo, "set_classes") and not hasattr(yolo.model.model[-1], "lrpc")
-        self._own = KnownClasses(_names(yolo), f"detector {name!r}")
-        self._set: Prompts | None = None  # the prompts that replaced the checkpoint's classes
-        self._replaced: dict[str, Any] = {}  # what they replaced
+        self._classes = KnownClasses(_names(yolo), f"detector {name!r}")
         self._lock = threading.Lock()
 
     def forward_passes(self, prompts: Prompts) -> int:
-        return 1 if prompts and (self._is_open_for(prompts) or self._own.columns(prompts)) else 0
+        return 1 if self._classes.columns(prompts) else 0
 
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         return [self._detect_one(image, asked) for image, asked in zip(images, prompts, strict=True)]
@@ -83,8 +76,8 @@ class UltralyticsDetector:
     def _detect_one(self, image: Image, prompts: Prompts) -> Detections:
         if not prompts:
             return Detections.none(0)
+        columns = self._classes.columns(prompts)
         with self._lock, _kept_threads():
-            columns = self._prepare(prompts)
             bgr = np.ascontiguousarray(image[..., ::-1])  # Ultralytics takes arrays for BGR, as OpenCV reads them
             (result,) = self._yolo.predict(bgr, classes=sorted(columns), **self._options)
         height, width = image.shape[:2]
@@ -93,57 +86,6 @@ class UltralyticsDetector:
         for row, (label, score) in enumerate(zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), strict=True)):
             scores[row, columns[int(label)]] = score
         return Detections(np.clip(boxes, 0, np.asarray((width, height) * 2, np.float32)), scores)
-
-    def _is_open_for(self, prompts: Prompts) -> bool:
-        """Whether the text encoder is to read ``prompts``: the checkpoint has no classes for some of them."""
-        if not self._takes_prompts:
-            return False
-        try:
-            self._own.columns(prompts)
-        except UsageError:
-            return True
-        return False
-
-    def _prepare(self, prompts: Prompts) -> dict[int, list[int]]:
-        """For each class of the model, the indices of its prompts, after ``set_classes`` where that is needed.
-
-        Raises:
-            UsageError: the model has no such class.
-            ModelError: the text encoder cannot be loaded.
-        """
-        if not self._is_open_for(prompts):
-            if self._set is not None:
-                self._restore()
-            return self._own.columns(prompts)
-        if prompts != self._set:
-            self._set_classes(prompts)
-        return {column: [column] for column in range(len(prompts))}
-
-    def _set_classes(self, prompts: Prompts) -> None:
-        if self._set is None:
-            model = self._yolo.model
-            self._replaced = {
-                name: getattr(model, name) for name in ("txt_feats", "pe", "names") if hasattr(model, name)
-            }
-        try:
-            self._yolo.set_classes(list(prompts))
-        except Exception as error:  # a missing package, a failed download, …
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ModelError(
-                f"detector {self._name!r} could not read the prompts, for which Ultralytics loads a text encoder "
-                f"({reason:.200}); install the package clip from github.com/ultralytics/CLIP and download the encoder, "
-                "or save the model with its classes set"
-            ) from error
-        self._set = prompts
-
-    def _restore(self) -> None:
-        """Give the model the classes of its checkpoint again."""
-        model = self._yolo.model
-        for name, value in self._replaced.items():
-            setattr(model, name, value)
-        model.model[-1].nc = len(self._own.names)
-        self._yolo.predictor = None  # it holds a copy of the model
-        self._set = None
 
 
 def _names(yolo: Any) -> dict[int, str]:
