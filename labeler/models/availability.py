@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
 from labeler.models.checkpoints import check_available
 from labeler.models.config import ModelConfig
+from labeler.models.detectors.known_classes import KnownClasses
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
-from labeler.models.loading import DETECTOR_TYPES, is_ultralytics
+from labeler.models.loading import CLOSED_SET_TYPES, DETECTOR_TYPES, is_ultralytics
 from labeler.models.taggers.config import TaggingConfig
 from ontologies.documents import DocumentError, parse_json
 
@@ -43,6 +44,26 @@ def check_models(
             _check_folder(Path(name), needed)
         elif ask_hub:
             check_available(needed.source, needed.role)
+
+
+def check_classes(labeler: LabelerKind, config: ModelConfig, prompts: Sequence[str]) -> None:
+    """Check that a detector with a fixed list of classes knows what ``prompts`` mean, as far as its config.json tells.
+
+    Raises:
+        UsageError: it has no such class.
+        ModelError: there is no such folder or embedded model.
+    """
+    for needed in labeler.models(config):
+        if needed.role != "detector" or is_ultralytics(needed.source):
+            continue
+        try:
+            content = parse_json((Path(resolve(needed.source, needed.role)[0]) / "config.json").read_bytes())
+        except (OSError, DocumentError):
+            continue  # it is on the hub, or loading it says what is wrong
+        names = content.get("id2label") if isinstance(content, dict) else None
+        if isinstance(names, dict) and content.get("model_type") in CLOSED_SET_TYPES:
+            known = KnownClasses(dict(enumerate(map(str, names.values()))), f"detector {needed.source!r}")
+            known.columns(prompts)
 
 
 def check_device(device: str) -> None:

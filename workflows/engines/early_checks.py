@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labeler.models.availability import check_device, check_models
+from labeler.models.availability import check_classes, check_device, check_models
 from workflows.engines.ray_cluster import check_address
 from workflows.settings.job import LabelJob
 
@@ -22,3 +22,5 @@ def check_job(job: LabelJob, may_be_done: bool) -> None:
     else:
         check_device(job.model.device)  # a cluster may have other devices and models than this machine
     check_models(job.labeler, job.model, job.tagging, job.tags_only, ask_hub=not address and not may_be_done)
+    if job.ontology is not None and not job.tags_only:
+        check_classes(job.labeler, job.model, [prompt for prompt, _ in job.ontology.prompts])
