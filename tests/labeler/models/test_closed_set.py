@@ -104,9 +104,10 @@ def test_floor_and_images_without_prompts(folder: Folder) -> None:
 
 def test_very_thin_images_have_boxes_inside_them(folder: Folder) -> None:
     image = make_image(4, 400)
-    for family in FAMILIES:
+    for family in ("rt_detr", "detr"):
         (found,) = load_detector(config_for(folder(family))).detect([image], [PROMPTS])
-        assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= [400, 4, 400, 4]).all()
+        assert (found.boxes_xyxy >= 0).all()
+        assert (found.boxes_xyxy <= [400, 4, 400, 4]).all()
 
 
 def test_what_a_prompt_means() -> None:

@@ -23,20 +23,19 @@ NAMES = {0: "cat", 1: "traffic light", 2: "person"}
 
 @pytest.fixture(scope="module")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """YOLOv8n with random weights. Its first layer tells red from blue."""
+    """YOLOv8n with random weights."""
     ultralytics = pytest.importorskip("ultralytics")
     file = tmp_path_factory.mktemp("yolo") / "best.pt"
     with torch.random.fork_rng():
         torch.manual_seed(5)
         yolo = ultralytics.YOLO("yolov8n.yaml")
-        head = yolo.model.model[-1]
-        for branch in head.cv3:  # classes
-            torch.nn.init.normal_(branch[-1].weight, std=1.0)
-            torch.nn.init.zeros_(branch[-1].bias)
+        for branch in yolo.model.model[-1].cv3:  # scores of classes, of which the first three are likely
+            torch.nn.init.normal_(branch[-1].weight, std=0.3)
+            torch.nn.init.constant_(branch[-1].bias, -4.0)
+            torch.nn.init.zeros_(branch[-1].bias[:3])
         for module in yolo.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.running_mean, std=0.1)
-                torch.nn.init.constant_(module.running_var, 0.05)
     yolo.model.names = {index: NAMES.get(index, f"thing {index}") for index in range(80)}
     yolo.save(file)
     return file
@@ -64,18 +63,20 @@ def test_boxes_and_scores_are_those_of_ultralytics(checkpoint_file: Path) -> Non
     columns = {2: 0, 0: 1, 1: 2}
     for image, detections in zip(images, found, strict=True):
         expected = predicted(checkpoint_file, image)
-        assert len(expected) > 5 and np.ptp(expected.conf.numpy()) > 0.01
+        assert len(expected) > 5
         np.testing.assert_allclose(detections.boxes_xyxy, expected.xyxy.numpy(), rtol=0, atol=1e-3)
         scores = np.zeros((len(expected), 3), np.float32)
         for row, (label, score) in enumerate(zip(expected.cls.tolist(), expected.conf.tolist(), strict=True)):
             scores[row, columns[int(label)]] = score
-        np.testing.assert_allclose(detections.scores, scores, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(detections.scores, scores, rtol=0, atol=1e-5)
 
 
-def test_the_order_of_colours_matters_to_that_comparison(checkpoint_file: Path) -> None:
-    image = make_image(96, 128)
-    rgb, bgr = (predicted(checkpoint_file, pixels) for pixels in (image, np.ascontiguousarray(image[..., ::-1])))
-    assert len(rgb) != len(bgr) or np.abs(rgb.conf.numpy() - bgr.conf.numpy()).max() > 1e-3
+def test_the_network_gets_rgb(checkpoint_file: Path) -> None:
+    detector: Any = load_detector(config_for(checkpoint_file))
+    seen: list[torch.Tensor] = []
+    detector._yolo.model.model[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    detector.detect([np.full((64, 64, 3), (255, 128, 0), np.uint8)], [("cat",)])
+    np.testing.assert_allclose(seen[-1][0, :, 320, 320], [1, 128 / 255, 0], atol=1e-3)
 
 
 def test_unknown_classes_and_no_classes(checkpoint_file: Path) -> None:
