@@ -33,7 +33,14 @@ from transformers import MMGroundingDinoForObjectDetection, Sam2Model
 from labeler.demo.scene_pool import Step, scene_pool
 from labeler.demo.scenes import PAIRS, SEEN_PAIRS
 from labeler.demo.tiny_detector import demo_tokenizer, detector_step, new_detector, save_detector
-from labeler.demo.tiny_segmenter import SIDE, new_segmenter, save_segmenter, segmenter_config, segmenter_step
+from labeler.demo.tiny_segmenter import (
+    SIDE,
+    new_segmenter,
+    save_segmenter,
+    segmenter_config,
+    segmenter_step,
+    spread_masks,
+)
 
 
 def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float) -> None:
@@ -78,6 +85,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=SIDE, help="input side of the segmenter, a multiple of 32 pixels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--spread-masks", action="store_true", help="for weights trained on boxes alone; see its code")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(args.seed)
@@ -105,6 +113,8 @@ def main() -> None:
         if args.resume
         else new_segmenter(args.side)
     )
+    if args.spread_masks:
+        spread_masks(segmenter)
     segmenter.set_attn_implementation("eager")  # faster than fused kernels, because there are only a few prompt tokens
     step = segmenter_step(every_pair, args.side, args.batch_size, device, rng)
     fit(segmenter.to(device), step, lambda m: save_segmenter(m, args.output), args.minutes, args.learning_rate or 1e-3)

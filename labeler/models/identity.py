@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labeler.errors import ModelError
 from labeler.files.retries import retrying
+from ontologies.documents import DocumentError, parse_json
 
 EMBEDDED = "embedded:"
 # The classes that the embedded detector was trained on: ``labeler.demo.scenes.PAIRS`` as names, in the same order.
@@ -20,6 +21,7 @@ EMBEDDED_CLASSES = tuple(
 )
 WEIGHTS = Path(__file__).parents[1] / "demo" / "weights"
 CHECKPOINT_FILES = (".pth", ".pt")  # models that come as a single file
+ULTRALYTICS = "ultralytics"  # stands for the model type that such a file does not tell without running its code
 
 
 def resolve(source: str, role: str) -> tuple[str, str | None]:
@@ -31,6 +33,8 @@ def resolve(source: str, role: str) -> tuple[str, str | None]:
     Raises:
         ModelError: there is no such folder or embedded model, or ``source`` is not a hub id.
     """
+    if not source:
+        raise ModelError(f"{role} '' names no model; add --{role} with a hub id or a folder")
     if source.startswith(EMBEDDED):
         if source not in embedded_models():
             raise ModelError(f"{role} {source!r}: the embedded models are {', '.join(embedded_models())}")
@@ -76,6 +80,34 @@ def _digest(paths: Iterable[Path]) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def is_ultralytics(detector: str) -> bool:
+    """Whether a detector is a checkpoint file of Ultralytics."""
+    return Path(detector).suffix == ".pt"
+
+
+def local_model_type(source: str) -> str | None:
+    """The ``model_type`` of a checkpoint on this machine, ``ULTRALYTICS`` for such a file; None if it is not known."""
+    if is_ultralytics(source):
+        return ULTRALYTICS
+    found = local_config(source).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def local_config(source: str) -> dict[str, object]:
+    """The ``config.json`` of a checkpoint on this machine; empty if it is not here or cannot be read."""
+    try:
+        name, revision = resolve(source, "model")
+        file: object = os.path.join(name, "config.json")
+        if not os.path.isdir(name):
+            from huggingface_hub import try_to_load_from_cache
+
+            file = try_to_load_from_cache(name, "config.json", revision=revision)
+        content = parse_json(Path(file).read_bytes()) if isinstance(file, str) else None
+    except (ModelError, OSError, DocumentError):
+        return {}  # what checks or loads the model says what is wrong
+    return content if isinstance(content, dict) else {}
 
 
 def may_fetch() -> bool:

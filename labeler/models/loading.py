@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeler.models.checkpoints import load_checkpoint
+from labeler.models.checkpoints import SAM3_CLASSES, load_checkpoint
 from labeler.models.config import ModelConfig
+from labeler.models.devices import resolved_device
+from labeler.models.families import SIGMOID_TYPES, SOFTMAX_TYPES, UNSCORED_TYPES, scored, tokenless
+from labeler.models.identity import ULTRALYTICS, is_ultralytics
 
 ZERO_SHOT_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
-UNSCORED_TYPES = ("florence2",)  # their detections have no confidence
-CLOSED_SET_TYPES = (
-    "conditional_detr",
-    "d_fine",
-    "dab-detr",
-    "deformable_detr",
-    "deimv2",
-    "detr",
-    "lw_detr",
-    "rf_detr",
-    "rt_detr",
-    "rt_detr_v2",
-    "table-transformer",
-    "yolos",
-)
-DETECTOR_TYPES = (*ZERO_SHOT_TYPES, *UNSCORED_TYPES, *CLOSED_SET_TYPES)
-SEGMENTER_TYPES = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
-ULTRALYTICS_SUFFIX = ".pt"
+TOKEN_TYPES = ("grounding-dino", "mm-grounding-dino")  # those that score each token of a prompt
+CLOSED_SET_TYPES = (*SIGMOID_TYPES, *SOFTMAX_TYPES)
+DETECTOR_CLASSES = {
+    **dict.fromkeys(ZERO_SHOT_TYPES, "AutoModelForZeroShotObjectDetection"),
+    **dict.fromkeys(UNSCORED_TYPES, "Florence2ForConditionalGeneration"),
+    **dict.fromkeys(CLOSED_SET_TYPES, "AutoModelForObjectDetection"),
+}
+DETECTOR_TYPES = (*DETECTOR_CLASSES, ULTRALYTICS)
+SEGMENTER_TYPES = (
+    "sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_tracker", "sam3_video",
+)  # fmt: skip
+SAM3_TYPES = tuple(SAM3_CLASSES)
 
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Detector
     from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+    from labeler.models.labelers.sam3 import Sam3Labeler
     from labeler.models.runtime import Runtime
-    from labeler.models.segmenters.segmenter import Segmenter
+    from labeler.models.segmenters.sam import SamSegmenter
 
 Maker = Callable[[Any, Any, "Runtime"], "Detector"]
 
@@ -55,22 +52,31 @@ def load_grounded_sam(config: ModelConfig) -> GroundedSamLabeler:
 def load_detector(config: ModelConfig) -> Detector:
     """The detector of ``config``; for errors see ``load_grounded_sam``."""
     if is_ultralytics(config.detector):
-        from labeler.models.detectors.ultralytics import load_ultralytics
-        from labeler.models.devices import resolved_device
+        detector, model_type = _load_ultralytics(config), ULTRALYTICS
+    else:
+        loaded = load_checkpoint(config.detector, "detector", DETECTOR_CLASSES, DETECTOR_CLASSES, config)
+        model_type = loaded[0].config.model_type
+        detector = _makers(config)[model_type](*loaded)
+    what = f"{config.detector} ({model_type})"
+    if config.prompt_score != "mean" and model_type not in TOKEN_TYPES:
+        raise tokenless(config.prompt_score, what)
+    if config.verify is None:
+        return detector
+    if model_type not in UNSCORED_TYPES:
+        raise scored(config.verify, what)
+    from labeler.models.taggers.verified import load_verified
 
-        return load_ultralytics(config.detector, resolved_device(config.device), config.floor, config.max_instances)
-    makers, auto_classes = _families(config)
-    model, processor, runtime = load_checkpoint(config.detector, "detector", auto_classes, DETECTOR_TYPES, config)
-    return makers[model.config.model_type](model, processor, runtime)
+    return load_verified(detector, config)
 
 
-def is_ultralytics(detector: str) -> bool:
-    """Whether ``detector`` is a checkpoint file of Ultralytics."""
-    return Path(detector).suffix == ULTRALYTICS_SUFFIX
+def _load_ultralytics(config: ModelConfig) -> Detector:
+    from labeler.models.detectors.ultralytics import load_ultralytics
+
+    return load_ultralytics(config.detector, resolved_device(config.device), config.floor, config.max_instances)
 
 
-def _families(config: ModelConfig) -> tuple[dict[str, Maker], dict[str, str]]:
-    """For each model type, what makes the detector, and the class of ``transformers`` that loads the model."""
+def _makers(config: ModelConfig) -> dict[str, Maker]:
+    """For each model type, what makes the detector of model, processor and runtime."""
     from labeler.models.detectors.closed_set import ClosedSetDetector
     from labeler.models.detectors.florence2 import Florence2Detector
     from labeler.models.detectors.grounding_dino import GroundingDinoDetector
@@ -78,26 +84,20 @@ def _families(config: ModelConfig) -> tuple[dict[str, Maker], dict[str, str]]:
     from labeler.models.detectors.owlv2 import Owlv2Detector
 
     def grounding(model: Any, processor: Any, runtime: Runtime) -> Detector:
-        return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption)
+        return GroundingDinoDetector(model, processor, runtime, config.prompts_per_caption, config.prompt_score)
 
     def closed_set(model: Any, processor: Any, runtime: Runtime) -> Detector:
         return ClosedSetDetector(model, processor, runtime, config.detector)
 
-    zero_shot: tuple[Maker, ...] = (grounding, grounding, Owlv2Detector, OmDetTurboDetector)
-    makers: dict[str, Maker] = {
-        **dict(zip(ZERO_SHOT_TYPES, zero_shot, strict=True)),
+    makers: tuple[Maker, ...] = (grounding, grounding, Owlv2Detector, OmDetTurboDetector)
+    return {
+        **dict(zip(ZERO_SHOT_TYPES, makers, strict=True)),
         **dict.fromkeys(UNSCORED_TYPES, Florence2Detector),
         **dict.fromkeys(CLOSED_SET_TYPES, closed_set),
     }
-    auto_classes = {
-        **dict.fromkeys(ZERO_SHOT_TYPES, "AutoModelForZeroShotObjectDetection"),
-        **dict.fromkeys(UNSCORED_TYPES, "AutoModelForImageTextToText"),
-        **dict.fromkeys(CLOSED_SET_TYPES, "AutoModelForObjectDetection"),
-    }
-    return makers, auto_classes
 
 
-def load_segmenter(config: ModelConfig) -> Segmenter:
+def load_segmenter(config: ModelConfig) -> SamSegmenter:
     """The segmenter of ``config``; for errors see ``load_grounded_sam``."""
     from labeler.models.segmenters.sam import SamSegmenter
 
@@ -105,3 +105,11 @@ def load_segmenter(config: ModelConfig) -> Segmenter:
         config.segmenter, "segmenter", "AutoModelForMaskGeneration", SEGMENTER_TYPES, config
     )
     return SamSegmenter(model, processor, runtime, config.clean_share)
+
+
+def load_sam3(config: ModelConfig) -> Sam3Labeler:
+    """SAM 3 with the checkpoint that ``config`` names as its detector; for errors see ``load_grounded_sam``."""
+    from labeler.models.labelers.sam3 import Sam3Labeler
+
+    model, processor, runtime = load_checkpoint(config.detector, "detector", SAM3_CLASSES, SAM3_TYPES, config)
+    return Sam3Labeler(model, processor, runtime, config.max_instances, config.clean_share)

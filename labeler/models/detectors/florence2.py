@@ -30,7 +30,7 @@ class Florence2Detector:
     Decoding is beam search without sampling, so the same input gives the same answer.
 
     The model says no confidence: all scores are 1.0. It tends to answer with a box even where nothing fits; see
-    ``labeler.models.detectors.verified``.
+    ``labeler.models.taggers.verified``.
 
     Args:
         model: ``Florence2ForConditionalGeneration``, on its device.

@@ -1,13 +1,12 @@
-"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM, prompted with boxes.
+"""SAM, SAM-HQ, SAM 2, SAM 2.1, EdgeTAM and the tracker of SAM 3, prompted with boxes, points and rough masks.
 
 Masks are run-length encoded as soon as they are decoded, so that few dense masks exist at a time.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -16,27 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
-from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
+from labeler.models.segmenters.encoding import MaskEncoder, stability
+from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.strips import padded_to_ratio
 
-BOXES_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per box
+PROMPTS_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per prompt
 PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
-MAX_WAITING_CHUNKS = 4  # decoded chunks that wait to be encoded, so that dense masks do not pile up
+MaskChunk = tuple[NDArray[np.bool_], list[float], list[float]]  # masks (n, H, W), mask scores, stabilities
 
 
 class SamSegmenter:
-    """SAM and the models that share its prompt interface; one mask per box.
+    """SAM and the models that share its prompt interface; one mask per prompt.
 
     - SAM: Kirillov et al. 2023, arXiv 2304.02643, github.com/facebookresearch/segment-anything.
     - SAM-HQ: Ke et al. 2023, arXiv 2306.01567, github.com/SysCV/sam-hq.
     - SAM 2 and 2.1: Ravi et al. 2024, arXiv 2408.00714, github.com/facebookresearch/sam2.
     - EdgeTAM: Zhou et al. 2025, arXiv 2501.07256, github.com/facebookresearch/EdgeTAM.
+    - SAM 3: Carion et al. 2025, arXiv 2511.16719, github.com/facebookresearch/sam3; its tracker segments boxes.
 
     Args:
-        model: ``SamModel``, ``SamHQModel``, ``Sam2Model`` or ``EdgeTamModel``, on its device.
+        model: ``SamModel``, ``SamHQModel``, ``Sam2Model``, ``EdgeTamModel`` or ``Sam3TrackerModel``, on its device.
         processor: its processor.
         clean_share: see ``labeler.geometry.masks.clean_mask``.
     """
@@ -47,32 +48,44 @@ class SamSegmenter:
         self.runtime = runtime
         # SAM scales the longer side to this; the short side of a longer strip would become 0.
         self._longest_strip = int(self.image_processor.size["longest_edge"] or 1024) if self._keeps_ratio else 1024
-        self.clean_share = clean_share
-        # Encodes the masks of one image while the model works on the next.
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
+        self._encoder = MaskEncoder(clean_share)
 
     @torch.inference_mode()
-    def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
-        pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
-        waiting: deque[Future[list[SegmentedMask]]] = deque()
-        with_boxes = [index for index, boxes in enumerate(boxes_xyxy) if len(boxes)]
-        for start in range(0, len(with_boxes), self.runtime.batch_size):
-            batch = with_boxes[start : start + self.runtime.batch_size]
-            whole = {index: padded_to_ratio(images[index], self._longest_strip) for index in batch}
-            inputs = [self._preprocess(whole[index]) for index in batch]
-            with self.runtime.autocast():
-                embeddings = self._embed(torch.cat([pixels for pixels, _ in inputs]))
-            for row, (index, (_, shape)) in enumerate(zip(batch, inputs, strict=True)):
-                for masks, mask_scores, stabilities in self._decode(
-                    [level[row : row + 1] for level in embeddings], boxes_xyxy[index], whole[index].shape[:2], shape
-                ):
-                    height, width = images[index].shape[:2]
-                    masks = masks[:, :height, :width]
-                    if len(waiting) == MAX_WAITING_CHUNKS:
-                        waiting.popleft().result()
-                    waiting.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
-                    pending[index].append(waiting[-1])
-        return [[mask for future in pending[index] for mask in future.result()] for index in range(len(images))]
+    def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
+        for image, image_prompts in zip(images, prompts, strict=True):
+            image_prompts.check(*image.shape[:2])
+        masks: list[list[SegmentedMask]] = [[] for _ in images]
+        pending: dict[int, list[Future[list[SegmentedMask]]]] = {}
+        with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
+        for start in range(0, len(with_prompts), self.runtime.batch_size):
+            batch = with_prompts[start : start + self.runtime.batch_size]
+            for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
+                pending[index] = self._submitted(encoded, prompts[index])
+        for index, chunks in pending.items():
+            masks[index] = [mask for chunk in chunks for mask in chunk.result()]
+        return masks
+
+    @torch.inference_mode()
+    def encode(self, image: Image) -> EncodedImage:
+        """The embeddings of an image, uint8 ``(H, W, 3)`` RGB, to ``decode`` prompts with as often as wanted."""
+        (encoded,) = self._encode([image])
+        return encoded
+
+    @torch.inference_mode()
+    def decode(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[SegmentedMask]:
+        """One mask per prompt, as ``segment`` makes them, without encoding the image again.
+
+        Raises:
+            UsageError: see ``SegmentPrompts.check``.
+        """
+        prompts.check(*encoded.image_size)
+        if not len(prompts):
+            return []
+        return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
+
+    def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
+        """The chunks of an image's masks, which become RLEs in another thread."""
+        return [self._encoder.submit(*chunk) for chunk in self._decode(encoded, prompts)]
 
     @property
     def _keeps_ratio(self) -> bool:
@@ -97,33 +110,58 @@ class SamSegmenter:
             return [embedding, *intermediate]
         return list(embeddings)
 
-    def _decode(
-        self,
-        embeddings: list[Tensor],
-        boxes_xyxy: NDArray[np.float32],
-        image_size: tuple[int, int],
-        input_size: tuple[int, int],
-    ) -> Iterator[tuple[NDArray[np.bool_], list[float], list[float]]]:
-        """Masks ``(n, H, W)`` of the boxes with their mask and stability scores, in chunks of bounded size."""
-        (height, width), (input_height, input_width) = image_size, input_size
-        scale = np.asarray([input_width / width, input_height / height] * 2, dtype=np.float32)
-        boxes = torch.from_numpy(boxes_xyxy * scale)[None].to(self.runtime.device)
-        chunk = max(1, PIXELS_PER_CHUNK // (height * width))
-        for first in range(0, boxes.shape[1], BOXES_PER_CALL):
+    def _encode(self, images: Sequence[Image]) -> list[EncodedImage]:
+        padded = [padded_to_ratio(image, self._longest_strip) for image in images]
+        inputs = [self._preprocess(image) for image in padded]
+        pixels = torch.cat([pixels for pixels, _ in inputs])
+        with self.runtime.autocast():
+            embeddings = self._embed(pixels)
+        height, width = pixels.shape[-2:]
+        return [
+            EncodedImage(
+                [level[row : row + 1] for level in embeddings],
+                image.shape[:2],
+                whole.shape[:2],
+                input_size,
+                (height, width),
+            )
+            for row, (image, whole, (_, input_size)) in enumerate(zip(images, padded, inputs, strict=True))
+        ]
+
+    def _decode(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[MaskChunk]:
+        """The best mask of each prompt, in chunks of bounded size."""
+        for logits, scores in self._outputs(encoded, prompts):
+            if prompts.multimask:
+                rows, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
+                logits, scores = logits[rows, best][:, None], scores[rows, best][:, None]
+            yield from self._at_image_size(encoded, logits[:, 0], scores[:, 0])
+
+    def _outputs(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[tuple[Tensor, Tensor]]:
+        """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, in chunks."""
+        mask_side = 4 * self.model.prompt_encoder.image_embedding_size[0]
+        for first in range(0, len(prompts), PROMPTS_PER_CALL):
+            inputs = prompt_tensors(prompts[first : first + PROMPTS_PER_CALL], encoded, mask_side)
+            inputs = {name: values.to(self.runtime.device) for name, values in inputs.items()}
+            embeddings = encoded.embeddings
+            if "input_masks" in inputs:
+                # The models take one mask per image, so each prompt gets an image of its own.
+                count = len(inputs["input_masks"])
+                embeddings = [level.expand(count, *level.shape[1:]) for level in embeddings]
+                inputs |= {name: inputs[name][0][:, None] for name in inputs if name != "input_masks"}
             with self.runtime.autocast():
-                outputs = self.model(
-                    **self._decoder_inputs(embeddings),
-                    input_boxes=boxes[:, first : first + BOXES_PER_CALL],
-                    multimask_output=False,
-                )
-            logits, scores = outputs.pred_masks[0].float(), outputs.iou_scores[0, :, 0].float()
-            for start in range(0, len(logits), chunk):
-                full = self._to_image_size(logits[start : start + chunk], image_size, input_size)[:, 0]
-                yield (
-                    (full > 0).cpu().numpy(),
-                    scores[start : start + chunk].tolist(),
-                    _stability(full).tolist(),
-                )
+                outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=prompts.multimask)
+            yield outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
+
+    def _at_image_size(self, encoded: EncodedImage, logits: Tensor, scores: Tensor) -> Iterator[MaskChunk]:
+        """Masks of ``(n, h, w)`` logits at image size, in chunks of bounded size."""
+        (height, width), (image_height, image_width) = encoded.padded_size, encoded.image_size
+        chunk = max(1, PIXELS_PER_CHUNK // (height * width))
+        for start in range(0, len(logits), chunk):
+            full = self._to_image_size(logits[start : start + chunk, None], encoded.padded_size, encoded.input_size)[
+                :, 0
+            ]
+            masks = (full > 0).cpu().numpy()[:, :image_height, :image_width]
+            yield masks, scores[start : start + chunk].tolist(), stability(full).tolist()
 
     def _decoder_inputs(self, embeddings: list[Tensor]) -> dict[str, Any]:
         model_type = self.model.config.model_type
@@ -141,19 +179,3 @@ class SamSegmenter:
             logits = functional.interpolate(logits, padded, mode="bilinear", align_corners=False)
             logits = logits[..., : input_size[0], : input_size[1]]
         return functional.interpolate(logits, image_size, mode="bilinear", align_corners=False)
-
-
-def _stability(logits: Tensor, offset: float = 1.0) -> Tensor:
-    inner = (logits > offset).sum((-2, -1))
-    outer = (logits > -offset).sum((-2, -1))
-    return inner / outer.clamp(min=1)
-
-
-def _encode(
-    masks: NDArray[np.bool_], mask_scores: list[float], stabilities: list[float], clean_share: float
-) -> list[SegmentedMask]:
-    encoded = []
-    for mask, mask_score, stability in zip(masks, mask_scores, stabilities, strict=True):
-        rle = mask_to_rle(clean_mask(mask, clean_share) if clean_share else mask)
-        encoded.append(SegmentedMask(rle, rle_area(rle), mask_score, stability))
-    return encoded

@@ -16,6 +16,7 @@ from labeler.demo.scene_pool import ScenePool, scene_pool
 from labeler.demo.scenes import HELD_OUT_PAIRS, PAIRS, SEEN_PAIRS, class_name
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_detector, load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_trained_segmenter_loads_and_resumes_at_another_side(tmp_path: Path, m
     image, boxes = np.zeros((50, 70, 3), dtype=np.uint8), np.array([[5, 5, 40, 40]], dtype=np.float32)
     for side, more in (("64", ()), ("96", ("--resume",))):
         config = run_script(monkeypatch, tmp_path, "segmenter", "--side", side, *more)
-        masks = load_segmenter(config).segment([image], [boxes])
+        masks = load_segmenter(config).segment([image], [SegmentPrompts.of_boxes(boxes)])
         assert masks[0][0].rle["size"] == [50, 70]
     small, large = (
         Sam2Model(tiny_segmenter.segmenter_config(side)).vision_encoder.state_dict()

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
 from labeler.errors import DeviceError
@@ -18,7 +17,7 @@ from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.labelers.on_device import DeviceCheckedLabeler, labeler_on_device
 from labeler.models.loading import load_grounded_sam
 from labeler.models.prompters.prompter import tag_each
-from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from labeler.models.taggers.on_device import DeviceCheckedTagger
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
@@ -61,7 +60,9 @@ class BoxSegmenter(Segmenter):
         self.mask_score = mask_score
         self.calls: list[list[list[Box]]] = []
 
-    def segment(self, images: Sequence[Image], boxes_xyxy: Sequence[NDArray[np.float32]]) -> list[list[SegmentedMask]]:
+    def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
+        boxes_xyxy = [image_prompts.boxes_xyxy for image_prompts in prompts]
+        assert all(boxes is not None for boxes in boxes_xyxy)
         self.calls.append([[tuple(box) for box in boxes.tolist()] for boxes in boxes_xyxy])
         answers = []
         for image, boxes in zip(images, boxes_xyxy, strict=True):
@@ -243,7 +244,7 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
         scores = [instance.score for instance in instances]
         assert scores == sorted(scores, reverse=True)
         boxes = np.array([instance.box_xyxy for instance in instances], np.float32).reshape(-1, 4)
-        (masks,) = labeler.segmenter.segment([image], [boxes])
+        (masks,) = labeler.segmenter.segment([image], [SegmentPrompts.of_boxes(boxes)])
         for instance, mask in zip(instances, masks, strict=True):
             assert instance.score >= 0.15
             (row,) = np.flatnonzero((found.boxes_xyxy == np.array(instance.box_xyxy, np.float32)).all(1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AutoModelForMaskGeneration, AutoProcessor
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
 from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters import encoding
 from labeler.models.segmenters import sam as segmenters
-from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter
+from labeler.models.segmenters.encoding import encode_masks, stability
+from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from tests.support import ROOT
 from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
 
@@ -52,18 +56,31 @@ def load(checkpoint: Checkpoint) -> Callable[..., Segmenter]:
 
 
 @pytest.fixture(scope="module")
-def peer(checkpoint: Checkpoint) -> Callable[[str], tuple[Any, Any]]:
+def peer(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
     """(model, processor), loaded without this project."""
     kept: dict[str, tuple[Any, Any]] = {}
 
     def load_once(family: str) -> tuple[Any, Any]:
         if family not in kept:
             folder = checkpoint(family)
+            if family == "sam3_video":
+                folder = with_names_of_the_hub(folder, tmp_path_factory.mktemp("hub"))
             model = AutoModelForMaskGeneration.from_pretrained(folder).eval()
-            kept[family] = (model, AutoProcessor.from_pretrained(folder))
+            reader = Sam3TrackerProcessor if family == "sam3_video" else AutoProcessor
+            kept[family] = (model, reader.from_pretrained(folder))
         return kept[family]
 
     return load_once
+
+
+def with_names_of_the_hub(folder: Path, copy: Path) -> Path:
+    """A copy of a ``sam3_video`` whose tracker has its prefix once, as published, and not twice, as saved."""
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    weights = load_file(copy / "model.safetensors")
+    assert any(name.startswith("tracker_model.tracker_model.") for name in weights)
+    renamed = {name.replace("tracker_model.tracker_model.", "tracker_model."): weights[name] for name in weights}
+    save_file(renamed, copy / "model.safetensors", {"format": "pt"})
+    return copy
 
 
 @torch.no_grad()
@@ -80,6 +97,10 @@ def by_processor(
     )
     (masks,) = processor.image_processor.post_process_masks(outputs.pred_masks, *sizes, binarize=binarize)
     return masks[:, 0].numpy(), outputs.iou_scores[0, :, 0].numpy()
+
+
+def of_boxes(boxes: Sequence[Boxes]) -> list[SegmentPrompts]:
+    return [SegmentPrompts.of_boxes(each) for each in boxes]
 
 
 def dense(masks: list[SegmentedMask]) -> NDArray[np.bool_]:
@@ -112,7 +133,7 @@ def assert_same(found: list[SegmentedMask], alone: list[SegmentedMask]) -> None:
 def test_masks_and_scores(family: str, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
     images = [make_image(*size, seed) for seed, size in enumerate(SIZES)]
     boxes = [make_boxes(3 + 2 * seed, *size, seed) for seed, size in enumerate(SIZES)]
-    together = load(family).segment(images, boxes)
+    together = load(family).segment(images, of_boxes(boxes))
     different = []
     for image, image_boxes, found in zip(images, boxes, together, strict=True):
         masks, scores = by_processor(*peer(family), image, image_boxes)
@@ -131,7 +152,7 @@ def test_stability_equals_segment_anythings(
 ) -> None:
     """``calculate_stability_score(masks, mask_threshold=0, threshold_offset=1)`` on logits at image size."""
     image, boxes = make_image(90, 61), make_boxes(9, 90, 61)
-    (found,) = load(family).segment([image], [boxes])
+    (found,) = load(family).segment([image], of_boxes([boxes]))
     logits, _ = by_processor(*peer(family), image, boxes, binarize=False)
     inner, outer = (logits > 1).sum((1, 2)), (logits > -1).sum((1, 2))
     expected = np.divide(inner, outer, out=np.zeros(len(inner)), where=outer > 0)
@@ -142,7 +163,7 @@ def test_stability_equals_segment_anythings(
 def test_stability_by_hand() -> None:
     logits = torch.tensor([[[-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 9.0, 0.0]], [[-2.0] * 8], [[2.0] * 8]])
     # above 1: 1.5 and 9; above -1: six of eight
-    assert segmenters._stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
+    assert stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
 
 
 # --- batches and chunks do not change results -----------------------------------------------------------------------
@@ -155,9 +176,11 @@ def test_masks_do_not_depend_on_the_batch(family: str, load: Callable[..., Segme
     images = [make_image(*size, seed) for seed, size in enumerate(sizes)]
     boxes = [make_boxes(n, *size, seed) for seed, (n, size) in enumerate(zip(counts, sizes, strict=True))]
     segmenter = load(family, batch_size=1)
-    alone = [segmenter.segment([image], [image_boxes])[0] for image, image_boxes in zip(images, boxes, strict=True)]
+    alone = [
+        segmenter.segment([image], of_boxes([image_boxes]))[0] for image, image_boxes in zip(images, boxes, strict=True)
+    ]
     for batch_size in (1, 2, 8):
-        together = load(family, batch_size=batch_size).segment(images, boxes)
+        together = load(family, batch_size=batch_size).segment(images, of_boxes(boxes))
         assert [len(found) for found in together] == counts, f"batch size {batch_size}"
         for found, expected in zip(together, alone, strict=True):
             assert_same(found, expected)
@@ -166,16 +189,18 @@ def test_masks_do_not_depend_on_the_batch(family: str, load: Callable[..., Segme
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_boxes_are_segmented_one_by_one(family: str, load: Callable[..., Segmenter]) -> None:
     image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
-    (together,) = load(family).segment([image], [boxes])
-    assert_same(together, [load(family).segment([image], [boxes[i : i + 1]])[0][0] for i in range(len(boxes))])
-    (turned,) = load(family).segment([image], [boxes[::-1]])  # a view with negative strides
+    (together,) = load(family).segment([image], of_boxes([boxes]))
+    assert_same(
+        together, [load(family).segment([image], of_boxes([boxes[i : i + 1]]))[0][0] for i in range(len(boxes))]
+    )
+    (turned,) = load(family).segment([image], of_boxes([boxes[::-1]]))  # a view with negative strides
     assert_same(turned, together[::-1])
 
 
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_no_boxes(family: str, load: Callable[..., Segmenter]) -> None:
     assert load(family).segment([], []) == []
-    assert load(family).segment([make_image(20, 30)] * 3, [EMPTY] * 3) == [[], [], []]
+    assert load(family).segment([make_image(20, 30)] * 3, of_boxes([EMPTY] * 3)) == [[], [], []]
 
 
 @pytest.mark.parametrize(("boxes_per_call", "pixels_per_chunk"), [(64, 1), (4, 10**9), (5, 2 * 60 * 90), (1, 1)])
@@ -188,19 +213,19 @@ def test_chunks_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, boxes = [make_image(60, 90), make_image(20, 30, 1)], [make_boxes(13, 60, 90), make_boxes(3, 20, 30)]
-    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", 10**6)
+    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", 10**6)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 10**9)
-    whole = load(family).segment(images, boxes)
-    monkeypatch.setattr(segmenters, "BOXES_PER_CALL", boxes_per_call)
+    whole = load(family).segment(images, of_boxes(boxes))
+    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", boxes_per_call)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", pixels_per_chunk)
-    for found, expected in zip(load(family).segment(images, boxes), whole, strict=True):
+    for found, expected in zip(load(family).segment(images, of_boxes(boxes)), whole, strict=True):
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("clean_share", [0.0, 0.05])
 def test_cleaning(clean_share: float, load: Callable[..., Segmenter], peer: Callable[[str], tuple[Any, Any]]) -> None:
     image, boxes = make_image(60, 90), make_boxes(20, 60, 90)
-    (found,) = load("sam_hq", clean_share=clean_share).segment([image], [boxes])
+    (found,) = load("sam_hq", clean_share=clean_share).segment([image], of_boxes([boxes]))
     raw, _ = by_processor(*peer("sam_hq"), image, boxes)
     cleaned = np.stack([clean_mask(mask, 0.05) for mask in raw])
     assert (cleaned != raw).any(), "there must be something to clean"
@@ -212,8 +237,8 @@ def test_cleaning(clean_share: float, load: Callable[..., Segmenter], peer: Call
 @pytest.mark.parametrize("family", SEGMENTERS)
 def test_lower_precision_stays_near(family: str, load: Callable[..., Segmenter]) -> None:
     image, boxes = make_image(60, 90), make_boxes(6, 60, 90)
-    (full,) = load(family).segment([image], [boxes])
-    (half,) = load(family, precision="bf16").segment([image], [boxes])
+    (full,) = load(family).segment([image], of_boxes([boxes]))
+    (half,) = load(family, precision="bf16").segment([image], of_boxes([boxes]))
     scores = np.array([[mask.mask_score for mask in masks] for masks in (full, half)])
     assert not np.array_equal(*scores), "bf16 was not used"
     # Random logits are close to the threshold, so masks differ more than with a trained model.
@@ -230,13 +255,14 @@ import torch
 from tests.support.tiny_models import make_boxes, make_image
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 
 torch.set_num_threads(1)
 segmenter = load_segmenter(ModelConfig("embedded:detector", sys.argv[1], device="cpu", clean_share=0))
 image = make_image(1400, 2100)
 peaks = []
 for count in (20, 80):
-    segmenter.segment([image], [make_boxes(count, 1400, 2100)])
+    segmenter.segment([image], [SegmentPrompts.of_boxes(make_boxes(count, 1400, 2100))])
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 print(*peaks)
 """
@@ -257,7 +283,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
     segmenter = load("sam")
     alive: set[int] = set()
     most = 0
-    decode, encode = segmenter._decode, segmenters._encode
+    decode, encode = segmenter._decode, encoding.encode_masks
 
     def watched(*inputs: Any) -> Iterator[Any]:
         nonlocal most
@@ -272,15 +298,15 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
         return encode(*inputs)
 
     monkeypatch.setattr(segmenter, "_decode", watched)
-    monkeypatch.setattr(segmenters, "_encode", slow)
+    monkeypatch.setattr(encoding, "encode_masks", slow)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
-    segmenter.segment([make_image(60, 90)] * 2, [make_boxes(30, 60, 90)] * 2)
+    segmenter.segment([make_image(60, 90)] * 2, of_boxes([make_boxes(30, 60, 90)] * 2))
     gc.collect()
-    assert 2 <= most <= segmenters.MAX_WAITING_CHUNKS + 3  # one being encoded, one decoded, one submitted
+    assert 2 <= most <= encoding.MAX_WAITING + 3  # one being encoded, one decoded, one submitted
 
 
 def test_masks_become_rle() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
-    (found,) = segmenters._encode(mask[None], [0.5], [0.25], 0.0)
+    (found,) = encode_masks(mask[None], [0.5], [0.25], 0.0)
     assert found == SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)

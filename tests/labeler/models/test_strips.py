@@ -10,6 +10,7 @@ import pytest
 
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_detector, load_segmenter
+from labeler.models.segmenters.segmenter import SegmentPrompts
 from labeler.models.strips import padded, padded_to_ratio
 from tests.support.tiny_models import DETECTORS, make_image
 
@@ -57,5 +58,5 @@ def test_masks_of_strips_have_the_size_of_the_image(segmenter: str, checkpoint: 
     loaded = load_segmenter(ModelConfig("embedded:detector", name, device="cpu"))
     for height, width in STRIPS:
         box = np.array([[0, 0, width, height]], np.float32)
-        (mask,) = loaded.segment([make_image(height, width)], [box])[0]
+        (mask,) = loaded.segment([make_image(height, width)], [SegmentPrompts.of_boxes(box)])[0]
         assert mask.rle["size"] == [height, width]
