@@ -102,13 +102,14 @@ FAMILIES = (
     Family(
         "closed-set",
         "RT-DETR, D-FINE, RF-DETR and others with sigmoid scores for a fixed list of classes",
-        "thresholds in the examples of transformers: 0.3 (RT-DETR) to 0.5 (D-FINE)",
+        "thresholds in the examples of transformers: 0.5 (RF-DETR, LW-DETR, Deformable DETR) to 0.9 (RT-DETR, D-FINE)",
         types=SIGMOID_TYPES,
+        quality=QualityConfig(accept_score=0.45),
     ),
     Family(
         "detr",
         "DETR, YOLOS and Table Transformer",
-        "thresholds in the examples of its authors and of transformers: 0.7 to 0.9; softmax scores are high",
+        "threshold in the examples of transformers: 0.9; softmax scores are high",
         types=SOFTMAX_TYPES,
         quality=QualityConfig(min_score=0.50, min_joint_score=0.40, accept_score=0.60),
     ),

@@ -68,4 +68,37 @@ def _rt_detr() -> tuple[Any, Any]:
     return RTDetrForObjectDetection(config), RTDetrImageProcessor(size={"height": 64, "width": 64})
 
 
-_BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {"detr": _detr, "yolos": _yolos, "rt_detr": _rt_detr}
+def _d_fine() -> tuple[Any, Any]:
+    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config, RTDetrImageProcessor
+
+    config = DFineConfig(
+        backbone_config=HGNetV2Config(
+            embedding_size=8, stem_channels=[3, 8, 8], hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1],
+            stage_in_channels=[8, 8, 8, 16], stage_mid_channels=[8, 8, 8, 8], stage_out_channels=[8, 8, 16, 16],
+            stage_num_blocks=[1, 1, 1, 1], stage_numb_of_layers=[1, 1, 1, 1],
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        encoder_hidden_dim=32, encoder_in_channels=[8, 16, 16], encoder_ffn_dim=64, encoder_attention_heads=2,
+        encode_proj_layers=[2], d_model=32, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=64, decoder_layers=2,
+        decoder_attention_heads=2, decoder_n_points=2, num_queries=20, num_denoising=0, max_num_bins=8, **LABELS,
+    )  # fmt: skip
+    return DFineForObjectDetection(config), RTDetrImageProcessor(size={"height": 64, "width": 64})
+
+
+def _rf_detr() -> tuple[Any, Any]:
+    from transformers import RfDetrConfig, RfDetrDinov2Config, RfDetrForObjectDetection, RfDetrImageProcessor
+
+    config = RfDetrConfig(
+        backbone_config=RfDetrDinov2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=8, num_windows=2,
+            out_indices=[1, 2],
+        ),
+        d_model=32, decoder_ffn_dim=64, decoder_layers=2, decoder_n_points=2, decoder_self_attention_heads=2,
+        decoder_cross_attention_heads=2, num_queries=20, group_detr=1, c2f_num_blocks=1, **LABELS,
+    )  # fmt: skip
+    return RfDetrForObjectDetection(config), RfDetrImageProcessor(size={"height": 64, "width": 64})
+
+
+_BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "detr": _detr, "yolos": _yolos, "rt_detr": _rt_detr, "d_fine": _d_fine, "rf_detr": _rf_detr,
+}  # fmt: skip

@@ -22,7 +22,8 @@ from labeler.models.loading import load_detector
 from tests.support.tiny_closed_set import CLASSES, write_closed_set
 from tests.support.tiny_models import make_image
 
-FAMILIES = ("rt_detr", "detr", "yolos")  # sigmoid; softmax with a mask; softmax without a mask
+# Sigmoid, three times; softmax with a mask of pixels, and without.
+FAMILIES = ("rt_detr", "d_fine", "rf_detr", "detr", "yolos")
 PROMPTS = ("people", "Traffic_Light", "CATS")
 COLUMNS = {2: 0, 1: 1, 0: 2}  # class id: column
 SIZES = [(60, 90), (90, 60), (60, 90), (50, 100)]
