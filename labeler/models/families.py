@@ -193,7 +193,9 @@ def tokenless(prompt_score: str, what: str) -> UsageError:
 
 
 def scored(verify: str, what: str) -> UsageError:
-    return UsageError(f"--verify {verify}: {what} has scores of its own; leave it out, or use Florence-2")
+    return UsageError(
+        f"--verify {verify} is for a detector without confidences, such as Florence-2, and not for {what}; leave it out"
+    )
 
 
 def _detectors(kind: LabelerKind, config: ModelConfig) -> Iterator[NeededModel]:

@@ -166,9 +166,7 @@ def test_what_the_text_encoder_cannot_read(open_file: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "clip", None)  # which makes its import fail
     monkeypatch.delitem(sys.modules, "ultralytics.nn.text_model", raising=False)
     assert detector.forward_passes(("dog",)) == 1
-    with pytest.raises(
-        ModelError, match=r"'open\.pt': not all prompts are classes .*pip install git\+"
-    ) as caught:
+    with pytest.raises(ModelError, match=r"'open\.pt': not all prompts are classes .*pip install git\+") as caught:
         detector.forward_passes(("dog", "cat"))
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
