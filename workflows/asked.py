@@ -25,6 +25,7 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     check_writable(job.output)
     saved = saved_settings(job, run)
     family = family_of(job.labeler, job.model)
+    check_verify(job.labeler, job.model, family)
     settled_for(as_labeled(job, saved, family), run, saved, family)  # its mistakes are told before the hub is asked
     has_records = not job.restart and bool(run.record_paths())
     told = check_job(job, may_be_done=has_records)

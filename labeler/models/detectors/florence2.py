@@ -41,6 +41,8 @@ class Florence2Detector:
         self.model = model
         self.processor = processor
         self.runtime = runtime
+        kind = processor.tasks_answer_post_processing_type[TASK]
+        processor.post_processor.parse_task_config.setdefault(kind, {})  # it has no settings, and may not be listed
         self._tokens: Callable[[str], Tensor] = functools.lru_cache(maxsize=1024)(self._tokenize)
 
     def forward_passes(self, prompts: Prompts) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,11 +47,15 @@ def config_for(folder: Path, floor: float = 1e-9) -> ModelConfig:
     return ModelConfig(str(folder), "embedded:segmenter", device="cpu", floor=floor)
 
 
+@functools.cache
+def loaded(folder: Path) -> tuple[Any, Any]:
+    return AutoModelForObjectDetection.from_pretrained(folder).eval(), AutoImageProcessor.from_pretrained(folder)
+
+
 @torch.no_grad()
 def by_transformers(folder: Path, image: NDArray[np.uint8], threshold: float) -> NDArray[Any]:
     """Rows of column, score and box of the classes that ``PROMPTS`` mean."""
-    model = AutoModelForObjectDetection.from_pretrained(folder).eval()
-    processor = AutoImageProcessor.from_pretrained(folder)
+    model, processor = loaded(folder)
     outputs = model(**processor(images=image, return_tensors="pt"))
     (found,) = processor.post_process_object_detection(outputs, threshold=threshold, target_sizes=[image.shape[:2]])
     height, width = image.shape[:2]

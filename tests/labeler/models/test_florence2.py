@@ -24,7 +24,6 @@ def florence() -> tuple[Any, Any]:
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 torch.nn.init.normal_(parameter, std=0.5)
-    processor.post_processor.parse_task_config["description_with_bboxes_or_polygons"] = {}
     return model.eval(), processor
 
 

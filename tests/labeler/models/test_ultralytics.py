@@ -20,39 +20,19 @@ from labeler.models.config import ModelConfig
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.loading import load_detector
 from tests.support.tiny_models import make_image
+from tests.support.tiny_ultralytics import with_random_weights, write_yolo
 
 FLOOR = 1e-4
-NAMES = {0: "cat", 1: "traffic light", 2: "person"}
+NAMES = ("cat", "traffic light", "person")
 IMAGES = [make_image(96, 128), make_image(120, 60, 1)]
 OPTIONS = dict(conf=FLOOR, iou=0.7, max_det=50, device="cpu", verbose=False)
-
-
-def with_random_weights(yolo: Any) -> Any:
-    """Batch norms vary, so that scores of boxes differ; most weights stay as they are made, which is random."""
-    for module in yolo.model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-    for similarity in getattr(yolo.model.model[-1], "cv4", ()):  # of boxes and texts, where scores come from that
-        torch.nn.init.constant_(similarity.bias, -2.0)
-        torch.nn.init.constant_(similarity.logit_scale, 2.0)
-    return yolo
 
 
 @pytest.fixture(scope="module")
 def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLOv8n with random weights."""
-    ultralytics = pytest.importorskip("ultralytics")
-    file = tmp_path_factory.mktemp("yolo") / "best.pt"
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        yolo = with_random_weights(ultralytics.YOLO("yolov8n.yaml"))
-        for branch in yolo.model.model[-1].cv3:  # scores of classes, of which the first three are likely
-            torch.nn.init.normal_(branch[-1].weight, std=0.3)
-            torch.nn.init.constant_(branch[-1].bias, -4.0)
-            torch.nn.init.zeros_(branch[-1].bias[:3])
-    yolo.model.names = {index: NAMES.get(index, f"thing {index}") for index in range(80)}
-    yolo.save(file)
-    return file
+    pytest.importorskip("ultralytics")
+    return write_yolo(tmp_path_factory.mktemp("yolo") / "best.pt", NAMES)
 
 
 def config_for(file: Path) -> ModelConfig:
