@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Florence2Detector:
     red collar" into two phrases and gives the boxes of both.) Polygons in the answer become their bounding boxes.
     Decoding is beam search without sampling, so the same input gives the same answer.
 
-    The model says no confidence: all scores are 1.0. It tends to answer with a box even where nothing fits; see
+    The model gives no confidence: all scores are 1.0. It tends to answer with a box even where nothing fits; see
     ``labeler.models.taggers.verified``.
 
     Args:
@@ -43,6 +44,7 @@ class Florence2Detector:
         self.runtime = runtime
         kind = processor.tasks_answer_post_processing_type[TASK]
         processor.post_processor.parse_task_config.setdefault(kind, {})  # it has no settings, and may not be listed
+        self._words = Lock()  # a fast tokenizer fails if two threads use it at once
         self._tokens: Callable[[str], Tensor] = functools.lru_cache(maxsize=1024)(self._tokenize)
 
     def forward_passes(self, prompts: Prompts) -> int:
@@ -78,7 +80,8 @@ class Florence2Detector:
         if "<" in prompt or ">" in prompt:
             raise UsageError(f"prompt {prompt!r} contains '<' or '>', which mark Florence-2's own tokens: remove them")
         blank = PIL.Image.new("RGB", (8, 8))
-        ids: Tensor = self.processor(images=blank, text=TASK + prompt, return_tensors="pt")["input_ids"][0]
+        with self._words:
+            ids: Tensor = self.processor(images=blank, text=TASK + prompt, return_tensors="pt")["input_ids"][0]
         most = self.model.config.text_config.max_position_embeddings
         if len(ids) > most:
             raise UsageError(
@@ -122,8 +125,9 @@ class Florence2Detector:
     def _read(self, tokens: list[int], image: Image, column: int, count: int) -> Detections:
         """The boxes of an answer, with score 1.0 for the prompt of ``column``."""
         height, width = image.shape[:2]
-        text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
-        answer = self.processor.post_process_generation(text=text, task=TASK, image_size=(width, height))[TASK]
+        with self._words:
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=False)
+            answer = self.processor.post_process_generation(text=text, task=TASK, image_size=(width, height))[TASK]
         polygons = [np.reshape(polygon, (-1, 2)) for part in answer["polygons"] for polygon in part if polygon]
         outlined = [(*polygon.min(0), *polygon.max(0)) for polygon in polygons]
         boxes = np.asarray([*answer["bboxes"], *outlined], np.float32).reshape(-1, 4)

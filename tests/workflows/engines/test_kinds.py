@@ -33,7 +33,6 @@ from labeler.records import Instance
 from ontologies import Ontology
 from tests.support.command_line import write_scenes
 from tests.support.stand_in import Silent, record_files
-from tests.support.tiny_closed_set import write_closed_set
 from tests.support.tiny_taggers import tiny_contrastive
 from tests.support.tiny_ultralytics import write_yolo
 from workflows.dataset.labeled import open_labeled
@@ -126,10 +125,6 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         ModelConfig("", "embedded:segmenter", device="cpu"),
     ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
-    "closed-set": lambda scenes, checkpoint: (
-        GroundedSamKind(),
-        replace(DEMO, detector=str(write_closed_set("yolos", scenes / "yolos", dict(enumerate(names_in(scenes)))))),
-    ),
     "ultralytics": lambda scenes, checkpoint: (
         GroundedSamKind(),
         replace(DEMO, detector=str(write_yolo(scenes / "best.pt", names_in(scenes))), max_instances=5),
@@ -137,7 +132,7 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 }
 
 
-MEANINGLESS = ("sam3", "own", "closed-set", "ultralytics")  # random weights, and halves of images: no label is right
+MEANINGLESS = ("sam3", "own", "ultralytics")  # random weights, and halves of images: no label is right
 
 
 @dataclass(frozen=True)
