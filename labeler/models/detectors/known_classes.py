@@ -54,7 +54,7 @@ class KnownClasses:
         if not alike:
             # Grouping takes long for a thousand names. The first letter of a noun and of its plural are the same.
             near = {name for name in self.names.values() if _key(name)[:1] == wanted[:1]}
-            alike = set(same_words([prompt], near)[prompt])
+            alike = set(same_words([prompt], near)[prompt]) if near else set()
         return tuple(class_id for class_id, name in self.names.items() if name in alike)
 
     def _refusal(self, prompt: str) -> str:

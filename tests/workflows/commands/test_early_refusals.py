@@ -23,7 +23,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contents = {
         "bert": {"model_type": "bert"},
         "no-weights": {"model_type": "sam"},
-        "fixed": {"model_type": "rf_detr", "id2label": {"0": "starfish", "1": "boat"}},
+        "fixed": {"model_type": "rf_detr", "id2label": {"0": "white star", "1": "boat"}},
         "empty": None,
     }
     for name, content in contents.items():
@@ -47,7 +47,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--detector {}/empty", "that folder holds no config.json of a model"),
         ("--detector {}/bert", "is of type 'bert'; known types: grounding-dino"),
         ("--detector embedded:segmenter", "is of type 'sam2'; known types: grounding-dino"),
-        ("--detector {}/fixed", "was trained on; did you mean 'starfish'? Its classes: starfish, boat"),
+        ("--detector {}/fixed", "was trained on; did you mean 'white star'? Its classes: white star, boat"),
         ("--detector {}/none.pt", "none.pt': no such checkpoint file"),
         ("--labeler sam3 --detector {}/none.pt", "none.pt': no such folder"),
         ("--verify auto", "without confidences, such as Florence-2, and not for MM-Grounding-DINO and LLMDet; leave"),
