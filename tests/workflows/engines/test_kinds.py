@@ -21,6 +21,7 @@ from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
@@ -124,6 +125,10 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         BoxesKind.of(str(scenes / "truth.json")),
         ModelConfig("", "embedded:segmenter", device="cpu"),
     ),
+    "autodistill": lambda scenes, checkpoint: (
+        AutodistillKind("tests.support.autodistill_model:BrightMasks"),
+        ModelConfig("", "", device="cpu"),
+    ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
     "ultralytics": lambda scenes, checkpoint: (
         GroundedSamKind(),
@@ -132,7 +137,7 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 }
 
 
-MEANINGLESS = ("sam3", "own", "ultralytics")  # random weights, and halves of images: no label is right
+MEANINGLESS = ("sam3", "autodistill", "own", "ultralytics")  # no label is right: random weights, and rough shapes
 
 
 @dataclass(frozen=True)
