@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.kinds.everything import GROUP as EVERYTHING
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
 from labeler.setting import setting
-from ontologies import Ontology, read_ontology
+from ontologies import ClassSpec, Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
 from workflows.commands.options import changes
 from workflows.settings.changes import Changes
@@ -30,6 +32,7 @@ IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths,
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
+    EVERYTHING: "For --everything; the defaults are those of segment-anything.",
     "quality gate": "0 switches a filter off.",
     "cut-outs": "For --formats cutouts.",
 }
@@ -84,6 +87,10 @@ class LabelerOptions:
     labeler: str | None = setting(
         None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
     )
+    everything: bool = setting(
+        False, "segment all objects from a grid of points, as one class; no detector runs", group=MODELS
+    )
+    of_everything: Changes[EverythingKind] = changes(EverythingKind)
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """The labeler that these options ask for, and what it looks for; None if tags are to say.
@@ -91,8 +98,26 @@ class LabelerOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        kind = KINDS[self.labeler or PRESETS[models.model].labeler]
-        return kind(), wanted.read()
+        name = EverythingKind.kind if self.everything else self.labeler or PRESETS[models.model].labeler
+        if self.labeler not in (None, name):
+            raise UsageError(f"--everything is a labeler of its own; leave out --labeler {self.labeler}")
+        if name == EverythingKind.kind:
+            return self._everything(wanted.read(), models)
+        if self.of_everything.values:
+            raise UsageError(f"{_flag(min(self.of_everything.values))} is for --everything; add it")
+        return KINDS[name](), wanted.read()
+
+    def _everything(self, wanted: Ontology | None, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if "detector" in models.given.values:
+            raise UsageError("--everything runs no detector; leave out --detector")
+        ontology = Ontology((ClassSpec("object"),)) if wanted is None else wanted
+        if len(ontology.prompts) > 1:
+            raise UsageError(
+                f"--everything does not tell classes apart; name one class instead of {len(ontology.classes)}, or none"
+                if len(ontology.classes) > 1
+                else "--everything reads no prompts; name one class with no other prompt or distractor"
+            )
+        return self.of_everything.of(EverythingKind()), ontology
 
 
 @dataclass(frozen=True)
@@ -107,6 +132,11 @@ class TaggerOptions:
         group=TAGS,
         unset="lvis; coco with --tagger detector",
     )
+
+    @property
+    def asked(self) -> str | None:
+        """An option that is given, if any is."""
+        return min({*self.given.values, *(() if self.vocabulary is None else ("vocabulary",))}, default=None)
 
     def config(self, model: ModelConfig, ontology: Ontology | None) -> TaggingConfig | None:
         """The tagger that these options ask for; None if they ask for none.
@@ -165,6 +195,8 @@ def job_of(
         UsageError, OntologyError: an option cannot be meant.
     """
     labeler, ontology = labelers.made(wanted, models)
+    if isinstance(labeler, EverythingKind) and tagger.asked:
+        raise UsageError(f"--everything looks for no words; leave out {_flag(tagger.asked)}")
     model = models.config()
     made = LabelJob(
         images=images,

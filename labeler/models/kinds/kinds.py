@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 
-KINDS = {each.kind: each for each in (GroundedSamKind,)}
+KINDS = {each.kind: each for each in (GroundedSamKind, EverythingKind)}

@@ -50,9 +50,13 @@ class SegmentPrompts:
 
     def __getitem__(self, rows: slice) -> SegmentPrompts:
         """The prompts of some of the objects."""
-        parts = (self.boxes_xyxy, self.points_xy, self.point_labels, self.masks)
-        boxes, points, labels, masks = (None if part is None else part[rows] for part in parts)
-        return replace(self, boxes_xyxy=boxes, points_xy=points, point_labels=labels, masks=masks)
+        return replace(
+            self,
+            boxes_xyxy=None if self.boxes_xyxy is None else self.boxes_xyxy[rows],
+            points_xy=None if self.points_xy is None else self.points_xy[rows],
+            point_labels=None if self.point_labels is None else self.point_labels[rows],
+            masks=None if self.masks is None else self.masks[rows],
+        )
 
     def check(self, height: int, width: int) -> None:
         """Check the prompts of an image of that size.
