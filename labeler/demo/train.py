@@ -12,6 +12,8 @@ These commands produced the embedded weights, each on one CPU core. If there is 
 checkpoint folder (configuration, weights, processor) that ``from_pretrained``, and so ``labeler --detector FOLDER``,
 can read. ``--resume`` starts from the weights in ``--output``.
 
+The embedded segmenter is from before its training had points. To teach it points, add ``--resume --spread-masks`` once.
+
 ``tiny_detector.py`` and ``tiny_segmenter.py`` describe the models and how their training differs from the published
 one.
 """
