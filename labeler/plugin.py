@@ -6,7 +6,6 @@ are taken as they are.
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 from collections import deque
@@ -14,21 +13,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from rich.progress import track
 
 from labeler.errors import ImageError, UsageError
-from labeler.files.credentials import without_secrets
-from labeler.files.download import DownloadLimits, download
-from labeler.files.images import decode_image, read_image
-from labeler.files.pixels import to_rgb
+from labeler.files.given_images import Pixels, find_by_extension, pixels_of
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
 from labeler.models.config import PRESETS, ModelConfig
-from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.families import GENERAL, Family, check_prompt_score, family_of
+from labeler.models.kinds.grounded_sam import GroundedSamKind
+from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.kinds import made_kind
+from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.labelers.labeler import Labeler, LabelRequest
 from labeler.models.loading import load_grounded_sam
 from labeler.opencv import opencv
 from labeler.quality import judge
@@ -47,26 +46,35 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
 DECODE_THREADS = 4
-DOWNLOADS = DownloadLimits()
+LEAST_FLOOR = 0.01  # the lowest box_threshold that has an effect
+
+
+class _Unset(float):
+    """The default of an argument, where model families on other scales have their own."""
 
 
 class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is not typed
     """Grounding DINO finds boxes, SAM turns them into masks, and the quality gate keeps the good ones.
 
+    Any other kind of labeler can take their place.
+
     Args:
         ontology: autodistill's ``CaptionOntology``. Several prompts may name the same class. ``set_ontology`` changes
             it later.
-        box_threshold: minimum detector score of a box, the mean over its prompt's tokens. It may be changed later. It
-            overrides ``quality.min_score``; if it is lower than that, the gate's joint thresholds are lowered in
-            proportion.
+        box_threshold: minimum detector score of a box. It may be changed later. It overrides ``quality.min_score``; if
+            it is lower than that, the gate's joint thresholds are lowered in proportion. Where it is not given, models
+            that score on another scale than Grounding DINO have the one of their family, see
+            ``labeler.models.families``.
         text_threshold: accepted for compatibility, without effect. It has none in the original either, where it selects
             the tokens of a label that is then overwritten.
         model: one of ``labeler.models.config.PRESETS``.
         detector, segmenter: hub id or folder of another model than the preset's.
-        device, precision, batch_size, prompts_per_caption: see ``ModelConfig``.
-        quality: the gate's other thresholds. Only accepted instances are returned.
+        labeler: another kind of labeler than the preset's: its name, as ``--labeler`` takes it, or any ``LabelerKind``.
+        device, precision, batch_size, prompts_per_caption, prompt_score: see ``ModelConfig``. autodistill's own
+            ``GroundedSAM`` has the ``prompt_score`` ``max``.
+        quality: the gate's other thresholds; by default those of the model's family. Only accepted instances are
+            returned.
 
     Raises:
         OntologyError: ``ontology`` is not a valid caption ontology.
@@ -77,16 +85,18 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
     def __init__(
         self,
         ontology: CaptionOntology,
-        box_threshold: float = 0.35,
+        box_threshold: float = _Unset(0.35),
         text_threshold: float = 0.25,
         *,
         model: str = "balanced",
         detector: str | None = None,
         segmenter: str | None = None,
+        labeler: str | LabelerKind | None = None,
         device: str = "auto",
         precision: str = "auto",
         batch_size: int = 8,
         prompts_per_caption: int | None = None,
+        prompt_score: str = "mean",
         quality: QualityConfig | None = None,
     ) -> None:
         from_caption_ontology(ontology)
@@ -95,6 +105,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
                 raise UsageError(f"{name} must be a number from 0 to 1, not {value!r}")
         if model not in PRESETS:
             raise UsageError(f"model must be one of {', '.join(PRESETS)}, not {model!r}; a hub id goes to detector=")
+        kind = made_kind(labeler or PRESETS[model].labeler)
         config = ModelConfig(
             detector or PRESETS[model].detector,
             segmenter or PRESETS[model].segmenter,
@@ -102,14 +113,20 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             precision=precision,
             batch_size=batch_size,
             prompts_per_caption=prompts_per_caption,
-            floor=0.01,  # the lowest box_threshold that has an effect
+            prompt_score=prompt_score,
+            floor=LEAST_FLOOR,
         )
+        family = family_of(kind, config)
+        check_prompt_score(kind, config, family)
+        self.labeler = _loaded(kind, config, family)
+        family = family_of(kind, config)  # a model that had to be downloaded now tells what it is
+        if isinstance(box_threshold, _Unset) and not family.scores_tokens and family is not GENERAL:
+            box_threshold = family.quality.min_score
         self.ontology = ontology
-        self.box_threshold = box_threshold
+        self.box_threshold = float(box_threshold)
         self.text_threshold = text_threshold
-        self.quality = quality or QualityConfig()
+        self.quality = quality or family.quality
         self.batch_size = batch_size
-        self.labeler = load_grounded_sam(config)
 
     def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
         """The accepted instances of one image, best detector score first.
@@ -129,12 +146,12 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             UsageError: ``input`` is none of the above.
         """
         ontology = from_caption_ontology(self.ontology)
-        return self._as_autodistill(self._predict([_pixels(input)], ontology)[0], ontology)
+        return self._as_autodistill(self._predict([pixels_of(input)], ontology)[0], ontology)
 
     def sahi_predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
         """As ``predict``, but on overlapping tiles of 640 pixels, with ``InferenceSlicer`` of supervision."""
         ontology = from_caption_ontology(self.ontology)
-        return self._as_autodistill(self._predict_tiles(_pixels(input), ontology), ontology)
+        return self._as_autodistill(self._predict_tiles(pixels_of(input), ontology), ontology)
 
     def label(
         self,
@@ -177,7 +194,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         if nms_settings not in list(NmsSetting):
             known = ", ".join(setting.value for setting in NmsSetting)
             raise UsageError(f"nms_settings must be one of {known}, not {nms_settings!r}")
-        paths = _find(input_folder, extension)
+        paths = find_by_extension(input_folder, extension)
         output = Path(output_folder if output_folder is not None else f"{input_folder}_labeled")
         ontology = from_caption_ontology(self.ontology)
         annotations: dict[str, sv.Detections] = {}
@@ -202,7 +219,9 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
 
     def _predict(self, images: Sequence[Pixels], ontology: Ontology) -> list[sv.Detections]:
         """The accepted instances of RGB images, with compact masks and class ids of ``ontology``."""
-        labeler = replace(self.labeler, candidate_floor=max(self.box_threshold, self.labeler.candidate_floor))
+        labeler = self.labeler
+        if isinstance(labeler, GroundedSamLabeler):  # boxes that are dropped need no masks
+            labeler = replace(labeler, candidate_floor=max(self.box_threshold, labeler.candidate_floor))
         quality = self.quality
         if self.box_threshold < quality.min_score:
             share = self.box_threshold / quality.min_score
@@ -237,43 +256,11 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         return detections
 
 
-def _pixels(source: Any) -> Pixels:
-    """The pixels of anything that ``predict`` takes, uint8 ``(H, W, 3)``, RGB."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-            raise UsageError(f"expected a BGR array, uint8 (H, W, 3), not {source.dtype} {source.shape}")
-        return np.ascontiguousarray(source[:, :, ::-1])
-    if not isinstance(source, (str, os.PathLike, Image.Image)):
-        raise UsageError(f"expected a path, URL, array or PIL image, not {type(source).__name__}")
-    try:
-        if isinstance(source, Image.Image):
-            source.load()
-            return to_rgb(source)[0]
-        if str(source).startswith(("http://", "https://")):
-            return decode_image(download(str(source), DOWNLOADS)).pixels
-        return read_image(os.fspath(source)).pixels
-    except Exception as error:  # decoders can raise anything
-        what = "the PIL image" if isinstance(source, Image.Image) else os.fspath(source)
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{without_secrets(str(what))}: {without_secrets(cause)}") from error
-
-
-def _find(folder: str, extension: str) -> list[str]:
-    """The image files, as autodistill's own ``label`` finds them, sorted.
-
-    Raises:
-        UsageError: there are none, or two would share a label file.
-    """
-    if not os.path.isdir(folder):
-        raise UsageError(f"{folder}: no such folder")
-    paths = sorted(path for path in glob.glob(f"{glob.escape(os.fspath(folder))}/*{extension}") if os.path.isfile(path))
-    if not paths:
-        raise UsageError(f"{folder}: no file here ends in {extension!r}; give another extension=")
-    stems: dict[str, str] = {}
-    for path in paths:
-        if (other := stems.setdefault(Path(path).stem, path)) != path:
-            raise UsageError(f"{other} and {path} would share one label file; rename one, or give one extension=")
-    return paths
+def _loaded(kind: LabelerKind, config: ModelConfig, family: Family) -> Labeler:
+    """The labeler; Grounded SAM as it is, since a single image is then labeled on all CPU cores."""
+    if isinstance(kind, GroundedSamKind):
+        return load_grounded_sam(config)
+    return kind.load(replace(config, floor=family.floor))
 
 
 def _read_ahead(paths: Sequence[str], size: int) -> Iterator[list[tuple[str, Pixels]]]:
@@ -289,7 +276,7 @@ def _read_ahead(paths: Sequence[str], size: int) -> Iterator[list[tuple[str, Pix
     with ThreadPoolExecutor(DECODE_THREADS) as readers:
         ahead: deque[list[tuple[str, Future[Pixels]]]] = deque()
         for start in range(0, len(paths), size):
-            ahead.append([(path, readers.submit(_pixels, path)) for path in paths[start : start + size]])
+            ahead.append([(path, readers.submit(pixels_of, path)) for path in paths[start : start + size]])
             if len(ahead) > 1:
                 yield list(readable(ahead.popleft()))
         yield from (list(readable(batch)) for batch in ahead)

@@ -15,6 +15,7 @@ of the reference in the docs; ``check`` refuses values outside its range. Exampl
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -134,7 +135,13 @@ def check(settings: Any, of: str = "") -> None:
         for name, part in _parts(kind, value):
             if not _holds(about, kind, part):
                 what = f"{flag_of(each)} of {name or of!r}" if name or of else flag_of(each)
-                raise UsageError(f"{what} must be {expected(about, kind)}, not {shown(part)}")
+                raise UsageError(f"{what} must be {expected(about, kind)}, not {shown(part)}{_meant(about, part)}")
+
+
+def _meant(about: Setting, value: Any) -> str:
+    """A hint at the choice that comes near; empty if none does."""
+    near = difflib.get_close_matches(value, about.choices, n=1) if isinstance(value, str) else ()
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _parts(kind: Kind, value: Any) -> Iterable[tuple[str, Any]]:

@@ -23,6 +23,7 @@ ROOMS = {
         "review reporting",
         "evaluation",
         "recording",
+        "asked",
         "dataset",
         "engines",
         "run",

@@ -17,9 +17,10 @@ import pyarrow as pa
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
-from labeler.files.writable import check_writable
+from labeler.models.families import GENERAL
+from labeler.models.kinds.kind import fitted
+from workflows.asked import as_labeled, checked, saved_settings, settled_for
 from workflows.dataset.dataset import recover
-from workflows.engines.early_checks import check_job
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
 from workflows.engines.resources import takes_ray
@@ -29,15 +30,12 @@ from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
 from workflows.run.reading import not_read_line, reading_figures, reading_lines
-from workflows.run.same_settings import refuse_other
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
-from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.of_job import settings_of
-from workflows.settings.resolved import Settled, last_published, settle
-from workflows.settings.run_settings import RunSettings
+from workflows.settings.resolved import Settled, last_published
+from workflows.settings.text import unknown_family_line
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -91,7 +89,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     began = time.time()
     output = absolute(job.output)
     run = RunFolder(output)
-    asked = _checked(job, run)  # a mistake is told before the images are listed
+    asked, family = checked(job, run)  # a mistake is told before the images are listed
     progress.stage("listing the images")
     source = find_images(job.images, exclude=job.output)
     root, image_ids, not_read = source.root, source.image_ids, dict(source.not_read)
@@ -111,19 +109,28 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         )
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
+    labeler, notes = fitted(job.labeler, images.to_pylist)
+    job = replace(job, labeler=labeler)
+    for note in notes:
+        progress.say(note)
     seconds = dict.fromkeys(("load", "label", "export"), 0.0)
     done = ShardReport()
     with run.locked() as still_held:
         recover(output)
-        saved = _saved(job, run)
-        settled = replace(_settle(job, run, saved), published=last_published(run.settings, saved, run.has_dataset))
-        job = _with_intensity(replace(job, ontology=settled.ontology, export=settled.export), saved)
+        saved = saved_settings(job, run)
+        job = as_labeled(job, saved, family)
+        settled = settled_for(job, run, saved, family)
+        settled = replace(settled, published=last_published(run.settings, saved, run.has_dataset))
+        if settled.started_from is GENERAL and job.keep_floor:
+            progress.say(unknown_family_line(job.labeler.kind, job.model.detector, job.model.floor))
+        job = replace(job, ontology=settled.ontology, export=settled.export)
         asked = replace(
             asked,
             input=str(root),
             ontology=settled.ontology,
             export=settled.export,
             published=settled.published,
+            family=family.name,
             other=saved.other if saved else {},
         )
         run.begin(asked, job.restart)
@@ -182,38 +189,6 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
-
-
-def _checked(job: LabelJob, run: RunFolder) -> RunSettings:
-    """What ``job`` asks for, checked as far as that is possible without the images and without loading a model.
-
-    Raises:
-        UsageError, RunError, ModelError, OntologyError: it cannot be done.
-    """
-    check_writable(job.output)
-    saved = _saved(job, run)
-    settled = _settle(job, run, saved)
-    has_records = not job.restart and bool(run.record_paths())
-    check_job(job, may_be_done=has_records)
-    job = _with_intensity(replace(job, ontology=settled.ontology, export=settled.export), saved)
-    asked = settings_of(job, saved.input if saved else "")
-    if saved and has_records:
-        refuse_other(run.output, saved, asked)
-    return asked
-
-
-def _saved(job: LabelJob, run: RunFolder) -> RunSettings | None:
-    return run.settings.read_before_labeling(job.restart, reset=isinstance(job.export, ExportConfig))
-
-
-def _settle(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Settled:
-    return settle(run.settings, saved, job.export, job.ontology, job.model.floor, job.keep_min_scores)
-
-
-def _with_intensity(job: LabelJob, saved: RunSettings | None) -> LabelJob:
-    """``job``, which settles how more than 8 bits become 8: as asked for, or as the folder was labeled."""
-    of_folder = saved.reading.intensity if saved and not job.restart else None
-    return replace(job, reading=replace(job.reading, intensity=job.reading.intensity or of_folder or "auto"))
 
 
 def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:

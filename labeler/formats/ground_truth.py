@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from labeler.errors import FormatError
 from labeler.files.storage import as_local, info, locate, scan
 from labeler.formats.coco_file import read_coco
-from labeler.formats.mask_images import is_mask_folder, read_mask_images
+from labeler.formats.mask_images import VOC_MASKS, is_mask_folder, read_mask_images
+from labeler.formats.voc_reader import SUFFIX, has_voc, read_voc
 from labeler.formats.yolo_reader import read_yolo
 from labeler.ground_truth import GroundTruth
 
@@ -31,6 +32,8 @@ def read_ground_truth(
       that contains one whose name ends in ``.coco.json``; see ``labeler.formats.coco_file``.
     - a ``data.yaml`` of YOLO, or a folder that contains one; see ``labeler.formats.yolo_reader``.
     - a folder of mask images; see ``labeler.formats.mask_images``.
+    - an ``.xml`` file of Pascal VOC, or a folder of them, if it holds none of the above; see
+      ``labeler.formats.voc_reader``.
 
     Args:
         path: a path or URI.
@@ -44,7 +47,8 @@ def read_ground_truth(
     entry = info(location)
     if entry is None:
         raise FormatError(
-            f"{location}: no such ground truth; give a COCO .json, a YOLO data.yaml or a folder of mask images"
+            f"{location}: no such ground truth; give a COCO .json, a YOLO data.yaml, Pascal VOC XML or a folder of "
+            "mask images"
         )
     if entry.is_folder:
         return _read_folder(location, sizes, boxes_as_masks)
@@ -52,6 +56,8 @@ def read_ground_truth(
 
 
 def _read_file(path: AnyPath, sizes: Sizes | None, boxes_as_masks: bool) -> GroundTruth:
+    if path.suffix.lower() == SUFFIX:
+        return read_voc(path, boxes_as_masks)
     if path.suffix.lower() not in YAML:
         return read_coco(path, sizes, boxes_as_masks)
     if (file := as_local(path)) is None:
@@ -68,6 +74,9 @@ def _read_folder(folder: AnyPath, sizes: Sizes | None, boxes_as_masks: bool) -> 
             raise FormatError(f"{folder}: ground truth in {len(named)} files; name one of {', '.join(named[:5])}")
         if named:
             return _read_file(folder / named[0], sizes, boxes_as_masks)
+    has_masks = (found := info(folder / VOC_MASKS)) is not None and found.is_folder
+    if not has_masks and has_voc(folder):  # the images may be beside the XML files
+        return read_voc(folder, boxes_as_masks)
     if is_mask_folder(folder):
         return read_mask_images(folder)
-    raise FormatError(f"{folder}: no ground truth in it; give a COCO .json, a YOLO data.yaml or mask images")
+    raise FormatError(f"{folder}: no ground truth in it; give a COCO .json, a YOLO data.yaml, Pascal VOC XML or masks")

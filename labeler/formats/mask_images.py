@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 _NEIGHBOURHOOD = np.ones((3, 3), dtype=np.uint8)
+VOC_MASKS = "SegmentationClass"  # the folder of masks in Pascal VOC
 
 
 def is_mask_folder(folder: AnyPath) -> bool:
@@ -82,7 +83,7 @@ def read_mask_images(folder: AnyPath) -> GroundTruth:
 
 
 def _masks_in(folder: AnyPath) -> AnyPath:
-    below = folder / "SegmentationClass"
+    below = folder / VOC_MASKS
     entry = info(below)
     return below if entry is not None and entry.is_folder else folder
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
-from labeler.models.checkpoints import check_available
+from labeler.models.checkpoints import check_available, wrong_type
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
 from labeler.models.kinds.kind import LabelerKind, NeededModel
-from labeler.models.loading import DETECTOR_TYPES
-from labeler.models.taggers.config import TaggingConfig
+from labeler.models.kinds.kinds import KINDS
+from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+from labeler.models.taggers.config import TaggingConfig, no_detector
 from ontologies.documents import DocumentError, parse_json
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
@@ -21,24 +22,29 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
 
 def check_models(
     labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool, ask_hub: bool
-) -> None:
+) -> dict[str, str]:
     """Check that the models of a run are there, and of the types that they are used as. No weights are read.
 
     Args:
         tags_only: only the tagger runs.
         ask_hub: a model that is not on this machine must be on the hub.
 
+    Returns:
+        The model types that the hub told, by source.
+
     Raises:
         ModelError, UsageError, OntologyError: one is not, or a package is missing.
     """
+    told = {}
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
     for needed in _needed(labeler, config, tagging, tags_only):
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
-        elif ask_hub:
-            check_available(needed.source, needed.role)
+        elif ask_hub and (model_type := check_available(needed.source, needed.role)):
+            told[needed.source] = model_type
+    return told
 
 
 def check_device(device: str) -> None:
@@ -51,14 +57,29 @@ def check_device(device: str) -> None:
         resolved_device(device)
 
 
+def check_segmenter(segmenter: str) -> None:
+    """Check that a segmenter is on this machine or on the hub, and of a type that takes clicks.
+
+    Raises:
+        ModelError: it is not.
+    """
+    name, _ = resolve(segmenter, "segmenter")
+    if os.path.isdir(name):
+        _check_folder(Path(name), NeededModel(segmenter, "segmenter", SEGMENTER_TYPES))
+    else:
+        check_available(segmenter, "segmenter")
+
+
 def _needed(
     labeler: LabelerKind, config: ModelConfig, tagging: TaggingConfig | None, tags_only: bool
 ) -> Iterator[NeededModel]:
     kind = tagging.kind(config) if tagging else None
-    if kind == "detector":
+    needed = [] if tags_only else list(labeler.models(config))
+    if kind == "detector" and not any(each.role == "detector" for each in needed):
+        if not tags_only and labeler.kind in KINDS:
+            raise no_detector()
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
-    if not tags_only:
-        yield from labeler.models(config)
+    yield from needed
     if tagging and kind != "ram" and (source := tagging.source(config)):
         yield NeededModel(source, "tagger-model")
 
@@ -72,7 +93,7 @@ def _check_folder(folder: Path, needed: NeededModel) -> None:
         return  # loading it says what is wrong
     kind = content.get("model_type") if isinstance(content, dict) else None
     if needed.types is not None and isinstance(kind, str) and kind not in needed.types:
-        raise ModelError(f"{needed.role} {needed.source!r} is of type {kind!r}; known types: {', '.join(needed.types)}")
+        raise wrong_type(needed.source, needed.role, kind, needed.types)
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no weights (*.safetensors or *.bin)")
 

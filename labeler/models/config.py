@@ -11,19 +11,29 @@ from labeler.setting import check, setting
 DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
 GROUP = "models"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PROMPT_SCORES = ("mean", "max")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Models that go together, by hub id, the kind of labeler that uses them, and what they are good for."""
+    """Models that go together, by hub id, the kind of labeler that uses them, and what they are good for.
+
+    Attributes:
+        segmenter: empty where one model does all.
+    """
 
     detector: str
     segmenter: str
     about: str
     labeler: str = "grounded-sam"
 
+    @property
+    def models(self) -> dict[str, str]:
+        """Its models by the flag that names them, without ``--``."""
+        named = {"detector": self.detector, "segmenter": self.segmenter}
+        return {role: source for role, source in named.items() if source}
 
-# Only weights that can be downloaded without an account.
+
 PRESETS = {
     "demo": Preset("embedded:detector", "embedded:segmenter", "coloured shapes only; ships with the package"),
     "fast": Preset("iSEE-Laboratory/llmdet_tiny", "facebook/sam2.1-hiera-tiny", "a laptop, or a first look"),
@@ -31,6 +41,7 @@ PRESETS = {
         "openmmlab-community/mm_grounding_dino_base_all", "facebook/sam2.1-hiera-base-plus", "one GPU, good masks"
     ),
     "best": Preset("iSEE-Laboratory/llmdet_large", "facebook/sam2.1-hiera-large", "best labels, slowest"),
+    "sam3": Preset("facebook/sam3", "", "words to masks in one model; gated", "sam3"),
 }
 
 
@@ -44,6 +55,9 @@ class ModelConfig:
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
+        prompt_score: what a grounding detector's scores of a prompt's tokens come to: their ``mean``, as in the COCO
+            protocol, or their ``max``, as in Grounding DINO's demo code and in autodistill.
+        floor: candidate floor. Labeling a new folder from the command line takes that of the model's family instead.
     """
 
     detector: str = setting(help="hub id or folder of the detector", metavar="ID", group=GROUP, unset="the preset's")
@@ -62,6 +76,12 @@ class ModelConfig:
         group=GROUP,
         least=1,
         unset="as many as fit",
+    )
+    prompt_score: str = setting(
+        "mean",
+        "score of a prompt of a grounding detector: the mean over its tokens, or their max, as in its demo code",
+        choices=PROMPT_SCORES,
+        group=GROUP,
     )
     floor: float = setting(
         0.1,

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
-from labeler.files.retries import retrying
-from labeler.models.checkpoints import HUB_CHECK_WAITS
+from labeler.models.checkpoints import ask_hub, gated_line
 from labeler.models.config import PRESETS
 from labeler.models.identity import EMBEDDED, is_on_this_machine, may_fetch, resolve
 
@@ -55,7 +54,7 @@ def fetch(name: str, to: Path | None = None) -> list[Fetched]:
         ModelError: a model cannot be downloaded.
     """
     if name in PRESETS:
-        sources = {"detector": PRESETS[name].detector, "segmenter": PRESETS[name].segmenter}
+        sources = PRESETS[name].models
     elif "/" in name and not name.startswith((".", "/", "~")):
         sources = {"": name}
     else:
@@ -77,7 +76,7 @@ def _fetch(role: str, source: str, to: Path | None) -> Fetched:
         raise UsageError(f"{folder} exists and was not filled by `labeler models --fetch`; give another folder to --to")
     try:
         # Check first that the hub answers. Without a network, its client would retry for half a minute.
-        retrying(lambda: HfApi().model_info(name, revision=revision, timeout=10), HUB_CHECK_WAITS)
+        ask_hub(name, revision)
         tree = HfApi().list_repo_tree(name, revision=revision)
         sizes = needed_files({entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)})
         if not sizes:
@@ -88,6 +87,8 @@ def _fetch(role: str, source: str, to: Path | None) -> Fetched:
     except ModelError:
         raise
     except Exception as error:  # the client raises its own errors, those of its HTTP library, and those of the disk
+        if gated := gated_line(name, error):
+            raise ModelError(f"{source} {gated}") from error
         raise ModelError(f"{source} cannot be downloaded: {_cause(error)}") from error
     return Fetched(role, source, Path(path), sum(sizes.values()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labeler.errors import ModelError
 from labeler.files.retries import retrying
+from ontologies.documents import DocumentError, parse_json
 
 EMBEDDED = "embedded:"
 # The classes that the embedded detector was trained on: ``labeler.demo.scenes.PAIRS`` as names, in the same order.
@@ -31,6 +32,8 @@ def resolve(source: str, role: str) -> tuple[str, str | None]:
     Raises:
         ModelError: there is no such folder or embedded model, or ``source`` is not a hub id.
     """
+    if not source:
+        raise ModelError(f"{role} '' names no model; add --{role} with a hub id or a folder")
     if source.startswith(EMBEDDED):
         if source not in embedded_models():
             raise ModelError(f"{role} {source!r}: the embedded models are {', '.join(embedded_models())}")
@@ -76,6 +79,22 @@ def _digest(paths: Iterable[Path]) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def local_model_type(source: str) -> str | None:
+    """The ``model_type`` of a checkpoint on this machine; None if it is not here or does not say."""
+    try:
+        name, revision = resolve(source, "model")
+        file: object = os.path.join(name, "config.json")
+        if not os.path.isdir(name):
+            from huggingface_hub import try_to_load_from_cache
+
+            file = try_to_load_from_cache(name, "config.json", revision=revision)
+        content = parse_json(Path(file).read_bytes()) if isinstance(file, str) else None
+    except (ModelError, OSError, DocumentError):
+        return None  # what checks or loads the model says what is wrong
+    found = content.get("model_type") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def may_fetch() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +13,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def model_hub(models: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
+def model_hub(models: Mapping[str, Path], gated: Collection[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """Its address, and the paths that it is asked for.
 
     Args:
         models: the folder of each model, by its id.
+        gated: ids of models that all can see, and nobody may download.
     """
-    handler = type("Handler", (_Handler,), {"models": models, "asked": []})
+    handler = type("Handler", (_Handler,), {"models": models, "gated": gated, "asked": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -31,7 +32,11 @@ def model_hub(models: Mapping[str, Path]) -> Iterator[tuple[str, list[str]]]:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     models: dict[str, Path]
+    gated: Collection[str]
     asked: list[str]
+
+    def _is_closed(self, parts: list[str]) -> bool:
+        return "/".join(parts[:2]) in self.gated and ("auth-check" in parts or not self.path.startswith("/api/"))
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
@@ -40,14 +45,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
         if folder is None:
             status, headers["X-Error-Code"] = 404, "RepoNotFound"
+        elif self._is_closed(parts):
+            status, headers["X-Error-Code"] = 401, "GatedRepo"
         elif "tree" in parts:
             listed = [
                 {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
             ]
             body = json.dumps(listed).encode()
         elif self.path.startswith("/api/"):
+            gated = "manual" if "/".join(parts[:2]) in self.gated else False
             siblings = [{"rfilename": path.name} for path in folder.iterdir()]
-            body = json.dumps({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings}).encode()
+            body = json.dumps({"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": siblings, "gated": gated}).encode()
         elif (path := folder / parts[-1]).is_file():
             body, headers["ETag"] = path.read_bytes(), f'"{path.name}"'
         else:

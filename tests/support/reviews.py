@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tests.support.run_folders import ONTOLOGY, instance, make_run
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import read_decisions
 from workflows.dataset.labeled import open_labeled
+from workflows.review.assistant import Assistant, PromptedSegmenter
 from workflows.review.queue import ReviewQueue
 from workflows.review.server import ReviewServer
 from workflows.run.folder import RunFolder
@@ -63,8 +64,12 @@ def checked(run: RunFolder, decisions: Sequence[Decision]) -> list[Decision]:
 
 
 @contextlib.contextmanager
-def serving(run: RunFolder, verdict: str = "review") -> Iterator[ReviewServer]:
-    with ReviewServer(queue_of(run, verdict)) as server:
+def serving(
+    run: RunFolder, verdict: str = "review", load: Callable[[], PromptedSegmenter] | None = None
+) -> Iterator[ReviewServer]:
+    """The server of a page; with ``load`` it draws masks."""
+    queue = queue_of(run, verdict)
+    with ReviewServer(queue, assistant=None if load is None else Assistant(queue, load)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 WORDS = ("red", "blue", "cat", "dog", "car", "van", "box", "tree", "bird", "boat")
 BERT_SEPARATORS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 DETECTORS = ("grounding_dino", "mm_grounding_dino", "owlv2", "omdet_turbo")
-SEGMENTERS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video")
+SEGMENTERS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video", "sam3_video")
+SAM3 = ("sam3", "sam3_lite_text", "sam3_video")  # what ``--labeler sam3`` takes
 CAPTION_BUDGET = 24
 SIDE = 64
 
@@ -287,6 +288,95 @@ def _edgetam_video() -> tuple[Any, Any]:
     return EdgeTamVideoModel(config), Sam2VideoProcessor(_sam2_image_processor(), Sam2VideoVideoProcessor())
 
 
+# --- SAM 3 ----------------------------------------------------------------------------------------------------------
+
+SAM3_SIDE = 112  # 8 x 8 patches of 14 pixels
+_SAM3_VISION = dict(
+    model_type="sam3_vision_model",
+    backbone_config=dict(
+        model_type="sam3_vit_model", hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        image_size=SAM3_SIDE, patch_size=14, window_size=4, global_attn_indexes=[1, 3], pretrain_image_size=56,
+    ),
+    fpn_hidden_size=32,
+    backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+)  # fmt: skip
+
+
+def _sam3_parts(text: dict[str, Any]) -> dict[str, Any]:
+    layers = dict(hidden_size=32, num_layers=2, num_attention_heads=4, intermediate_size=64)
+    return dict(
+        vision_config=_SAM3_VISION,
+        text_config=dict(
+            hidden_size=32, intermediate_size=64, projection_dim=32, num_hidden_layers=2, num_attention_heads=4,
+            **text,
+        ),
+        geometry_encoder_config=layers | {"num_layers": 1},
+        detr_encoder_config=layers,
+        detr_decoder_config=layers | {"num_queries": 20},
+        mask_decoder_config=dict(hidden_size=32, num_attention_heads=4),
+    )  # fmt: skip
+
+
+def _sam3_clip(tokenizer: Any) -> dict[str, Any]:
+    return dict(
+        model_type="clip_text_model", vocab_size=len(tokenizer), max_position_embeddings=32,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+
+
+def _sam3_image_processor() -> Any:
+    from transformers import Sam3ImageProcessor
+
+    return Sam3ImageProcessor(size={"height": SAM3_SIDE, "width": SAM3_SIDE}, mask_size={"height": 32, "width": 32})
+
+
+def _sam3() -> tuple[Any, Any]:
+    from transformers import Sam3Config, Sam3Model, Sam3Processor
+
+    tokenizer = _clip_tokenizer(32)
+    return Sam3Model(Sam3Config(**_sam3_parts(_sam3_clip(tokenizer)))), Sam3Processor(
+        _sam3_image_processor(), tokenizer
+    )
+
+
+def _sam3_lite_text() -> tuple[Any, Any]:
+    from transformers import Sam3LiteTextConfig, Sam3LiteTextModel, Sam3Processor
+
+    tokenizer = _clip_tokenizer(32)
+    text = dict(vocab_size=len(tokenizer), max_position_embeddings=24)
+    return Sam3LiteTextModel(Sam3LiteTextConfig(**_sam3_parts(text))), Sam3Processor(_sam3_image_processor(), tokenizer)
+
+
+def _sam3_tracker_parts() -> dict[str, Any]:
+    prompt_encoder = _PROMPT_ENCODER | {"image_size": SAM3_SIDE, "patch_size": 14}
+    return dict(
+        vision_config=_SAM3_VISION, prompt_encoder_config=prompt_encoder, mask_decoder_config=_MASK_DECODER
+    )  # fmt: skip
+
+
+def _sam3_tracker() -> tuple[Any, Any]:
+    from transformers import Sam3TrackerConfig, Sam3TrackerModel, Sam3TrackerProcessor
+
+    return Sam3TrackerModel(Sam3TrackerConfig(**_sam3_tracker_parts())), Sam3TrackerProcessor(_sam3_image_processor())
+
+
+def _sam3_video() -> tuple[Any, Any]:
+    """Like facebook/sam3 on the hub, a detector and a tracker, but as transformers saves it: the prefix of the tracker
+    stands twice.
+    """
+    from transformers import Sam2VideoVideoProcessor, Sam3VideoConfig, Sam3VideoModel, Sam3VideoProcessor
+
+    tokenizer = _clip_tokenizer(32)
+    memory = _MEMORY | {"image_size": SAM3_SIDE, "memory_attention_rope_feat_sizes": [8, 8]}
+    config = Sam3VideoConfig(
+        detector_config=dict(model_type="sam3", **_sam3_parts(_sam3_clip(tokenizer))),
+        tracker_config=dict(model_type="sam3_tracker_video", **_sam3_tracker_parts(), **memory),
+        low_res_mask_size=32,
+    )
+    processor = Sam3VideoProcessor(_sam3_image_processor(), Sam2VideoVideoProcessor(), tokenizer)
+    return Sam3VideoModel(config), processor
+
+
 _BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "grounding_dino": _grounding_dino,
     "mm_grounding_dino": _mm_grounding_dino,
@@ -298,4 +388,8 @@ _BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "sam2_video": _sam2_video,
     "edgetam": _edgetam,
     "edgetam_video": _edgetam_video,
+    "sam3": _sam3,
+    "sam3_lite_text": _sam3_lite_text,
+    "sam3_tracker": _sam3_tracker,
+    "sam3_video": _sam3_video,
 }

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from labeler.errors import LabelerError, UsageError
 from ontologies import OntologyError, OntologyWarning
 from workflows.commands.messages import OneLine, complain
-from workflows.run.exit_codes import INTERRUPTED, OK, USAGE, of_error, stopped
+from workflows.run.exit_codes import INTERRUPTED, OK, USAGE, of_error, received, stopped
 
 if TYPE_CHECKING:
     from workflows.commands.options import Command, GeneralOptions
@@ -58,14 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_streams()
     _set_up_signals()
+    received.clear()
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own keeps what it has freed
     try:
         return _run(arguments)
     except (LabelerError, OntologyError) as error:
         complain(error)
         return of_error(error)
-    except KeyboardInterrupt as stop:
-        complain(f"{stopped(stop)}; {_way_on(arguments)}")
+    except KeyboardInterrupt:
+        complain(f"{stopped()}; {_way_on(arguments)}")
         return INTERRUPTED
     except MemoryError:
         complain(f"not enough memory; free some, then {_way_on(arguments)}")
@@ -113,7 +114,8 @@ def _stop(terminals: Sequence[int], number: int, _: object) -> NoReturn:
         for stream in terminals:
             if not os.isatty(stream):  # the terminal is gone, and writing to it would fail
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    raise KeyboardInterrupt(name)
+    received.append(name)
+    raise KeyboardInterrupt
 
 
 def _run(arguments: list[str]) -> int:

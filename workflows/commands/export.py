@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.files.storage import locate
+from labeler.models.families import family_named
 from labeler.setting import setting
 from ontologies import read_ontology
 from workflows.commands.job_options import NOTES, DatasetOptions
@@ -91,7 +92,8 @@ def _settled(options: ExportOptions, run: RunFolder, saved: RunSettings) -> Sett
         raise UsageError(f"{options.ontology} asks for other prompts than {run.output} was labeled with; label again")
     if given is not None or options.dataset.defaults:
         ontology = given or with_min_scores(ontology, {})
-    settled = settle(run.settings, saved, options.dataset.export(), ontology, saved.floor)
+    family, reset = family_named(saved.family), options.dataset.defaults
+    settled = settle(run.settings, saved, options.dataset.given.of, ontology, saved.floor, family, reset=reset)
     return replace(settled, published=last_published(run.settings, saved, run.has_dataset))
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.families import GENERAL, family_named
+from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import GROUP as EVERYTHING
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.kind import LabelerKind
-from labeler.models.kinds.kinds import KINDS
+from labeler.models.kinds.kinds import KINDS, kind_named
+from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.quality_config import QualityConfig
@@ -23,12 +26,13 @@ from workflows.settings.changes import Changes
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import ExportChange, check_class_names, check_floor
+from workflows.settings.resolved import check_class_names, check_floor
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths, or a URI"
+FLOOR_UNSET = f"{GENERAL.floor:g}; for OWLv2 {family_named('owlv2').floor:g}; in a labeled folder, as it was labeled"
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
@@ -73,11 +77,25 @@ class ModelOptions:
     model: str = setting(
         "balanced", "preset of models; `labeler models` lists them", choices=tuple(PRESETS), group=MODELS
     )
-    given: Changes[ModelConfig] = changes(ModelConfig)
+    given: Changes[ModelConfig] = changes(ModelConfig, unset={"floor": FLOOR_UNSET})
 
-    def config(self) -> ModelConfig:
+    def config(self, labeler: LabelerKind) -> ModelConfig:
+        """The models for ``labeler``.
+
+        Raises:
+            UsageError: a flag is not for that labeler.
+        """
         preset = PRESETS[self.model]
-        return self.given.of(ModelConfig(preset.detector, preset.segmenter))
+        detector, segmenter = preset.detector, preset.segmenter
+        if isinstance(labeler, Sam3Kind):
+            for name in ("segmenter", "prompts_per_caption"):
+                if name in self.given.values:
+                    raise UsageError(f"{_flag(name)} is not for --labeler sam3, which is one model; leave it out")
+            if preset.labeler != labeler.kind:
+                detector, segmenter = CHECKPOINT, ""
+        elif isinstance(labeler, BoxesKind | EverythingKind):
+            detector = ""
+        return self.given.of(ModelConfig(detector, segmenter))
 
 
 @dataclass(frozen=True)
@@ -87,36 +105,57 @@ class LabelerOptions:
     labeler: str | None = setting(
         None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
     )
+    boxes: str | None = setting(
+        None,
+        "boxes to make masks for, in place of a detector: a COCO .json, a YOLO data.yaml, or Pascal VOC XML",
+        metavar="FILE",
+        group=MODELS,
+        unset="none",
+    )
     everything: bool = setting(
         False, "segment all objects from a grid of points, as one class; no detector runs", group=MODELS
     )
     of_everything: Changes[EverythingKind] = changes(EverythingKind)
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
-        """The labeler that these options ask for, and what it looks for; None if tags are to say.
+        """The labeler that these options ask for, and the classes to look for; None where tags choose them.
 
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        name = EverythingKind.kind if self.everything else self.labeler or PRESETS[models.model].labeler
-        if self.labeler not in (None, name):
-            raise UsageError(f"--everything is a labeler of its own; leave out --labeler {self.labeler}")
-        if name == EverythingKind.kind:
+        if self.everything or self.labeler == EverythingKind.kind:
             return self._everything(wanted.read(), models)
         if self.of_everything.values:
             raise UsageError(f"{_flag(min(self.of_everything.values))} is for --everything; add it")
-        return KINDS[name](), wanted.read()
+        if self.boxes is not None:
+            return self._boxes(self.boxes, wanted, models)
+        if self.labeler == BoxesKind.kind:
+            raise UsageError("--labeler boxes needs --boxes FILE")
+        kind = kind_named(self.labeler or PRESETS[models.model].labeler)
+        return kind(), wanted.read()
+
+    def _boxes(self, file: str, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if self.labeler not in (None, BoxesKind.kind):
+            raise UsageError(f"--boxes {file}: the labeler is then boxes; leave out --labeler {self.labeler}")
+        if "detector" in models.given.values:
+            raise UsageError(f"--boxes {file}: no detector runs; leave out --detector")
+        kind = BoxesKind.of(file)
+        return kind, kind.classes(wanted.read())
 
     def _everything(self, wanted: Ontology | None, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if self.labeler not in (None, EverythingKind.kind):
+            raise UsageError(f"--everything is a labeler of its own; leave out --labeler {self.labeler}")
+        if self.boxes is not None:
+            raise UsageError("--everything and --boxes both say where masks come from; give one of them")
         if "detector" in models.given.values:
             raise UsageError("--everything runs no detector; leave out --detector")
         ontology = Ontology((ClassSpec("object"),)) if wanted is None else wanted
-        if len(ontology.prompts) > 1:
+        if len(ontology.classes) > 1:
             raise UsageError(
                 f"--everything does not tell classes apart; name one class instead of {len(ontology.classes)}, or none"
-                if len(ontology.classes) > 1
-                else "--everything reads no prompts; name one class with no other prompt or distractor"
             )
+        if len(ontology.prompts) > 1:
+            raise UsageError("--everything reads no prompts; name one class with no other prompt or distractor")
         return self.of_everything.of(EverythingKind()), ontology
 
 
@@ -172,10 +211,6 @@ class DatasetOptions:
     defaults: bool = setting(False, "reset the remembered settings; flags given with it still apply", group=DATASET)
     given: Changes[ExportConfig] = changes(ExportConfig)
 
-    def export(self) -> ExportConfig | ExportChange:
-        """The settings, or what makes them from those that the folder remembers."""
-        return self.given.of(ExportConfig()) if self.defaults else self.given.of
-
 
 def job_of(
     images: str,
@@ -197,22 +232,25 @@ def job_of(
     labeler, ontology = labelers.made(wanted, models)
     if isinstance(labeler, EverythingKind) and tagger.asked:
         raise UsageError(f"--everything looks for no words; leave out {_flag(tagger.asked)}")
-    model = models.config()
+    model = models.config(labeler)
     made = LabelJob(
         images=images,
         output=output,
         ontology=ontology,
         model=model,
         labeler=labeler,
-        export=dataset.export(),
+        export=dataset.given.of,
+        defaults=dataset.defaults,
         tagging=tagger.config(model, ontology),
         keep_min_scores=wanted.classes is not None and not dataset.defaults,
+        keep_floor="floor" not in models.given.values,
         tags_only=tags_only,
         sample=sample,
     )
     # What the output remembers is known where the job runs; until then, what is given can be checked by itself.
     given = dataset.given
-    check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
+    if not made.keep_floor:
+        check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
     check_class_names(given.of(ExportConfig()).quality, ontology)
     return made
 

@@ -1,4 +1,4 @@
-"""``labeler models``: the presets, and downloading their models ahead of a run."""
+"""``labeler models``: the presets, the kinds of labelers, and downloading models ahead of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import PRESETS
 from labeler.models.identity import is_on_this_machine
+from labeler.models.kinds.kinds import KINDS
+from labeler.models.published import PUBLISHED
 from labeler.setting import setting
 from workflows.commands.options import Command, Outcome
 
@@ -27,7 +29,7 @@ class ModelsOptions:
         "download the models of this preset, or the model with this hub id, and nothing else",
         metavar="PRESET|ID",
         group=GROUP,
-        unset="list the presets",
+        unset="list presets and labelers",
     )
     to: str | None = setting(
         None,
@@ -49,12 +51,21 @@ def run_models(options: ModelsOptions, console: Terminal) -> Outcome:
         return Outcome(line=f"to use {'it' if len(fetched) == 1 else 'them'}: {_flags(options, fetched)}")
     if options.to is not None:
         raise UsageError("--to says where --fetch downloads to; add --fetch PRESET")
-    for name, preset in PRESETS.items():
-        console.print(f"[bold]{name}[/bold]: {preset.about}", highlight=False)
-        for role, source in (("detector", preset.detector), ("segmenter", preset.segmenter)):
-            here = "on this machine" if is_on_this_machine(source) else "not downloaded yet"
-            console.print(f"  {role:9}  {source}  ({here})", highlight=False, markup=False)
+    _list(console)
     return Outcome(line="Any other checkpoint of these families: --detector and --segmenter take a hub id or a folder.")
+
+
+def _list(console: Terminal) -> None:
+    console.print("presets, for --model:", highlight=False)
+    for name, preset in PRESETS.items():
+        console.print(f"[bold]{name}[/bold]: {preset.about} (labeler {preset.labeler})", highlight=False)
+        for role, source in preset.models.items():
+            here = "on this machine" if is_on_this_machine(source) else "not downloaded yet"
+            console.print(f"  {role:9}  {source}  ({PUBLISHED[source]}; {here})", highlight=False, markup=False)
+    console.print("kinds of labelers, for --labeler:", highlight=False)
+    for name, kind in KINDS.items():
+        console.print(f"[bold]{name}[/bold]: {kind.about}", highlight=False)
+        console.print(f"  takes {', '.join(kind.flags)}", highlight=False, markup=False)
 
 
 def _flags(options: ModelsOptions, fetched: list[Fetched]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labeler.errors import UsageError
 from labeler.files.storage import locate
 from labeler.setting import setting
+from workflows.commands.assist import AssistOptions, assistant_of
 from workflows.commands.exchange import ExchangeOptions, is_own, print_decisions, say_faults, send
 from workflows.commands.export import IMAGES, OUT
 from workflows.commands.options import Command, GeneralOptions, Outcome, everything_given, flags_of, nested
@@ -27,7 +28,7 @@ _FITTING = {
     "returned": ("images", "overwrite_edits"),
     "to": ("images", "verdict", "folder", "limit", "image_url"),
 }
-_PAGE = ("images", "verdict", "classes", "port", "no_open")
+_PAGE = ("images", "verdict", "classes", "port", "no_open", *(flag.name for flag in flags_of(AssistOptions)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class ReviewOptions:
     )
     port: int = setting(0, "port of the page", metavar="N", unset="a free one")
     no_open: bool = setting(False, "do not open a browser")
+    drawing: AssistOptions = nested(AssistOptions)
     apply: AnyPath | None = setting(
         None,
         "read decisions from a report's decisions.json or a decisions.jsonl, and write the dataset",
@@ -105,14 +107,16 @@ def _page(options: ReviewOptions, console: Terminal) -> Outcome:
     from workflows.review.queue import ReviewQueue
     from workflows.review.server import ReviewServer
 
+    options.drawing.check(options.given)
     labeled = open_labeled(options.output, options.images)
     console.print("reading the records", highlight=False)
     queue = ReviewQueue(labeled, SELECTIONS[options.verdict], options.classes)
     progress = queue.progress()
-    if not len(queue):
+    if not len(queue) and not (options.drawing.assist and queue.image_count):
         return Outcome(line="nothing to show; --verdict all shows every instance")
+    assistant = assistant_of(options.drawing, queue, console)
     left = progress["total"] - progress["accepted"] - progress["rejected"]
-    with ReviewServer(queue, options.port) as server:
+    with ReviewServer(queue, options.port, assistant) as server:
         console.print(f"{progress['total']} instances, {left} undecided", highlight=False)
         console.always(f"review: {server.url}")
         console.print("Ctrl-C ends it; decisions are saved as they are made", highlight=False)
@@ -182,9 +186,9 @@ COMMAND = Command(
     ReviewOptions,
     run_review,
     examples=(
-        "labeler review dataset",
+        "labeler review dataset --assist --device cuda",
         "labeler review dataset --to cvat -o review-set --limit 200",
         "labeler review dataset --from task_1_annotations.zip",
     ),
-    first=("output", "verdict", "classes", "apply", "to", "folder", "returned", "config"),
+    first=("output", "verdict", "classes", "assist", "apply", "to", "folder", "returned", "config"),
 )

@@ -99,6 +99,8 @@ class ExportSummary:
     def describe(self, settled: Settled) -> None:
         """Take over what the dataset was written with."""
         self.thresholds = thresholds_in_force(settled.in_force)
+        if settled.started_from:
+            self.thresholds += f" (started from the defaults for {settled.started_from.title})"
         self.changed = changes(settled.published, settled.in_force)
         if self.splits.kept and not self.splits.resplit:
             self.split_flags = changed_split_flags(settled.published, settled.in_force)

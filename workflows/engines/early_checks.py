@@ -7,11 +7,14 @@ from workflows.engines.ray_cluster import check_address
 from workflows.settings.job import LabelJob
 
 
-def check_job(job: LabelJob, may_be_done: bool) -> None:
+def check_job(job: LabelJob, may_be_done: bool) -> dict[str, str]:
     """Check the device, the models and the cluster of ``job``.
 
     Args:
         may_be_done: there are records already, so perhaps no model will run: neither the hub nor the cluster is asked.
+
+    Returns:
+        The model types that the hub told, by source.
 
     Raises:
         UsageError, ModelError, OntologyError: something is missing or cannot be used.
@@ -21,4 +24,5 @@ def check_job(job: LabelJob, may_be_done: bool) -> None:
         check_address(address, connect=not may_be_done)
     else:
         check_device(job.model.device)  # a cluster may have other devices and models than this machine
-    check_models(job.labeler, job.model, job.tagging, job.tags_only, ask_hub=not address and not may_be_done)
+    ask_hub = not address and not may_be_done
+    return check_models(job.labeler, job.model, job.tagging, job.tags_only, ask_hub)

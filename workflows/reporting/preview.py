@@ -67,5 +67,5 @@ def preview(job: LabelJob, path: Path, progress: Progress) -> PreviewSummary:
         tally.add(record, judgements)
     verdicts = Counter[str](judgement.verdict for _, judgements in judged for judgement in judgements)
     failures = [(record.image_id, record.error) for record, _ in judged if record.status == "error"]
-    told = tally.lines(job.model.floor, job.model.detector)
+    told = tally.lines(labeled.settings.floor, job.model.detector)
     return PreviewSummary(path, len(judged), verdicts, failures, told)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 EMPTY_SHOWN = 24
 PICTURE_BYTES = 20_000_000  # for pictures, in a file that should stay below 30 MB
 
+ROLES = ("detector", "segmenter")  # of the models that a labeler may have
+TOLD_ELSEWHERE = ("labeler", "ontology", "tags_only", "tagging")
+
 
 @dataclass(frozen=True)
 class ReportSummary:
@@ -100,6 +103,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
+        roles=[role for role in ROLES if role in labeled.settings.labeling],
+        labeled_with=[name for name in labeled.settings.labeling if name not in (*ROLES, *TOLD_ELSEWHERE)],
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
         waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),

@@ -18,13 +18,14 @@ from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.images import DecodedImage
 from labeler.files.storage import info
-from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.geometry.masks import Rle
 from labeler.instance_ids import InstanceId
 from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
 from labeler.records import ImageRecord
 from workflows.dataset.decision_log import append_decisions, by_image, read_decisions
 from workflows.dataset.labeled import Labeled
-from workflows.drawing.outlines import svg_path
+from workflows.review.drawn import drawn_object
+from workflows.review.shown import last_verdict, shown_item, shown_look, shown_objects
 
 if TYPE_CHECKING:
     from labeler.files.paths import FileInfo
@@ -44,6 +45,7 @@ _ITEM = np.dtype(
     ]
 )
 IMAGES_PER_CHUNK = 4096
+ADDED = -1  # in place of an item's number: an object that is no item
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class _Step:
     """A decision of this session; appending ``undo`` takes it back."""
 
     number: int
+    image: int
     undo: tuple[Decision, ...]
 
 
@@ -107,37 +110,35 @@ class ReviewQueue:
             UsageError: the records were written again since the queue was made.
         """
         image, index, record = self._locate(number)
-        decided = self._decide(record)
-        instance = record.instances[index]
-        labeled_as = self.class_names[instance.class_id]
-        # The class and mask that a person gave it are shown even if it was rejected afterwards.
-        class_name, rle = decided.outcomes.get(index, (labeled_as, instance.rle))
-        area = rle_area(rle)
         judgement = self._judge(record)[index]
-        return {
-            "number": number,
-            "instance": str(InstanceId(record.digest, index)),
-            "image": image,
-            "image_id": record.image_id,
-            "width": record.width,
-            "height": record.height,
-            "class": class_name,
-            "labeled_as": labeled_as,
-            "prompt": instance.prompt,
-            "scores": {
-                "joint": instance.joint_score,
-                "detector": instance.score,
-                "mask": instance.mask_score,
-                "stability": instance.stability,
-            },
-            "verdict": judgement.verdict,
-            "reason": judgement.reason,
-            "decided": _verdict(decided, index),
-            "box": rle_box_xyxy(rle) if area else instance.box_xyxy,
-            "detector_box": instance.box_xyxy,
-            "area": area,
-            "outline": svg_path(rle),
-        }
+        return {"number": number, "image": image, **shown_item(self._decide(record), index, judgement)}
+
+    def objects(self, image: int) -> dict[str, Any]:
+        """An image and the objects in it, as ``shown_objects``, as JSON values.
+
+        Raises:
+            IndexError, UsageError: as ``item``.
+        """
+        decided = self._decide(self._record(image))
+        return {"image": image, **shown_objects(decided, self._judge(decided.record, decided))}
+
+    def mask(self, number: int) -> tuple[int, Rle]:
+        """An item's image and the mask that is shown; errors as ``item``."""
+        image, index, record = self._locate(number)
+        return image, shown_look(self._decide(record), index)[1]
+
+    def digest(self, image: int) -> str:
+        """The digest of an image as it was labeled; errors as ``item``."""
+        return self._record(image).digest
+
+    def check_digest(self, image: int, digest: str) -> None:
+        """Check that an image's record is still that of this content.
+
+        Raises:
+            UsageError: the image was labeled again.
+        """
+        if self.digest(image) != digest:
+            raise UsageError(LABELED_AGAIN)
 
     def image(self, image: int) -> DecodedImage:
         """The image as it was labeled.
@@ -149,49 +150,85 @@ class ReviewQueue:
         record = self._record(image)
         return self.labeled.image(record.image_id, record.digest)
 
-    def decide(self, number: int, verdict: HumanVerdict, class_name: str | None = None, instance: str = "") -> None:
+    @property
+    def image_count(self) -> int:
+        """The number of images, with those that have nothing to decide on."""
+        return len(self._images)
+
+    def decide(
+        self,
+        number: int,
+        verdict: HumanVerdict,
+        class_name: str | None = None,
+        instance: str = "",
+        rle: Rle | None = None,
+    ) -> None:
         """Save a decision; when this returns it is on disk.
 
         Args:
             class_name: the class to accept; None for the one that is shown.
             instance: the id of the item as it was shown; empty skips the check.
+            rle: the mask to accept, which the person drew; None for the one that is shown.
 
         Raises:
             IndexError: there is no such number.
             UsageError: there is no such class, or the image was labeled again since the item was shown.
             OSError: the decision could not be written; then nothing has changed.
         """
-        if class_name is not None and class_name not in self.class_names:
-            raise UsageError(f"{class_name}: not a class of this dataset")
+        self._check_class(class_name)
         with self._lock:
             image, index, record = self._locate(number)
             if instance not in ("", str(InstanceId(record.digest, index))):
                 raise UsageError(LABELED_AGAIN)
             decided = self._decide(record)
             shown_class, shown_rle = decided.outcomes.get(index, (None, None))
-            now = decided.decision(index, verdict, class_name or shown_class, shown_rle)
-            before = decided.decisions.get(index, [])
-            # Earlier decisions on the object that this one does not replace, such as one on another model's mask.
-            stale = [replace(each, verdict="none") for each in before if each.looks.isdisjoint(now.looks)]
-            self._append(record, [*stale, now])
-            self._steps.append(_Step(number, (replace(now, verdict="none"), *before)))
-            self._refresh(image, record)
+            now = decided.decision(index, verdict, class_name or shown_class, rle or shown_rle)
+            self._save(image, record, number, now, decided.decisions.get(index, []))
+
+    def add(self, image: int, digest: str, class_name: str, rle: Rle) -> None:
+        """Save an object that a person drew; when this returns it is on disk. See ``labeler.annotation_tools``.
+
+        Args:
+            digest: of the image that it was drawn on.
+
+        Raises:
+            IndexError, UsageError, OSError: as ``decide``.
+        """
+        self._check_class(class_name)
+        with self._lock:
+            self.check_digest(image, digest)
+            record = self._record(image)
+            decided = self._decide(record)
+            now, index = drawn_object(decided, class_name, rle)
+            before = [] if index is None else decided.decisions.get(index, [])
+            self._save(image, record, ADDED, now, before)
 
     def undo(self) -> int | None:
         """Take back the last decision of this session.
 
         Returns:
-            The item's number; None if there is no decision left.
+            The item's number, or ``ADDED`` for an object that was drawn; None if there is no decision left.
         """
         with self._lock:
             if not self._steps:
                 return None
             step = self._steps[-1]
-            image, _, record = self._locate(step.number)
+            record = self._record(step.image)
             self._append(record, list(step.undo))
             self._steps.pop()
-            self._refresh(image, record)
+            self._refresh(step.image, record)
             return step.number
+
+    def _check_class(self, class_name: str | None) -> None:
+        if class_name is not None and class_name not in self.class_names:
+            raise UsageError(f"{class_name}: not a class of this dataset")
+
+    def _save(self, image: int, record: ImageRecord, number: int, now: Decision, before: list[Decision]) -> None:
+        # Earlier decisions on the object that this one does not replace, such as one on another model's mask.
+        stale = [replace(each, verdict="none") for each in before if each.looks.isdisjoint(now.looks)]
+        self._append(record, [*stale, now])
+        self._steps.append(_Step(number, image, (replace(now, verdict="none"), *before)))
+        self._refresh(image, record)
 
     def _chunks(self) -> Iterator[NDArray[np.void]]:
         rows: list[tuple[int, int, bool, float, int]] = []
@@ -220,7 +257,7 @@ class ReviewQueue:
             if wanted and instance.class_id in self._classes:
                 threshold = effective_thresholds(config, classes[instance.class_id]).accept_score
                 doubt = abs(ranking_score(instance, config.score) - threshold)
-                yield image, index, judgement.verdict == "review", doubt, _STATES[_verdict(decided, index)]
+                yield image, index, judgement.verdict == "review", doubt, _STATES[last_verdict(decided, index)]
 
     def _refresh(self, image: int, record: ImageRecord) -> None:
         """Bring the items of an image up to date; new ones come last."""
@@ -259,9 +296,3 @@ class ReviewQueue:
     def _judge(self, record: ImageRecord, decided: Decided | None = None) -> list[Judgement]:
         by_hand = decided.verdicts if decided else None
         return judge(record, self.labeled.export.quality, self.labeled.ontology.classes, by_hand)
-
-
-def _verdict(decided: Decided, index: int) -> str | None:
-    """The last decision on the object, whichever of its instances is shown."""
-    decisions = decided.decisions.get(index)
-    return decisions[-1].verdict if decisions else None

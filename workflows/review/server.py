@@ -7,6 +7,8 @@
     POST /TOKEN/decisions            {"item": N, "instance": ID, "verdict": "accept" | "reject", "class": name or null}
     POST /TOKEN/undo                 {}
 
+and, where an assistant draws masks, what ``workflows.review.drawing`` says.
+
 The server listens on the loopback interface only. The random token keeps out other users and programs. The ``Host``
 header is checked, so that no other site can reach the server through a name that it points here (DNS rebinding). Images
 are requested by number, so no path can lead out of the folder.
@@ -27,8 +29,10 @@ from PIL import Image
 from labeler.errors import ImageError, LabelerError, UsageError
 from ontologies.documents import DocumentError, parse_json
 from workflows.drawing.assets import shared_asset
+from workflows.review.assistant import Assistant
 from workflows.review.connections import BoundedHandler, BoundedServer
-from workflows.review.queue import ReviewQueue
+from workflows.review.drawing import add_object, drawn_mask, new_draft, readiness
+from workflows.review.queue import ADDED, ReviewQueue
 
 HOST = "127.0.0.1"
 ITEMS_PER_PAGE = 8
@@ -39,7 +43,7 @@ CONTENT_TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
 }
-FILES = ("review.css", "review.js")
+FILES = ("review.css", "review.js", "drawing.css", "drawing.js")
 SHARED_FILES = ("page.css", "instance.js")
 HEADERS = {
     "Content-Security-Policy": (
@@ -65,12 +69,16 @@ class RefusedError(Exception):
 class ReviewServer(BoundedServer):
     """Serves ``queue`` at ``url``.
 
+    Args:
+        assistant: draws masks on the page; None leaves that out.
+
     Raises:
         UsageError: the port is taken.
     """
 
-    def __init__(self, queue: ReviewQueue, port: int = 0) -> None:
+    def __init__(self, queue: ReviewQueue, port: int = 0, assistant: Assistant | None = None) -> None:
         self.queue = queue
+        self.assistant = assistant
         self.token = secrets.token_urlsafe(24)
         try:
             super().__init__((HOST, port), _Handler)
@@ -104,7 +112,9 @@ class _Handler(BoundedHandler):
             self._send(HTTPStatus.OK, kind, body)
         except RefusedError as refused:
             self._send_error(refused.status, str(refused))
-        except IndexError as error:
+        except ValueError as error:
+            self._send_error(HTTPStatus.BAD_REQUEST, str(error))
+        except (IndexError, ImageError) as error:
             self._send_error(HTTPStatus.NOT_FOUND, str(error))
         except UsageError as error:
             self._send_error(HTTPStatus.CONFLICT, str(error))
@@ -123,7 +133,9 @@ class _Handler(BoundedHandler):
             body = _asset(path) if path in FILES else shared_asset(path)
             return CONTENT_TYPES[path.rpartition(".")[2]], body
         if path == "session":
-            return _json({"classes": queue.class_names, "output": str(queue.labeled.run.output), **queue.progress()})
+            drawing = {"images": queue.image_count} if self.server.assistant else {}
+            about = {"classes": queue.class_names, "output": str(queue.labeled.run.output)}
+            return _json({**about, **queue.progress(), **drawing})
         if path == "items":
             start = _number(*query.get("start", ["0"]))
             end = min(start + ITEMS_PER_PAGE, len(queue))
@@ -131,6 +143,11 @@ class _Handler(BoundedHandler):
         folder, _, name = path.partition("/")
         if folder == "images":
             return "image/jpeg", _jpeg(queue, _number(name))
+        if (assistant := self.server.assistant) and path in ("assist", "objects"):
+            image = _number(*query["image"]) if "image" in query else None
+            if path == "assist":
+                return _json(readiness(assistant, image))
+            return _json(queue.objects(image or 0))
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def _post(self) -> tuple[str, bytes]:
@@ -144,13 +161,17 @@ class _Handler(BoundedHandler):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "not a decision")
             if class_name is not None and not isinstance(class_name, str):
                 raise RefusedError(HTTPStatus.BAD_REQUEST, "not a class")
-            queue.decide(number, verdict, class_name, instance)
+            queue.decide(
+                number, verdict, class_name, instance, drawn_mask(self.server.assistant, queue, number, content)
+            )
         elif path == "undo":
             number = queue.undo()
+        elif (assistant := self.server.assistant) and path in ("masks", "objects"):
+            return _json((new_draft if path == "masks" else add_object)(assistant, queue, content))
         else:
             raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
-        if number is None:
-            return _json({"item": None, "progress": queue.progress()})
+        if number is None or number == ADDED:
+            return _json({"item": None, "is_undone": number == ADDED, "progress": queue.progress()})
         return _json({"item": queue.item(number), "progress": queue.progress(number)})
 
     def _route(self) -> tuple[str, dict[str, list[str]]]:

@@ -34,7 +34,13 @@ def of_error(error: BaseException) -> int:
     return int(getattr(error, "exit_code", USAGE))
 
 
-def stopped(stop: KeyboardInterrupt) -> str:
-    """What stopped the run, in words; its argument is the name of the signal, if it was not Ctrl-C."""
-    name = str(stop)
+received: list[str] = []  # names of the signals that asked this process to stop, apart from Ctrl-C
+
+
+def stopped() -> str:
+    """What stopped the run, in words.
+
+    The interrupt itself cannot tell, since Ray replaces it by one of its own.
+    """
+    name = received[-1] if received else ""
     return f"stopped{f' by {name}' if name else ''}{' (the terminal was closed)' if name == 'SIGHUP' else ''}"

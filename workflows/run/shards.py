@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from labeler.errors import LabelerError
+from labeler.errors import ImageError, LabelerError
 from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
@@ -226,6 +226,8 @@ def _label_images(images: Sequence[_Prompted], labeler: Labeler, report: ShardRe
         ]
         labeled = labeler.label(requests)
         del requests  # so that no failure keeps the images alive
+    except ImageError as error:
+        failure = str(error)
     except LabelerError:
         raise  # wrong settings, which no image causes
     except Exception as error:

@@ -116,7 +116,7 @@ class RunSummary:
         except BaseException as error:
             self.exit_code, self.new = exit_codes.of_error(error), list(self.failed_so_far.items())
             if isinstance(error, KeyboardInterrupt):
-                self.error = exit_codes.stopped(error)
+                self.error = exit_codes.stopped()
             else:
                 self.error = without_secrets(" ".join(str(error).split())) or type(error).__name__
             self.write(run)

@@ -41,7 +41,8 @@ class LabelJob:
         ontology: what to look for; None lets images propose their own classes, by ``tagging``.
         output: the folder, or ``labeler.files.storage.locate`` of a URI, that becomes dataset and run folder.
         export: settings of the dataset; or what makes them from those that ``output`` remembers (in a new folder, from
-            the defaults); None for the remembered ones as they are.
+            the defaults of the models' family); None for the remembered ones as they are.
+        defaults: start from those defaults in any folder.
         shard_size: images per record file: what a killed run loses, at most.
         retry_failed: retry images that failed in earlier runs.
         verify_content: look for changed images by reading them all, instead of by their sizes and times.
@@ -53,6 +54,8 @@ class LabelJob:
         tags_only: tag, and look for nothing.
         sample: look at so many images only.
         labeler: what makes the labels, with the models of ``model``; any ``LabelerKind``, also one of your own.
+        keep_floor: take the candidate floor that ``output`` remembers, or in a new folder that of the models' family,
+            in place of the one in ``model``; for a user who states none.
         keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
             for a list of words, which cannot state any.
     """
@@ -92,6 +95,8 @@ class LabelJob:
     resplit: bool = setting(False, RESPLIT, group=DATASET_GROUP)
     labeler: LabelerKind = field(default_factory=GroundedSamKind)
     keep_min_scores: bool = False
+    keep_floor: bool = False
+    defaults: bool = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -25,7 +25,9 @@ def settings_of(job: LabelJob, root: AnyPath | str) -> RunSettings:
     if job.tags_only and job.tagging:
         sweeps = job.tagging.kind(job.model) == "detector"
         of_models = ["precision", "floor"] if sweeps else ["precision"]
-        identity = {"detector": model_identity(job.model.detector)} if sweeps else {}
+        identity = (
+            {"detector": model_identity(job.model.detector), "prompt_score": job.model.prompt_score} if sweeps else {}
+        )
     else:
         of_models = ["precision", "floor", "max_instances", "clean_share"]
         identity = job.labeler.identity(job.model)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError, UsageError
+from labeler.models.families import Family
 from labeler.quality_config import QualityConfig
 from ontologies import ClassSpec, Ontology
 from workflows.settings.export import ExportConfig
@@ -34,12 +35,14 @@ class Settled:
         export: the settings that hold.
         remembered: those that the folder remembered when the run began.
         published: what the dataset on disk was written with; None if there is none, or it is not known.
+        started_from: the family whose defaults ``export`` started from; None if it started from ``remembered``.
     """
 
     ontology: Ontology | None
     export: ExportConfig
     remembered: ExportConfig
     published: DatasetSettings | None = None
+    started_from: Family | None = None
 
     @property
     def in_force(self) -> DatasetSettings:
@@ -52,7 +55,10 @@ def settle(
     change: ExportConfig | ExportChange | None,
     ontology: Ontology | None,
     floor: float,
+    family: Family,
+    *,
     keep_min_scores: bool = False,
+    reset: bool = False,
 ) -> Settled:
     """The settings that hold; ``published`` is left out.
 
@@ -60,7 +66,9 @@ def settle(
         saved: the settings of the folder; None in a new one.
         change: the settings, or what makes them from the remembered ones; None leaves these as they are.
         floor: score from which the records keep candidates.
+        family: the family of the models; its thresholds are the defaults.
         keep_min_scores: give the classes of ``ontology`` the remembered ``min_score`` values.
+        reset: start from the defaults, not from what is remembered.
 
     Raises:
         UsageError: they do not suit the classes or the floor.
@@ -69,11 +77,13 @@ def settle(
         if saved and "ontology" in saved.faults:
             logger.warning("%s: the classes are damaged; their min_score values are lost", file.path)
         ontology = with_min_scores(ontology, saved.min_scores if saved else {})
-    remembered = saved.export if saved else ExportConfig()
-    config = resolved(change, remembered, ontology)
+    defaults = ExportConfig(family.quality)
+    remembered = saved.export if saved else defaults
+    starts_anew = (reset or saved is None) and not isinstance(change, ExportConfig)
+    config = resolved(change, defaults if starts_anew else remembered, ontology)
     check_floor(floor, config.quality, ontology)
     check_class_names(config.quality, ontology)
-    return Settled(ontology, config, remembered)
+    return Settled(ontology, config, remembered, started_from=family if starts_anew else None)
 
 
 def with_min_scores(ontology: Ontology | None, min_scores: Mapping[str, float]) -> Ontology | None:

@@ -18,7 +18,7 @@ from workflows.settings.export import ExportConfig, table
 
 Part = TypeVar("Part")
 # What versions did that did not state it in ``labeling``.
-BEFORE: Mapping[str, Any] = {"intensity": "full", "labeler": "grounded-sam"}
+BEFORE: Mapping[str, Any] = {"intensity": "full", "labeler": "grounded-sam", "prompt_score": "mean"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class RunSettings:
         export: what the next command starts from. It is written before any work, so that the flags of a killed run are
             not lost.
         versions: of the packages that labeled.
+        family: the family of the models, whose thresholds are the defaults, see ``labeler.models.families``; None in
+            files of earlier versions.
         published: what the dataset on disk was last written with, to tell what changed since; None if it is not known.
         other: keys of the file that this version does not know, and damaged ones that nobody has replaced yet.
         faults: why a part of the file could not be read, by key; that part has its default.
@@ -69,6 +71,7 @@ class RunSettings:
     model: Mapping[str, Any]
     export: ExportConfig
     versions: Mapping[str, Any] = field(default_factory=dict)
+    family: str | None = None
     published: DatasetSettings | None = None
     other: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -116,6 +119,8 @@ class RunSettings:
             _check_ontology(content["ontology"])
         if "export" not in content:
             raise ValueError("export is missing")
+        if "family" in content:
+            _check(content, "family", str)
         faults: dict[str, str] = {}
 
         def part(name: str, read: Callable[[Any], Part], default: Part) -> Part:
@@ -134,6 +139,7 @@ class RunSettings:
             model=content["model"],
             export=part("export", ExportConfig.from_dict, ExportConfig()),
             versions=content.get("versions", {}),
+            family=content.get("family"),
             published=published,
             other=unknown | ({"published": content["published"]} if "published" in faults else {}),
             faults=faults,
@@ -151,13 +157,15 @@ class RunSettings:
         }
         if self.versions:
             known["versions"] = self.versions
+        if self.family is not None:
+            known["family"] = self.family
         if self.published is not None:
             known["published"] = asdict(self.published)
         return known | {name: value for name, value in self.other.items() if name not in known}
 
 
 _NONE = type(None)
-_KEYS = ("version", "input", "labeling", "ontology", "model", "export", "versions", "published")
+_KEYS = ("version", "input", "labeling", "ontology", "model", "export", "versions", "family", "published")
 
 
 def encoded(content: Mapping[str, Any]) -> bytes:

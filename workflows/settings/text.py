@@ -15,6 +15,15 @@ PER_CLASS = ("min_score", "accept_score")
 CLASSES_SHOWN = 5
 
 
+def unknown_family_line(labeler: str, model: str, floor: float) -> str:
+    """What to tell where the defaults are those for any model."""
+    of = f"{model} (labeler {labeler})" if model else f"the labeler {labeler}"
+    return (
+        f"the model family of {of} is not known: candidates are kept from a score of {floor:g}, and the gate starts "
+        "from the general thresholds; preview shows whether they suit, --floor and --accept-score change them"
+    )
+
+
 def thresholds_in_force(settings: DatasetSettings) -> str:
     """The main thresholds of the gate and those of single classes, in one line; filters that are off are left out."""
     quality = settings.export.quality

@@ -28,18 +28,28 @@ class GroundingDinoDetector:
     - LLMDet: Fu et al. 2025, arXiv 2501.18954, github.com/iSEE-Laboratory/LLMDet.
 
     A box's score for a prompt is the mean sigmoid over the prompt's tokens, as in the COCO zero-shot evaluation of
-    Grounding DINO (``PostProcessCocoGrounding`` in ``demo/test_ap_on_coco.py``).
+    Grounding DINO (``PostProcessCocoGrounding`` in ``demo/test_ap_on_coco.py``), or the maximum over them, as in its
+    ``demo/inference_on_a_image.py``.
 
     Args:
         model: ``GroundingDinoForObjectDetection`` or ``MMGroundingDinoForObjectDetection``, on its device.
         processor: its ``GroundingDinoProcessor``.
         prompts_per_caption: maximum number of prompts per forward pass; None for as many as the model reads.
+        prompt_score: ``mean`` or ``max``.
     """
 
-    def __init__(self, model: Any, processor: Any, runtime: Runtime, prompts_per_caption: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        runtime: Runtime,
+        prompts_per_caption: int | None = None,
+        prompt_score: str = "mean",
+    ) -> None:
         self.model = model
         self.processor = processor
         self.runtime = runtime
+        self.prompt_score = prompt_score
         budget = min(model.config.max_text_len, model.config.text_config.max_position_embeddings)
         # Most images share their prompts, so captions are cached.
         self._captions: Callable[[Prompts], list[Caption]] = functools.lru_cache(maxsize=1024)(
@@ -61,7 +71,9 @@ class GroundingDinoDetector:
             for (index, caption), logits, boxes in zip(batch, *self._forward(batch, pixels), strict=True):
                 scores = np.zeros((len(boxes), len(prompts[index])), dtype=np.float32)
                 for prompt_index, (start, stop) in zip(caption.prompt_indices, caption.spans, strict=True):
-                    scores[:, prompt_index] = logits[:, start:stop].sigmoid().mean(1).cpu().numpy()
+                    tokens = logits[:, start:stop].sigmoid()
+                    own = tokens.amax(1) if self.prompt_score == "max" else tokens.mean(1)
+                    scores[:, prompt_index] = own.cpu().numpy()
                 floor, scale = self.runtime.candidate_floor, inputs[index][1]
                 parts[index].append(detections_above(floor, boxes, scores, images[index], scale))
         return [Detections.concatenate(own, len(asked)) for own, asked in zip(parts, prompts, strict=True)]

@@ -28,6 +28,16 @@ class EverythingKind:
     """
 
     kind: ClassVar[str] = "everything"
+    about: ClassVar[str] = "all objects without words, from a grid of points, as one class"
+    flags: ClassVar[tuple[str, ...]] = (
+        "--everything",
+        "--segmenter",
+        "--points-per-side",
+        "--crop-layers",
+        "--point-mask-score",
+        "--point-stability",
+        "--point-box-iou",
+    )
 
     points_per_side: int = setting(
         32,

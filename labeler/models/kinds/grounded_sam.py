@@ -20,6 +20,8 @@ class GroundedSamKind:
     """See ``labeler.models.labelers.grounded_sam``."""
 
     kind: ClassVar[str] = "grounded-sam"
+    about: ClassVar[str] = "a detector finds boxes for the prompts, a segmenter turns each box into a mask"
+    flags: ClassVar[tuple[str, ...]] = ("--detector", "--segmenter", "--prompts-per-caption", "--prompt-score")
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
         yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
@@ -31,6 +33,7 @@ class GroundedSamKind:
             "detector": model_identity(config.detector),
             "segmenter": model_identity(config.segmenter),
             "prompts_per_caption": config.prompts_per_caption,
+            "prompt_score": config.prompt_score,
         }
 
     def load(self, config: ModelConfig) -> Labeler:

@@ -5,7 +5,7 @@ A kind is picklable and imports no model library until ``load`` is called, in th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -61,3 +61,12 @@ class LabelerKind(Protocol):
             UsageError: this machine does not have ``config.device``.
         """
         ...
+
+
+def fitted(kind: LabelerKind, image_ids: Callable[[], Sequence[str]]) -> tuple[LabelerKind, list[str]]:
+    """``kind`` for a run on these images, and what the user should know about it, one line each.
+
+    Only a kind with a method ``fitted``, which looks up images by name, needs to know them before the run.
+    """
+    own = getattr(kind, "fitted", None)
+    return own(image_ids()) if own else (kind, [])

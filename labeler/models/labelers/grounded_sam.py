@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from labeler.geometry.boxes import box_iou
-from labeler.models.detectors.detector import Detections, Detector
+from labeler.models.detectors.detector import Detector
+from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
-from ontologies import Ontology
-
-DISTRACTOR_IOU = 0.8  # two boxes with this IoU or more are taken for the same object
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,10 @@ class GroundedSamLabeler:
         ontologies = [request.ontology for request in requests]
         prompts = [tuple(prompt for prompt, _ in ontology.prompts) for ontology in ontologies]
         detections = self.detector.detect(images, prompts)
-        candidates = [self._candidates(*pair) for pair in zip(detections, ontologies, strict=True)]
+        candidates = [
+            best_candidates(*pair, self.candidate_floor, self.max_instances)
+            for pair in zip(detections, ontologies, strict=True)
+        ]
         # A box that is a candidate of several classes is segmented once.
         boxes = [sorted({box for box, _, _ in image_candidates}) for image_candidates in candidates]
         masks = self.segmenter.segment(
@@ -72,33 +71,3 @@ class GroundedSamLabeler:
                 ]
             )
         return labeled
-
-    def _candidates(self, detections: Detections, ontology: Ontology) -> list[tuple[int, int, float]]:
-        """(box index, prompt index, score), best score first: for each box and class the prompt with the best score."""
-        class_ids = np.asarray([class_id for _, class_id in ontology.prompts], np.int_)
-        sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
-        usable = (sizes > 0).all(axis=1) & ~self._is_distractor(detections, class_ids)
-        candidates = []
-        for class_id in range(len(ontology.classes)):
-            columns = np.flatnonzero(class_ids == class_id)
-            best = columns[detections.scores[:, columns].argmax(axis=1)]
-            scores = detections.scores[np.arange(len(best)), best]
-            for box in np.flatnonzero(usable & (scores >= self.candidate_floor)):
-                candidates.append((int(box), int(best[box]), float(scores[box])))
-        candidates.sort(key=lambda candidate: (-candidate[2], candidate[0], candidate[1]))
-        return candidates[: self.max_instances]
-
-    def _is_distractor(self, detections: Detections, class_ids: NDArray[np.int_]) -> NDArray[np.bool_]:
-        """Which boxes show a distractor, bool ``(n,)``.
-
-        A box does if it, or another box on the same object, scores higher for a distractor than the box for any class.
-        """
-        boxes = detections.boxes_xyxy
-        distractors = class_ids < 0
-        if not distractors.any() or not len(boxes):
-            return np.zeros(len(boxes), dtype=bool)
-        distractor_score = detections.scores[:, distractors].max(axis=1)
-        class_score = detections.scores[:, ~distractors].max(axis=1)
-        same_object = box_iou(boxes, boxes) >= DISTRACTOR_IOU
-        shows_one: NDArray[np.bool_] = np.where(same_object, distractor_score[None, :], 0).max(axis=1) > class_score
-        return shows_one

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
 from labeler.models.prompters.prompter import FixedPrompts, GatedPrompts, Prompter, TagPrompts
-from labeler.models.taggers.config import DEFAULT_VOCABULARIES, TaggingConfig
+from labeler.models.taggers.config import DEFAULT_VOCABULARIES, TaggingConfig, no_detector
 from labeler.models.taggers.loading import load_bare_tagger, load_tagger, with_long_captions
 from labeler.models.taggers.on_device import tagger_on_device
 from ontologies import Ontology
@@ -36,9 +36,14 @@ def load_prompter(
         cache: see ``load_tagger``.
 
     Raises:
-        UsageError: both ``tagging`` and ``ontology`` are None, or the tagger cannot be a gate.
+        UsageError: both ``tagging`` and ``ontology`` are None, the tagger cannot be a gate, it is the detector of a
+            labeler without one, or a prompt is too long for the detector.
         ModelError, OntologyError: see ``load_tagger``.
     """
+    if tagging and tagging.kind(config) == "detector" and detector is None:
+        raise no_detector()
+    if ontology is not None and detector is not None:
+        detector.forward_passes(tuple(prompt for prompt, _ in ontology.prompts))  # raises before any image is read
     if tagging is None:
         if ontology is None:
             raise UsageError('say what to look for: --classes "dog, cat", --ontology FILE, or --tagger auto')

@@ -25,7 +25,7 @@ class EncodedImage:
     Attributes:
         embeddings: ``(1, …)`` tensors on the device of the model.
         image_size: (height, width) of the image.
-        padded_size: the same of the image that the model got; see ``padded_to_ratio``.
+        padded_size: (height, width) of the image after padding; see ``padded_to_ratio``.
         input_size: (height, width) of the padded image in the input of the model; SAM keeps the aspect ratio.
         frame_size: (height, width) of the input of the model; beyond ``input_size`` it is empty.
     """

@@ -1,13 +1,12 @@
-"""SAM, SAM-HQ, SAM 2, SAM 2.1 and EdgeTAM, prompted with boxes, points and rough masks.
+"""SAM, SAM-HQ, SAM 2, SAM 2.1, EdgeTAM and the tracker of SAM 3, prompted with boxes, points and rough masks.
 
 Masks are run-length encoded as soon as they are decoded, so that few dense masks exist at a time.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
+from labeler.models.segmenters.encoding import MaskEncoder, encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.strips import padded_to_ratio
 
 PROMPTS_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per prompt
 PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
-MAX_WAITING_CHUNKS = 4  # decoded chunks that wait to be encoded, so that dense masks do not pile up
 MaskChunk = tuple[NDArray[np.bool_], list[float], list[float]]  # masks (n, H, W), mask scores, stabilities
 
 
@@ -36,9 +34,10 @@ class SamSegmenter:
     - SAM-HQ: Ke et al. 2023, arXiv 2306.01567, github.com/SysCV/sam-hq.
     - SAM 2 and 2.1: Ravi et al. 2024, arXiv 2408.00714, github.com/facebookresearch/sam2.
     - EdgeTAM: Zhou et al. 2025, arXiv 2501.07256, github.com/facebookresearch/EdgeTAM.
+    - SAM 3: Carion et al. 2025, arXiv 2511.16719, github.com/facebookresearch/sam3; its tracker segments boxes.
 
     Args:
-        model: ``SamModel``, ``SamHQModel``, ``Sam2Model`` or ``EdgeTamModel``, on its device.
+        model: ``SamModel``, ``SamHQModel``, ``Sam2Model``, ``EdgeTamModel`` or ``Sam3TrackerModel``, on its device.
         processor: its processor.
         clean_share: see ``labeler.geometry.masks.clean_mask``.
     """
@@ -49,22 +48,19 @@ class SamSegmenter:
         self.runtime = runtime
         # SAM scales the longer side to this; the short side of a longer strip would become 0.
         self._longest_strip = int(self.image_processor.size["longest_edge"] or 1024) if self._keeps_ratio else 1024
-        self.clean_share = clean_share
-        # Encodes the masks of one image while the model works on the next.
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="mask-encoder")
+        self._encoder = MaskEncoder(clean_share)
 
     @torch.inference_mode()
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
         masks: list[list[SegmentedMask]] = [[] for _ in images]
-        pending: dict[int, list[Future[list[SegmentedMask]]]] = defaultdict(list)
-        waiting: deque[Future[list[SegmentedMask]]] = deque()
+        pending: dict[int, list[Future[list[SegmentedMask]]]] = {}
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
         for start in range(0, len(with_prompts), self.runtime.batch_size):
             batch = with_prompts[start : start + self.runtime.batch_size]
             for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
-                pending[index] = self._submitted(encoded, prompts[index], waiting)
+                pending[index] = self._submitted(encoded, prompts[index])
         for index, chunks in pending.items():
             masks[index] = [mask for chunk in chunks for mask in chunk.result()]
         return masks
@@ -85,8 +81,7 @@ class SamSegmenter:
         prompts.check(*encoded.image_size)
         if not len(prompts):
             return []
-        chunks = self._submitted(encoded, prompts, deque())
-        return [mask for chunk in chunks for mask in chunk.result()]
+        return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
 
     @torch.inference_mode()
     def proposals(
@@ -108,24 +103,14 @@ class SamSegmenter:
             if min_score > 0:
                 logits, scores = logits[scores > min_score], scores[scores > min_score]
             for masks, mask_scores, stabilities in self._at_image_size(encoded, logits, scores):
-                stable = np.array(stabilities) > min_stability if min_stability > 0 else np.ones(len(masks), bool)
-                chosen = np.flatnonzero(stable)
-                kept += _encode(
-                    masks[chosen], [mask_scores[row] for row in chosen], [stabilities[row] for row in chosen], 0.0
-                )
+                rows = [row for row, each in enumerate(stabilities) if each > min_stability or min_stability == 0]
+                chosen = [mask_scores[row] for row in rows], [stabilities[row] for row in rows]
+                kept += encode_masks(masks[rows], *chosen, clean_share=0)
         return kept
 
-    def _submitted(
-        self, encoded: EncodedImage, prompts: SegmentPrompts, waiting: deque[Future[list[SegmentedMask]]]
-    ) -> list[Future[list[SegmentedMask]]]:
-        """The chunks of an image's masks, which become RLEs in another thread; few ``waiting`` ones at a time."""
-        chunks = []
-        for masks, mask_scores, stabilities in self._decode(encoded, prompts):
-            if len(waiting) == MAX_WAITING_CHUNKS:
-                waiting.popleft().result()
-            chunks.append(self._encoder.submit(_encode, masks, mask_scores, stabilities, self.clean_share))
-            waiting.append(chunks[-1])
-        return chunks
+    def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
+        """The chunks of an image's masks, which become RLEs in another thread."""
+        return [self._encoder.submit(*chunk) for chunk in self._decode(encoded, prompts)]
 
     @property
     def _keeps_ratio(self) -> bool:
@@ -201,7 +186,7 @@ class SamSegmenter:
                 :, 0
             ]
             masks = (full > 0).cpu().numpy()[:, :image_height, :image_width]
-            yield masks, scores[start : start + chunk].tolist(), _stability(full).tolist()
+            yield masks, scores[start : start + chunk].tolist(), stability(full).tolist()
 
     def _decoder_inputs(self, embeddings: list[Tensor]) -> dict[str, Any]:
         model_type = self.model.config.model_type
@@ -219,19 +204,3 @@ class SamSegmenter:
             logits = functional.interpolate(logits, padded, mode="bilinear", align_corners=False)
             logits = logits[..., : input_size[0], : input_size[1]]
         return functional.interpolate(logits, image_size, mode="bilinear", align_corners=False)
-
-
-def _stability(logits: Tensor, offset: float = 1.0) -> Tensor:
-    inner = (logits > offset).sum((-2, -1))
-    outer = (logits > -offset).sum((-2, -1))
-    return inner / outer.clamp(min=1)
-
-
-def _encode(
-    masks: NDArray[np.bool_], mask_scores: list[float], stabilities: list[float], clean_share: float
-) -> list[SegmentedMask]:
-    encoded = []
-    for mask, mask_score, stability in zip(masks, mask_scores, stabilities, strict=True):
-        rle = mask_to_rle(clean_mask(mask, clean_share) if clean_share else mask)
-        encoded.append(SegmentedMask(rle, rle_area(rle), mask_score, stability))
-    return encoded

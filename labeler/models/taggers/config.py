@@ -104,6 +104,12 @@ class TaggingConfig:
         return TAG_SCORES.get(self.kind(model), 0.0) if self.tag_score is None else self.tag_score
 
 
+def no_detector() -> UsageError:
+    return UsageError(
+        "--tagger detector: this labeler has no detector that takes prompts; use --tagger vocabulary or another labeler"
+    )
+
+
 def vocabulary_model(model: ModelConfig) -> str:
     """The model of the tagger ``vocabulary`` unless another one is given: larger for larger detectors."""
     return VOCABULARY_MODELS.get(model.detector, VOCABULARY_MODELS[PRESETS["balanced"].detector])

@@ -66,7 +66,8 @@ def with_long_captions(detector: Detector) -> Detector:
     from labeler.models.detectors.grounding_dino import GroundingDinoDetector
 
     if isinstance(detector, GroundingDinoDetector):
-        return GroundingDinoDetector(detector.model, detector.processor, detector.runtime)
+        model, score = detector.model, detector.prompt_score
+        return GroundingDinoDetector(model, detector.processor, detector.runtime, prompt_score=score)
     return detector
 
 

@@ -35,7 +35,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[st
             (folder / path.name).write_bytes(path.read_bytes())
         for unread in ("pytorch_model.bin", "original.pt", "README.md", "model.onnx"):
             (folder / unread).write_bytes(b"not needed")
-    with model_hub(models) as served:
+    with model_hub(models | {"someone/gated": models["someone/detector"]}, gated=("someone/gated",)) as served:
         yield served
 
 
@@ -73,6 +73,41 @@ def test_a_model_that_is_not_there(hub: tuple[str, list[str]], tmp_path: Path) -
     assert done.stderr.count("\n") == 1
 
 
+def test_a_gated_model(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    """Whether it is fetched ahead or named in a run, it is one line, told before anything is read or downloaded."""
+    told = (
+        f"is gated; ask for access on its page, {hub[0]}/someone/gated, then log in with `hf auth login` or set "
+        "HF_TOKEN\n"
+    )
+    done = run(hub[0], tmp_path, "--fetch", "someone/gated", "--to", str(tmp_path / "models"))
+    assert (done.returncode, done.stderr) == (2, f"labeler: someone/gated {told}")
+    settings = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub[0], "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", GATED], capture_output=True, text=True, env=os.environ | settings, cwd=tmp_path
+    )
+    assert done.stdout == f"detector 'someone/gated' {told}" * 3, done.stderr
+
+
+GATED = """
+from labeler.errors import ModelError
+from labeler.models import checkpoints
+from labeler.models.config import ModelConfig
+from labeler.models.loading import load_sam3
+
+def told(call, *arguments):
+    try:
+        call(*arguments)
+    except ModelError as error:
+        print(error)
+
+config = ModelConfig("someone/gated", "", device="cpu")
+told(checkpoints.check_available, "someone/gated", "detector")
+told(load_sam3, config)
+checkpoints.ask_hub = lambda name, revision: None  # the hub may say so as late as at the first file
+told(load_sam3, config)
+"""
+
+
 def test_without_a_network(tmp_path: Path) -> None:
     done = run("http://127.0.0.1:9", tmp_path, "--fetch", "fast")  # no server listens on the discard port
     assert done.returncode == 2
@@ -83,7 +118,7 @@ def test_without_a_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("fastest", UsageError, r"give a preset \(demo, fast, balanced, best\) or a hub id"),
+        ("fastest", UsageError, r"give a preset \(demo, fast, balanced, best, sam3\) or a hub id"),
         ("demo", UsageError, "ship with the package"),
         ("./folder", UsageError, "give a preset"),
         ("fast", ModelError, "HF_HUB_OFFLINE is set"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import time
@@ -17,12 +18,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import AutoModelForMaskGeneration, AutoProcessor
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerProcessor
 
 from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
+from labeler.models.segmenters import encoding
 from labeler.models.segmenters import sam as segmenters
+from labeler.models.segmenters.encoding import encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from tests.support import ROOT
 from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
@@ -52,18 +56,31 @@ def load(checkpoint: Checkpoint) -> Callable[..., Segmenter]:
 
 
 @pytest.fixture(scope="module")
-def peer(checkpoint: Checkpoint) -> Callable[[str], tuple[Any, Any]]:
+def peer(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Any]]:
     """(model, processor), loaded without this project."""
     kept: dict[str, tuple[Any, Any]] = {}
 
     def load_once(family: str) -> tuple[Any, Any]:
         if family not in kept:
             folder = checkpoint(family)
+            if family == "sam3_video":
+                folder = with_names_of_the_hub(folder, tmp_path_factory.mktemp("hub"))
             model = AutoModelForMaskGeneration.from_pretrained(folder).eval()
-            kept[family] = (model, AutoProcessor.from_pretrained(folder))
+            reader = Sam3TrackerProcessor if family == "sam3_video" else AutoProcessor
+            kept[family] = (model, reader.from_pretrained(folder))
         return kept[family]
 
     return load_once
+
+
+def with_names_of_the_hub(folder: Path, copy: Path) -> Path:
+    """A copy of a ``sam3_video`` whose tracker has its prefix once, as published, and not twice, as saved."""
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    weights = load_file(copy / "model.safetensors")
+    assert any(name.startswith("tracker_model.tracker_model.") for name in weights)
+    renamed = {name.replace("tracker_model.tracker_model.", "tracker_model."): weights[name] for name in weights}
+    save_file(renamed, copy / "model.safetensors", {"format": "pt"})
+    return copy
 
 
 @torch.no_grad()
@@ -146,7 +163,7 @@ def test_stability_equals_segment_anythings(
 def test_stability_by_hand() -> None:
     logits = torch.tensor([[[-2.0, -1.0, -0.5, 0.5, 1.0, 1.5, 9.0, 0.0]], [[-2.0] * 8], [[2.0] * 8]])
     # above 1: 1.5 and 9; above -1: six of eight
-    assert segmenters._stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
+    assert stability(logits).tolist() == pytest.approx([2 / 6, 0, 1])
 
 
 # --- batches and chunks do not change results -----------------------------------------------------------------------
@@ -266,7 +283,7 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
     segmenter = load("sam")
     alive: set[int] = set()
     most = 0
-    decode, encode = segmenter._decode, segmenters._encode
+    decode, encode = segmenter._decode, encoding.encode_masks
 
     def watched(*inputs: Any) -> Iterator[Any]:
         nonlocal most
@@ -281,15 +298,15 @@ def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
         return encode(*inputs)
 
     monkeypatch.setattr(segmenter, "_decode", watched)
-    monkeypatch.setattr(segmenters, "_encode", slow)
+    monkeypatch.setattr(encoding, "encode_masks", slow)
     monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
     segmenter.segment([make_image(60, 90)] * 2, of_boxes([make_boxes(30, 60, 90)] * 2))
     gc.collect()
-    assert 2 <= most <= segmenters.MAX_WAITING_CHUNKS + 3  # one being encoded, one decoded, one submitted
+    assert 2 <= most <= encoding.MAX_WAITING + 3  # one being encoded, one decoded, one submitted
 
 
 def test_masks_become_rle() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
-    (found,) = segmenters._encode(mask[None], [0.5], [0.25], 0.0)
+    (found,) = encode_masks(mask[None], [0.5], [0.25], 0.0)
     assert found == SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)

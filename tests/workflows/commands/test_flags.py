@@ -8,6 +8,7 @@ import pytest
 from labeler.errors import UsageError
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.sam3 import Sam3Kind
 from labeler.quality_config import QualityConfig
 from ontologies import Ontology
 from tests.support.command_line import options_of
@@ -29,10 +30,26 @@ def test_what_is_not_given_has_the_default_of_its_settings() -> None:
     options = options_of([*LABEL, "--classes", "dog"])
     job = options.job()
     assert job == LabelJob(
-        "images", Path("out"), Ontology.from_text("dog"), job.model, job.export, keep_min_scores=True
+        "images",
+        Path("out"),
+        Ontology.from_text("dog"),
+        job.model,
+        job.export,
+        keep_min_scores=True,
+        keep_floor=True,
     )
     assert job.model == ModelConfig(job.model.detector, job.model.segmenter)
     assert job.export(ExportConfig(seed=3)) == ExportConfig(seed=3)
+
+
+def test_sam3_is_one_model() -> None:
+    job = options_of([*LABEL, "--classes", "dog", "--labeler", "sam3"]).job()
+    assert (job.labeler, job.model.detector, job.model.segmenter) == (Sam3Kind(), "facebook/sam3", "")
+    own = options_of([*LABEL, "--classes", "dog", "--labeler", "sam3", "--detector", "models/sam3"]).job()
+    assert (own.model.detector, own.model.segmenter) == ("models/sam3", "")
+    for flag, value in (("--segmenter", "facebook/sam2.1-hiera-tiny"), ("--prompts-per-caption", "3")):
+        with pytest.raises(UsageError, match=f"^{flag} is not for --labeler sam3, which is one model; leave it out$"):
+            options_of([*LABEL, "--classes", "dog", "--labeler", "sam3", flag, value]).job()
 
 
 def test_cut_outs(tmp_path: Path) -> None:

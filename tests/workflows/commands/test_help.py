@@ -163,6 +163,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ("report out --samples 0", "--samples must be a whole number, 1 or more, not 0"),
         ("review out --limit 3", "--limit goes with --to"),
+        ("review out --segmenter facebook/sam-vit-base", "--segmenter goes with --assist"),
+        ("review out --to cvat --assist", "--to opens no page: leave out --assist"),
         ("evaluate out", "--ground-truth is missing"),
     ],
 )

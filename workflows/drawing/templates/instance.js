@@ -17,7 +17,10 @@ function make(name, text = "", properties = {}) {
  * Bring the view in `root` (instance.html) to life.
  *
  * `act` says what the page does: `decide(verdict, class name or null)`, `undo()`, `go(step)`; `note` and `undoes` are for
- * the help. Returns `show(item, picture)`, `press(key event)`, and `help()`.
+ * the help. Returns `show(item, picture)`, `press(key event)`, and `help()`; and for a page that draws on the picture
+ * `picture(picture)`, which shows a picture alone, `use(pen or null)` and `inImage(place on the stage)`. A pen is asked
+ * instead of moving the picture: `click(place, is the right button)`, `drag(from, to)` while a box is dragged, `box(from,
+ * to)`, `placed(scale)` after a zoom, all in coordinates of the picture, and `cancel()`.
  */
 function instanceView(root, classNames, act) {
   byId("help-note").textContent = act.note;
@@ -26,6 +29,7 @@ function instanceView(root, classNames, act) {
   const [stage, image, overlay, placed] = [".stage", ".stage img", ".stage svg", ".stage g"].map(part);
   const view = { scale: 1, x: 0, y: 0, onObject: true };
   let shown = null; // the picture
+  let pen = null;
 
   // ---------------------------------------------------------------- what is shown
 
@@ -34,20 +38,24 @@ function instanceView(root, classNames, act) {
    * `picture`: source, or a message why there is none, and in its coordinates width, height, outline, box, detector_box.
    */
   function show(item, picture, isOther = true) {
+    showPicture(picture, isOther);
+    stage.className = `stage outlined ${item.decided ?? item.verdict}`;
+    stage.setAttribute("aria-label", `${item.class} in ${item.image_id}`);
+    describe(item);
+  }
+
+  function showPicture(picture, isOther = true) {
     shown = picture;
     image.hidden = overlay.hidden = !picture.source;
     if (picture.source && image.src !== picture.source) image.src = picture.source;
     part(".message").hidden = Boolean(picture.source);
     part(".message").textContent = picture.message ?? "";
-    for (const path of placed.querySelectorAll("path")) path.setAttribute("d", picture.outline);
+    for (const path of placed.querySelectorAll(".halo, .outline")) path.setAttribute("d", picture.outline);
     const [x1, y1, x2, y2] = picture.detector_box;
     const box = { x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0) };
     for (const [name, value] of Object.entries(box)) part(".detector-box").setAttribute(name, value);
-    stage.className = `stage outlined ${item.decided ?? item.verdict}`;
-    stage.setAttribute("aria-label", `${item.class} in ${item.image_id}`);
     if (isOther) fit(true);
     else place();
-    describe(item);
   }
 
   function describe(item) {
@@ -104,9 +112,13 @@ function instanceView(root, classNames, act) {
     image.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale * shrunk})`;
     image.classList.toggle("pixels", view.scale * shrunk > 4);
     placed.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale})`);
+    pen?.placed(view.scale);
   }
 
+  const CLICK = 5; // screen pixels within which a pointer that goes down and up has clicked
   const held = new Map(); // pointers that are down
+  let stroke = null; // what the pen does with the one pointer that is down: where it began, and whether it is a drag
+  const inImage = ([x, y]) => [(x - view.x) / view.scale, (y - view.y) / view.scale];
   const at = (event) => {
     const box = stage.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -118,9 +130,12 @@ function instanceView(root, classNames, act) {
   };
   stage.addEventListener("wheel", wheel, { passive: false });
   stage.addEventListener("pointerdown", (event) => {
-    if (event.button || event.target.closest("button")) return;
+    if ((event.button && !pen) || event.target.closest("button")) return;
     stage.setPointerCapture(event.pointerId);
     held.set(event.pointerId, at(event));
+    if (stroke) pen.cancel(); // a second finger zooms
+    const draws = pen && shown?.source && held.size === 1 && event.button !== 1;
+    stroke = draws ? { from: at(event), isRight: event.button === 2, isDrag: false } : null;
     stage.classList.add("dragging");
   });
   stage.addEventListener("pointermove", (event) => {
@@ -128,6 +143,11 @@ function instanceView(root, classNames, act) {
     const [before, now] = [held.get(event.pointerId), at(event)];
     const other = [...held].find(([id]) => id !== event.pointerId)?.[1];
     held.set(event.pointerId, now);
+    if (stroke) {
+      stroke.isDrag ||= Math.hypot(now[0] - stroke.from[0], now[1] - stroke.from[1]) > CLICK;
+      if (stroke.isDrag && !stroke.isRight) pen.drag(inImage(stroke.from), inImage(now));
+      return;
+    }
     if (other) {
       const far = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]) || 1;
       zoom(far(now) / far(before), ...other);
@@ -139,10 +159,17 @@ function instanceView(root, classNames, act) {
   });
   for (const name of ["pointerup", "pointercancel"]) {
     stage.addEventListener(name, (event) => {
-      held.delete(event.pointerId);
+      if (!held.delete(event.pointerId)) return;
       stage.classList.toggle("dragging", held.size > 0);
+      const done = stroke;
+      stroke = null;
+      if (!done) return;
+      if (name === "pointercancel") pen.cancel();
+      else if (!done.isDrag) pen.click(inImage(done.from), done.isRight);
+      else if (!done.isRight) pen.box(inImage(done.from), inImage(at(event)));
     });
   }
+  stage.addEventListener("contextmenu", (event) => pen && event.preventDefault());
   image.addEventListener("load", () => shown && place());
   new ResizeObserver(() => shown && fit(view.onObject)).observe(stage);
 
@@ -217,5 +244,12 @@ function instanceView(root, classNames, act) {
     const key = event.target.closest("[data-key]")?.dataset.key;
     if (key) keys[key]();
   });
-  return { show, press, help: keys["?"] };
+
+  function use(next) {
+    pen = next;
+    stroke = null;
+    stage.classList.toggle("drawing", Boolean(pen));
+    if (shown) place();
+  }
+  return { show, press, help: keys["?"], picture: showPicture, use, inImage };
 }

@@ -9,6 +9,7 @@ const LOOK = 150; // milliseconds an instance must have been in view before a ke
 
 let session; // classes, output, and progress: total, accepted, rejected, next
 let view;
+let drawing = null; // with labeler review --assist
 let current = null; // the item that is shown
 let shownAt = 0; // when it was
 let isDeciding = false; // until the server has answered
@@ -101,15 +102,18 @@ async function show(number) {
   const message = "This image cannot be shown: it is gone, or it has changed since it was labeled.";
   view.show(current, { ...current, source, message }, isOther);
   await document.querySelector(".stage img").decode().catch(() => {});
-  const decided = session.accepted + session.rejected;
+  showProgress();
   byId("position").textContent = `${(number + 1).toLocaleString("en")} of ${session.total.toLocaleString("en")}`;
-  byId("counts").textContent = `${session.accepted} accepted, ${session.rejected} rejected`;
-  byId("progress").max = session.total;
-  byId("progress").value = decided;
   if (isOther) shownAt = performance.now();
   history.replaceState(null, "", `#${number + 1}`);
   document.body.dataset.number = number; // shown completely
   prefetch(number).catch(() => {});
+}
+
+function showProgress() {
+  byId("counts").textContent = `${session.accepted} accepted, ${session.rejected} rejected`;
+  byId("progress").max = Math.max(session.total, 1);
+  byId("progress").value = session.accepted + session.rejected;
 }
 
 function say(text) {
@@ -130,25 +134,39 @@ function decide(verdict, name) {
     const answer = await ask("decisions", { item: number, instance, verdict, class: name }).finally(() => {
       isDeciding = false;
     });
-    await take(answer);
-    say(`saved: ${answer.item.class} ${WORDS[verdict]}`);
-    const next = session.next;
-    await show(next === null ? number : next);
-    if (next === null) finish();
+    await decided(answer, verdict);
   });
+}
+
+/** Go on behind a decision. */
+async function decided(answer, verdict) {
+  await take(answer);
+  say(`saved: ${answer.item.class} ${WORDS[verdict]}`);
+  const next = session.next;
+  await show(next === null ? answer.item.number : next);
+  if (next === null) finish();
 }
 
 function undo() {
   inTurn(async () => {
     const answer = await ask("undo", {});
     if (!answer.item) {
-      say("nothing to undo");
+      takeObjects(answer.progress);
+      if (answer.is_undone) await show(current.number);
+      say(answer.is_undone ? "taken back: the object that was added" : "nothing to undo");
       return;
     }
     await take(answer);
     await show(answer.item.number);
     say("taken back");
   });
+}
+
+/** Take over that objects were added, or taken back: any item may look different. */
+function takeObjects(progress) {
+  pages.clear();
+  Object.assign(session, progress);
+  showProgress();
 }
 
 /** Take over what has changed; items may have been added at the end. */
@@ -179,8 +197,12 @@ inTurn(async () => {
   view = instanceView(byId("view"), session.classes, { decide, undo, go, note, undoes: "undo the last decision" });
   byId("help-button").addEventListener("click", () => view.help());
   document.addEventListener("keydown", (event) => {
-    if (current && !byId("done").open) view.press(event);
+    if (byId("done").open) return;
+    if (drawing?.isOn()) drawing.press(event);
+    else if (current && !drawing?.open(event)) view.press(event);
   });
+  if (session.images) drawing = drawingView(view, session);
+  if (!session.total) return drawing.draw(0);
   const asked = Number(location.hash.slice(1)) - 1;
   const isThere = Number.isInteger(asked) && asked >= 0 && asked < session.total;
   await show(isThere ? asked : (session.next ?? 0));

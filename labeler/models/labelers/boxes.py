@@ -1,0 +1,78 @@
+"""Labels images with boxes that are given: a segmenter turns each into a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labeler.errors import ImageError
+from labeler.formats.given_boxes import GivenBoxes, ImageBoxes, as_prompt
+from labeler.ground_truth import class_key
+from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
+from labeler.records import Instance
+
+
+@dataclass(frozen=True)
+class BoxLabeler:
+    """Every given box of the ontology's classes becomes a candidate, with score 1.0: somebody has drawn it.
+
+    The prompts of the ontology name classes of the boxes; see ``labeler.ground_truth.class_key`` for equal names.
+
+    Attributes:
+        renamed: image id -> name among the boxes, where they differ.
+    """
+
+    boxes: GivenBoxes
+    renamed: Mapping[str, str]
+    segmenter: Segmenter
+
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        given = [self._boxes_of(request) for request in requests]
+        asked = [self._asked(request, boxes) for request, boxes in zip(requests, given, strict=True)]
+        masks = self.segmenter.segment(
+            [request.pixels for request in requests],
+            [SegmentPrompts.of_boxes(boxes.boxes_xyxy[list(rows)]) for boxes, rows in zip(given, asked, strict=True)],
+        )
+        return [
+            [
+                Instance(
+                    class_id=class_id,
+                    prompt=prompt,
+                    box_xyxy=tuple(boxes.boxes_xyxy[row].tolist()),
+                    score=1.0,
+                    mask_score=float(np.clip(mask.mask_score, 0, 1)),
+                    stability=mask.stability,
+                    area=mask.area,
+                    rle=mask.rle,
+                )
+                for (row, (prompt, class_id)), mask in zip(rows.items(), image_masks, strict=True)
+            ]
+            for boxes, rows, image_masks in zip(given, asked, masks, strict=True)
+        ]
+
+    def _boxes_of(self, request: LabelRequest) -> ImageBoxes:
+        """Raises ImageError if the image has no entry, or one for another size."""
+        boxes = self.boxes.images.get(self.renamed.get(request.image_id, request.image_id))
+        if boxes is None:
+            raise ImageError("the file of boxes does not name this image")
+        height, width = request.pixels.shape[:2]
+        if (boxes.width, boxes.height) != (width, height):
+            raise ImageError(
+                f"the boxes are for {boxes.width} x {boxes.height} pixels, the image has {width} x {height}"
+            )
+        return boxes
+
+    def _asked(self, request: LabelRequest, boxes: ImageBoxes) -> dict[int, tuple[str, int]]:
+        """Row -> (prompt, class id) of the boxes of the ontology's classes, in the order of the file."""
+        asked = {
+            class_key(prompt): (prompt, class_id) for prompt, class_id in request.ontology.prompts if class_id >= 0
+        }
+        names = [class_key(as_prompt(name)) for name in self.boxes.class_names]
+        return {
+            row: asked[names[class_id]]
+            for row, class_id in enumerate(boxes.class_ids.tolist())
+            if names[class_id] in asked
+        }

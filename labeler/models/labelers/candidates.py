@@ -1,0 +1,52 @@
+"""Which of a detector's boxes are candidates, and of which class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labeler.geometry.boxes import box_iou
+from labeler.models.detectors.detector import Detections
+from ontologies import Ontology
+
+DISTRACTOR_IOU = 0.8  # two boxes with this IoU or more are taken for the same object
+
+
+def best_candidates(
+    detections: Detections, ontology: Ontology, candidate_floor: float, max_instances: int
+) -> list[tuple[int, int, float]]:
+    """(box index, prompt index, score), best score first: for each box and class the prompt with the best score.
+
+    Args:
+        detections: with the prompts of ``ontology``, in their order.
+        candidate_floor: candidates with a lower score are dropped, as are boxes without area and distractors.
+        max_instances: maximum number of candidates, the best ones.
+    """
+    class_ids = np.asarray([class_id for _, class_id in ontology.prompts], np.int_)
+    sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
+    usable = (sizes > 0).all(axis=1) & ~_is_distractor(detections, class_ids)
+    candidates = []
+    for class_id in range(len(ontology.classes)):
+        columns = np.flatnonzero(class_ids == class_id)
+        best = columns[detections.scores[:, columns].argmax(axis=1)]
+        scores = detections.scores[np.arange(len(best)), best]
+        for box in np.flatnonzero(usable & (scores >= candidate_floor)):
+            candidates.append((int(box), int(best[box]), float(scores[box])))
+    candidates.sort(key=lambda candidate: (-candidate[2], candidate[0], candidate[1]))
+    return candidates[:max_instances]
+
+
+def _is_distractor(detections: Detections, class_ids: NDArray[np.int_]) -> NDArray[np.bool_]:
+    """Which boxes show a distractor, bool ``(n,)``.
+
+    A box does if it, or another box on the same object, scores higher for a distractor than the box for any class.
+    """
+    boxes = detections.boxes_xyxy
+    distractors = class_ids < 0
+    if not distractors.any() or not len(boxes):
+        return np.zeros(len(boxes), dtype=bool)
+    distractor_score = detections.scores[:, distractors].max(axis=1)
+    class_score = detections.scores[:, ~distractors].max(axis=1)
+    same_object = box_iou(boxes, boxes) >= DISTRACTOR_IOU
+    shows_one: NDArray[np.bool_] = np.where(same_object, distractor_score[None, :], 0).max(axis=1) > class_score
+    return shows_one

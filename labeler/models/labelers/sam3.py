@@ -1,0 +1,238 @@
+"""SAM 3: prompts to boxes, scores and masks in one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from labeler.models.detectors.batching import preprocess, tokenize_to_length
+from labeler.models.detectors.detector import Detections, Image, Prompts
+from labeler.models.labelers.candidates import best_candidates
+from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.runtime import Runtime
+from labeler.models.segmenters.encoding import MaskEncoder, stability
+from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.records import Instance
+from ontologies import DISTRACTOR, Ontology
+
+PROMPT_TOKENS = 32  # what ``Sam3Processor`` pads prompts to
+CACHED_PROMPTS = 2048  # text features kept; 32 KiB each, so 64 MiB
+PASS_BYTES = 2 * 2**30  # of intermediate results in one pass of several prompts over an image
+PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What prompts find in an image: boxes with scores, and for each box its mask logits, ``(h, w)``."""
+
+    detections: Detections
+    masks: list[Tensor]
+
+
+class Sam3Labeler:
+    """SAM 3 with text prompts: Carion et al. 2025, arXiv 2511.16719, github.com/facebookresearch/sam3.
+
+    An image passes the vision encoder once, whatever the number of prompts, and a prompt passes the text encoder once.
+    Each prompt has its own queries, so two prompts of one class may both find an object; the gate's filters of
+    overlapping masks drop the lower-scored one. Scores and masks are those of ``post_process_instance_segmentation``:
+
+    - The score is sigmoid(logit) x sigmoid(presence logit of the prompt).
+    - SAM 3 does not estimate the IoU of its masks. The mean mask probability inside the mask stands for it.
+    - Stability is as in ``SegmentedMask``, on the probabilities at image size.
+
+    It is thread-safe.
+
+    Args:
+        model: ``Sam3Model`` or ``Sam3LiteTextModel``, on its device.
+        processor: its processor.
+        max_instances: maximum number of candidates per image, the best ones.
+        clean_share: see ``labeler.geometry.masks.clean_mask``.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, runtime: Runtime, max_instances: int = 300, clean_share: float = 0.01
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.runtime = runtime
+        self.max_instances = max_instances
+        # A CPU labels several images at a time, one thread each, and gains nothing from several prompts in a pass.
+        self.prompts_per_pass = 1 if runtime.device == "cpu" else max(1, PASS_BYTES // prompt_bytes(model.config))
+        self._encoder = MaskEncoder(clean_share)
+        self._text = lru_cache(maxsize=CACHED_PROMPTS)(self._read)
+        self._tokenizing = Lock()  # a fast tokenizer fails if two threads use it at once
+
+    @property
+    def detector(self) -> Sam3Labeler:
+        """What gets the prompts: tags are checked against it, and the tagger ``detector`` uses it."""
+        return self
+
+    @torch.inference_mode()
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        labeled = []
+        for request, vision in zip(requests, self._seen([request.pixels for request in requests]), strict=True):
+            prompts = request.ontology.prompts
+            found, candidates = self._best(vision, request.pixels, request.ontology)
+            boxes = [tuple(found.detections.boxes_xyxy[row].tolist()) for row, _, _ in candidates]
+            masks = self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2])
+            labeled.append((prompts, candidates, boxes, masks))
+        return [
+            [
+                Instance(
+                    class_id=prompts[prompt][1],
+                    prompt=prompts[prompt][0],
+                    box_xyxy=box,
+                    score=score,
+                    mask_score=mask.mask_score,
+                    stability=mask.stability,
+                    area=mask.area,
+                    rle=mask.rle,
+                )
+                for (_, prompt, score), box, mask in zip(
+                    candidates, boxes, [mask for future in masks for mask in future.result()], strict=True
+                )
+            ]
+            for prompts, candidates, boxes, masks in labeled
+        ]
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
+        """Boxes and scores alone; see ``labeler.models.detectors.detector.Detector``."""
+        return [
+            Detections.concatenate(
+                [found.detections for found in self._passes(vision, image, texts, range(len(texts)))], len(texts)
+            )
+            for image, vision, texts in zip(images, self._seen(images), prompts, strict=True)
+        ]
+
+    def forward_passes(self, prompts: Prompts) -> int:
+        """The number of passes of these prompts over an image.
+
+        Raises:
+            UsageError: a prompt has more than ``PROMPT_TOKENS`` tokens.
+        """
+        for prompt in prompts:
+            self._tokens(prompt)
+        return -(-len(prompts) // self.prompts_per_pass)
+
+    def _seen(self, images: Sequence[Image]) -> Iterator[Any]:
+        """The vision features of each image, from one pass per batch."""
+        for start in range(0, len(images), self.runtime.batch_size):
+            batch = images[start : start + self.runtime.batch_size]
+            pixels = torch.stack([preprocess(self.processor.image_processor, image) for image in batch])
+            with self.runtime.autocast():
+                features = self.model.get_vision_features(pixels.to(self.runtime.device))
+            for row in range(len(batch)):
+                yield _each_level(features, lambda level, row=row: level[row : row + 1])
+
+    def _best(self, vision: Any, image: Image, ontology: Ontology) -> tuple[_Found, list[tuple[int, int, float]]]:
+        """What is found in an image, and its candidates as ``best_candidates`` returns them.
+
+        Distractors come first. So of each pass, only what may become a candidate is kept, which bounds the memory.
+        """
+        prompts = tuple(prompt for prompt, _ in ontology.prompts)
+        is_distractor = np.array([class_id == DISTRACTOR for _, class_id in ontology.prompts])
+        kept, candidates = _Found(Detections.none(len(prompts)), []), []
+        for found in self._passes(vision, image, prompts, np.argsort(~is_distractor, kind="stable").tolist()):
+            detections = Detections.concatenate([kept.detections, found.detections], len(prompts))
+            masks = kept.masks + found.masks
+            candidates = best_candidates(detections, ontology, self.runtime.candidate_floor, self.max_instances)
+            of_distractors = np.flatnonzero(detections.scores[:, is_distractor].any(axis=1)).tolist()
+            rows = np.array(sorted({*of_distractors, *(row for row, _, _ in candidates)}), np.int_)
+            kept = _Found(
+                Detections(detections.boxes_xyxy[rows], detections.scores[rows]), [masks[row] for row in rows]
+            )
+            candidates = [(int(np.searchsorted(rows, row)), prompt, score) for row, prompt, score in candidates]
+        return kept, candidates
+
+    def _passes(self, vision: Any, image: Image, prompts: Prompts, order: Sequence[int]) -> Iterator[_Found]:
+        """What the prompts at the indices ``order`` find, above the candidate floor, pass by pass."""
+        height, width = image.shape[:2]
+        scale = np.asarray([width, height] * 2, np.float32)
+        for start in range(0, len(order), self.prompts_per_pass):
+            asked = order[start : start + self.prompts_per_pass]
+            expand = partial(Tensor.expand, size=(len(asked), -1, -1, -1))
+            with self.runtime.autocast():
+                texts = [self._text(prompts[index]) for index in asked]
+                features, attention = (torch.cat(part) for part in zip(*texts, strict=True))
+                outputs = self.model(
+                    vision_embeds=_each_level(vision, expand),
+                    # A tensor, which the documentation asks for, raises. The video model passes this output as well.
+                    text_embeds=BaseModelOutputWithPooling(pooler_output=features),
+                    attention_mask=attention,
+                )
+            scores = outputs.pred_logits.float().sigmoid() * outputs.presence_logits.float().sigmoid()
+            rows, queries = torch.nonzero(scores >= self.runtime.candidate_floor, as_tuple=True)
+            boxes = outputs.pred_boxes[rows, queries].float().cpu().numpy() * scale
+            of_prompt = np.zeros((len(rows), len(prompts)), np.float32)
+            columns = np.asarray(asked)[rows.cpu().numpy()]
+            of_prompt[np.arange(len(rows)), columns] = scores[rows, queries].cpu().numpy()
+            yield _Found(
+                Detections(np.clip(boxes, 0, scale), of_prompt),
+                [
+                    outputs.pred_masks[row, query].clone()
+                    for row, query in zip(rows.tolist(), queries.tolist(), strict=True)
+                ],
+            )
+
+    def _masks(self, logits: list[Tensor], size: tuple[int, ...]) -> list[Future[list[SegmentedMask]]]:
+        """Masks at image size, in chunks of bounded size.
+
+        As ``post_process_instance_segmentation``, probabilities are resized, not logits.
+        """
+        chunk = max(1, PIXELS_PER_CHUNK // (size[0] * size[1]))
+        encoded = []
+        for start in range(0, len(logits), chunk):
+            small = torch.stack(logits[start : start + chunk]).float().sigmoid()
+            full = functional.interpolate(small[None], size, mode="bilinear", align_corners=False)[0]
+            masks = full > 0.5
+            mask_scores = (full * masks).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)
+            stabilities = stability(torch.logit(full, eps=1e-6))
+            encoded.append(
+                self._encoder.submit(masks.cpu().numpy(), mask_scores.clamp(max=1).tolist(), stabilities.tolist())
+            )
+        return encoded
+
+    def _tokens(self, prompt: str) -> Any:
+        with self._tokenizing:
+            return tokenize_to_length(self.processor.tokenizer, [prompt.lower()], PROMPT_TOKENS)
+
+    def _read(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Text features ``(1, 32, c)`` and attention mask ``(1, 32)``.
+
+        Each prompt is read by itself, so that the features do not depend on the prompts beside it.
+        """
+        tokens = self._tokens(prompt).to(self.runtime.device)
+        features = self.model.get_text_features(tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        return features.pooler_output, tokens["attention_mask"]
+
+
+def prompt_bytes(config: Any) -> int:
+    """About the memory that a prompt takes in a pass, in bytes.
+
+    The mask decoder dominates: it copies the finest feature map, upscales to it, and multiplies it with all queries.
+
+    Args:
+        config: ``Sam3Config``.
+    """
+    height, width = config.vision_config.backbone_feature_sizes[0]
+    channels = 6 * config.vision_config.fpn_hidden_size + 2 * config.detr_decoder_config.num_queries
+    return 4 * int(height * width * channels)
+
+
+def _each_level(vision: Any, change: Any) -> Any:
+    """``Sam3VisionEncoderOutput`` with another batch: that of ``change(level)``."""
+    return type(vision)(
+        fpn_hidden_states=tuple(map(change, vision.fpn_hidden_states)),
+        fpn_position_encoding=tuple(map(change, vision.fpn_position_encoding)),
+    )
