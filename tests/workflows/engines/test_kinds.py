@@ -128,7 +128,8 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 }
 
 
-MEANINGLESS = (Sam3Kind.kind, HalvesKind.kind)  # random weights, and halves of images: no label is right
+# Random weights, one class for everything, and halves of images: no label is right.
+MEANINGLESS = (Sam3Kind.kind, EverythingKind.kind, HalvesKind.kind)
 
 
 @dataclass(frozen=True)
