@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from labeler.errors import ModelError
+from labeler.errors import ModelError, UsageError
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import SEGMENTER_TYPES
 from labeler.setting import check, setting
+from ontologies import ClassSpec, Ontology
 
 if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
@@ -67,6 +68,21 @@ class EverythingKind:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def classes(self, wanted: Ontology | None) -> Ontology:
+        """The class of all masks: ``object``, or the one that is wanted.
+
+        Raises:
+            UsageError: more is wanted than one class.
+        """
+        ontology = Ontology((ClassSpec("object"),)) if wanted is None else wanted
+        if len(ontology.classes) > 1:
+            raise UsageError(
+                f"--everything does not tell classes apart; name one class instead of {len(ontology.classes)}, or none"
+            )
+        if len(ontology.prompts) > 1:
+            raise UsageError("--everything reads no prompts; name one class with no other prompt or distractor")
+        return ontology
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from labeler.errors import UsageError
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
@@ -27,7 +28,7 @@ class ListedKind(LabelerKind, Protocol):
 
 
 KINDS: Mapping[str, type[ListedKind]] = {
-    each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind, EverythingKind)
+    each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind, EverythingKind, AutodistillKind)
 }
 
 

@@ -21,6 +21,7 @@ from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
@@ -124,12 +125,16 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         EverythingKind(points_per_side=3, point_mask_score=0, point_stability=0),
         ModelConfig("", "embedded:segmenter", device="cpu", max_instances=5),
     ),
+    "autodistill": lambda scenes, checkpoint: (
+        AutodistillKind("tests.support.autodistill_model:BrightMasks"),
+        ModelConfig("", "", device="cpu"),
+    ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
 }
 
 
-# Random weights, one class for everything, and halves of images: no label is right.
-MEANINGLESS = (Sam3Kind.kind, EverythingKind.kind, HalvesKind.kind)
+# No label is right: random weights, one class for everything, and rough shapes.
+MEANINGLESS = (Sam3Kind.kind, EverythingKind.kind, AutodistillKind.kind, HalvesKind.kind)
 
 
 @dataclass(frozen=True)
