@@ -63,7 +63,7 @@ def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes
     ``save`` gets the exponential moving average of the weights.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
-    average = AveragedModel(model, multi_avg_fn=update_average)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=update_average)
     started = reported = time.monotonic()
     count, recent = 0, []
     while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:

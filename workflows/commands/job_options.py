@@ -133,9 +133,7 @@ class LabelerOptions:
         group=MODELS,
         unset="none",
     )
-    everything: bool = setting(
-        False, "segment all objects from a grid of points, as one class; no detector runs", group=MODELS
-    )
+    everything: bool = setting(False, "segment all objects as one class, without words or a detector", group=MODELS)
     of_everything: Changes[EverythingKind] = changes(EverythingKind)
     environment: Mapping[str, Any] | None = None  # of Ray's workers
 
