@@ -132,6 +132,7 @@ FAMILIES = (
         quality=QualityConfig(score="detector", min_score=0.30, min_joint_score=0.30, accept_score=0.50),
     ),
     Family("boxes", "boxes from a file", NO_CONFIDENCE, kinds=("boxes",)),
+    Family("everything", "everything in an image", NO_CONFIDENCE, kinds=("everything",)),
     Family(
         "autodistill",
         "autodistill models",

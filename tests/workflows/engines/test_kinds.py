@@ -23,6 +23,7 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
 from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.sam3 import Sam3Kind
@@ -125,6 +126,10 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         BoxesKind.of(str(scenes / "truth.json")),
         ModelConfig("", "embedded:segmenter", device="cpu"),
     ),
+    "everything": lambda scenes, checkpoint: (
+        EverythingKind(points_per_side=3, point_mask_score=0, point_stability=0),
+        ModelConfig("", "embedded:segmenter", device="cpu", max_instances=5),
+    ),
     "autodistill": lambda scenes, checkpoint: (
         AutodistillKind("tests.support.autodistill_model:BrightMasks"),
         ModelConfig("", "", device="cpu"),
@@ -137,7 +142,8 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 }
 
 
-MEANINGLESS = ("sam3", "autodistill", "own", "ultralytics")  # no label is right: random weights, and rough shapes
+# No label is right: random weights, one class for everything, and rough shapes.
+MEANINGLESS = ("sam3", "everything", "autodistill", "own", "ultralytics")
 
 
 @dataclass(frozen=True)
