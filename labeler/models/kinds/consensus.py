@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SecondLabeler:
-    """A labeler with models of its own; the other settings of the models are those of the run."""
+    """A labeler with models of its own, which give scores; the other settings of the models are those of the run."""
 
     labeler: LabelerKind
     detector: str
     segmenter: str
 
     def config(self, config: ModelConfig) -> ModelConfig:
-        return replace(config, detector=self.detector, segmenter=self.segmenter)
+        return replace(config, detector=self.detector, segmenter=self.segmenter, verify=None)
 
 
 @dataclass(frozen=True)

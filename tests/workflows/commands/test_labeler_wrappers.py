@@ -26,6 +26,7 @@ DEMO = ("--model", "demo", "--device", "cpu", "--classes", CLASSES)
         (["--tile", "640", "--tile-overlap", "0.9"], "--tile-overlap must be a number from 0 to below 0.9, not 0.9"),
         (["--tile-overlap", "0.2"], "--tile-overlap is for tiles; add --tile 640 or --tile auto"),
         (["--views", "rotated"], "--views must be one of mirror, not 'rotated'"),
+        (["--also", "fast", "--labeler", "sam3", "--prompts-per-caption", "2"], "--prompts-per-caption is not for"),
         (["--also", "demo"], "--also demo: these are the models that run already; choose another preset"),
     ],
 )
@@ -38,7 +39,7 @@ def test_what_cannot_be_meant_is_told_at_once(flags: list[str], message: str, tm
 
 
 @pytest.mark.parametrize("flags", [["--tile", "640"], ["--views", "mirror"], ["--also", "fast"]])
-def test_given_boxes_are_those_of_whole_images(flags: list[str], tmp_path: Path, labeler: Run) -> None:
+def test_what_labels_whole_images_only_is_refused(flags: list[str], tmp_path: Path, labeler: Run) -> None:
     boxes = tmp_path / "boxes.json"
     boxes.write_text(
         '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}],'
@@ -48,6 +49,9 @@ def test_given_boxes_are_those_of_whole_images(flags: list[str], tmp_path: Path,
     done = labeler("label", tmp_path, "-o", tmp_path / "out", "--model", "demo", "--boxes", boxes, *flags)
     assert done.returncode == 2
     assert f"{flags[0]} is not for --boxes: the boxes are those of whole images" in " ".join(done.stderr.split())
+    done = labeler("label", tmp_path, "-o", tmp_path / "out", "--model", "demo", "--everything", *flags)
+    assert done.returncode == 2
+    assert f"{flags[0]} is not for --everything: it has crops of its own" in " ".join(done.stderr.split())
     assert not (tmp_path / "out").exists()
 
 
