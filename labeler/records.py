@@ -23,6 +23,7 @@ class Instance:
         stability: SAM's stability score, in [0, 1].
         area: pixels of the mask.
         rle: the mask, COCO compressed RLE.
+        agreement: the share of the views and labelers that found it, in (0, 1]; 1 where there was only one.
     """
 
     class_id: int
@@ -33,11 +34,12 @@ class Instance:
     stability: float
     area: int
     rle: Rle
+    agreement: float = 1.0
 
     @property
     def joint_score(self) -> float:
-        """Detector score × mask score: high only where both models agree."""
-        return self.score * self.mask_score
+        """Detector score × mask score × agreement: high only where both models, and all views, agree."""
+        return self.score * self.mask_score * self.agreement
 
 
 @dataclass(frozen=True, slots=True)

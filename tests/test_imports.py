@@ -60,13 +60,14 @@ OWNERS = {
     "torchvision": MODEL_ROOMS,
     "transformers": MODEL_ROOMS,
     "huggingface_hub": ("labeler/models/",),
+    "ultralytics": ("labeler/models/detectors/ultralytics.py",),
     "ram": ("ontologies/taggers/ram.py",),
     "tomllib": ("ontologies/documents.py",),
     "cv2": ("labeler/opencv.py",),
     "ray": ("workflows/engines/", "workflows/cluster/"),
     "fsspec": ("labeler/files/store.py",),
     "upath": ("labeler/files/paths.py", "labeler/files/store.py"),
-    "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py"),
+    "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py", "labeler/models/labelers/autodistill.py"),
 }
 HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath", "cv2")
 FILES = {

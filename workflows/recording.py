@@ -18,7 +18,7 @@ from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
-from labeler.models.kinds.kind import fitted
+from labeler.models.kinds.kind import fitted, innermost
 from workflows.asked import as_labeled, checked, saved_settings, settled_for
 from workflows.dataset.dataset import recover
 from workflows.engines.local import local_engine
@@ -29,7 +29,7 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
-from workflows.run.reading import not_read_line, reading_figures, reading_lines
+from workflows.run.reading import not_read_line, reading_figures, reading_lines, untiled_line
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
@@ -122,7 +122,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         settled = settled_for(job, run, saved, family)
         settled = replace(settled, published=last_published(run.settings, saved, run.has_dataset))
         if settled.started_from is GENERAL and job.keep_floor:
-            progress.say(unknown_family_line(job.labeler.kind, job.model.detector, job.model.floor))
+            progress.say(unknown_family_line(innermost(job.labeler).kind, job.model.detector, job.model.floor))
         job = replace(job, ontology=settled.ontology, export=settled.export)
         asked = replace(
             asked,
@@ -185,7 +185,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             else:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
-            for line in reading_lines(done):
+            for line in filter(None, [*reading_lines(done), untiled_line(done, job.labeler)]):
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)

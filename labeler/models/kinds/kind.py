@@ -63,6 +63,12 @@ class LabelerKind(Protocol):
         ...
 
 
+def innermost(kind: LabelerKind) -> LabelerKind:
+    """The kind that tiles or views are wrapped around: it decides what the scores mean and which flags apply."""
+    inner: LabelerKind | None = getattr(kind, "inner", None)
+    return kind if inner is None else innermost(inner)
+
+
 def fitted(kind: LabelerKind, image_ids: Callable[[], Sequence[str]]) -> tuple[LabelerKind, list[str]]:
     """``kind`` for a run on these images, and what the user should know about it, one line each.
 
@@ -70,3 +76,14 @@ def fitted(kind: LabelerKind, image_ids: Callable[[], Sequence[str]]) -> tuple[L
     """
     own = getattr(kind, "fitted", None)
     return own(image_ids()) if own else (kind, [])
+
+
+def check_kind(kind: LabelerKind) -> None:
+    """Check what else a kind can tell before a run on this machine, by its method ``check``, if it has one.
+
+    Raises:
+        ModelError, UsageError: it cannot run.
+    """
+    check: Callable[[], None] | None = getattr(kind, "check", None)
+    if check is not None:
+        check()

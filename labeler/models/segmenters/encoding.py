@@ -64,6 +64,17 @@ class MaskChunk:
     stabilities: Sequence[float]
     image_size: tuple[int, int]
 
+    def stable(self, least: float) -> MaskChunk:
+        """The masks whose stability exceeds ``least``; 0 keeps all."""
+        kept = [index for index, each in enumerate(self.stabilities) if each > least or least == 0]
+        return MaskChunk(
+            *(
+                [part[index] for index in kept]
+                for part in (self.rows, self.windows, self.mask_scores, self.stabilities)
+            ),
+            self.image_size,
+        )
+
     @property
     def bytes(self) -> int:
         return sum(window.changes.nbytes for window in self.windows)

@@ -14,7 +14,7 @@ from torch import Tensor
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, calls, prompt_tensors
-from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
+from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, encode, stability, windows
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.models.strips import padded_to_ratio
@@ -78,6 +78,33 @@ class SamSegmenter:
         for _, chunk in self._decode([encoded], [prompts]):
             masks.add(chunk)
         return masks.result()
+
+    @torch.inference_mode()
+    def proposals(
+        self, encoded: EncodedImage, points_xy: NDArray[np.float32], min_score: float, min_stability: float
+    ) -> list[SegmentedMask]:
+        """All masks that the model proposes for single points, not only the best, and not cleaned.
+
+        Args:
+            points_xy: float32 ``(n, 2)``, in pixels of the image.
+            min_score, min_stability: masks are kept above these; 0 keeps all.
+        """
+        points = SegmentPrompts(
+            points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), np.int_), multimask=True
+        )
+        points.check(*encoded.image_size)
+        kept: dict[int, SegmentedMask] = {}
+        first = 0
+        for call in calls([points], PROMPTS_PER_CALL):
+            ((logits, scores),) = self._outputs([(encoded, points[rows]) for _, rows in call])
+            logits, scores = logits.flatten(0, 1), scores.flatten()
+            if min_score > 0:
+                logits, scores = logits[scores > min_score], scores[scores > min_score]
+            for chunk in self._at_image_size(encoded, logits, scores, first):
+                stable = chunk.stable(min_stability)
+                kept |= zip(stable.rows, encode(stable, clean_share=0), strict=True)
+            first += len(scores)
+        return [kept[row] for row in sorted(kept)]
 
     @property
     def _keeps_ratio(self) -> bool:
