@@ -68,10 +68,10 @@ class MaskChunk:
         """The masks whose stability exceeds ``least``; 0 keeps all."""
         kept = [index for index, each in enumerate(self.stabilities) if each > least or least == 0]
         return MaskChunk(
-            *(
-                [part[index] for index in kept]
-                for part in (self.rows, self.windows, self.mask_scores, self.stabilities)
-            ),
+            [self.rows[index] for index in kept],
+            [self.windows[index] for index in kept],
+            [self.mask_scores[index] for index in kept],
+            [self.stabilities[index] for index in kept],
             self.image_size,
         )
 
