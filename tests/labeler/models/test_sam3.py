@@ -25,7 +25,7 @@ from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.sam3 import Sam3Kind
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.labelers.on_device import labeler_on_device
-from labeler.models.labelers.sam3 import Sam3Labeler, prompt_bytes
+from labeler.models.labelers.sam3 import PASS_BYTES, Sam3Labeler, prompt_bytes
 from labeler.models.loading import load_detector, load_sam3
 from labeler.models.prompters.loading import load_prompter
 from labeler.models.prompters.prompter import TagPrompts
@@ -235,7 +235,7 @@ def test_memory_of_a_prompt() -> None:
     from transformers import Sam3Config
 
     assert prompt_bytes(Sam3Config()) == 4 * 288 * 288 * (6 * 256 + 2 * 200)
-    assert sam3.PASS_BYTES // prompt_bytes(Sam3Config()) == 3
+    assert PASS_BYTES // prompt_bytes(Sam3Config()) == 3
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
