@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labeler.geometry.masks import Rle
+from labeler.instance_ids import InstanceId
 
 Status = Literal["ok", "error"]
 
@@ -23,6 +24,8 @@ class Instance:
         stability: SAM's stability score, in [0, 1].
         area: pixels of the mask.
         rle: the mask, COCO compressed RLE.
+        origin: (labeling pass, index in the record of that pass), if the index among the instances of the image is
+            another; not stored.
     """
 
     class_id: int
@@ -33,6 +36,7 @@ class Instance:
     stability: float
     area: int
     rle: Rle
+    origin: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def joint_score(self) -> float:
@@ -62,3 +66,15 @@ class ImageRecord:
     error: str = ""
     tags: tuple[tuple[str, float], ...] = ()
     instances: tuple[Instance, ...] = field(default=())
+
+
+def instance_ids(record: ImageRecord) -> list[InstanceId]:
+    """The id of each instance of ``record``, in their order."""
+    places = [each.origin for each in record.instances]
+    free = 1 + max((place[1] for place in places if place and place[0] == 0), default=-1)
+    ids = []
+    for place in places:
+        labeling_pass, index = place or (0, free)
+        free += place is None
+        ids.append(InstanceId(record.digest, index, labeling_pass))
+    return ids

@@ -9,6 +9,7 @@ from labeler.models.families import Family, check_prompt_score, family_of
 from workflows.engines.early_checks import check_job
 from workflows.run.folder import RunFolder
 from workflows.run.same_settings import refuse_other
+from workflows.settings.class_ids import with_ids
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
 from workflows.settings.of_job import settings_of
@@ -35,7 +36,7 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     job = replace(job, ontology=settled.ontology, export=settled.export)
     asked = settings_of(job, saved.input if saved else "")
     if saved and has_records:
-        refuse_other(run.output, saved, asked)
+        refuse_other(run.output, saved, asked, adding=job.add_pass is not None)
     return asked, family
 
 
@@ -45,12 +46,13 @@ def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
 
 
 def settled_for(job: LabelJob, run: RunFolder, saved: RunSettings | None, family: Family) -> Settled:
-    """The settings of the dataset, from what ``job`` changes of ``saved``."""
+    """The settings of the dataset, from what ``job`` changes of ``saved``. Its classes keep their ids."""
+    published = None if job.restart or not run.record_paths() else run.classes()
     return settle(
         run.settings,
         saved,
         job.export,
-        job.ontology,
+        with_ids(job.ontology, published.ontology if published else None),
         job.model.floor,
         family,
         keep_min_scores=job.keep_min_scores,
