@@ -242,7 +242,7 @@ def test_a_folder_with_a_higher_floor_and_threshold_goes_on(out: Path, run: Comm
     """The default min_score is below this floor, and so no part of what is checked."""
 
     def raise_floor(content: dict[str, Any]) -> None:
-        content["labeling"]["floor"] = content["model"]["floor"] = 0.4
+        content["passes"][0]["labeling"]["floor"] = content["model"]["floor"] = 0.4
         content["export"]["quality"]["min_score"] = 0.5
 
     edit(out, raise_floor)
