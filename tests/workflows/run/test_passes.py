@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from labeler.errors import UsageError
+from labeler.errors import RunError
+from labeler.models.config import ModelConfig
 from labeler.records import instance_ids
 from ontologies import Ontology
 from tests.support.stand_in import FindsEach, Silent, record_files, stand_in_job, write_images
@@ -28,12 +29,12 @@ class Folder:
         self.ids = write_images(self.images, range(40, 46))
         self.said: list[str] = []
 
-    def label(self, classes: str, named: str = "first", **settings: Any) -> LabelSummary:
-        progress = Silent()
-        ontology = Ontology.from_text(classes)
-        job = stand_in_job(
-            self.images, self.out, FindsEach(named=named, asked=self.log), ontology=ontology, export=EVERYTHING, **settings
-        )
+    def label(
+        self, classes: str, named: str = "first", kind: type[FindsEach] = FindsEach, **settings: Any
+    ) -> LabelSummary:
+        progress, labeler = Silent(), kind(named=named, asked=self.log)
+        given = {"ontology": Ontology.from_text(classes), "export": EVERYTHING} | settings
+        job = stand_in_job(self.images, self.out, labeler, **given)
         self.log.write_text("")
         done = label(job, progress)
         self.said = progress.said
@@ -77,6 +78,41 @@ def test_only_a_new_class_is_asked_and_the_old_records_stay(folder: Folder) -> N
     assert ids <= {str(each) for each in _ids(folder)}
     folder.label("cat, dog, bird")
     assert not folder.asked()
+
+
+class Unloadable(FindsEach):
+    """What must not be loaded."""
+
+    def load(self, config: ModelConfig) -> FindsEach:
+        raise AssertionError("no model is needed")
+
+
+def test_removing_and_renaming_need_no_model(folder: Folder) -> None:
+    folder.label("dog, cat, bird")
+    before = record_files(folder.out)
+    folder.label("bird, cat=tom", kind=Unloadable)
+    assert record_files(folder.out) == before
+    assert folder.categories() == {"dog": 1, "tom": 2, "bird": 3}  # a removed class keeps its place
+    assert folder.labels() == {"tom": 6, "bird": 6}
+    assert any("removed: dog" in line for line in folder.said)
+    assert any("'cat' is called 'tom' now" in line for line in folder.said)
+    folder.label("fish, cat=tom, bird")
+    assert folder.asked() == {"fish": 6}
+    assert folder.categories() == {"dog": 1, "tom": 2, "bird": 3, "fish": 4}  # an id is not used again
+    folder.label("fish, cat=tom, bird, dog", kind=Unloadable)
+    assert folder.labels() == {"dog": 6, "tom": 6, "bird": 6, "fish": 6}
+    assert any("back among the classes: dog" in line for line in folder.said)
+
+
+def test_another_prompt_is_asked_for_its_class_alone(folder: Folder) -> None:
+    folder.label("dog, cat")
+    folder.label("dog, tabby=cat")
+    assert folder.asked() == {"tabby": 6}
+    assert folder.labels() == {"dog": 6, "cat": 6}
+    assert {each.prompt for record in RunFolder(folder.out).labeled() for each in record.instances} == {"dog", "tabby"}
+    folder.label("dog, cat, tabby=cat")
+    assert not folder.asked()
+    assert folder.labels() == {"dog": 6, "cat": 12}
 
 
 def _ids(folder: Folder) -> list[object]:
