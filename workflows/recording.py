@@ -196,7 +196,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             if not todo:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
-            for line in (*reading_lines(done), *lacking(asked, run.lacking())):
+            for line in (*reading_lines(done), *lacking(asked, run.current().lacking())):
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)

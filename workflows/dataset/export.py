@@ -177,7 +177,7 @@ def export(
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
         tally = CandidateTally(config.quality, ontology.classes)
-        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config, splitting, tally)
+        summary = _plan(records, by_image(read_decisions(run, ontology)), dataset, ontology, config, splitting, tally)
         if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"

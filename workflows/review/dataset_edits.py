@@ -138,7 +138,10 @@ def _collect(
 
 def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) -> list[_Found]:
     """The images with an edited label file, and those with a change in a COCO file."""
-    saved, decisions = read_verdicts(labeled.run.output / VERDICTS), by_image(read_decisions(labeled.run))
+    saved, decisions = (
+        read_verdicts(labeled.run.output / VERDICTS),
+        by_image(read_decisions(labeled.run, labeled.ontology)),
+    )
     found = []
     for record in labeled.records():
         label_file = files.labels.get(record.image_id)

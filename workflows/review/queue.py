@@ -25,7 +25,7 @@ from workflows.dataset.decision_log import append_decisions, by_image, read_deci
 from workflows.dataset.labeled import Labeled
 from workflows.review.drawn import drawn_object
 from workflows.review.shown import last_verdict, shown_item, shown_look, shown_objects
-from workflows.run.folder import Place
+from workflows.run.current_records import Place
 
 if TYPE_CHECKING:
     from labeler.files.paths import FileInfo
@@ -79,7 +79,7 @@ class ReviewQueue:
         self.labeled = labeled
         self._verdicts = frozenset(verdicts)
         self._classes = {id_ for id_, name in enumerate(self.class_names) if name in (class_names or self.choices)}
-        self._decisions = by_image(read_decisions(labeled.run))
+        self._decisions = by_image(read_decisions(labeled.run, labeled.ontology))
         self._lock = threading.Lock()
         self._steps: list[_Step] = []
         self._images: list[Place] = []  # of each record
@@ -235,7 +235,7 @@ class ReviewQueue:
         rows: list[tuple[int, int, bool, float, int]] = []
         for image, (place, record) in enumerate(self.labeled.placed()):
             self._images.append(place)
-            for path in self.labeled.run.path_of(place):
+            for _, path, _ in place:
                 if path not in self._files:
                     self._files[path] = info(path)
             rows += self._rows(image, record)
@@ -288,7 +288,7 @@ class ReviewQueue:
         if not 0 <= image < len(self._images):
             raise IndexError(f"there is no image {image}")
         place = self._images[image]
-        if any(info(path) != self._files[path] for path in self.labeled.run.path_of(place)):
+        if any(info(path) != self._files[path] for _, path, _ in place):
             raise UsageError(LABELED_AGAIN)  # indices may mean other instances now
         return self.labeled.record_at(place)
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,15 +29,13 @@ import pyarrow.compute as pc
 from labeler.errors import RunError
 from labeler.files.local import PARTIAL, remove_partial
 from labeler.files.storage import as_local, info, is_link, remove, scan, storage_of
-from labeler.record_files import read_record, read_records
 from labeler.records import ImageRecord
 from workflows.run import manifest
 from workflows.run.classes import SavedClasses, read_classes, write_classes
+from workflows.run.current_records import CurrentRecords, failed_or_noted
 from workflows.run.locks import hold
-from workflows.run.record_rows import read_rows, read_tables, with_digests
 from workflows.run.same_settings import refuse_other
-from workflows.run.shard_files import SHARDS_PER_PASS, Shard, ShardFiles, pass_of
-from workflows.run.united import ClassOf, Links, RecordReader, class_of, parts_of, unite
+from workflows.run.shard_files import Shard, ShardFiles, pass_of
 from workflows.settings.passes import passes_for
 from workflows.settings.run_json import RunJson
 from workflows.settings.run_settings import RunSettings
@@ -45,8 +43,6 @@ from workflows.settings.run_settings import RunSettings
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-Place = tuple[tuple[int, int], ...]
-"""(shard, row) of an image's record in each labeling pass that has one."""
 DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
 _FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings")
 _ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # the names that attempts.py gives
@@ -174,18 +170,15 @@ class RunFolder:
             changed: images that no pass has labeled any more.
             prune: forget images that are not in the input.
             passes: the labeling passes that can be run now. Others get no images.
-            retried: images that failed; those of ``passes`` are to label them again.
+            retried: images that failed, which ``passes`` are to label again.
 
         Returns:
             The number of forgotten images.
-
-        Raises:
-            RunError: there are more shards than a pass can have.
         """
         known = self._read_manifest()
         # What failed in one pass is not asked in the next ones.
         given_up = (
-            {image_id for image_id, _ in self.failed_in(self.labeled_shards())}.difference(changed, retried)
+            {image_id for image_id, _ in self.current().failed_in()}.difference(changed, retried)
             if max(passes, default=0)
             else ()
         )
@@ -198,24 +191,6 @@ class RunFolder:
         if not planned.equals(known):
             manifest.write_manifest(self._manifest, planned)
         return forgotten
-
-    def lacking(self) -> dict[int, int]:
-        """How many labeled images an active pass has not labeled, by pass; images that failed do not count."""
-        passes = self._active_passes()
-        if len(passes) == 1:
-            return {}
-        images, files = self._images(), self._active()
-        labeled = images.filter(pc.is_in(images.column("shard"), pa.array(sorted(files), pa.int32())))
-        labeled = labeled.filter(pc.invert(labeled.column("superseded")))
-        failed = pa.array([image_id for image_id, _ in self.failed_in(files)], pa.string())
-        every = labeled.column("image_id").unique()
-        every = every.filter(pc.invert(pc.is_in(every, failed)))
-        of_row = pa.array(labeled.column("shard").to_numpy() // SHARDS_PER_PASS)
-        counts = {}
-        for number in passes:
-            asked = labeled.filter(pc.equal(of_row, number)).column("image_id").combine_chunks()
-            counts[number] = len(every) - int(pc.sum(pc.is_in(every, asked)).as_py() or 0)
-        return {number: count for number, count in counts.items() if count}
 
     def stamps(self) -> pa.Table:
         """``image_id`` and ``stamp`` of every image, labeled or not."""
@@ -235,7 +210,7 @@ class RunFolder:
         Args:
             passes: of these labeling passes alone; None for all whose prompts the classes still have.
         """
-        done, passes = self._labeled(), self._active_passes() if passes is None else passes
+        done, passes = self._labeled(), self.current().passes if passes is None else passes
         return [shard for shard in self.shards() if shard.index not in done and pass_of(shard.index) in passes]
 
     def _shard(self, index: int, ids: pa.Array) -> Shard:
@@ -290,113 +265,39 @@ class RunFolder:
 
     # ------------------------------------------------------------ what is in the records
 
+    def current(self) -> CurrentRecords:
+        """The records as they are now, one an image."""
+        return CurrentRecords(self._images(), self._labeled(), lambda: self.settings.read(replacing=("export",)))
+
     def labeled(self) -> Iterator[ImageRecord]:
-        """One record of every labeled image, in shard order: what its passes found, with the class ids of now.
-
-        Where tags make the classes, class ids are as in the record files.
-
-        Raises:
-            RunError: a record has a class id that its pass did not have.
-        """
-        return (record for _, record in self.placed())
-
-    def placed(self) -> Iterator[tuple[Place, ImageRecord]]:
-        """Like ``labeled``, each with what ``record_at`` finds it by."""
-        superseded, files = manifest.superseded_images(self._images()), self._active()
-        links, reader, class_ids = self._links(files), RecordReader(files), self._class_ids()
-        index = 0
-        for shard, path in sorted(files.items()):
-            for record in read_records([path]):
-                if (shard, record.image_id) in superseded:
-                    continue
-                if links.is_first[index]:
-                    place = tuple(links.places(index))
-                    yield place, unite(parts_of(place, reader, record), class_ids) if class_ids else record
-                index += 1
-
-    def record_at(self, place: Place) -> ImageRecord:
-        """One of the records of ``placed``."""
-        class_ids = self._class_ids()
-        parts = [(pass_of(shard), read_record(self._files.path(shard), row)) for shard, row in place]
-        return unite(parts, class_ids) if class_ids else parts[0][1]
-
-    def path_of(self, place: Place) -> list[AnyPath]:
-        """The record files of one of ``placed``."""
-        return [self._files.path(shard) for shard, _ in place]
-
-    def _class_ids(self) -> dict[int, ClassOf]:
-        """What maps the instances of each pass to the classes of now; empty where tags make the classes."""
-        settings = self.settings.read(replacing=("export",))
-        ontology = settings.ontology
-        return {number: class_of(made, ontology) for number, made in enumerate(settings.passes)} if ontology else {}
-
-    def _active_passes(self) -> Collection[int]:
-        """The passes with a prompt that the classes still have; the others are neither run nor read."""
-        shards = self._images().column("shard")
-        if not len(shards) or pc.max(shards).as_py() < SHARDS_PER_PASS:
-            return (0,)
-        settings = self.settings.read(replacing=("export",))
-        return [number for number, made in enumerate(settings.passes) if made.is_active(settings.ontology)]
-
-    def _active(self) -> dict[int, AnyPath]:
-        """The record files of the active passes, by shard."""
-        passes = self._active_passes()
-        return {shard: path for shard, path in self._labeled().items() if pass_of(shard) in passes}
-
-    def _links(self, files: Collection[int]) -> Links:
-        return Links.of(self._images(), sorted(files))
+        """The records of ``CurrentRecords.placed``."""
+        return (record for _, record in self.current().placed())
 
     def known(self) -> pa.Table:
         """``image_id``, ``stamp`` and ``digest`` (from the record) of every labeled image."""
-        files = self._active()
-        known = with_digests(self._read_manifest(), files)
-        return known.filter(pa.array(self._links(files).is_first))
+        self._read_manifest()  # refuses records without a manifest
+        return self.current().known()
 
     def contents(self) -> pa.Table:
         """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``labeled``."""
-        columns = ["digest", "status"]
-        none = pa.table({name: pa.array([], pa.string()) for name in ("image_id", *columns)})
-        files = self._active()
-        tables = read_tables(files, manifest.superseded_images(self._images()), columns)
-        every = pa.concat_tables([none, *tables], promote_options="permissive").combine_chunks()
-        return self._links(files).united(every)
+        return self.current().contents()
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every labeled image, in the order of ``labeled``, without reading the rest of the records."""
-        return ([each["tag"] for each in row["tags"]] for row in self._rows(["tags"]))
+        return ([each["tag"] for each in row["tags"]] for row in self.current().rows(["tags"]))
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """(width, height) of every labeled image, by its id; (0, 0) for an image that could not be read."""
         sizes: dict[str, tuple[int, int]] = {}
-        for row in self._rows(["width", "height", "status"]):
+        for row in self.current().rows(["width", "height", "status"]):
             sizes.setdefault(row["image_id"], (row["width"], row["height"]))
         return sizes
 
     def failed(self) -> list[str]:
         """Ids of the images whose labeling or tagging failed."""
-        rows = self._rows(
-            ["status", "error"], lambda rows: pc.or_(_failed(rows), pc.not_equal(rows.column("error"), ""))
-        )
+        rows = self.current().rows(["status", "error"], failed_or_noted)
         return list(dict.fromkeys(row["image_id"] for row in rows))
 
     def failed_in(self, shards: Collection[int]) -> list[tuple[str, str]]:
         """(image id, error) of the failed images in those of ``shards`` that are labeled."""
-        if not shards:
-            return []
-        rows = self._rows(["status", "error"], _failed, shards)
-        return [(row["image_id"], row["error"]) for row in rows]
-
-    def _rows(
-        self,
-        columns: list[str],
-        where: Callable[[pa.Table], pa.Array] | None = None,
-        shards: Collection[int] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """``read_rows`` for every labeled image, or only for those in ``shards``."""
-        superseded, labeled = manifest.superseded_images(self._images()), self._active()
-        files = {index: path for index, path in labeled.items() if shards is None or index in shards}
-        return read_rows(files, superseded, columns, where)
-
-
-def _failed(rows: pa.Table) -> pa.Array:
-    return pc.equal(rows.column("status"), "error")
+        return self.current().failed_in(shards) if shards else []

@@ -20,7 +20,6 @@ from labeler.record_files import read_records
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from ontologies.ontology import DISTRACTOR
-from workflows.run.shard_files import pass_of
 from workflows.settings.passes import Pass, prompt_key
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class Links:
         return cls(shards[kept], rows.astype(np.int32), is_first, later)
 
     def places(self, index: int) -> list[tuple[int, int]]:
-        """(shard, row) of all records of the image whose first one is at ``index``."""
+        """(shard, row) of the record at ``index`` and of those of the same image in later passes; -1 has none."""
         found = []
         while index >= 0:
             found.append((int(self.shards[index]), int(self.rows[index])))
@@ -136,21 +135,13 @@ class Links:
 
     def united(self, table: pa.Table) -> pa.Table:
         """``table``, a row for each record, as a row for each image: the first, with the failure of any."""
-        if self.is_first.all():
-            return table
-        columns = {name: table.column(name).to_pylist() for name in ("status", "error") if name in table.column_names}
+        status = table.column("status").to_pylist()
         for index in np.flatnonzero(self.is_first & (self.later >= 0)).tolist():
-            chain = [index]
-            while (following := int(self.later[chain[-1]])) >= 0:
-                chain.append(following)
-            worst = next((each for each in chain if columns.get("status", {each: ""})[each] == "error"), None)
-            if "error" in columns and worst is None:
-                worst = next((each for each in chain if columns["error"][each]), index)
-            for values in columns.values() if worst is not None else ():
-                values[index] = values[worst]
-        for name, values in columns.items():
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+            later = index
+            while (later := int(self.later[later])) >= 0:
+                status[index] = "error" if status[later] == "error" else status[index]
+        place = table.schema.get_field_index("status")
+        table = table.set_column(place, table.schema.field("status"), pa.array(status, pa.string()))
         return table.filter(pa.array(self.is_first))
 
 
@@ -173,11 +164,3 @@ class RecordReader:
                     self._open.popitem(last=False)
                 return record
         raise RunError(f"{self._files[shard]} changed while it was read; run the command again")
-
-
-def parts_of(
-    places: Sequence[tuple[int, int]], reader: RecordReader, first: ImageRecord
-) -> list[tuple[int, ImageRecord]]:
-    """(pass, record) for each of ``places``, of which ``first`` is the first one's."""
-    others = [(pass_of(shard), reader.read(shard, row)) for shard, row in places[1:]]
-    return [(pass_of(places[0][0]), first), *others]

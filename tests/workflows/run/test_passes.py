@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from labeler.errors import RunError
 from labeler.models.config import ModelConfig
 from labeler.records import instance_ids
 from ontologies import Ontology
