@@ -181,6 +181,11 @@ class Ontology:
         return tuple(item.name for item in self.classes if not item.removed)
 
     @property
+    def removed_ids(self) -> frozenset[int]:
+        """The ids of the classes that are removed."""
+        return frozenset(class_id for class_id, item in enumerate(self.classes) if item.removed)
+
+    @property
     def min_scores(self) -> tuple[float | None, ...]:
         """The minimum scores of the classes, by class id; None for the general one."""
         return tuple(item.min_score for item in self.classes)

@@ -239,7 +239,7 @@ def _plan(
                 continue
             summary.unmatched += decided.unmatched
             splitting.place(row, image.split)
-            _count(summary, decided.record, judgements, ontology.class_names)
+            _count(summary, decided.record, judgements, ontology)
             tally.add(decided.record, judgements)
             summary.images[image.split] += 1
             summary.without_objects += not instances
@@ -289,11 +289,11 @@ def _placed(records: Iterable[ImageRecord], dataset: Dataset, splitting: Splitti
     return in_order(place, named) if is_remote else map(place, named)
 
 
-def _count(
-    summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], class_names: Sequence[str]
-) -> None:
+def _count(summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], ontology: Ontology) -> None:
     for instance, judgement in zip(record.instances, judgements, strict=True):
-        summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if (spec := ontology.classes[instance.class_id]).removed:
+            continue
+        summary.verdicts[spec.name][judgement.verdict] += 1
         if judgement.by_hand:
             summary.decided[judgement.verdict] += 1
         if judgement.reason:

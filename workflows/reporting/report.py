@@ -99,7 +99,11 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdicts=VERDICTS,
         class_names=labeled.ontology.class_names,
-        absent=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
+        absent=[
+            spec.name
+            for class_id, spec in enumerate(labeled.ontology.classes)
+            if class_id not in tally.classes and not spec.removed
+        ],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
@@ -107,7 +111,7 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         labeled_with=[name for name in labeled.settings.labeling if name not in (*ROLES, *TOLD_ELSEWHERE)],
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
-        waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
+        waiting=labeled.run.count_in({shard.index for shard in labeled.run.waiting()}),
         splits=(splits := splits_of_run(labeled.run, labeled.export.split_rule)),
         leaks=[leak_in_words(leak) for leak in splits.first_leaks],
         tally=tally,

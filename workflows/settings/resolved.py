@@ -122,7 +122,7 @@ def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None
         UsageError: a class is unknown.
     """
     for name in quality.class_accept_scores:
-        if ontology is not None and name not in ontology.active_names:
+        if ontology is not None and name not in ontology.class_names:
             near = difflib.get_close_matches(name, ontology.active_names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "use a name as listed"
             known = ", ".join(ontology.active_names[:CLASSES_NAMED])
