@@ -40,6 +40,17 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     return asked, family
 
 
+def _floor(job: LabelJob, saved: RunSettings, family: Family) -> float:
+    """The candidate floor that the folder remembers for the labeler of ``job``; that of its family if it is added."""
+    if job.add_pass is None and len(saved.passes) == 1:
+        return saved.floor
+    named = job.labeler.identity(job.model)
+    for made in saved.passes:
+        if all(made.labeling.get(name) == value for name, value in named.items()) and "floor" in made.labeling:
+            return float(made.labeling["floor"])
+    return saved.floor if job.add_pass is None else family.floor
+
+
 def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
     """What the output folder remembers; None in a new one."""
     return run.settings.read_before_labeling(job.restart, reset=job.defaults or isinstance(job.export, ExportConfig))
@@ -70,5 +81,5 @@ def as_labeled(job: LabelJob, saved: RunSettings | None, family: Family) -> Labe
     job = replace(job, reading=replace(job.reading, intensity=intensity))
     if not job.keep_floor:
         return job
-    floor = of_folder.floor if of_folder else family.floor
+    floor = _floor(job, of_folder, family) if of_folder else family.floor
     return replace(job, model=replace(job.model, floor=floor))

@@ -176,12 +176,8 @@ class RunFolder:
             The number of forgotten images.
         """
         known = self._read_manifest()
-        # What failed in one pass is not asked in the next ones.
-        given_up = (
-            {image_id for image_id, _ in self.current().failed_in()}.difference(changed, retried)
-            if max(passes, default=0)
-            else ()
-        )
+        failed = self.current().failed_in() if max(passes, default=0) else ()
+        given_up = {image_id for image_id, _ in failed}.difference(changed, retried)  # no other pass asks them
         try:
             planned, forgotten = manifest.with_all_images(
                 known, image_ids, stamps, shard_size, changed, prune, passes, retried, given_up

@@ -23,7 +23,7 @@ from labeler.files.image_ids import check_image_ids
 from labeler.files.storage import read_bytes, write_bytes
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
 from labeler.record_checks import read_table
-from workflows.run.shard_files import SHARDS_PER_PASS, pass_of
+from workflows.run.shard_files import MOST_PASSES, SHARDS_PER_PASS, pass_of
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -111,11 +111,13 @@ def with_all_images(
         given_up: images that no other pass gets.
 
     Raises:
-        ValueError: there are more shards than a pass can have.
+        ValueError: there are too many passes, or too many shards in one.
     """
     of_row = manifest.column("shard").to_numpy() // SHARDS_PER_PASS
     tables, forgotten = [], 0
     for number in sorted({*of_row.tolist(), *passes}):
+        if number >= MOST_PASSES:
+            raise ValueError("too many labeling passes; label into another folder, with all classes at once")
         runs = number in passes
         planned, gone = _with_images(
             manifest.filter(pa.array(of_row == number)),
@@ -196,6 +198,8 @@ def superseded_images(manifest: pa.Table) -> set[tuple[int, str]]:
 def first_of_each(manifest: pa.Table) -> pa.Table:
     """The current rows of ``manifest``, one an image: of several labeling passes, the first one's."""
     current = manifest.filter(pc.invert(manifest.column("superseded")))
+    if not len(current) or pc.max(current.column("shard")).as_py() < SHARDS_PER_PASS:
+        return current
     codes = current.column("image_id").combine_chunks().dictionary_encode().indices.to_numpy()
     firsts = np.unique(codes, return_index=True)[1]
-    return current if len(firsts) == len(current) else current.take(pa.array(np.sort(firsts)))
+    return current.take(pa.array(np.sort(firsts)))

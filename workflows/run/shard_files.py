@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 5
 SHARDS_PER_PASS = 10_000_000
+MOST_PASSES = 200  # the manifest stores shard indices in 32 bits
 _NAME = re.compile(r"(?:pass-([1-9][0-9]{0,2})-)?([0-9]{6,7})\.parquet")
 
 

@@ -90,8 +90,8 @@ class RunSettings:
     @property
     def floor(self) -> float:
         """The class score from which the records keep candidates; the lowest one if passes have different ones."""
-        stated = (each.labeling.get("floor") for each in self.passes[1:])
-        return min([float(self.model["floor"]), *(float(each) for each in stated if isinstance(each, (int, float)))])
+        stated = (each.labeling.get("floor") for each in self.passes)
+        return float(min((each for each in stated if isinstance(each, (int, float))), default=self.model["floor"]))
 
     @property
     def reading(self) -> ImageConfig:
