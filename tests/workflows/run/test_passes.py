@@ -18,6 +18,7 @@ from labeler.models.config import ModelConfig
 from labeler.records import Instance, instance_ids
 from ontologies import Ontology
 from tests.support import killed_passes
+from tests.support.command_line import Run, options_of
 from tests.support.stand_in import RAISES, FindsEach, Silent, record_files, stand_in_job, write_images
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.labeled import open_labeled
@@ -206,6 +207,21 @@ def test_what_people_decided_follows_a_renamed_class_and_waits_for_a_removed_one
     assert folder.labels() == {"cat": 5, "bird": 6}  # the cat that a person called a dog is none
     folder.label("dog=hound, cat, bird")
     assert folder.labels() == {"hound": 6, "cat": 5, "bird": 6}
+
+
+def test_export_renames_and_removes_classes_but_asks_nothing(folder: Folder, labeler: Run, tmp_path: Path) -> None:
+    folder.label("dog, cat")
+    folder.label("dog, cat, bird")
+    file = tmp_path / "classes.json"
+    file.write_text('{"bird": "birdie", "cat": "cat"}')
+    done = labeler("export", folder.out, "--ontology", file)
+    assert done.returncode == 0, done.stderr
+    assert "removed: dog" in done.stdout
+    assert folder.categories() == {"dog": 1, "cat": 2, "birdie": 3}
+    assert folder.labels() == {"cat": 6, "birdie": 6}
+    file.write_text('{"fish": "fish"}')
+    assert "asks for other prompts" in labeler("export", folder.out, "--ontology", file).stderr
+    assert options_of(["label", "x", "-o", "y", "--classes", "a", "--add-pass", "new"]).job().add_pass == "new"
 
 
 @pytest.mark.slow
