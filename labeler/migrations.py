@@ -33,7 +33,7 @@ VERSIONS = {
     "run.json": 3,
     "images.parquet": 1,  # a row
     "records": 1,  # a row
-    "classes.json": 2,
+    "classes.json": 1,
     "splits.parquet": 1,  # a row
     "decisions": 2,  # a row of decisions.jsonl, and of any file that review --apply reads
     "review set": 2,  # run/sent/*.json
@@ -62,11 +62,6 @@ def _run_json_3(content: dict[str, Any], where: object) -> dict[str, Any]:
     if not isinstance(ontology := content.get("ontology"), dict) or "labeling" not in content:
         return {**content, "passes": []}  # the classes come from tags, or the file is damaged
     return {**content, "passes": [{"labeling": content["labeling"], "ontology": ontology}]}
-
-
-def _classes_2(content: dict[str, Any], where: object) -> dict[str, Any]:
-    """Version 2 keeps removed classes, and former names of classes."""
-    return {**content, "classes": [{"removed": False, "former_names": [], **each} for each in content["classes"]]}
 
 
 def _evaluation_2(content: dict[str, Any], where: object) -> dict[str, Any]:
@@ -147,7 +142,6 @@ Step = Callable[[dict[str, Any], object], dict[str, Any]]
 STEPS: dict[tuple[str, int], Step] = {
     ("run.json", 1): _run_json_2,
     ("run.json", 2): _run_json_3,
-    ("classes.json", 1): _classes_2,
     ("evaluation.json", 1): _evaluation_2,
     ("config", 1): _config_2,
     ("decisions", 1): _decision_2,

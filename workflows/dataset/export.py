@@ -101,7 +101,7 @@ class ExportSummary:
         self.thresholds = thresholds_in_force(settled.in_force)
         if settled.started_from:
             self.thresholds += f" (started from the defaults for {settled.started_from.title})"
-        self.changed = changes(settled.published, settled.in_force)
+        self.changed = changes(settled.compared, settled.in_force)
         if self.splits.kept and not self.splits.resplit:
             self.split_flags = changed_split_flags(settled.published, settled.in_force)
 

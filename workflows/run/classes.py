@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import FormatError, RunError
 from labeler.files.storage import read_bytes, write_bytes
-from labeler.migrations import VERSIONS, read_json
+from labeler.migrations import read_json
 from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology, OntologyError
 from ontologies.synonyms import grouped
+from workflows.settings.class_ids import class_from_json, class_to_json
 from workflows.settings.passes import without_warnings
 
 if TYPE_CHECKING:
@@ -51,10 +52,7 @@ def read_classes(path: AnyPath) -> SavedClasses | None:
     """
     try:
         content = read_json("classes.json", path)
-        specs = tuple(
-            ClassSpec(each["name"], tuple(each["prompts"]), None, each["removed"], tuple(each["former_names"]))
-            for each in content["classes"]
-        )
+        specs = tuple(class_from_json(each) for each in content["classes"])
         return SavedClasses(without_warnings(specs, ()), content["min_tag_count"], content["max_classes"])
     except FileNotFoundError:
         return None
@@ -65,18 +63,9 @@ def read_classes(path: AnyPath) -> SavedClasses | None:
 
 def write_classes(path: AnyPath, saved: SavedClasses) -> None:
     content = {
-        "version": VERSIONS["classes.json"],
         "min_tag_count": saved.min_tag_count,
         "max_classes": saved.max_classes,
-        "classes": [
-            {
-                "name": spec.name,
-                "prompts": spec.prompts,
-                "removed": spec.removed,
-                "former_names": spec.former_names,
-            }
-            for spec in saved.ontology.classes
-        ],
+        "classes": [class_to_json(spec) for spec in saved.ontology.classes],
     }
     data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
     with suppress(FileNotFoundError):

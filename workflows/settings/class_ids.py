@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ontologies import ClassSpec, Ontology
 from workflows.settings.passes import named, prompt_key, without_warnings
@@ -53,6 +53,30 @@ def changes_of_classes(before: Ontology | None, now: Ontology | None) -> Iterato
 def of_class(spec: ClassSpec, values: Mapping[str, Value]) -> Value | None:
     """The value of a class in ``values``, which may still have one of its former names."""
     return next((values[name] for name in (spec.name, *reversed(spec.former_names)) if name in values), None)
+
+
+def class_to_json(spec: ClassSpec) -> dict[str, Any]:
+    """A class as files hold it, without thresholds."""
+    rare = {"removed": spec.removed, "former_names": spec.former_names}
+    return {"name": spec.name, "prompts": spec.prompts, **{name: value for name, value in rare.items() if value}}
+
+
+def class_from_json(content: Mapping[str, Any]) -> ClassSpec:
+    """The inverse of ``class_to_json``; ``min_score`` may be there, too.
+
+    Raises:
+        KeyError, TypeError, OntologyError: it is damaged.
+    """
+    removed, former = content.get("removed", False), tuple(content.get("former_names", ()))
+    return ClassSpec(content["name"], tuple(content["prompts"]), content.get("min_score"), removed, former)
+
+
+def under_new_names(values: Mapping[str, Value], ontology: Ontology | None) -> dict[str, Value]:
+    """``values`` by the names that classes have now, where they had former ones."""
+    now = {former: spec.name for spec in (ontology.classes if ontology else ()) for former in spec.former_names}
+    return {
+        now.get(name, name) if ontology and name not in ontology.class_names else name: values[name] for name in values
+    }
 
 
 def _sharing(spec: ClassSpec, before: Ontology) -> Iterator[int]:

@@ -13,7 +13,7 @@ from labeler.errors import LabelerError, UsageError
 from labeler.models.families import Family
 from labeler.quality_config import QualityConfig
 from ontologies import Ontology
-from workflows.settings.class_ids import of_class
+from workflows.settings.class_ids import of_class, under_new_names
 from workflows.settings.export import ExportConfig
 from workflows.settings.passes import without_warnings
 from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of
@@ -45,6 +45,16 @@ class Settled:
     remembered: ExportConfig
     published: DatasetSettings | None = None
     started_from: Family | None = None
+
+    @property
+    def compared(self) -> DatasetSettings | None:
+        """``published`` under the names that classes have now."""
+        if self.published is None:
+            return None
+        export, own = self.published.export, self.published.export.quality.class_accept_scores
+        quality = replace(export.quality, class_accept_scores=under_new_names(own, self.ontology))
+        min_scores = under_new_names(self.published.min_scores, self.ontology)
+        return DatasetSettings(replace(export, quality=quality), min_scores)
 
     @property
     def in_force(self) -> DatasetSettings:

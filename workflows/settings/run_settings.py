@@ -12,7 +12,8 @@ from labeler.files.credentials import without_secrets
 from labeler.files.image_config import INTENSITIES, MOST_MEGAPIXELS, ImageConfig
 from labeler.migrations import VERSIONS
 from labeler.sizes import finite_number
-from ontologies import ClassSpec, Ontology, OntologyError
+from ontologies import Ontology, OntologyError
+from workflows.settings.class_ids import class_from_json, class_to_json
 from workflows.settings.export import ExportConfig, table
 from workflows.settings.passes import BEFORE, Pass, asked_ontology, without_warnings
 
@@ -167,7 +168,7 @@ class RunSettings:
             "input": self.input,
             "labeling": self.labeling,
             "passes": [_pass_json(each) for each in self.passes],
-            "ontology": asdict(self.ontology) if self.ontology else None,
+            "ontology": _ontology_json(self.ontology),
             "model": self.model,
             "export": asdict(self.export),
         }
@@ -205,14 +206,8 @@ def min_scores_of(ontology: Ontology | None) -> dict[str, float]:
 def _ontology(content: Mapping[str, Any] | None) -> Ontology | None:
     if content is None:
         return None
-    classes = tuple(class_of_json(each) for each in content["classes"])
+    classes = tuple(class_from_json(each) for each in content["classes"])
     return without_warnings(classes, tuple(content["distractors"]))
-
-
-def class_of_json(content: Mapping[str, Any]) -> ClassSpec:
-    """A class as files hold it; what it lacks has its default."""
-    removed, former = content.get("removed", False), tuple(content.get("former_names", ()))
-    return ClassSpec(content["name"], tuple(content["prompts"]), content.get("min_score"), removed, former)
 
 
 def _pass(content: object, of: str) -> Pass:
@@ -233,9 +228,16 @@ def _pass(content: object, of: str) -> Pass:
         return Pass(content["labeling"], None)
 
 
+def _ontology_json(ontology: Ontology | None) -> dict[str, Any] | None:
+    if ontology is None:
+        return None
+    classes = [{**class_to_json(spec), "min_score": spec.min_score} for spec in ontology.classes]
+    return {"classes": classes, "distractors": ontology.distractors}
+
+
 def _pass_json(made: Pass) -> dict[str, Any]:
     asked = made.ontology
-    classes = [{"name": spec.name, "prompts": spec.prompts} for spec in asked.classes] if asked else []
+    classes = [class_to_json(spec) for spec in asked.classes] if asked else []
     ontology = {"classes": classes, "distractors": asked.distractors} if asked else None
     return {"labeling": made.labeling, "ontology": ontology}
 
