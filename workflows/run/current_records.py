@@ -66,8 +66,11 @@ class CurrentRecords:
             RunError: a record has a class id that its pass did not have.
         """
         superseded, links, reader = superseded_images(self._manifest), self._links, RecordReader(self._files)
-        index = -1
+        first_shards = None if links is None else links.first_shards()
         for shard, path in sorted(self._files.items()):
+            if first_shards is not None and shard not in first_shards:
+                continue  # all of its images have a record in an earlier pass, which comes with this one
+            index = -1 if first_shards is None else first_shards[shard] - 1
             for row, record in enumerate(read_records([path])):
                 if (shard, record.image_id) in superseded:
                     continue

@@ -125,6 +125,12 @@ class Links:
         rows = (np.arange(len(shards)) - starts)[kept]
         return cls(shards[kept], rows.astype(np.int32), is_first, later)
 
+    def first_shards(self) -> dict[int, int]:
+        """The shards with a first record of an image, each with the index of its first current record."""
+        shards = np.unique(self.shards[self.is_first])
+        starts = np.searchsorted(self.shards, shards)
+        return dict(zip(shards.tolist(), starts.tolist(), strict=True))
+
     def places(self, index: int) -> list[tuple[int, int]]:
         """(shard, row) of the record at ``index`` and of those of the same image in later passes; -1 has none."""
         found = []

@@ -23,6 +23,7 @@ from tests.support.stand_in import RAISES, FindsEach, Silent, record_files, stan
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.labeled import open_labeled
 from workflows.label import LabelSummary, label
+from workflows.review.queue import ReviewQueue
 from workflows.run.folder import RunFolder
 from workflows.settings.engine import EngineConfig
 from workflows.settings.export import ExportConfig
@@ -205,6 +206,7 @@ def test_what_people_decided_follows_a_renamed_class_and_waits_for_a_removed_one
     assert verdicts == {("hound", "dog"): "reject", ("hound", "cat"): "accept", ("bird", "bird"): "accept"}
     folder.label("cat, bird")
     assert folder.labels() == {"cat": 5, "bird": 6}  # the cat that a person called a dog is none
+    assert ReviewQueue(open_labeled(folder.out)).choices == ("cat", "bird")
     folder.label("dog=hound, cat, bird")
     assert folder.labels() == {"hound": 6, "cat": 5, "bird": 6}
 
