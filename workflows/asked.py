@@ -58,12 +58,15 @@ def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
 
 def settled_for(job: LabelJob, run: RunFolder, saved: RunSettings | None, family: Family) -> Settled:
     """The settings of the dataset, from what ``job`` changes of ``saved``. Its classes keep their ids."""
-    published = None if job.restart or not run.record_paths() else run.classes()
+    before = None
+    if saved and not job.restart and run.record_paths():
+        classes = run.classes()
+        before = classes.ontology if classes else saved.ontology if saved.published else None
     return settle(
         run.settings,
         saved,
         job.export,
-        with_ids(job.ontology, published.ontology if published else None),
+        with_ids(job.ontology, before),
         job.model.floor,
         family,
         keep_min_scores=job.keep_min_scores,

@@ -68,7 +68,7 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
         if saved.tags_only:
             raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
         settled = _settled(options, run, saved)
-        if waiting := run.count_in({shard.index for shard in run.waiting()}):
+        if waiting := run.current().unlabeled():
             console.print(f"{waiting} images are not labeled yet; re-run the label command to resume", highlight=False)
         now = replace(saved, ontology=settled.ontology)
         for line in (*changes_of_classes(saved.ontology, settled.ontology), *lacking(now, run.current().lacking())):

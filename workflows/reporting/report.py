@@ -30,6 +30,7 @@ from workflows.drawing.figures import Histogram, histogram_svg
 from workflows.drawing.thumbnails import Picture, Sample, pictures
 from workflows.evaluation.saved import read_evaluation
 from workflows.reporting.tallies import Reservoir, Sampler, Tally, key_of
+from workflows.run.pass_work import lacking
 from workflows.settings.pages import SAMPLES_EACH, SAMPLES_TOTAL
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         labeled_with=[name for name in labeled.settings.labeling if name not in (*ROLES, *TOLD_ELSEWHERE)],
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
-        waiting=labeled.run.count_in({shard.index for shard in labeled.run.waiting()}),
+        waiting=labeled.run.current().unlabeled(),
+        lacking=list(lacking(labeled.settings, labeled.run.current().lacking())),
         splits=(splits := splits_of_run(labeled.run, labeled.export.split_rule)),
         leaks=[leak_in_words(leak) for leak in splits.first_leaks],
         tally=tally,

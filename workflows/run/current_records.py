@@ -121,19 +121,25 @@ class CurrentRecords:
         """How many labeled images a pass has not labeled, by pass; images that failed do not count."""
         if len(self.passes) == 1:
             return {}
-        labeled = self._manifest.filter(
-            pc.is_in(self._manifest.column("shard"), pa.array(sorted(self._files), pa.int32()))
-        )
-        labeled = labeled.filter(pc.invert(labeled.column("superseded")))
-        every = labeled.column("image_id").unique()
-        failed = pa.array([image_id for image_id, _ in self.failed_in()], pa.string())
-        every = every.filter(pc.invert(pc.is_in(every, failed)))
-        of_row = pa.array(labeled.column("shard").to_numpy() // SHARDS_PER_PASS)
-        counts = {}
-        for number in self.passes:
-            asked = labeled.filter(pc.equal(of_row, number)).column("image_id").combine_chunks()
-            counts[number] = len(every) - int(pc.sum(pc.is_in(every, asked)).as_py() or 0)
+        of_pass = self._ids_by_pass(self._files)
+        labeled = set[str]().union(*of_pass.values()).difference(image_id for image_id, _ in self.failed_in())
+        counts = {number: len(labeled - of_pass.get(number, set())) for number in self.passes}
         return {number: count for number, count in counts.items() if count}
+
+    def unlabeled(self) -> int:
+        """How many images no pass has labeled."""
+        labeled = self._ids_by_pass(self._files).values()
+        every = self._ids_by_pass(self._manifest.column("shard").unique().to_pylist()).values()
+        return len(set[str]().union(*every) - set[str]().union(*labeled))
+
+    def _ids_by_pass(self, shards: Collection[int]) -> dict[int, set[str]]:
+        """The current images of ``shards``, by pass; of active passes alone."""
+        chosen = pa.array([shard for shard in shards if pass_of(shard) in self.passes], pa.int32())
+        rows = pc.and_not(pc.is_in(self._manifest.column("shard"), chosen), self._manifest.column("superseded"))
+        images = self._manifest.filter(rows)
+        numbers = images.column("shard").to_numpy() // SHARDS_PER_PASS
+        of_pass = {number: images.filter(pa.array(numbers == number)) for number in set(numbers.tolist())}
+        return {number: set(rows.column("image_id").to_pylist()) for number, rows in of_pass.items()}
 
 
 def has_failed(rows: pa.Table) -> pa.Array:
