@@ -25,7 +25,7 @@ from typing import Any, Literal
 from labeler.errors import UsageError
 from labeler.sizes import shown
 
-Kind = Literal["switch", "whole number", "number", "text", "choice", "list", "table", "path"]
+Kind = Literal["switch", "whole number", "number", "text", "choice", "list", "table", "arguments", "path"]
 METADATA_KEY = "setting"
 _KINDS: Mapping[str, Kind] = {
     "bool": "switch",
@@ -34,6 +34,7 @@ _KINDS: Mapping[str, Kind] = {
     "str": "text",
     "tuple[str, ...]": "list",
     "Mapping[str, float]": "table",
+    "Mapping[str, str]": "arguments",
 }
 
 
@@ -148,7 +149,7 @@ def _parts(kind: Kind, value: Any) -> Iterable[tuple[str, Any]]:
     """(class, value) of what to check one by one; None where there is no list or table as there should be."""
     if kind == "list":
         return [("", part) for part in value] if isinstance(value, (tuple, list)) else [("", None)]
-    if kind == "table":
+    if kind in ("table", "arguments"):
         return value.items() if isinstance(value, Mapping) else [("", None)]
     return [("", value)]
 
@@ -156,7 +157,7 @@ def _parts(kind: Kind, value: Any) -> Iterable[tuple[str, Any]]:
 def _holds(about: Setting, kind: Kind, value: Any) -> bool:
     if kind == "switch":
         return isinstance(value, bool)
-    if kind in ("text", "choice", "list"):
+    if kind in ("text", "choice", "list", "arguments"):
         return isinstance(value, str) and (not about.choices or value in about.choices)
     if isinstance(value, bool) or not isinstance(value, Integral if kind == "whole number" else Real):
         return False
@@ -176,7 +177,7 @@ def _holds(about: Setting, kind: Kind, value: Any) -> bool:
 def expected(about: Setting, kind: Kind) -> str:
     if kind == "switch":
         return "true or false"
-    if kind in ("text", "choice", "list"):
+    if kind in ("text", "choice", "list", "arguments"):
         return f"one of {', '.join(about.choices)}" if about.choices else "text"
     noun = "a whole number" if kind == "whole number" else "a number"
     space = ", " if limits(about).endswith("more") else " "

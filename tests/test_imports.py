@@ -66,7 +66,7 @@ OWNERS = {
     "ray": ("workflows/engines/", "workflows/cluster/"),
     "fsspec": ("labeler/files/store.py",),
     "upath": ("labeler/files/paths.py", "labeler/files/store.py"),
-    "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py"),
+    "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py", "labeler/models/labelers/autodistill.py"),
 }
 HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath", "cv2")
 FILES = {

@@ -11,7 +11,7 @@ from labeler.models.checkpoints import check_available, wrong_type
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.identity import resolve
-from labeler.models.kinds.kind import LabelerKind, NeededModel
+from labeler.models.kinds.kind import LabelerKind, NeededModel, check_kind
 from labeler.models.kinds.kinds import KINDS
 from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
 from labeler.models.taggers.config import TaggingConfig, no_detector
@@ -38,6 +38,8 @@ def check_models(
     told = {}
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
+    if ask_hub and not tags_only:
+        check_kind(labeler)
     for needed in _needed(labeler, config, tagging, tags_only):
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):

@@ -93,6 +93,14 @@ FAMILIES = (
         quality=QualityConfig(score="detector", min_score=0.30, min_joint_score=0.30, accept_score=0.50),
     ),
     Family("boxes", "boxes from a file", NO_CONFIDENCE, kinds=("boxes",)),
+    Family(
+        "autodistill",
+        "autodistill models",
+        "the model applies its own thresholds, so those of the gate are off",
+        kinds=("autodistill",),
+        quality=QualityConfig(min_score=0.0, min_joint_score=0.0, accept_score=0.0),
+        floor=0.01,
+    ),
 )
 _BY_NAME = {family.name: family for family in (GENERAL, *FAMILIES)}
 

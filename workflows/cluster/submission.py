@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from labeler.files.paths import is_uri
+from labeler.models.kinds.autodistill import names_path
 from ontologies import Ontology, write_ontology
 from workflows.settings.engine import EngineConfig
 
@@ -47,10 +48,14 @@ class Submission:
     def located(self, place: Callable[[str], str]) -> Submission:
         """This with every location as ``place`` says that it is called where the job runs."""
         flags = dict(self.flags)
-        for name in ("detector", "segmenter", "boxes", "tagger-model", "vocabulary"):
+        for name in ("detector", "segmenter", "boxes", "tagger-model", "vocabulary", "labeler-env"):
             location = str(flags.get(name, ""))
             if location.startswith((".", "/", "~")) or os.path.exists(location):
                 flags[name] = place(location)
+        if arguments := flags.get("labeler-args"):
+            flags["labeler-args"] = {
+                name: place(text) if names_path(text) else text for name, text in arguments.items()
+            }
         return replace(self, images=place(self.images), output=place(self.output), flags=flags)
 
     def write(self, folder: Path) -> None:

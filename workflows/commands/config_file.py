@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ def read_config(path: str, command: str, flags: Sequence[Flag]) -> dict[str, Any
         if flag is None:
             hint = did_you_mean(name, on, f"see `labeler {command} --help`")
             raise UsageError(f"{path}: unknown key {shown(key)}; {hint}")
+        if flag.kind == "arguments":
+            given[flag.name] = _arguments(key, value, path)
+            continue
         _check(flag, key, value, path)
         if isinstance(value, bool):
             if value or flag.off_names:
@@ -72,6 +76,20 @@ def _flattened(content: Mapping[str, Any], flags: Sequence[Flag], path: str) -> 
                 raise UsageError(f"{path}: unknown key {key!r} of class {class_name!r}; known keys: {', '.join(known)}")
             flat[flag] = {**flat.get(flag, {}), class_name: value}
     yield from flat.items()
+
+
+def _arguments(key: str, value: object, path: str) -> dict[str, str]:
+    """A table of arguments, with each value as it would be written on the command line.
+
+    Raises:
+        UsageError: it is no table of words, numbers, true or false, and lists.
+    """
+    try:
+        if isinstance(value, dict):
+            return {name: each if isinstance(each, str) else json.dumps(each) for name, each in value.items()}
+    except TypeError:
+        pass
+    raise UsageError(f"{path}: key {key!r} must be a table of KEY = VALUE, not {shown(value)}")
 
 
 def _check(flag: Flag, key: str, value: object, path: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
 from labeler.models.config import GROUP as MODELS
 from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.families import GENERAL, family_named
+from labeler.models.kinds.autodistill import EXAMPLE, AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS, kind_named
@@ -21,6 +23,7 @@ from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
 from workflows.commands.options import changes
 from workflows.settings.changes import Changes
+from workflows.settings.engine import installed
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 IMAGES = "a folder (searched recursively), a file, a glob, a .txt list of paths, or a URI"
 FLOOR_UNSET = f"{GENERAL.floor:g}; for OWLv2 {family_named('owlv2').floor:g}; in a labeled folder, as it was labeled"
+NAMED = tuple(name for name in KINDS if name != AutodistillKind.kind)  # by themselves, without a class
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
@@ -90,7 +94,7 @@ class ModelOptions:
                     raise UsageError(f"{_flag(name)} is not for --labeler sam3, which is one model; leave it out")
             if preset.labeler != labeler.kind:
                 detector, segmenter = CHECKPOINT, ""
-        elif isinstance(labeler, BoxesKind):
+        elif isinstance(labeler, BoxesKind | AutodistillKind):
             detector = ""
         return self.given.of(ModelConfig(detector, segmenter))
 
@@ -100,7 +104,24 @@ class LabelerOptions:
     """What makes the labels."""
 
     labeler: str | None = setting(
-        None, "kind of labeler", choices=tuple(KINDS), group=MODELS, unset="that of the preset"
+        None,
+        f"kind of labeler ({', '.join(NAMED)}), or the module and class of an autodistill model",
+        metavar="KIND|MODULE:CLASS",
+        group=MODELS,
+        unset="that of the preset",
+    )
+    labeler_args: Mapping[str, str] = setting(
+        {},
+        "an argument of the autodistill model's class, as JSON or text; may be repeated",
+        metavar="KEY=VALUE",
+        group=MODELS,
+        unset="none",
+    )
+    bgr_fix: bool = setting(
+        True,
+        "give the SAM of autodistill_grounded_sam RGB; --no-bgr-fix gives it BGR, as that package does by itself",
+        group=MODELS,
+        negatable=True,
     )
     boxes: str | None = setting(
         None,
@@ -109,6 +130,7 @@ class LabelerOptions:
         group=MODELS,
         unset="none",
     )
+    environment: Mapping[str, Any] | None = None  # of Ray's workers
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """The labeler that these options ask for, and the classes to look for; None where tags choose them.
@@ -116,12 +138,39 @@ class LabelerOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
+        name = self.labeler or PRESETS[models.model].labeler
+        is_path = ":" in name
+        if not is_path:
+            self._refuse_arguments()
         if self.boxes is not None:
             return self._boxes(self.boxes, wanted, models)
+        if is_path:
+            ontology = wanted.read()
+            return self._autodistill(name, models, ontology), ontology
+        if name == AutodistillKind.kind:
+            raise UsageError(f"--labeler {name}: name the class, such as {EXAMPLE}")
         if self.labeler == BoxesKind.kind:
             raise UsageError("--labeler boxes needs --boxes FILE")
-        kind = kind_named(self.labeler or PRESETS[models.model].labeler)
-        return kind(), wanted.read()
+        return kind_named(name)(), wanted.read()
+
+    def _refuse_arguments(self) -> None:
+        given = {"--labeler-args": bool(self.labeler_args), "--no-bgr-fix": not self.bgr_fix}
+        given["--labeler-env"] = self.environment is not None
+        for flag in (flag for flag, is_given in given.items() if is_given):
+            raise UsageError(f"{flag} is for an autodistill model; add --labeler MODULE:CLASS")
+
+    def _autodistill(self, path: str, models: ModelOptions, ontology: Ontology | None) -> AutodistillKind:
+        for name in ("detector", "prompts_per_caption"):
+            if name in models.given.values:
+                raise UsageError(f"{_flag(name)} is not for --labeler {path}; leave it out")
+        kind = AutodistillKind(
+            path,
+            tuple(sorted(self.labeler_args.items())),
+            bgr_fix=self.bgr_fix,
+            names_segmenter="segmenter" in models.given.values,
+            environment=installed(self.environment) if self.environment is not None else "",
+        )
+        return replace(kind, prompts=tuple(prompt for prompt, _ in ontology.prompts)) if ontology else kind
 
     def _boxes(self, file: str, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
         if self.labeler not in (None, BoxesKind.kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labeler.files.storage import locate
@@ -21,6 +21,7 @@ from workflows.commands.messages import complain
 from workflows.commands.options import Command, Outcome, changes, nested
 from workflows.run.exit_codes import TOO_MANY_FAILURES
 from workflows.settings.changes import Changes
+from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class LabelOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
-        made = job_of(self.images, self.output, self.wanted, self.labelers, self.models, self.tagger, self.dataset)
+        engine = Changes[EngineConfig](self.run.values).of(EngineConfig())
+        labelers = replace(self.labelers, environment=engine.environment)
+        made = job_of(self.images, self.output, self.wanted, labelers, self.models, self.tagger, self.dataset)
         return self.run.of(made)
 
 

@@ -71,7 +71,7 @@ class Flag:
 
     Attributes:
         name: of the option that it gives.
-        kind: of its value; ``table`` is NAME=X, given once for each class.
+        kind: of its value; ``table`` is NAME=X, given once for each class, and ``arguments`` KEY=VALUE.
         default: MISSING if it is required.
         unset: what happens where it is not given, in words; empty where ``default`` says it.
     """
@@ -122,7 +122,7 @@ class Flag:
             return self.unset
         if self.kind == "switch":
             return "yes" if self.default else "no"
-        if self.kind in ("list", "table"):
+        if self.kind in ("list", "table", "arguments"):
             return ",".join(self.default) or "none"
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 

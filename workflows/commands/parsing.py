@@ -102,7 +102,7 @@ def _merged(flags: Sequence[Flag], file: Mapping[str, Any], line: Mapping[str, A
         common = by_flag.get(flag.title.replace("--class-", "--"))
         if flag.kind == "table" and common in line:  # which sets it for all classes
             given.pop(flag.name, None)
-        if flag.kind == "table" and flag.name in line:
+        if flag.kind in ("table", "arguments") and flag.name in line:
             given[flag.name] = {**given.get(flag.name, {}), **line[flag.name]}
         elif flag.name in line:
             given[flag.name] = line[flag.name]

@@ -26,6 +26,8 @@ def value_of(flag: Flag, texts: Sequence[str]) -> Any:
     """
     if flag.kind == "table":
         return dict(_class_value(flag, text) for text in texts)
+    if flag.kind == "arguments":
+        return dict(_argument(flag, text) for text in texts)
     text = texts[-1]
     if flag.setting.parse is not None:
         return flag.setting.parse(text)
@@ -47,3 +49,10 @@ def _class_value(flag: Flag, text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise UsageError(f"{flag.title}: expected NAME=X with a number X, not {shown(text)}")
+
+
+def _argument(flag: Flag, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if equals and name.strip().isidentifier():
+        return name.strip(), value.strip()
+    raise UsageError(f"{flag.title}: expected KEY=VALUE, not {shown(text)}")

@@ -19,7 +19,15 @@ import pyarrow as pa
 
 from labeler.errors import RunError
 from labeler.files.storage import info
-from workflows.engines.ray_cluster import Say, check_shared, joined_ray, last_line, nodes_alive, say_if_taken
+from workflows.engines.ray_cluster import (
+    Say,
+    check_shared,
+    checked_environment,
+    joined_ray,
+    last_line,
+    nodes_alive,
+    say_if_taken,
+)
 from workflows.engines.ray_workers import SHARDS_PER_WORKER, label_on_workers
 from workflows.engines.resources import Pool, fitting, plan_pool
 from workflows.engines.workers import WorkerConfig
@@ -52,6 +60,7 @@ def ray_engine(
     """
     with joined_ray(engine.cluster_address):
         pool = plan_pool(nodes_alive(), engine, config.model.device, len(shards))
+        pool = replace(pool, environment=checked_environment(engine.environment))
         check_shared(config.root, output, shards)
         device = "cuda" if pool.gpus and config.model.device == "auto" else config.model.device
         config = _with_absolute_paths(replace(config, model=replace(config.model, device=device)))

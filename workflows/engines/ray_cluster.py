@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,23 @@ def check_address(address: str, connect: bool = True) -> None:
                     raise OSError("something else is there")
     except OSError as error:
         raise UsageError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
+
+
+def checked_environment(environment: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """``environment``, which Ray accepts as a ``runtime_env``.
+
+    Raises:
+        UsageError: Ray does not.
+    """
+    if environment is None:
+        return None
+    from ray.runtime_env import RuntimeEnv
+
+    try:
+        RuntimeEnv(**environment)
+    except Exception as error:  # of many classes
+        raise UsageError(f"--labeler-env: Ray does not accept it: {one_line(error):.300}") from error
+    return environment
 
 
 def _usable_cpus() -> int:

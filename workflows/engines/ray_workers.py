@@ -53,6 +53,7 @@ def label_on_workers(table: pa.Table, config: WorkerConfig, pool: Pool, attempts
         fn_constructor_args=(config, pool, attempts),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
+        **({"runtime_env": dict(pool.environment)} if pool.environment else {}),
         **older,
     )
     for answer in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):

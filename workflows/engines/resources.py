@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from labeler.errors import UsageError
 from workflows.settings.engine import EngineConfig
@@ -30,11 +31,13 @@ class Pool:
 
     Attributes:
         cpus, gpus: per worker.
+        environment: Ray's ``runtime_env`` of the workers.
     """
 
     workers: int
     cpus: float
     gpus: float
+    environment: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         gpus = f"{self.gpus:g} GPU{'s' if self.gpus > 1 else ''} and " if self.gpus else ""
@@ -46,7 +49,7 @@ def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
     """Whether to use Ray for this many ``shards``; starting Ray does not pay off for a single worker."""
     if config.engine != "auto":
         return config.engine == "ray"
-    if config.cluster_address:
+    if config.cluster_address or config.labeler_env:
         return True
     if shards < 2 or config.workers == 1:
         return False

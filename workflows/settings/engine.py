@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from labeler.errors import UsageError
+from labeler.files.credentials import without_secrets
 from labeler.setting import check, setting
+from ontologies.documents import MAX_BYTES, DocumentError, parse_json, parse_toml, parse_yaml, read_at_most
 
 ENGINES = ("auto", "local", "ray")
 GROUP = "engine"
+INSTALLERS = (
+    "conda",
+    "container",
+    "image_uri",
+    "pip",
+    "py_modules",
+    "uv",
+    "working_dir",
+)  # parts of a runtime_env that bring packages
 
 
 @dataclass(frozen=True)
@@ -48,14 +62,56 @@ class EngineConfig:
         None, "CPUs per worker, for its models", metavar="N", group=GROUP, above=0, unset="up to 8"
     )
 
+    labeler_env: str | None = setting(
+        None,
+        "runtime_env of Ray for the workers, as JSON or a JSON, TOML or YAML file; for packages with pinned versions",
+        metavar="FILE|JSON",
+        group=GROUP,
+        unset="none",
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        if self.labeler_env is not None and self.engine == "local":
+            raise UsageError("--labeler-env is for the workers of Ray; add --engine ray")
         gpus = self.gpus_per_worker or 0
         if gpus > 1 and gpus % 1:
             raise UsageError(f"--gpus-per-worker must be 0, a share of 1, or a whole number, not {gpus}")
+
+    @property
+    def environment(self) -> dict[str, Any] | None:
+        """The ``runtime_env`` of ``labeler_env``.
+
+        Raises:
+            UsageError: it cannot be read, or is no table.
+        """
+        return None if self.labeler_env is None else _environment(self.labeler_env)
 
     @property
     def cluster_address(self) -> str | None:
         """None for a Ray of this machine's own."""
         address = self.address or os.environ.get("RAY_ADDRESS")
         return None if address == "local" else address
+
+
+def installed(environment: Mapping[str, Any]) -> str:
+    """What an environment brings to a worker, as JSON without passwords; empty if that is nothing."""
+    parts = {name: environment[name] for name in INSTALLERS if name in environment}
+    return without_secrets(json.dumps(parts, sort_keys=True)) if parts else ""
+
+
+def _environment(text: str) -> dict[str, Any]:
+    parsers = {".toml": parse_toml, ".yaml": parse_yaml, ".yml": parse_yaml}
+    try:
+        if text.lstrip().startswith("{"):
+            content = parse_json(text)
+        else:
+            path = Path(text).expanduser()
+            content = parsers.get(path.suffix.lower(), parse_json)(read_at_most(path, MAX_BYTES["YAML"]))
+    except OSError as error:
+        raise UsageError(f"--labeler-env {text}: cannot be read ({error.strerror})") from None
+    except DocumentError as error:
+        raise UsageError(f"--labeler-env: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError('--labeler-env must be a table, such as {"pip": ["autodistill-yolo-world"]}')
+    return content

@@ -70,3 +70,14 @@ def fitted(kind: LabelerKind, image_ids: Callable[[], Sequence[str]]) -> tuple[L
     """
     own = getattr(kind, "fitted", None)
     return own(image_ids()) if own else (kind, [])
+
+
+def check_kind(kind: LabelerKind) -> None:
+    """Check what else a kind can tell before a run on this machine, by its method ``check``, if it has one.
+
+    Raises:
+        ModelError, UsageError: it cannot run.
+    """
+    check: Callable[[], None] | None = getattr(kind, "check", None)
+    if check is not None:
+        check()

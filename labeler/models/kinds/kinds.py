@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from labeler.errors import UsageError
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
@@ -25,7 +26,9 @@ class ListedKind(LabelerKind, Protocol):
     flags: ClassVar[tuple[str, ...]]
 
 
-KINDS: Mapping[str, type[ListedKind]] = {each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind)}
+KINDS: Mapping[str, type[ListedKind]] = {
+    each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind, AutodistillKind)
+}
 
 
 def kind_named(name: str) -> type[ListedKind]:

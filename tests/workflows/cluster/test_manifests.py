@@ -318,12 +318,14 @@ def test_the_image_is_that_of_the_dockerfile_unless_another_is_named(capsys: pyt
 
 def test_uris_stay_as_they_are_and_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    flags = {"classes": "dog", "detector": "./gd", "segmenter": "facebook/sam2.1-hiera-tiny"}
+    arguments = {"box_threshold": ".5", "weights": "./weights.pt"}
+    flags = {"classes": "dog", "detector": "./gd", "segmenter": "facebook/sam2.1-hiera-tiny", "labeler-args": arguments}
     given = Submission("s3://bucket/raw images", "gs://bucket/out", None, None, EngineConfig(), flags)
     job = given.located(absolute)
     assert (job.images, job.output) == ("s3://bucket/raw images", "gs://bucket/out")
     models = {"detector": str(tmp_path / "gd"), "segmenter": "facebook/sam2.1-hiera-tiny"}
-    assert job.flags == {"classes": "dog", **models}
+    arguments = {"box_threshold": ".5", "weights": str(tmp_path / "weights.pt")}
+    assert job.flags == {"classes": "dog", **models, "labeler-args": arguments}
     assert absolute("photos/**/*.jpg") == str(tmp_path / "photos/**/*.jpg")
     assert name_for("s3://bucket/out") != name_for("gs://bucket/out")
     assert name_for("/mnt/A dataset, of many words and dogs/") == name_for("/mnt/A dataset, of many words and dogs/")

@@ -21,6 +21,7 @@ from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
@@ -119,11 +120,19 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         BoxesKind.of(str(scenes / "truth.json")),
         ModelConfig("", "embedded:segmenter", device="cpu"),
     ),
+    "autodistill": lambda scenes, checkpoint: (
+        AutodistillKind("tests.support.autodistill_model:BrightMasks"),
+        ModelConfig("", "", device="cpu"),
+    ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
 }
 
 
-MEANINGLESS = (Sam3Kind.kind, HalvesKind.kind)  # random weights, and halves of images: no label is right
+MEANINGLESS = (
+    Sam3Kind.kind,
+    AutodistillKind.kind,
+    HalvesKind.kind,
+)  # no label is right: random weights, and rough shapes
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from labeler.errors import ModelError, RunError, UsageError
 from labeler.record_files import read_records
@@ -368,3 +369,20 @@ def test_an_address_where_no_cluster_is(scenes: Path, tmp_path: Path, labeler: R
         threading.Thread(target=answer, daemon=True).start()
         other = f"127.0.0.1:{listening.getsockname()[1]}"
         assert at(other) == (2, f"labeler: no Ray cluster answers at {other}: something else is there\n")
+
+
+def test_an_environment_reaches_the_workers(cluster: Any, tmp_path: Path, labeler: Run) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(2):
+        Image.new("RGB", (30, 20), (0, 0, 200)).save(tmp_path / "images" / f"{index}.png")
+    (tmp_path / "environment.toml").write_text('[env_vars]\nLABELER_TEST_CONFIDENCE = "0.625"\n')
+    done = labeler(
+        "label", tmp_path / "images", "-o", tmp_path / "out", "--classes", "sky", "--shard-size", 1, "--engine", "ray",
+        "--workers", 1, "--cpus-per-worker", 1, "--device", "cpu",
+        "--labeler", "tests.support.autodistill_model:TellsEnvironment",
+        "--labeler-env", tmp_path / "environment.toml",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    records = list(read_records(sorted((tmp_path / "out" / "run" / "records").glob("*.parquet"))))
+    assert [[found.score for found in record.instances] for record in records] == [[0.625]] * 2
+    assert "LABELER_TEST_CONFIDENCE" not in os.environ
