@@ -94,6 +94,10 @@ def test_only_a_new_class_is_asked_and_the_old_records_stay(folder: Folder) -> N
     assert ids <= {str(each) for each in _ids(folder)}
     folder.label("cat, dog, bird")
     assert not folder.asked()
+    folder.label("cat, dog, bird", restart=True)
+    assert folder.asked() == {"cat dog bird": 6}
+    assert sorted(record_files(folder.out)) == ["000000.parquet", "000001.parquet"]
+    assert folder.categories() == {"cat": 1, "dog": 2, "bird": 3}
 
 
 class Unloadable(FindsEach):
