@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from labeler.files.writable import check_writable
 from labeler.models.families import Family, check_prompt_score, family_of
+from ontologies import Ontology
 from workflows.engines.early_checks import check_job
 from workflows.run.folder import RunFolder
 from workflows.run.same_settings import refuse_other
@@ -13,6 +14,7 @@ from workflows.settings.class_ids import with_ids
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
 from workflows.settings.of_job import settings_of
+from workflows.settings.passes import BEFORE
 from workflows.settings.resolved import Settled, settle
 from workflows.settings.run_settings import RunSettings
 
@@ -46,8 +48,9 @@ def _floor(job: LabelJob, saved: RunSettings, family: Family) -> float:
         return saved.floor
     named = job.labeler.identity(job.model)
     for made in saved.passes:
-        if all(made.labeling.get(name) == value for name, value in named.items()) and "floor" in made.labeling:
-            return float(made.labeling["floor"])
+        stated = {**BEFORE, **made.labeling}
+        if "floor" in stated and all(stated.get(name) == value for name, value in named.items()):
+            return float(stated["floor"])
     return saved.floor if job.add_pass is None else family.floor
 
 
@@ -56,17 +59,22 @@ def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
     return run.settings.read_before_labeling(job.restart, reset=job.defaults or isinstance(job.export, ExportConfig))
 
 
+def classes_before(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Ontology | None:
+    """The classes of the dataset that is there, by id; None if there is none, or all is to be labeled anew."""
+    if saved is None or job.restart or not run.record_paths():
+        return None
+    if (classes := run.classes()) is not None:
+        return classes.ontology
+    return saved.ontology if saved.published else None
+
+
 def settled_for(job: LabelJob, run: RunFolder, saved: RunSettings | None, family: Family) -> Settled:
     """The settings of the dataset, from what ``job`` changes of ``saved``. Its classes keep their ids."""
-    before = None
-    if saved and not job.restart and run.record_paths():
-        classes = run.classes()
-        before = classes.ontology if classes else saved.ontology if saved.published else None
     return settle(
         run.settings,
         saved,
         job.export,
-        with_ids(job.ontology, before),
+        with_ids(job.ontology, classes_before(job, run, saved)),
         job.model.floor,
         family,
         keep_min_scores=job.keep_min_scores,

@@ -19,7 +19,7 @@ from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
 from labeler.models.kinds.kind import fitted
-from workflows.asked import as_labeled, checked, saved_settings, settled_for
+from workflows.asked import as_labeled, checked, classes_before, saved_settings, settled_for
 from workflows.dataset.dataset import recover
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
@@ -135,8 +135,9 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             family=family.name,
             other=saved.other if saved else {},
         )
+        before = classes_before(job, run, saved)
         asked = run.begin(asked, job.restart, job.add_pass)
-        for line in changes_of_classes(saved.ontology if saved and not job.restart else None, settled.ontology):
+        for line in changes_of_classes(before, settled.ontology):
             progress.say(line)
         ledger = FailureLedger(run)
         if job.restart or not run.record_paths():
@@ -190,9 +191,9 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             for number, shards in by_pass(todo):  # a run with nothing new loads no model
                 if line := asking(asked, number, shards):
                     progress.say(line)
-                before, done.images = done.images, 0
+                so_far, done.images = done.images, 0
                 _label(shards, replace(job, ontology=asked.passes[number].ontology), root, run, take, seconds, progress)
-                done.images = max(done.images, before)  # passes label the same images
+                done.images = max(done.images, so_far)  # passes label the same images
             if not todo:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
