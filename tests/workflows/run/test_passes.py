@@ -232,7 +232,7 @@ def test_export_renames_and_removes_classes_but_asks_nothing(folder: Folder, lab
 
 @pytest.mark.slow
 def test_a_kill_at_any_change_loses_nothing(tmp_path: Path) -> None:
-    program = [sys.executable, killed_passes.__file__, str(tmp_path), "31"]
+    program = [sys.executable, killed_passes.__file__, str(tmp_path), "41"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
