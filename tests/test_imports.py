@@ -60,6 +60,7 @@ OWNERS = {
     "torchvision": MODEL_ROOMS,
     "transformers": MODEL_ROOMS,
     "huggingface_hub": ("labeler/models/",),
+    "ultralytics": ("labeler/models/detectors/ultralytics.py",),
     "ram": ("ontologies/taggers/ram.py",),
     "tomllib": ("ontologies/documents.py",),
     "cv2": ("labeler/opencv.py",),

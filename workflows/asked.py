@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labeler.files.writable import check_writable
-from labeler.models.families import Family, check_prompt_score, family_of
+from labeler.models.families import Family, check_prompt_score, check_verify, family_of
 from ontologies import Ontology
 from workflows.engines.early_checks import check_job
 from workflows.run.folder import RunFolder
@@ -28,11 +28,13 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     check_writable(job.output)
     saved = saved_settings(job, run)
     family = family_of(job.labeler, job.model)
+    check_verify(job.labeler, job.model, family)
     settled_for(as_labeled(job, saved, family), run, saved, family)  # its mistakes are told before the hub is asked
     has_records = not job.restart and bool(run.record_paths())
     told = check_job(job, may_be_done=has_records)
     family = family_of(job.labeler, job.model, told)
     check_prompt_score(job.labeler, job.model, family)
+    check_verify(job.labeler, job.model, family)
     job = as_labeled(job, saved, family)
     settled = settled_for(job, run, saved, family)
     job = replace(job, ontology=settled.ontology, export=settled.export)

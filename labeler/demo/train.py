@@ -12,6 +12,8 @@ These commands produced the embedded weights, each on one CPU core. If there is 
 checkpoint folder (configuration, weights, processor) that ``from_pretrained``, and so ``labeler --detector FOLDER``,
 can read. ``--resume`` starts from the weights in ``--output``.
 
+The embedded segmenter is from before its training had points. To teach it points, add ``--resume --spread-masks`` once.
+
 ``tiny_detector.py`` and ``tiny_segmenter.py`` describe the models and how their training differs from the published
 one.
 """
@@ -21,13 +23,13 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from transformers import MMGroundingDinoForObjectDetection, Sam2Model
 
 from labeler.demo.scene_pool import Step, scene_pool
@@ -43,17 +45,29 @@ from labeler.demo.tiny_segmenter import (
 )
 
 
+@torch.no_grad()
+def update_average(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+    """One step of an exponential moving average, in place, after ``count`` earlier steps.
+
+    It spans a tenth of the steps so far, and at most 500. With a span of 500 from the start, a short run would end with
+    weights close to those that it started from.
+    """
+    decay = min(0.998, (1 + int(count)) / (10 + int(count)))
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, 1 - decay)
+
+
 def fit(model: nn.Module, step: Step, save: Callable[[nn.Module], None], minutes: float, learning_rate: float) -> None:
     """Train with AdamW and a cosine schedule over ``minutes`` of wall-clock time.
 
     ``save`` gets the exponential moving average of the weights.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=update_average)
     started = reported = time.monotonic()
     count, recent = 0, []
     while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:
-        warm = min(1.0, (count + 1) / 200)
+        warm = min(1.0, max((count + 1) / 200, 20 * progress))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         loss = step(model)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from labeler.errors import ModelError, UsageError
 from labeler.models.checkpoints import check_available, wrong_type
 from labeler.models.config import ModelConfig
+from labeler.models.detectors.known_classes import KnownClasses
 from labeler.models.devices import resolved_device
-from labeler.models.identity import resolve
+from labeler.models.identity import ULTRALYTICS, is_ultralytics, local_config, resolve
+from labeler.models.kinds.grounded_sam import detector_models
 from labeler.models.kinds.kind import LabelerKind, NeededModel, check_kind
 from labeler.models.kinds.kinds import KINDS
-from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+from labeler.models.loading import CLOSED_SET_TYPES, SEGMENTER_TYPES
 from labeler.models.taggers.config import TaggingConfig, no_detector
 from ontologies.documents import DocumentError, parse_json
 
@@ -41,12 +44,29 @@ def check_models(
     if ask_hub and not tags_only:
         check_kind(labeler)
     for needed in _needed(labeler, config, tagging, tags_only):
+        if ULTRALYTICS in (needed.types or ()) and is_ultralytics(needed.source):
+            _check_ultralytics(needed.source)
+            continue
         name, _ = resolve(needed.source, needed.role)
         if os.path.isdir(name):
             _check_folder(Path(name), needed)
         elif ask_hub and (model_type := check_available(needed.source, needed.role)):
             told[needed.source] = model_type
     return told
+
+
+def check_classes(labeler: LabelerKind, config: ModelConfig, prompts: Sequence[str]) -> None:
+    """Check that a detector with a fixed list of classes knows what ``prompts`` mean, as far as its config.json tells.
+
+    Raises:
+        UsageError: it has no such class.
+    """
+    for needed in labeler.models(config):
+        content = local_config(needed.source) if needed.role == "detector" else {}
+        names = content.get("id2label")
+        if isinstance(names, dict) and content.get("model_type") in CLOSED_SET_TYPES:
+            known = KnownClasses(dict(enumerate(map(str, names.values()))), f"detector {needed.source!r}")
+            known.columns(prompts)
 
 
 def check_device(device: str) -> None:
@@ -80,7 +100,7 @@ def _needed(
     if kind == "detector" and not any(each.role == "detector" for each in needed):
         if not tags_only and labeler.kind in KINDS:
             raise no_detector()
-        yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
+        yield from detector_models(config)
     yield from needed
     if tagging and kind != "ram" and (source := tagging.source(config)):
         yield NeededModel(source, "tagger-model")
@@ -98,6 +118,16 @@ def _check_folder(folder: Path, needed: NeededModel) -> None:
         raise wrong_type(needed.source, needed.role, kind, needed.types)
     if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
         raise ModelError(f"{needed.role} {needed.source!r}: that folder holds no weights (*.safetensors or *.bin)")
+
+
+def _check_ultralytics(source: str) -> None:
+    if not Path(source).expanduser().is_file():
+        raise ModelError(f"detector {source!r}: no such checkpoint file")
+    if find_spec("ultralytics") is None:
+        raise ModelError(
+            f"detector {source!r} needs the package ultralytics, whose licence is AGPL-3.0; install it with "
+            "pip install 'autodistill-labeler[ultralytics]'"
+        )
 
 
 def _check_ram(tagging: TaggingConfig) -> None:

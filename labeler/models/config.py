@@ -12,6 +12,7 @@ DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
 GROUP = "models"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROMPT_SCORES = ("mean", "max")
+AUTO_VERIFIER = "auto"  # the model of the tagger ``vocabulary``
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class ModelConfig:
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
         prompt_score: what a grounding detector's scores of a prompt's tokens come to: their ``mean``, as in the COCO
             protocol, or their ``max``, as in Grounding DINO's demo code and in autodistill.
+        verify: SigLIP or CLIP that scores the boxes of a detector without confidences, such as Florence-2; ``auto`` for
+            that of the tagger ``vocabulary``; None leaves the scores at 1.0.
         floor: candidate floor. Labeling a new folder from the command line takes that of the model's family instead.
     """
 
@@ -82,6 +85,13 @@ class ModelConfig:
         "score of a prompt of a grounding detector: the mean over its tokens, or their max, as in its demo code",
         choices=PROMPT_SCORES,
         group=GROUP,
+    )
+    verify: str | None = setting(
+        None,
+        "score boxes of a detector without confidences (Florence-2) by this SigLIP or CLIP; auto: the tagger's model",
+        metavar="auto|ID",
+        group=GROUP,
+        unset="their score is 1.0",
     )
     floor: float = setting(
         0.1,

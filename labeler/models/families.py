@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
-from labeler.models.identity import local_model_type
+from labeler.models.identity import ULTRALYTICS, local_model_type
 from labeler.quality_config import QualityConfig
 
 if TYPE_CHECKING:
     from labeler.models.kinds.kind import LabelerKind, NeededModel
+
+
+SIGMOID_TYPES = (
+    "conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "lw_detr", "rf_detr", "rt_detr",
+    "rt_detr_v2",
+)  # fmt: skip
+SOFTMAX_TYPES = ("detr", "table-transformer", "yolos")
+UNSCORED_TYPES = ("florence2",)  # their detections have no confidence
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,14 @@ class Family:
 
 GENERAL = Family("general", "models of an unknown family", "those of Grounding DINO")
 NO_CONFIDENCE = "no confidence is given, so the score is 1.0 and only the mask's scores decide"
+FLORENCE2 = Family("florence2", "Florence-2", NO_CONFIDENCE, types=UNSCORED_TYPES, ids=("*/florence-2*",))
+VERIFIED = Family(
+    "verified",
+    "Florence-2 with --verify",
+    "threshold of --tagger vocabulary: 0.1; SigLIP's scores are low even for what is there",
+    quality=QualityConfig(min_score=0.10, min_joint_score=0.07, accept_score=0.15),
+    floor=0.01,
+)
 FAMILIES = (
     Family(
         "grounding-dino",
@@ -84,6 +100,29 @@ FAMILIES = (
         ids=("omlab/omdet-turbo*",),
     ),
     Family(
+        "closed-set",
+        "RT-DETR, D-FINE, RF-DETR and others with sigmoid scores for a fixed list of classes",
+        "thresholds in the examples of transformers: 0.5 (RF-DETR, LW-DETR, Deformable DETR) to 0.9 (RT-DETR, D-FINE)",
+        types=SIGMOID_TYPES,
+        quality=QualityConfig(accept_score=0.45),
+    ),
+    Family(
+        "detr",
+        "DETR, YOLOS and Table Transformer",
+        "threshold in the examples of transformers: 0.9; softmax scores are high",
+        types=SOFTMAX_TYPES,
+        quality=QualityConfig(min_score=0.50, min_joint_score=0.40, accept_score=0.60),
+    ),
+    Family(
+        ULTRALYTICS,
+        "Ultralytics",
+        "its predict keeps boxes from 0.25 on",
+        types=(ULTRALYTICS,),
+        quality=QualityConfig(min_score=0.25),
+    ),
+    FLORENCE2,
+    VERIFIED,
+    Family(
         "sam3",
         "SAM 3",
         "threshold of its authors and of transformers: 0.5; it has one score, so that score decides",
@@ -93,6 +132,7 @@ FAMILIES = (
         quality=QualityConfig(score="detector", min_score=0.30, min_joint_score=0.30, accept_score=0.50),
     ),
     Family("boxes", "boxes from a file", NO_CONFIDENCE, kinds=("boxes",)),
+    Family("everything", "everything in an image", NO_CONFIDENCE, kinds=("everything",)),
     Family(
         "autodistill",
         "autodistill models",
@@ -118,8 +158,24 @@ def family_of(kind: LabelerKind, config: ModelConfig, told: Mapping[str, str] | 
     Args:
         told: model types by source, as the hub tells them.
     """
+    family = _family_of(kind, config, told or {})
+    verifies = any(needed.role == "verify" for needed in kind.models(config))
+    return VERIFIED if verifies and family in (FLORENCE2, GENERAL) else family
+
+
+def check_verify(kind: LabelerKind, config: ModelConfig, family: Family) -> None:
+    """Refuse ``verify`` where the detector has scores of its own.
+
+    Raises:
+        UsageError: the detector is known to have them, or there is none.
+    """
+    if config.verify is not None and family is not VERIFIED:
+        raise scored(config.verify, family.title if family is not GENERAL else f"the labeler {kind.kind}")
+
+
+def _family_of(kind: LabelerKind, config: ModelConfig, told: Mapping[str, str]) -> Family:
     for needed in _detectors(kind, config):
-        model_type = local_model_type(needed.source) or (told or {}).get(needed.source)
+        model_type = local_model_type(needed.source) or told.get(needed.source)
         for family in FAMILIES:
             if model_type in family.types if model_type else _has_id(family, needed.source):
                 return family
@@ -145,9 +201,15 @@ def tokenless(prompt_score: str, what: str) -> UsageError:
     )
 
 
+def scored(verify: str, what: str) -> UsageError:
+    return UsageError(
+        f"--verify {verify} is for a detector without confidences, such as Florence-2, and not for {what}; leave it out"
+    )
+
+
 def _detectors(kind: LabelerKind, config: ModelConfig) -> Iterator[NeededModel]:
     """The checkpoints of what finds the objects; the first one decides the scores."""
-    return (needed for needed in kind.models(config) if needed.source and needed.role != "segmenter")
+    return (needed for needed in kind.models(config) if needed.source and needed.role not in ("segmenter", "verify"))
 
 
 def _has_id(family: Family, source: str) -> bool:

@@ -21,6 +21,7 @@ EMBEDDED_CLASSES = tuple(
 )
 WEIGHTS = Path(__file__).parents[1] / "demo" / "weights"
 CHECKPOINT_FILES = (".pth", ".pt")  # models that come as a single file
+ULTRALYTICS = "ultralytics"  # stands for the model type that such a file does not tell without running its code
 
 
 def resolve(source: str, role: str) -> tuple[str, str | None]:
@@ -81,8 +82,21 @@ def _digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def is_ultralytics(detector: str) -> bool:
+    """Whether a detector is a checkpoint file of Ultralytics."""
+    return Path(detector).suffix == ".pt"
+
+
 def local_model_type(source: str) -> str | None:
-    """The ``model_type`` of a checkpoint on this machine; None if it is not here or does not say."""
+    """The ``model_type`` of a checkpoint on this machine, ``ULTRALYTICS`` for such a file; None if it is not known."""
+    if is_ultralytics(source):
+        return ULTRALYTICS
+    found = local_config(source).get("model_type")
+    return found if isinstance(found, str) else None
+
+
+def local_config(source: str) -> dict[str, object]:
+    """The ``config.json`` of a checkpoint on this machine; empty if it is not here or cannot be read."""
     try:
         name, revision = resolve(source, "model")
         file: object = os.path.join(name, "config.json")
@@ -92,9 +106,8 @@ def local_model_type(source: str) -> str | None:
             file = try_to_load_from_cache(name, "config.json", revision=revision)
         content = parse_json(Path(file).read_bytes()) if isinstance(file, str) else None
     except (ModelError, OSError, DocumentError):
-        return None  # what checks or loads the model says what is wrong
-    found = content.get("model_type") if isinstance(content, dict) else None
-    return found if isinstance(found, str) else None
+        return {}  # what checks or loads the model says what is wrong
+    return content if isinstance(content, dict) else {}
 
 
 def may_fetch() -> bool:

@@ -25,13 +25,64 @@ NEUTRAL = ("This is a photo.", "This is a photo of something.", "This is an imag
 TEXTS_PER_FORWARD_PASS = 64
 
 
-class VocabularyTagger:
-    """Scores words with an image-text model; a word's score does not depend on the rest of the vocabulary.
+class WordScorer:
+    """Scores words for images with an image-text model; a word's score does not depend on the other words.
 
     - SigLIP: Zhai et al. 2023, arXiv 2303.15343; SigLIP 2: Tschannen et al. 2025, arXiv 2502.14786. The score of a word
       is the sigmoid that these models were trained with.
     - CLIP: Radford et al. 2021, arXiv 2103.00020. The score of a word is its softmax probability among the word and the
       ``NEUTRAL`` texts.
+
+    Args:
+        model: ``SiglipModel``, ``Siglip2Model`` or ``CLIPModel``, on its device.
+        processor: its processor.
+        batch_size: maximum number of images per forward pass.
+        autocast: returns the context that forward passes run in, such as ``torch.autocast``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        batch_size: int = 8,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.model = model
+        self.image_processor = processor.image_processor
+        self.batch_size = batch_size
+        self.autocast = autocast
+        self._calibrated = hasattr(model, "logit_bias")
+        if not self._calibrated:
+            self._neutral = torch.from_numpy(embed_texts(model, processor, NEUTRAL, template="{}")).to(model.device)
+
+    @torch.inference_mode()
+    def scores(self, images: Sequence[Image], texts: Tensor) -> Tensor:
+        """The score of each word for each image, float32 ``(images, words)`` in [0, 1].
+
+        Args:
+            texts: what ``embed_texts`` returns for the words, on the model's device.
+        """
+        batches = (images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size))
+        return torch.cat([self._scores(batch, texts) for batch in batches] or [texts.new_zeros(0, len(texts))])
+
+    def _scores(self, images: Sequence[Image], texts: Tensor) -> Tensor:
+        # They are processed one at a time, because processors that keep the aspect ratio pad a batch to a common size.
+        inputs = [
+            self.image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
+            for image in images
+        ]
+        stacked = {name: torch.cat([each[name] for each in inputs]).to(self.model.device) for name in inputs[0]}
+        with self.autocast():
+            features = _normalised(self.model.get_image_features(**stacked).pooler_output.float())
+        logits = features @ texts.T * self.model.logit_scale.exp()
+        if self._calibrated:
+            return torch.sigmoid(logits + self.model.logit_bias)
+        neutral = features @ self._neutral.T * self.model.logit_scale.exp()
+        return torch.sigmoid(logits - neutral.logsumexp(1, keepdim=True))
+
+
+class VocabularyTagger:
+    """Scores the words of a vocabulary; see ``WordScorer``.
 
     Args:
         model: ``SiglipModel``, ``Siglip2Model`` or ``CLIPModel``, on its device.
@@ -61,19 +112,13 @@ class VocabularyTagger:
     ) -> None:
         if not vocabulary:
             raise OntologyError("the vocabulary is empty; name at least one word")
-        self.model = model
-        self.image_processor = processor.image_processor
         self.vocabulary = tuple(vocabulary)
         self.threshold = threshold
         self.tiles = tiles
-        self.batch_size = batch_size
-        self.autocast = autocast
+        self._scorer = WordScorer(model, processor, batch_size, autocast)
         if embeddings is None:
             embeddings = embed_texts(model, processor, self.vocabulary)
         self._texts = torch.from_numpy(embeddings).to(model.device)
-        self._calibrated = hasattr(model, "logit_bias")
-        if not self._calibrated:
-            self._neutral = torch.from_numpy(embed_texts(model, processor, NEUTRAL, template="{}")).to(model.device)
 
     def tag(self, images: Sequence[Image]) -> list[Tags]:
         tagged = []
@@ -82,28 +127,13 @@ class VocabularyTagger:
             tagged.append(best_first({self.vocabulary[index]: float(scores[index]) for index in above}))
         return tagged
 
-    @torch.inference_mode()
     def scores(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """The score of each word in each image, float32 ``(images, words)`` in [0, 1]."""
         views = [view for image in images for view in _views(image, self.tiles)]
-        rows = [self._scores(views[start : start + self.batch_size]) for start in range(0, len(views), self.batch_size)]
-        scores = torch.cat(rows) if rows else torch.zeros(0, len(self.vocabulary))
-        of_image = scores.reshape(len(images), -1, len(self.vocabulary)).amax(1) if rows else scores
-        return of_image.cpu().numpy().astype(np.float32)
-
-    def _scores(self, views: Sequence[Image]) -> Tensor:
-        # Views are processed one at a time, because processors that keep the aspect ratio pad a batch to a common size.
-        inputs = [
-            self.image_processor(images=view, input_data_format="channels_last", return_tensors="pt") for view in views
-        ]
-        stacked = {name: torch.cat([each[name] for each in inputs]).to(self.model.device) for name in inputs[0]}
-        with self.autocast():
-            features = _normalised(self.model.get_image_features(**stacked).pooler_output.float())
-        logits = features @ self._texts.T * self.model.logit_scale.exp()
-        if self._calibrated:
-            return torch.sigmoid(logits + self.model.logit_bias)
-        neutral = features @ self._neutral.T * self.model.logit_scale.exp()
-        return torch.sigmoid(logits - neutral.logsumexp(1, keepdim=True))
+        scores = self._scorer.scores(views, self._texts)
+        if len(images):
+            scores = scores.reshape(len(images), -1, len(self.vocabulary)).amax(1)
+        return scores.cpu().numpy().astype(np.float32)
 
 
 @torch.inference_mode()

@@ -48,7 +48,7 @@ class Submission:
     def located(self, place: Callable[[str], str]) -> Submission:
         """This with every location as ``place`` says that it is called where the job runs."""
         flags = dict(self.flags)
-        for name in ("detector", "segmenter", "boxes", "tagger-model", "vocabulary", "labeler-env"):
+        for name in ("detector", "verify", "segmenter", "boxes", "tagger-model", "vocabulary", "labeler-env"):
             location = str(flags.get(name, ""))
             if location.startswith((".", "/", "~")) or os.path.exists(location):
                 flags[name] = place(location)

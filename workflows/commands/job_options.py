@@ -12,6 +12,8 @@ from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.families import GENERAL, family_named
 from labeler.models.kinds.autodistill import EXAMPLE, AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.everything import GROUP as EVERYTHING
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import KINDS, kind_named
 from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
@@ -38,6 +40,7 @@ NAMED = tuple(name for name in KINDS if name != AutodistillKind.kind)  # by them
 NOTES = {
     TAGS: "Without --classes or --ontology, the tags become the classes. With them, see --gate-below.",
     DATASET: "The output folder remembers these settings and those of the quality gate and the cut-outs.",
+    EVERYTHING: "For --everything; the defaults are those of segment-anything.",
     "quality gate": "0 switches a filter off.",
     "cut-outs": "For --formats cutouts.",
 }
@@ -94,7 +97,7 @@ class ModelOptions:
                     raise UsageError(f"{_flag(name)} is not for --labeler sam3, which is one model; leave it out")
             if preset.labeler != labeler.kind:
                 detector, segmenter = CHECKPOINT, ""
-        elif isinstance(labeler, BoxesKind | AutodistillKind):
+        elif isinstance(labeler, BoxesKind | EverythingKind | AutodistillKind):
             detector = ""
         return self.given.of(ModelConfig(detector, segmenter))
 
@@ -130,6 +133,8 @@ class LabelerOptions:
         group=MODELS,
         unset="none",
     )
+    everything: bool = setting(False, "segment all objects as one class, without words or a detector", group=MODELS)
+    of_everything: Changes[EverythingKind] = changes(EverythingKind)
     environment: Mapping[str, Any] | None = None  # of Ray's workers
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
@@ -142,6 +147,10 @@ class LabelerOptions:
         is_path = ":" in name
         if not is_path:
             self._refuse_arguments()
+        if self.everything or name == EverythingKind.kind:
+            return self._everything(wanted.read(), models)
+        if self.of_everything.values:
+            raise UsageError(f"{_flag(min(self.of_everything.values))} is for --everything; add it")
         if self.boxes is not None:
             return self._boxes(self.boxes, wanted, models)
         if is_path:
@@ -180,6 +189,16 @@ class LabelerOptions:
         kind = BoxesKind.of(file)
         return kind, kind.classes(wanted.read())
 
+    def _everything(self, wanted: Ontology | None, models: ModelOptions) -> tuple[LabelerKind, Ontology]:
+        if self.labeler not in (None, EverythingKind.kind):
+            raise UsageError(f"--everything is a labeler of its own; leave out --labeler {self.labeler}")
+        if self.boxes is not None:
+            raise UsageError("--everything and --boxes both say where masks come from; give one of them")
+        if "detector" in models.given.values:
+            raise UsageError("--everything runs no detector; leave out --detector")
+        kind = self.of_everything.of(EverythingKind())
+        return kind, kind.classes(wanted)
+
 
 @dataclass(frozen=True)
 class TaggerOptions:
@@ -193,6 +212,11 @@ class TaggerOptions:
         group=TAGS,
         unset="lvis; coco with --tagger detector",
     )
+
+    @property
+    def asked(self) -> str | None:
+        """An option that is given, if any is."""
+        return min({*self.given.values, *(() if self.vocabulary is None else ("vocabulary",))}, default=None)
 
     def config(self, model: ModelConfig, ontology: Ontology | None) -> TaggingConfig | None:
         """The tagger that these options ask for; None if they ask for none.
@@ -247,6 +271,8 @@ def job_of(
         UsageError, OntologyError: an option cannot be meant.
     """
     labeler, ontology = labelers.made(wanted, models)
+    if isinstance(labeler, EverythingKind) and tagger.asked:
+        raise UsageError(f"--everything looks for no words; leave out {_flag(tagger.asked)}")
     model = models.config(labeler)
     made = LabelJob(
         images=images,

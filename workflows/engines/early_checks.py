@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labeler.models.availability import check_device, check_models
+from labeler.models.availability import check_classes, check_device, check_models
 from workflows.engines.ray_cluster import check_address
 from workflows.settings.job import LabelJob
 
@@ -24,5 +24,7 @@ def check_job(job: LabelJob, may_be_done: bool) -> dict[str, str]:
         check_address(address, connect=not may_be_done)
     else:
         check_device(job.model.device)  # a cluster may have other devices and models than this machine
+    if job.ontology is not None and not job.tags_only:
+        check_classes(job.labeler, job.model, [prompt for prompt, _ in job.ontology.prompts])
     ask_hub = not address and not may_be_done
     return check_models(job.labeler, job.model, job.tagging, job.tags_only, ask_hub)

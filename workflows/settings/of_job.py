@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labeler.files.credentials import without_secrets
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
+from labeler.models.kinds.grounded_sam import detector_identity
 from labeler.models.taggers.config import TaggingConfig
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
@@ -25,9 +26,7 @@ def settings_of(job: LabelJob, root: AnyPath | str) -> RunSettings:
     if job.tags_only and job.tagging:
         sweeps = job.tagging.kind(job.model) == "detector"
         of_models = ["precision", "floor"] if sweeps else ["precision"]
-        identity = (
-            {"detector": model_identity(job.model.detector), "prompt_score": job.model.prompt_score} if sweeps else {}
-        )
+        identity = detector_identity(job.model) if sweeps else {}
     else:
         of_models = ["precision", "floor", "max_instances", "clean_share"]
         identity = job.labeler.identity(job.model)

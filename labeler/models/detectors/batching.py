@@ -12,7 +12,10 @@ from torch import Tensor
 
 from labeler.errors import UsageError
 from labeler.models.detectors.detector import Detections, Image, Prompts
+from labeler.models.strips import padded, padded_to_ratio
 
+LEAST_SIDE = 32  # of the input: the stride of the backbones
+LONGEST_STRIP = 64  # times the short side: padded before it is scaled, since the short side may become 0
 Item = TypeVar("Item")
 
 
@@ -21,10 +24,31 @@ def preprocess(image_processor: Any, image: Image) -> Tensor:
 
     Images are processed one at a time, because processors pad the images of a batch to a common size.
     """
-    values: Tensor = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")[
-        "pixel_values"
-    ]
-    return values[0]
+    return _processed(image_processor, image)["pixel_values"]
+
+
+def preprocess_strip(image_processor: Any, image: Image) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    """As ``preprocess``, for models that keep the aspect ratio: very long and thin images are padded.
+
+    Returns:
+        What the processor makes of the image, such as ``pixel_values`` ``(3, h, w)`` and ``pixel_mask`` ``(h, w)``; and
+        the (width, height) that boxes are relative to: those of the image, padded if thin.
+    """
+    image = padded_to_ratio(image, LONGEST_STRIP)
+    inputs = _processed(image_processor, image)
+    while (side := min(inputs["pixel_values"].shape[-2:])) < LEAST_SIDE and (long := max(image.shape[:2])) > (
+        short := min(image.shape[:2])
+    ):
+        # The longer side decides the scale, so the input grows at its shorter side alone.
+        enough = -(-short * (LEAST_SIDE + 1) // side)
+        image = padded(image, min(long, max(enough, short + 1)))
+        inputs = _processed(image_processor, image)
+    return inputs, (image.shape[1], image.shape[0])
+
+
+def _processed(image_processor: Any, image: Image) -> dict[str, Tensor]:
+    inputs = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
+    return {name: values[0] for name, values in inputs.items() if isinstance(values, Tensor)}
 
 
 def tokenize_to_length(tokenizer: Any, prompts: list[str], length: int) -> Any:

@@ -1,7 +1,7 @@
 """The interface of detectors: images and prompts in, boxes with a score per prompt out.
 
-The other modules here each wrap one family of zero-shot detectors of ``transformers``. ``labeler.models.loading`` picks
-one by the checkpoint's model type.
+The other modules here each wrap one family of detectors. ``labeler.models.loading`` picks one by the
+checkpoint's model type.
 """
 
 from __future__ import annotations

@@ -10,14 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labeler.models.detectors.batching import batches_by_key, detections_above, preprocess
+from labeler.models.detectors.batching import batches_by_key, detections_above, preprocess_strip
 from labeler.models.detectors.captions import Caption, pack_prompts
 from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.runtime import Runtime
-from labeler.models.strips import padded, padded_to_ratio
-
-LEAST_SIDE = 32  # of the input: the stride of the backbones
-LONGEST_STRIP = 64  # times the short side: padded before it is scaled, since the short side may become 0
 
 
 class GroundingDinoDetector:
@@ -61,8 +57,8 @@ class GroundingDinoDetector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
-        inputs = [self._preprocess(image) for image in images]
-        pixels = [values for values, _ in inputs]
+        inputs = [preprocess_strip(self.processor.image_processor, image) for image in images]
+        pixels = [values["pixel_values"] for values, _ in inputs]
         jobs = [
             (index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)
         ]
@@ -77,17 +73,6 @@ class GroundingDinoDetector:
                 floor, scale = self.runtime.candidate_floor, inputs[index][1]
                 parts[index].append(detections_above(floor, boxes, scores, images[index], scale))
         return [Detections.concatenate(own, len(asked)) for own, asked in zip(parts, prompts, strict=True)]
-
-    def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
-        """The model's input, and the (width, height) that boxes are relative to: those of the image, padded if thin."""
-        image = padded_to_ratio(image, LONGEST_STRIP)
-        pixels = preprocess(self.processor.image_processor, image)
-        while min(pixels.shape[-2:]) < LEAST_SIDE and (long := max(image.shape[:2])) > (short := min(image.shape[:2])):
-            # The longer side decides the scale, so the input grows at its shorter side alone.
-            enough = -(-short * (LEAST_SIDE + 1) // min(pixels.shape[-2:]))
-            image = padded(image, min(long, max(enough, short + 1)))
-            pixels = preprocess(self.processor.image_processor, image)
-        return pixels, (image.shape[1], image.shape[0])
 
     def _forward(self, batch: list[tuple[int, Caption]], pixels: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits ``(B, queries, tokens)`` and cxcywh boxes ``(B, queries, 4)``, relative to the image size."""

@@ -10,6 +10,7 @@ from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import DETECTOR_TYPES, SEGMENTER_TYPES
+from labeler.models.taggers.config import CONTRASTIVE, verifier_of
 
 if TYPE_CHECKING:
     from labeler.models.labelers.labeler import Labeler
@@ -21,19 +22,20 @@ class GroundedSamKind:
 
     kind: ClassVar[str] = "grounded-sam"
     about: ClassVar[str] = "a detector finds boxes for the prompts, a segmenter turns each box into a mask"
-    flags: ClassVar[tuple[str, ...]] = ("--detector", "--segmenter", "--prompts-per-caption", "--prompt-score")
+    flags: ClassVar[tuple[str, ...]] = (
+        "--detector", "--segmenter", "--prompts-per-caption", "--prompt-score", "--verify",
+    )  # fmt: skip
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
-        yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
+        yield from detector_models(config)
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
 
     def identity(self, config: ModelConfig) -> dict[str, Any]:
         return {
             "labeler": self.kind,
-            "detector": model_identity(config.detector),
+            **detector_identity(config),
             "segmenter": model_identity(config.segmenter),
             "prompts_per_caption": config.prompts_per_caption,
-            "prompt_score": config.prompt_score,
         }
 
     def load(self, config: ModelConfig) -> Labeler:
@@ -41,3 +43,20 @@ class GroundedSamKind:
         from labeler.models.loading import load_grounded_sam
 
         return labeler_on_device(load_grounded_sam(config), config)
+
+
+def detector_models(config: ModelConfig) -> Iterator[NeededModel]:
+    """The checkpoints that ``load_detector`` loads."""
+    yield NeededModel(config.detector, "detector", DETECTOR_TYPES)
+    if (verifier := verifier_of(config)) is not None:
+        yield NeededModel(verifier, "verify", CONTRASTIVE)
+
+
+def detector_identity(config: ModelConfig) -> dict[str, Any]:
+    """What decides the boxes of a detector and their scores."""
+    verifier = verifier_of(config)
+    return {
+        "detector": model_identity(config.detector),
+        "prompt_score": config.prompt_score,
+        "verify": model_identity(verifier) if verifier is not None else None,
+    }

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from labeler.errors import UsageError
 from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.sam3 import Sam3Kind
@@ -27,7 +28,7 @@ class ListedKind(LabelerKind, Protocol):
 
 
 KINDS: Mapping[str, type[ListedKind]] = {
-    each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind, AutodistillKind)
+    each.kind: each for each in (GroundedSamKind, Sam3Kind, BoxesKind, EverythingKind, AutodistillKind)
 }
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
-from labeler.models.segmenters.encoding import MaskEncoder, stability
+from labeler.models.segmenters.encoding import MaskEncoder, encode_masks, stability
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
 from labeler.models.strips import padded_to_ratio
 
@@ -82,6 +82,31 @@ class SamSegmenter:
         if not len(prompts):
             return []
         return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
+
+    @torch.inference_mode()
+    def proposals(
+        self, encoded: EncodedImage, points_xy: NDArray[np.float32], min_score: float, min_stability: float
+    ) -> list[SegmentedMask]:
+        """All masks that the model proposes for single points, not only the best, and not cleaned.
+
+        Args:
+            points_xy: float32 ``(n, 2)``, in pixels of the image.
+            min_score, min_stability: masks are kept above these; 0 keeps all.
+        """
+        points = SegmentPrompts(
+            points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), np.int_), multimask=True
+        )
+        points.check(*encoded.image_size)
+        kept: list[SegmentedMask] = []
+        for logits, scores in self._outputs(encoded, points):
+            logits, scores = logits.flatten(0, 1), scores.flatten()
+            if min_score > 0:
+                logits, scores = logits[scores > min_score], scores[scores > min_score]
+            for masks, mask_scores, stabilities in self._at_image_size(encoded, logits, scores):
+                rows = [row for row, each in enumerate(stabilities) if each > min_stability or min_stability == 0]
+                chosen = [mask_scores[row] for row in rows], [stabilities[row] for row in rows]
+                kept += encode_masks(masks[rows], *chosen, clean_share=0)
+        return kept
 
     def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
         """The chunks of an image's masks, which become RLEs in another thread."""

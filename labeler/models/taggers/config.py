@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labeler.errors import UsageError
 from labeler.files.documents import load_json
-from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.config import AUTO_VERIFIER, PRESETS, ModelConfig
 from labeler.models.identity import CHECKPOINT_FILES, EMBEDDED, EMBEDDED_CLASSES, is_on_this_machine, may_fetch
 from labeler.setting import check, setting
 from ontologies.vocabularies import read_vocabulary
@@ -113,6 +113,11 @@ def no_detector() -> UsageError:
 def vocabulary_model(model: ModelConfig) -> str:
     """The model of the tagger ``vocabulary`` unless another one is given: larger for larger detectors."""
     return VOCABULARY_MODELS.get(model.detector, VOCABULARY_MODELS[PRESETS["balanced"].detector])
+
+
+def verifier_of(model: ModelConfig) -> str | None:
+    """The model that scores the detector's boxes; None if the detector's own scores stay."""
+    return vocabulary_model(model) if model.verify == AUTO_VERIFIER else model.verify
 
 
 def _kind_of(tagger_model: str) -> str:

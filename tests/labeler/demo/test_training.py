@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from transformers import Sam2Model
 
 from labeler.demo import tiny_detector, tiny_segmenter, train
@@ -85,6 +86,21 @@ def test_tokenizer_keeps_the_separators() -> None:
     assert [ids[0], ids[3], ids[6], ids[-1]] == [101, 1012, 1029, 102]
     assert len(tokenizer("crescent", add_special_tokens=False).input_ids) == 1
     assert tokenizer.unk_token_id not in tokenizer("walrus", add_special_tokens=False).input_ids
+
+
+def test_a_short_run_ends_with_its_last_weights() -> None:
+    """Weights that grow by 1 per step; the average lags by its span. In a long run it is that of PyTorch."""
+    average, lags = torch.zeros(1), []
+    for count in range(600):
+        train.update_average([average], [torch.full((1,), float(count))], count)
+        lags.append(count - float(average))
+    assert lags[0] <= 1
+    assert 5 < lags[100] < 15
+    assert 40 < lags[599] < 80
+    theirs, ours = torch.tensor([3.0]), torch.tensor([3.0])
+    get_ema_multi_avg_fn(0.998)([theirs], [torch.tensor([7.0])], 10_000)  # type: ignore[no-untyped-call]
+    train.update_average([ours], [torch.tensor([7.0])], 10_000)
+    torch.testing.assert_close(ours, theirs)
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, folder: Path, model: str, *more: str) -> ModelConfig:

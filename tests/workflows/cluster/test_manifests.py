@@ -319,11 +319,12 @@ def test_the_image_is_that_of_the_dockerfile_unless_another_is_named(capsys: pyt
 def test_uris_stay_as_they_are_and_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = {"box_threshold": ".5", "weights": "./weights.pt"}
-    flags = {"classes": "dog", "detector": "./gd", "segmenter": "facebook/sam2.1-hiera-tiny", "labeler-args": arguments}
+    models = {"detector": "./gd", "verify": "./siglip", "segmenter": "facebook/sam2.1-hiera-tiny"}
+    flags = {"classes": "dog", **models, "labeler-args": arguments}
     given = Submission("s3://bucket/raw images", "gs://bucket/out", None, None, EngineConfig(), flags)
     job = given.located(absolute)
     assert (job.images, job.output) == ("s3://bucket/raw images", "gs://bucket/out")
-    models = {"detector": str(tmp_path / "gd"), "segmenter": "facebook/sam2.1-hiera-tiny"}
+    models |= {"detector": str(tmp_path / "gd"), "verify": str(tmp_path / "siglip")}
     arguments = {"box_threshold": ".5", "weights": str(tmp_path / "weights.pt")}
     assert job.flags == {"classes": "dog", **models, "labeler-args": arguments}
     assert absolute("photos/**/*.jpg") == str(tmp_path / "photos/**/*.jpg")

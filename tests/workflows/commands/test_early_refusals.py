@@ -20,7 +20,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file where a folder should be, and folders that are no models."""
     folder = tmp_path_factory.mktemp("folders")
     (folder / "file").touch()
-    for name, content in (("bert", {"model_type": "bert"}), ("no-weights", {"model_type": "sam"}), ("empty", None)):
+    contents = {
+        "bert": {"model_type": "bert"},
+        "no-weights": {"model_type": "sam"},
+        "fixed": {"model_type": "rf_detr", "id2label": {"0": "white star", "1": "boat"}},
+        "empty": None,
+    }
+    for name, content in contents.items():
         (folder / name).mkdir()
         if content:
             (folder / name / "config.json").write_text(json.dumps(content))
@@ -41,6 +47,10 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--detector {}/empty", "that folder holds no config.json of a model"),
         ("--detector {}/bert", "is of type 'bert'; known types: grounding-dino"),
         ("--detector embedded:segmenter", "is of type 'sam2'; known types: grounding-dino"),
+        ("--detector {}/fixed", "was trained on; did you mean 'white star'? Its classes: white star, boat"),
+        ("--detector {}/none.pt", "none.pt': no such checkpoint file"),
+        ("--labeler sam3 --detector {}/none.pt", "none.pt': no such folder"),
+        ("--verify auto", "without confidences, such as Florence-2, and not for MM-Grounding-DINO and LLMDet; leave"),
         ("--segmenter {}/no-weights", "that folder holds no weights"),
         ("--segmenter nobody/nothing", "segmenter 'nobody/nothing' is not on this machine and could not be downloaded"),
         ("--tagger vocabulary --tagger-model {}/empty", "that folder holds no config.json of a model"),

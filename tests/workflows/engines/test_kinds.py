@@ -23,6 +23,7 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
 from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.sam3 import Sam3Kind
@@ -35,6 +36,7 @@ from ontologies import Ontology
 from tests.support.command_line import write_scenes
 from tests.support.stand_in import Silent, record_files
 from tests.support.tiny_taggers import tiny_contrastive
+from tests.support.tiny_ultralytics import write_yolo
 from workflows.dataset.labeled import open_labeled
 from workflows.evaluation.tune import tune
 from workflows.label import label
@@ -109,6 +111,10 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def names_in(scenes: Path) -> list[str]:
+    return [each["name"] for each in json.loads((scenes / "truth.json").read_text())["categories"]]
+
+
 Made = tuple[LabelerKind, ModelConfig]
 KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
     "grounded-sam": lambda scenes, checkpoint: (GroundedSamKind(), DEMO),
@@ -120,23 +126,29 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         BoxesKind.of(str(scenes / "truth.json")),
         ModelConfig("", "embedded:segmenter", device="cpu"),
     ),
+    "everything": lambda scenes, checkpoint: (
+        EverythingKind(points_per_side=3, point_mask_score=0, point_stability=0),
+        ModelConfig("", "embedded:segmenter", device="cpu", max_instances=5),
+    ),
     "autodistill": lambda scenes, checkpoint: (
         AutodistillKind("tests.support.autodistill_model:BrightMasks"),
         ModelConfig("", "", device="cpu"),
     ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
+    "ultralytics": lambda scenes, checkpoint: (
+        GroundedSamKind(),
+        replace(DEMO, detector=str(write_yolo(scenes / "best.pt", names_in(scenes))), max_instances=5),
+    ),
 }
 
 
-MEANINGLESS = (
-    Sam3Kind.kind,
-    AutodistillKind.kind,
-    HalvesKind.kind,
-)  # no label is right: random weights, and rough shapes
+# No label is right: random weights, one class for everything, and rough shapes.
+MEANINGLESS = ("sam3", "everything", "autodistill", "own", "ultralytics")
 
 
 @dataclass(frozen=True)
 class Case:
+    name: str
     job: LabelJob
     truth: Path
     records: dict[str, bytes]
@@ -152,16 +164,15 @@ def case(
     """A folder that one process has labeled."""
     kind, model = KINDS[request.param](scenes, checkpoint)
     truth = scenes / "truth.json"
-    names = [each["name"] for each in json.loads(truth.read_text())["categories"]]
     output = locate(str(tmp_path_factory.mktemp(request.param) / "out"))
-    ontology = Ontology.from_text(", ".join(names))
+    ontology = Ontology.from_text(", ".join(names_in(scenes)))
     job = LabelJob(
         str(scenes / "images"), output, ontology, model, shard_size=1, labeler=kind, engine=EngineConfig("local")
     )
     summary = label(job, Silent())
     assert (summary.found, summary.labeled.failures) == (len(SCENES), [])
     assert summary.labeled.objects
-    return Case(job, truth, record_files(Path(str(output))))
+    return Case(request.param, job, truth, record_files(Path(str(output))))
 
 
 def copied(case: Case, to: Path) -> LabelJob:
@@ -212,7 +223,7 @@ def test_thresholds_change_without_a_model(case: Case, tmp_path: Path) -> None:
 def test_truth_report_and_review(case: Case, tmp_path: Path) -> None:
     labeled = open_labeled(copied(case, tmp_path / "out").output)
     truth, config = read_ground_truth(case.truth), TuneConfig(min_examples=1)
-    if case.job.labeler.kind in MEANINGLESS:
+    if case.name in MEANINGLESS:
         with pytest.raises(UsageError, match="no candidate matches an object"):
             tune(labeled, truth, config)
     else:
