@@ -257,8 +257,8 @@ def _find_again(
 def _changed(instance: Instance, class_id: int, rle: Rle) -> Instance:
     """The instance with the class and mask that a person gave it."""
     if class_id != instance.class_id:
-        instance = replace(instance, class_id=class_id, score=1.0)
+        instance = replace(instance, class_id=class_id, score=1.0, agreement=1.0)
     if rle["counts"] != instance.rle["counts"]:
         box, area = rle_box_xyxy(rle), rle_area(rle)
-        instance = replace(instance, rle=rle, area=area, box_xyxy=box, mask_score=1.0, stability=1.0)
+        instance = replace(instance, rle=rle, area=area, box_xyxy=box, mask_score=1.0, stability=1.0, agreement=1.0)
     return instance

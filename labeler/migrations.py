@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 VERSIONS = {
     "run.json": 3,
     "images.parquet": 1,  # a row
-    "records": 1,  # a row
+    "records": 2,  # a row
     "classes.json": 1,
     "splits.parquet": 1,  # a row
     "decisions": 2,  # a row of decisions.jsonl, and of any file that review --apply reads
@@ -138,6 +138,11 @@ def _review_set_2(content: dict[str, Any], where: object) -> dict[str, Any]:
     return content
 
 
+def _record_2(row: dict[str, Any], where: object) -> dict[str, Any]:
+    """Version 2 has the agreement of views and labelers; before, there was one view of one labeler."""
+    return {**row, "instances": [{**each, "agreement": 1.0} for each in row["instances"]]}
+
+
 Step = Callable[[dict[str, Any], object], dict[str, Any]]
 STEPS: dict[tuple[str, int], Step] = {
     ("run.json", 1): _run_json_2,
@@ -146,8 +151,11 @@ STEPS: dict[tuple[str, int], Step] = {
     ("config", 1): _config_2,
     ("decisions", 1): _decision_2,
     ("review set", 1): _review_set_2,
+    ("records", 1): _record_2,
 }
 """By kind and the version a step starts from: content of that version, and its file to name, to content of the next."""
+CHANGED_COLUMNS: Mapping[tuple[str, int], frozenset[str]] = {("records", 1): frozenset({"instances"})}
+"""Of a step of Parquet files, the columns that it adds or changes; a step that is not listed may change any."""
 
 
 def check_version(kind: str, version: object, where: object) -> int:
@@ -171,6 +179,12 @@ def check_version(kind: str, version: object, where: object) -> int:
         if (kind, number) not in STEPS:
             raise FormatError(f"{where}: files of version {shown(version)} cannot be read")
     return version
+
+
+def is_unchanged(kind: str, version: int, column: str) -> bool:
+    """Whether a column of a Parquet file is today as it was in ``version``, so that it can be read as it is."""
+    steps = [(kind, number) for number in range(version, VERSIONS[kind])]
+    return all(step in CHANGED_COLUMNS and column not in CHANGED_COLUMNS[step] for step in steps)
 
 
 def footer_version(metadata: Mapping[bytes, bytes] | None) -> object:

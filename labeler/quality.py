@@ -153,6 +153,7 @@ def filters(
         _each("low joint score" if config.score == "joint" else "low ranking score", low_joint_score),
         _each("low mask score", lambda record, item: item.mask_score < config.min_mask_score),
         _each("unstable", lambda record, item: item.stability < config.min_stability),
+        _each("low agreement", lambda record, item: item.agreement < config.min_agreement),
         _each("too small", lambda record, item: item.area < config.min_area),
         _each("too large", too_large),
         _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),

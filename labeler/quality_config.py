@@ -24,7 +24,7 @@ class QualityConfig:
 
     Attributes:
         score: the score that ranks overlapping instances and is compared with ``min_joint_score`` and ``accept_score``:
-            ``joint`` (detector × mask), ``detector`` or ``mask``.
+            ``joint`` (detector × mask × agreement), ``detector`` or ``mask``.
         min_score: detector score below which an instance is rejected. A class's ``min_score`` in the ontology replaces
             it. Classic Grounding DINO pipelines use a box threshold of 0.35 on the best token; the mean over a
             prompt's tokens is a little lower.
@@ -44,11 +44,13 @@ class QualityConfig:
             mask over several objects; see ``labeler.groups``.
         class_accept_scores: per-class ``accept_score``, by class name. It replaces ``accept_score`` and the class's
             ``min_score`` in the ontology; where ``min_score`` or ``min_joint_score`` is higher, it replaces that too.
+        min_agreement: share of views and labelers that found an instance. It is 1 for all instances unless
+            ``--views`` or ``--also`` was given.
     """
 
     score: Score = setting(
         "joint",
-        "score that ranks and accepts instances; joint: detector × mask",
+        "score that ranks and accepts instances; joint: detector × mask × agreement",
         group=GROUP,
         choices=get_args(Score),
     )
@@ -82,6 +84,9 @@ class QualityConfig:
         group=GROUP,
         least=0,
         most=1,
+    )
+    min_agreement: float = _threshold(
+        0.0, "reject what a smaller share of the views and labelers found; see --views and --also"
     )
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from labeler.errors import FormatError
 from labeler.files.parallel import in_order
 from labeler.files.storage import read_bytes, storage_of, write_bytes
-from labeler.migrations import VERSIONS, check_version, footer_version, migrate
+from labeler.migrations import VERSIONS, check_version, footer_version, is_unchanged, migrate
 from labeler.record_checks import check_extent, check_records
 from labeler.records import ImageRecord, Instance
 
@@ -36,6 +36,7 @@ _INSTANCE = pa.struct(
         pa.field("stability", pa.float32(), nullable=False),
         pa.field("area", pa.int64(), nullable=False),
         pa.field("rle_counts", pa.binary(), nullable=False),
+        pa.field("agreement", pa.float32(), nullable=False),
     ]
 )
 SCHEMA = pa.schema(
@@ -118,7 +119,9 @@ def _records(path: AnyPath, rows: pa.RecordBatch, version: int) -> Iterator[Imag
 
 
 def read_columns(path: AnyPath, names: list[str]) -> pa.Table:
-    """The columns ``names`` of a record file, in that order. A file of an older version is read completely.
+    """The columns ``names`` of a record file, in that order.
+
+    A file of an older version is read completely if a column has changed since.
 
     Raises:
         FormatError: it is not a record file.
@@ -127,7 +130,7 @@ def read_columns(path: AnyPath, names: list[str]) -> pa.Table:
     """
     with _opened(_source(path), path) as file:
         version = _version(file, path)
-        if version == VERSIONS["records"]:
+        if all(is_unchanged("records", version, name) for name in names):
             return file.read(columns=names).select(names)
         rows = [_migrated(row, path, version) for row in file.read().to_pylist()]
         return pa.Table.from_pylist(rows, schema=SCHEMA).select(names)
@@ -136,8 +139,8 @@ def read_columns(path: AnyPath, names: list[str]) -> pa.Table:
 def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
     """Why the file at ``path`` is not the record file of exactly these images in this order; empty if it is.
 
-    Instances are not read, unless the file is of an older version. If the file is in a store and larger than
-    ``TAIL_BYTES``, only its footer is read, and only the number of images and the smallest and largest id are compared.
+    Instances are not read. If the file is in a store and larger than ``TAIL_BYTES``, only its footer is read, and only
+    the number of images and the smallest and largest id are compared.
 
     Args:
         image_ids: None accepts the records of any images.
@@ -161,7 +164,7 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
                 return ""
             if file.metadata.num_rows == len(image_ids) and (
                 read_columns(path, ["image_id"]).column(0).combine_chunks().equals(image_ids)
-                if whole or version < VERSIONS["records"]
+                if whole or not is_unchanged("records", version, "image_id")
                 else _least_and_greatest(file.metadata) == tuple(pc.min_max(image_ids).as_py().values())
             ):
                 return ""
@@ -210,11 +213,11 @@ def _version(file: pq.ParquetFile, path: AnyPath) -> int:
     if stated is None:
         raise FormatError(f"{path}: not a record file")
     version = check_version("records", stated, path)
-    if version == VERSIONS["records"]:
-        schema = file.schema_arrow
-        for field_ in SCHEMA:
-            if field_.name not in schema.names or schema.field(field_.name).type != field_.type:
-                raise FormatError(f"{path}: damaged, the column {field_.name!r} is missing or of another type")
+    schema = file.schema_arrow
+    for field_ in SCHEMA:
+        is_there = field_.name in schema.names and schema.field(field_.name).type == field_.type
+        if not is_there and is_unchanged("records", version, field_.name):
+            raise FormatError(f"{path}: damaged, the column {field_.name!r} is missing or of another type")
     return version
 
 
@@ -243,6 +246,7 @@ def _to_row(record: ImageRecord) -> dict[str, Any]:
                 "stability": instance.stability,
                 "area": instance.area,
                 "rle_counts": instance.rle["counts"],
+                "agreement": instance.agreement,
             }
             for instance in record.instances
         ],
@@ -268,6 +272,7 @@ def _from_row(row: dict[str, Any]) -> ImageRecord:
             stability=item["stability"],
             area=item["area"],
             rle={"size": size, "counts": item["rle_counts"]},
+            agreement=item["agreement"],
         )
         for item in row["instances"]
     )

@@ -24,6 +24,7 @@ class Instance:
         stability: SAM's stability score, in [0, 1].
         area: pixels of the mask.
         rle: the mask, COCO compressed RLE.
+        agreement: the share of the views and labelers that found it, in (0, 1]; 1 where there was only one.
         origin: (labeling pass, index in the record of that pass), if the index among the instances of the image is
             another; not stored.
     """
@@ -36,12 +37,13 @@ class Instance:
     stability: float
     area: int
     rle: Rle
+    agreement: float = 1.0
     origin: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def joint_score(self) -> float:
-        """Detector score × mask score: high only where both models agree."""
-        return self.score * self.mask_score
+        """Detector score × mask score × agreement: high only where both models, and all views, agree."""
+        return self.score * self.mask_score * self.agreement
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
-from labeler.models.kinds.kind import fitted
+from labeler.models.kinds.kind import fitted, innermost
 from workflows.asked import as_labeled, checked, classes_before, saved_settings, settled_for
 from workflows.dataset.dataset import recover
 from workflows.engines.local import local_engine
@@ -30,7 +30,7 @@ from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
 from workflows.run.pass_work import asking, by_pass, lacking, passes_now
-from workflows.run.reading import not_read_line, reading_figures, reading_lines
+from workflows.run.reading import not_read_line, reading_figures, reading_lines, untiled_line
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
@@ -124,7 +124,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         settled = settled_for(job, run, saved, family)
         settled = replace(settled, published=last_published(run.settings, saved, run.has_dataset))
         if settled.started_from is GENERAL and job.keep_floor:
-            progress.say(unknown_family_line(job.labeler.kind, job.model.detector, job.model.floor))
+            progress.say(unknown_family_line(innermost(job.labeler).kind, job.model.detector, job.model.floor))
         job = replace(job, ontology=settled.ontology, export=settled.export)
         asked = replace(
             asked,
@@ -197,7 +197,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             if not todo:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
-            for line in (*reading_lines(done), *lacking(asked, run.current().lacking())):
+            told = [*reading_lines(done), untiled_line(done, job.labeler), *lacking(asked, run.current().lacking())]
+            for line in filter(None, told):
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)

@@ -55,7 +55,8 @@ class CocoWriter:
     """Writes a COCO instances file one image at a time, atomically and in constant memory.
 
     Image and annotation ids count from 1 in the order of ``add``. ``score`` is the joint score, for ranking;
-    ``detector_score`` and ``mask_score`` are its two factors. Instances with an empty mask are left out.
+    ``detector_score``, ``mask_score`` and, where it is not 1, ``agreement`` are its factors. Instances with an empty
+    mask are left out.
 
     Args:
         path: the JSON file; its folder must exist. The file appears when the block ends without an error.
@@ -111,6 +112,7 @@ class CocoWriter:
                     "score": round(instance.joint_score, SCORE_DIGITS),
                     "detector_score": round(instance.score, SCORE_DIGITS),
                     "mask_score": round(instance.mask_score, SCORE_DIGITS),
+                    **({"agreement": round(instance.agreement, SCORE_DIGITS)} if instance.agreement < 1 else {}),
                 },
             )
             if self._segmentation == "polygon":

@@ -14,7 +14,7 @@ from labeler.models.detectors.known_classes import KnownClasses
 from labeler.models.devices import resolved_device
 from labeler.models.identity import ULTRALYTICS, is_ultralytics, local_config, resolve
 from labeler.models.kinds.grounded_sam import detector_models
-from labeler.models.kinds.kind import LabelerKind, NeededModel, check_kind
+from labeler.models.kinds.kind import LabelerKind, NeededModel, check_kind, innermost
 from labeler.models.kinds.kinds import KINDS
 from labeler.models.loading import CLOSED_SET_TYPES, SEGMENTER_TYPES
 from labeler.models.taggers.config import TaggingConfig, no_detector
@@ -42,7 +42,7 @@ def check_models(
     if tagging and tagging.kind(config) == "ram":
         _check_ram(tagging)
     if ask_hub and not tags_only:
-        check_kind(labeler)
+        check_kind(innermost(labeler))
     for needed in _needed(labeler, config, tagging, tags_only):
         if ULTRALYTICS in (needed.types or ()) and is_ultralytics(needed.source):
             _check_ultralytics(needed.source)
@@ -98,7 +98,7 @@ def _needed(
     kind = tagging.kind(config) if tagging else None
     needed = [] if tags_only else list(labeler.models(config))
     if kind == "detector" and not any(each.role == "detector" for each in needed):
-        if not tags_only and labeler.kind in KINDS:
+        if not tags_only and innermost(labeler).kind in KINDS:
             raise no_detector()
         yield from detector_models(config)
     yield from needed

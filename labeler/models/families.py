@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from labeler.errors import UsageError
 from labeler.models.config import ModelConfig
 from labeler.models.identity import ULTRALYTICS, local_model_type
+from labeler.models.kinds.kind import innermost
 from labeler.quality_config import QualityConfig
 
 if TYPE_CHECKING:
@@ -153,13 +154,15 @@ def family_named(name: str | None) -> Family:
 def family_of(kind: LabelerKind, config: ModelConfig, told: Mapping[str, str] | None = None) -> Family:
     """The family of what labels: that of its detector, or else that of the kind; ``GENERAL`` if it is not known.
 
+    Of two labelers, the first decides.
+
     The model type comes from a checkpoint that is on this machine, or else from ``told``, or else from the hub id.
 
     Args:
         told: model types by source, as the hub tells them.
     """
     family = _family_of(kind, config, told or {})
-    verifies = any(needed.role == "verify" for needed in kind.models(config))
+    verifies = any(needed.role == "verify" for needed in innermost(kind).models(config))
     return VERIFIED if verifies and family in (FLORENCE2, GENERAL) else family
 
 
@@ -170,7 +173,7 @@ def check_verify(kind: LabelerKind, config: ModelConfig, family: Family) -> None
         UsageError: the detector is known to have them, or there is none.
     """
     if config.verify is not None and family is not VERIFIED:
-        raise scored(config.verify, family.title if family is not GENERAL else f"the labeler {kind.kind}")
+        raise scored(config.verify, family.title if family is not GENERAL else f"the labeler {innermost(kind).kind}")
 
 
 def _family_of(kind: LabelerKind, config: ModelConfig, told: Mapping[str, str]) -> Family:
@@ -179,7 +182,7 @@ def _family_of(kind: LabelerKind, config: ModelConfig, told: Mapping[str, str]) 
         for family in FAMILIES:
             if model_type in family.types if model_type else _has_id(family, needed.source):
                 return family
-    return next((family for family in FAMILIES if kind.kind in family.kinds), GENERAL)
+    return next((family for family in FAMILIES if innermost(kind).kind in family.kinds), GENERAL)
 
 
 def check_prompt_score(kind: LabelerKind, config: ModelConfig, family: Family) -> None:
@@ -190,7 +193,7 @@ def check_prompt_score(kind: LabelerKind, config: ModelConfig, family: Family) -
     """
     has_detector = any(True for _ in _detectors(kind, config))
     if config.prompt_score != "mean" and not family.scores_tokens and not (has_detector and family is GENERAL):
-        what = family.title if family is not GENERAL else f"the labeler {kind.kind}"
+        what = family.title if family is not GENERAL else f"the labeler {innermost(kind).kind}"
         raise tokenless(config.prompt_score, what)
 
 
@@ -209,7 +212,11 @@ def scored(verify: str, what: str) -> UsageError:
 
 def _detectors(kind: LabelerKind, config: ModelConfig) -> Iterator[NeededModel]:
     """The checkpoints of what finds the objects; the first one decides the scores."""
-    return (needed for needed in kind.models(config) if needed.source and needed.role not in ("segmenter", "verify"))
+    return (
+        needed
+        for needed in innermost(kind).models(config)
+        if needed.source and needed.role not in ("segmenter", "verify")
+    )
 
 
 def _has_id(family: Family, source: str) -> bool:

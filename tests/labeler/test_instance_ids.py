@@ -28,7 +28,7 @@ def test_nothing_else_is_an_id(text: object) -> None:
 
 def test_instances_keep_the_index_of_their_own_pass() -> None:
     def found(origin: tuple[int, int] | None) -> Instance:
-        return Instance(0, "dog", (0, 0, 1, 1), 0.5, 0.5, 0.5, 1, {"size": [1, 1], "counts": b"01"}, origin)
+        return Instance(0, "dog", (0, 0, 1, 1), 0.5, 0.5, 0.5, 1, {"size": [1, 1], "counts": b"01"}, origin=origin)
 
     def ids(*origins: tuple[int, int] | None) -> list[str]:
         record = ImageRecord("a.png", 1, 1, "ab", instances=tuple(map(found, origins)))

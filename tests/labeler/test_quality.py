@@ -63,6 +63,7 @@ def test_a_good_instance_is_accepted_without_a_reason() -> None:
         ({"min_joint_score": 0.25}, instance(score=0.5, mask_score=0.499), instance(score=0.5, mask_score=0.5), None),
         ({"min_mask_score": 0.5}, instance(mask_score=0.49), instance(mask_score=0.5), "low mask score"),
         ({"min_stability": 0.75}, instance(stability=0.74), instance(stability=0.75), "unstable"),
+        ({"min_agreement": 0.5}, instance(agreement=0.25), instance(agreement=0.5), "low agreement"),
         ({"min_area": 16}, instance(w=5, h=3), instance(w=4, h=4), "too small"),
         # the image has 20000 pixels
         ({"max_area_share": 0.5}, instance(0, 0, 101, 100), instance(0, 0, 100, 100), "too large"),

@@ -70,7 +70,7 @@ def rows(**changes: Any) -> dict[str, Any]:
     """A row as Parquet stores it, with changes to its columns or to its instances."""
     instance = {
         "class_id": 0, "prompt": "dog", "box_xyxy": [0, 0, 6, 6], "score": 0.5, "mask_score": 0.5, "stability": 0.5,
-        "area": 6, "rle_counts": RLE["counts"],
+        "area": 6, "rle_counts": RLE["counts"], "agreement": 1.0,
     }  # fmt: skip
     row = {"image_id": "a.png", "width": 8, "height": 6, "digest": "d", "status": "ok", "error": "", "tags": []}
     row["instances"] = [instance | {key: value for key, value in changes.items() if key in instance}]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from labeler.record_files import (
     SCHEMA,
     TAIL_BYTES,
     fault_of_records,
+    read_columns,
     read_record,
     read_records,
     write_records,
@@ -30,7 +32,7 @@ from tests.support.object_store import Bucket
 RLE = mask_to_rle(np.eye(6, 8, dtype=bool))
 RECORDS = [
     ImageRecord("a/ü b.jpg", 8, 6, "ff" * 16, tags=(("dog", 0.5),), instances=(
-        Instance(2, "big dog", (0.5, 1.25, 6.0, 5.0), 0.75, 0.5, 0.25, 6, RLE),
+        Instance(2, "big dog", (0.5, 1.25, 6.0, 5.0), 0.75, 0.5, 0.25, 6, RLE, 0.5),
         Instance(0, "cat", (0.0, 0.0, 8.0, 6.0), 0.5, 1.0, 1.0, 6, RLE),
     )),
     ImageRecord("nothing.png", 8, 6, "00" * 16),
@@ -98,9 +100,30 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_of_version_1_have_one_view(tmp_path: Path) -> None:
+    """They lack the agreement; columns other than the instances are read alone, and mixed files side by side."""
+    path = tmp_path / "a.parquet"
+    write_records(path, RECORDS)
+    table = pq.read_table(path)
+    rows = table.column("instances").to_pylist()
+    old = [[{name: value for name, value in each.items() if name != "agreement"} for each in row] for row in rows]
+    table = table.set_column(table.schema.get_field_index("instances"), "instances", pa.array(old))
+    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "1"}), path)
+    expected = [
+        replace(record, instances=tuple(replace(i, agreement=1.0) for i in record.instances)) for record in RECORDS
+    ]
+    assert list(read_records([path])) == expected
+    assert read_record(path, 0) == expected[0]
+    assert read_columns(path, ["image_id", "width"]).to_pylist()[0] == {"image_id": "a/ü b.jpg", "width": 8}
+    write_records(tmp_path / "b.parquet", RECORDS)
+    assert list(read_records([path, tmp_path / "b.parquet"])) == expected + RECORDS
+    assert len(pandas.read_parquet(path)) == 3
+
+
 def test_joint_score() -> None:
-    assert RECORDS[0].instances[0].joint_score == pytest.approx(0.375)
-    assert SCHEMA.metadata[b"labeler.schema_version"] == b"1"
+    assert RECORDS[0].instances[0].joint_score == pytest.approx(0.375 * 0.5)
+    assert RECORDS[0].instances[1].joint_score == 0.5
+    assert SCHEMA.metadata[b"labeler.schema_version"] == b"2"
 
 
 def test_records_in_a_store_are_the_same_bytes(bucket: Bucket, tmp_path: Path) -> None:
@@ -188,8 +211,8 @@ def test_foreign_files_are_told_and_missing_ones_raise(place: Any) -> None:
             pq.write_table(other, file)
         assert fault in fault_of_records(place, ids)
     with place.open("wb") as file:
-        pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), file)
-    with pytest.raises(RunError, match=r"a\.parquet was written by a newer labeler \(version 2, .*; update labeler$"):
+        pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "3"}), file)
+    with pytest.raises(RunError, match=r"a\.parquet was written by a newer labeler \(version 3, .*; update labeler$"):
         fault_of_records(place, ids)
     place.unlink()
     with pytest.raises(FileNotFoundError):

@@ -23,6 +23,7 @@ from labeler.errors import DeviceError
 from labeler.files.storage import locate
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
+from labeler.models.kinds.kind import LabelerKind
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
@@ -163,7 +164,7 @@ def write_images(folder: Path, widths: Sequence[int]) -> list[str]:
 def stand_in_job(
     images: Path | str,
     output: Path | str,
-    labeler: StandIn | None = None,
+    labeler: LabelerKind | None = None,
     engine: EngineConfig | None = None,
     **settings: Any,
 ) -> LabelJob:

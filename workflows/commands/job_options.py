@@ -14,7 +14,7 @@ from labeler.models.kinds.autodistill import EXAMPLE, AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import GROUP as EVERYTHING
 from labeler.models.kinds.everything import EverythingKind
-from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.kind import LabelerKind, innermost
 from labeler.models.kinds.kinds import KINDS, kind_named
 from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
 from labeler.models.taggers.config import FLAGS, TaggingConfig, vocabulary_for
@@ -23,7 +23,8 @@ from labeler.quality_config import QualityConfig
 from labeler.setting import setting
 from ontologies import Ontology, read_ontology
 from ontologies.vocabularies import VOCABULARIES
-from workflows.commands.options import changes
+from workflows.commands.labeler_wrappers import WrapperOptions
+from workflows.commands.options import changes, nested
 from workflows.settings.changes import Changes
 from workflows.settings.engine import installed
 from workflows.settings.export import GROUP as DATASET
@@ -89,7 +90,7 @@ class ModelOptions:
         Raises:
             UsageError: a flag is not for that labeler.
         """
-        preset = PRESETS[self.model]
+        preset, labeler = PRESETS[self.model], innermost(labeler)
         detector, segmenter = preset.detector, preset.segmenter
         if isinstance(labeler, Sam3Kind):
             for name in ("segmenter", "prompts_per_caption"):
@@ -135,6 +136,7 @@ class LabelerOptions:
     )
     everything: bool = setting(False, "segment all objects as one class, without words or a detector", group=MODELS)
     of_everything: Changes[EverythingKind] = changes(EverythingKind)
+    wrappers: WrapperOptions = nested(WrapperOptions)
     environment: Mapping[str, Any] | None = None  # of Ray's workers
 
     def made(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
@@ -143,6 +145,11 @@ class LabelerOptions:
         Raises:
             UsageError, OntologyError: an option cannot be meant.
         """
+        kind, ontology = self._base(wanted, models)
+        return self.wrappers.around(kind, models.config(kind)), ontology
+
+    def _base(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
+        """As ``made``, without what is wrapped around the labeler."""
         name = self.labeler or PRESETS[models.model].labeler
         is_path = ":" in name
         if not is_path:

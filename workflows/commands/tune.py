@@ -168,7 +168,7 @@ def print_tuned(console: Terminal, tuned: Tuned) -> None:
     say(
         f"all classes: {quality.score} score {quality.accept_score:g}, mask score {quality.min_mask_score:g}, "
         f"stability {quality.min_stability:g}, duplicates from IoU {quality.duplicate_iou:g}, of another class from "
-        f"{quality.cross_class_iou:g}"
+        f"{quality.cross_class_iou:g}" + (f", agreement {quality.min_agreement:g}" if quality.min_agreement else "")
     )
     for metric, (gain, low, high) in tuned.gains.items():
         now, expected, here = (getattr(counts, metric) for counts in (total.before, total.expected, total.fitted))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -123,7 +123,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
             "same size; cross-validation needs 2 at least, and 20 to 200 do well"
         )
 
-    gates = _gates(now, config.score or now.score)
+    gates = _gates(now, config.score or now.score, _agreements(labeled, pairs))
     before, candidates, groups = _outcomes(labeled, pairs, true_ids, len(truth.class_names), gates)
     if not groups.any():
         raise UsageError(
@@ -180,11 +180,19 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     )
 
 
-def _gates(now: QualityConfig, score: Score) -> list[QualityConfig]:
+def _agreements(labeled: Labeled, image_ids: Collection[str]) -> list[float]:
+    """The values of ``agreement`` to try as a minimum: those of the images' instances but the lowest."""
+    records = (record for record in labeled.records() if record.image_id in image_ids)
+    found = {instance.agreement for record in records for instance in record.instances}
+    return sorted(found)[1:]
+
+
+def _gates(now: QualityConfig, score: Score, agreements: Sequence[float] = ()) -> list[QualityConfig]:
     """The gates to try, which accept all that they do not reject: the one in force, and with a few other values."""
     gate = replace(now, score=score, min_score=0.0, min_joint_score=0.0, accept_score=0.0, class_accept_scores={})
     gates = [gate, replace(gate, min_mask_score=0.0, min_stability=0.5)]
-    return gates + [replace(each, duplicate_iou=0.5, cross_class_iou=0.5) for each in gates]
+    gates += [replace(each, duplicate_iou=0.5, cross_class_iou=0.5) for each in gates]
+    return gates + [replace(gate, min_agreement=each) for each in agreements for gate in gates]
 
 
 def _outcomes(

@@ -204,7 +204,7 @@ def _instance_data(sample: Sample, picture: Picture, class_names: Sequence[str])
         "detector": instance.score,
         "mask": instance.mask_score,
         "stability": instance.stability,
-    }
+    } | ({"agreement": instance.agreement} if instance.agreement < 1 else {})
     return {
         "decision": decision.to_row(),
         "image_id": sample.record.image_id,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labeler.models.kinds.kind import LabelerKind
+from labeler.models.kinds.tiled import tiles_of
+
 if TYPE_CHECKING:
     from workflows.run.shards import ShardReport
 
@@ -50,6 +53,18 @@ def kept_deep_line(done: ShardReport) -> str:
         f"{_images(done.kept_deep)} of more than 8 bits per channel keep their bytes in the dataset, and trainers that "
         "expect 8 bits read them darker than they were labeled, or not at all; convert them to 8-bit PNG in another "
         "folder, and label that"
+    )
+
+
+def untiled_line(done: ShardReport, labeler: LabelerKind) -> str:
+    """That tiles were asked for in vain, since no image is large enough; empty if that is not so."""
+    tiles = tiles_of(labeler)
+    if tiles is None or not 0 < done.longest_side < tiles.least_side:
+        return ""
+    return (
+        f"--tile {tiles.asked}: only images with a side of {tiles.least_side} pixels or more are divided, and the "
+        f"longest here has {done.longest_side}, so all were labeled whole only"
+        + ("" if tiles.size is None else "; choose a smaller tile")
     )
 
 

@@ -52,6 +52,7 @@ class ShardReport:
         began: when the models got the first images, in seconds since 1970.
         scaled: images of more than 8 bits per channel, by what they were scaled from.
         kept_deep: of these, images whose own files the dataset has, which trainers read otherwise or not at all.
+        longest_side: of the largest image that was read, in pixels.
         further_frames, with_frames: pages or frames that were not read, and the number of files that have them.
         first_image: when the first image was labeled, in seconds since 1970.
         workers: images per worker, for an engine with several.
@@ -68,6 +69,7 @@ class ShardReport:
     began: float = math.inf
     scaled: Counter[str] = field(default_factory=Counter)
     kept_deep: int = 0
+    longest_side: int = 0
     further_frames: int = 0
     with_frames: int = 0
     first_image: float = math.inf
@@ -86,6 +88,7 @@ class ShardReport:
         self.began = min(self.began, other.began)
         self.scaled.update(other.scaled)
         self.kept_deep += other.kept_deep
+        self.longest_side = max(self.longest_side, other.longest_side)
         self.further_frames += other.further_frames
         self.with_frames += other.with_frames
         self.first_image = min(self.first_image, other.first_image)
@@ -153,6 +156,7 @@ def label_shards(
 
 def _note_reading(decoded: Sequence[Decoded], report: ShardReport) -> None:
     for image_id, image in ((item.image_id, item.image) for item in decoded if item.image is not None):
+        report.longest_side = max(report.longest_side, *image.pixels.shape[:2])
         report.scaled.update([image.scaled] if image.scaled else [])
         report.kept_deep += _is_kept_deep(image_id, image)
         report.further_frames += image.further_frames

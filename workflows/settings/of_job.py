@@ -17,6 +17,8 @@ from workflows.settings.job import LabelJob
 from workflows.settings.resolved import resolved
 from workflows.settings.run_settings import RunSettings
 
+AROUND = ("tile", "tile_overlap", "views", "also")  # of what is wrapped around a labeler; none of it is a choice, too
+
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
@@ -29,7 +31,7 @@ def settings_of(job: LabelJob, root: AnyPath | str) -> RunSettings:
         identity = detector_identity(job.model) if sweeps else {}
     else:
         of_models = ["precision", "floor", "max_instances", "clean_share"]
-        identity = job.labeler.identity(job.model)
+        identity = dict.fromkeys(AROUND) | job.labeler.identity(job.model)
     return RunSettings(
         input=without_secrets(str(root)),
         labeling={

@@ -10,7 +10,7 @@ from labeler.formats.split_config import SplitRule
 from workflows.settings.resolved import Settled
 from workflows.settings.run_settings import DatasetSettings
 
-THRESHOLDS = ("accept_score", "min_joint_score", "min_score", "min_mask_score", "min_stability")
+THRESHOLDS = ("accept_score", "min_joint_score", "min_score", "min_mask_score", "min_stability", "min_agreement")
 PER_CLASS = ("min_score", "accept_score")
 CLASSES_SHOWN = 5
 

@@ -63,6 +63,12 @@ class LabelerKind(Protocol):
         ...
 
 
+def innermost(kind: LabelerKind) -> LabelerKind:
+    """The kind that tiles or views are wrapped around: it decides what the scores mean and which flags apply."""
+    inner: LabelerKind | None = getattr(kind, "inner", None)
+    return kind if inner is None else innermost(inner)
+
+
 def fitted(kind: LabelerKind, image_ids: Callable[[], Sequence[str]]) -> tuple[LabelerKind, list[str]]:
     """``kind`` for a run on these images, and what the user should know about it, one line each.
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def _write(path: Path, records: list[ImageRecord]) -> None:
         for item in records:
             if item.status == "ok":
                 writer.add(item, f"x/{item.image_id}")
+
+
+def test_agreement_is_written_where_not_all_agree(tmp_path: Path) -> None:
+    of_all = record("a.jpg", np.ones((8, 6), dtype=bool), np.ones((8, 6), dtype=bool))
+    first, second = of_all.instances
+    _write(tmp_path / "a.json", [replace(of_all, instances=(first, replace(second, agreement=0.5)))])
+    written = json.loads((tmp_path / "a.json").read_bytes())["annotations"]
+    assert [(each["score"], each.get("agreement")) for each in written] == [(0.45, None), (0.225, 0.5)]
 
 
 def test_what_is_written(tmp_path: Path) -> None:

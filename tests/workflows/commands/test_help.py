@@ -145,7 +145,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("train", "unknown command train; see `labeler --help`"),
         ("--verson", "unknown flag --verson; see `labeler --help`"),
         ("label photos -o out --clases dog", "unknown flag --clases; did you mean --classes?"),
-        ("label photos -o out --wibble 3", "unknown flag --wibble; see `labeler label --help`"),
+        ("label photos -o out --xyzzy 3", "unknown flag --xyzzy; see `labeler label --help`"),
         ("label photos -o out -x 3", "unknown flag -x; see `labeler label --help`"),
         ("label photos more -o out", "unexpected argument more; see `labeler label --help`"),
         ("label -o out --classes dog", "the following arguments are required: IMAGES; see `labeler label --help`"),

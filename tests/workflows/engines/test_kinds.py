@@ -23,10 +23,12 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
 from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
+from labeler.models.kinds.consensus import ConsensusKind
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.sam3 import Sam3Kind
+from labeler.models.kinds.tiled import TiledKind
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.taggers.config import TaggingConfig
 from labeler.quality import VERDICTS
@@ -135,6 +137,8 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
         ModelConfig("", "", device="cpu"),
     ),
     "own": lambda scenes, checkpoint: (HalvesKind(), ModelConfig("", "", device="cpu")),
+    "tiles": lambda scenes, checkpoint: (TiledKind(HalvesKind(), 64), ModelConfig("", "", device="cpu")),
+    "consensus": lambda scenes, checkpoint: (ConsensusKind(GroundedSamKind(), mirror=True), DEMO),
     "ultralytics": lambda scenes, checkpoint: (
         GroundedSamKind(),
         replace(DEMO, detector=str(write_yolo(scenes / "best.pt", names_in(scenes))), max_instances=5),
@@ -143,7 +147,7 @@ KINDS: dict[str, Callable[[Path, Callable[[str], Path]], Made]] = {
 
 
 # No label is right: random weights, one class for everything, and rough shapes.
-MEANINGLESS = ("sam3", "everything", "autodistill", "own", "ultralytics")
+MEANINGLESS = ("sam3", "everything", "autodistill", "own", "tiles", "ultralytics")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from labeler.decisions import Decision
 from labeler.errors import UsageError
 from labeler.files.images import read_image
 from labeler.formats.ground_truth import read_ground_truth
-from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance
+from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance, match_masks
 from labeler.metrics.thresholds import Counts
 from labeler.quality import effective_thresholds, judge, ranking_score, without_repeats
 from labeler.quality_config import QualityConfig, Score
@@ -117,6 +117,26 @@ def test_what_it_claims_is_what_the_gate_does(tmp_path: Path) -> None:
     assert gain == pytest.approx(expected - before)
     assert 0 < low < gain < high
     assert tuned == tune(open_labeled(tmp_path / "out"), truth_of(pairs), TuneConfig(min_examples=5))
+
+
+def test_agreement_is_tried_where_it_varies(tmp_path: Path) -> None:
+    """What matches no object was found by one view of two, and its scores do not tell it apart."""
+    pairs = []
+    for record, truth in random_pairs(2, 40, crowds=False):
+        agreements = []
+        for class_id in range(len(NAMES)):
+            items = [index for index, each in enumerate(record.instances) if each.class_id == class_id]
+            true = [each for each in truth.instances if each.class_id == class_id]
+            rles = [record.instances[index].rle for index in items]
+            agreements += [
+                (i, 1.0 if match >= 0 else 0.5) for i, match in zip(items, match_masks(rles, true), strict=True)
+            ]
+        made = tuple(replace(record.instances[i], score=0.5, agreement=share) for i, share in sorted(agreements))
+        pairs.append((replace(record, instances=made), truth))
+    tuned = tune(write_run(tmp_path, pairs), truth_of(pairs), TuneConfig(min_examples=5, score="mask"))
+    assert tuned.quality.min_agreement == 1
+    assert tuned.total.fitted.precision == 1
+    assert tuned.total.fitted == pooled(counts_of_the_gate(pairs, tuned.quality, list(CLASSES)))
 
 
 def test_copies_promise_no_more_than_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -251,7 +251,7 @@ def test_restart_deletes_records_and_moves_aside_what_is_none(anywhere: RunFolde
     torn, newer = anywhere.records / "000001.parquet", anywhere.records / "000002.parquet"
     table = pq.read_table(io.BytesIO(read_bytes(anywhere.records / "000000.parquet")))
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), buffer)
+    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "99"}), buffer)
     write_bytes(torn, b"torn")
     write_bytes(newer, buffer.getvalue())
     anywhere.begin(OTHER, restart=True)
@@ -264,7 +264,7 @@ def test_records_of_a_newer_version_are_refused_and_kept(anywhere: RunFolder) ->
     path = anywhere.records / "000001.parquet"
     table = pq.read_table(io.BytesIO(read_bytes(path)))
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "2"}), buffer)
+    pq.write_table(table.replace_schema_metadata({"labeler.schema_version": "99"}), buffer)
     write_bytes(path, buffer.getvalue())
     settings = read_bytes(anywhere.path / "run.json")
     run = RunFolder(anywhere.output)

@@ -131,6 +131,7 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
         "score": "detector", "min-score": 0.2, "min-joint-score": 0.15, "accept-score": 0.4, "min-mask-score": 0.4,
         "min-stability": 0.5, "min-area": 20, "max-area-share": 0.9, "min-box-iou": 0.2, "duplicate-iou": 0.7,
         "cross-class-iou": 0.8, "contained-share": 0.9, "group-share": 0.6, "class-accept-score": "dog=0.5",
+        "min-agreement": 0.4,
         "val-share": 0.4, "seed": 7, "test-share": 0.1, "split-by": "folder", "link": "copy", "min-tag-count": 2,
         "max-classes": 9,
         "format": "cutouts,coco", "segmentation": "polygon",
@@ -140,7 +141,7 @@ def test_every_setting_is_remembered_and_reset(command: str, out: Path, run: Com
     said = run(command, "--include-review", *(f"--{name}={value}" for name, value in flags.items()))
     expected = ExportConfig(
         QualityConfig(
-            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, 0.6, {"dog": 0.5}
+            "detector", 0.2, 0.15, 0.4, 0.4, 0.5, 20, 0.9, 0.2, 0.7, 0.8, 0.9, 0.6, {"dog": 0.5}, 0.4
         ),
         True, 0.4, 7, "copy", ("cutouts", "coco"), "polygon", 2, 9, CutoutConfig("transparent", 1.0, "full", 3),
         0.1, "folder",

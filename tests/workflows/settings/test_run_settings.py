@@ -76,7 +76,11 @@ def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(nam
     assert prompts[0] == prompts[1]
     written = encoded(settings).decode()
     # Settings that the first version did not have.
-    for newer in ('      "group_share": 0.8,\n', ',\n    "test_share": 0.0,\n    "split_by": "content"'):
+    for newer in (
+        '      "group_share": 0.8,\n',
+        ',\n      "min_agreement": 0.0',
+        ',\n    "test_share": 0.0,\n    "split_by": "content"',
+    ):
         written = written.replace(newer, "")
     assert written == expected
 

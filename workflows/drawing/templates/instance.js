@@ -4,7 +4,7 @@
 
 const byId = (id) => document.getElementById(id);
 const WORDS = { accept: "accepted", review: "to review", reject: "rejected" };
-const SCORES = ["joint", "detector", "mask", "stability"];
+const SCORES = ["joint", "detector", "mask", "agreement", "stability"]; // agreement is left out where it is 1
 const ZOOM_STEP = 1.25;
 
 function make(name, text = "", properties = {}) {
@@ -69,7 +69,7 @@ function instanceView(root, classNames, act) {
     }
     for (const chip of part(".chips").children) chip.ariaCurrent = String(chip.dataset.name === item.class);
     part(".scores").replaceChildren(
-      ...SCORES.flatMap((name) => [
+      ...SCORES.filter((name) => name in item.scores).flatMap((name) => [
         make("dt", name),
         make("meter", "", { value: item.scores[name], ariaHidden: "true" }),
         make("dd", item.scores[name].toFixed(2)),
