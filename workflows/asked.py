@@ -13,7 +13,7 @@ from workflows.run.same_settings import refuse_other
 from workflows.settings.class_ids import with_ids
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.of_job import settings_of
+from workflows.settings.of_job import AROUND, settings_of
 from workflows.settings.passes import BEFORE
 from workflows.settings.resolved import Settled, settle
 from workflows.settings.run_settings import RunSettings
@@ -48,7 +48,7 @@ def _floor(job: LabelJob, saved: RunSettings, family: Family) -> float:
     """The candidate floor that the folder remembers for the labeler of ``job``; that of its family if it is added."""
     if job.add_pass is None and len(saved.passes) == 1:
         return saved.floor
-    named = job.labeler.identity(job.model)
+    named = dict.fromkeys(AROUND) | job.labeler.identity(job.model)
     for made in saved.passes:
         stated = {**BEFORE, **made.labeling}
         if "floor" in stated and all(stated.get(name) == value for name, value in named.items()):
