@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 from labeler.files.storage import locate
 from labeler.setting import setting
-from workflows.commands.job_options import (
-    IMAGES,
-    NOTES,
-    DatasetOptions,
-    LabelerOptions,
-    ModelOptions,
-    OntologyOptions,
-    TaggerOptions,
-    job_of,
-)
+from workflows.commands.job_options import IMAGES, NOTES, DatasetOptions, TaggerOptions, job_of
+from workflows.commands.labeler_options import LabelerOptions, ModelOptions, OntologyOptions
 from workflows.commands.messages import complain
 from workflows.commands.options import Command, Outcome, changes, nested
 from workflows.run.exit_codes import TOO_MANY_FAILURES

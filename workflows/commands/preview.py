@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 
 from labeler.files.storage import local_path
 from labeler.setting import setting
-from workflows.commands.job_options import (
-    IMAGES,
-    NOTES,
-    DatasetOptions,
-    LabelerOptions,
-    ModelOptions,
-    OntologyOptions,
-    TaggerOptions,
-    job_of,
-)
+from workflows.commands.job_options import IMAGES, NOTES, DatasetOptions, TaggerOptions, job_of
+from workflows.commands.labeler_options import LabelerOptions, ModelOptions, OntologyOptions
 from workflows.commands.options import Command, Outcome, changes, nested
 from workflows.run.exit_codes import of_result
 from workflows.settings.changes import Changes

@@ -11,15 +11,8 @@ from labeler.files.storage import local_path
 from labeler.models.taggers.config import GROUP as TAGS
 from labeler.setting import setting
 from ontologies import read_synonyms
-from workflows.commands.job_options import (
-    IMAGES,
-    DatasetOptions,
-    LabelerOptions,
-    ModelOptions,
-    OntologyOptions,
-    TaggerOptions,
-    job_of,
-)
+from workflows.commands.job_options import IMAGES, DatasetOptions, TaggerOptions, job_of
+from workflows.commands.labeler_options import LabelerOptions, ModelOptions, OntologyOptions
 from workflows.commands.options import Command, Outcome, changes, nested
 from workflows.settings.changes import Changes
 from workflows.settings.export import ExportConfig

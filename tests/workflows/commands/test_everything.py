@@ -13,7 +13,7 @@ from labeler.demo.scenes import make_scene, scene_rng
 from labeler.models.kinds.everything import EverythingKind
 from ontologies import ClassSpec, Ontology
 from tests.support.command_line import run_in_process
-from workflows.commands.job_options import LabelerOptions, ModelOptions, OntologyOptions
+from workflows.commands.labeler_options import LabelerOptions, ModelOptions, OntologyOptions
 
 SETTINGS = ("--points-per-side", 2, "--point-mask-score", 0, "--point-stability", 0)
 

@@ -12,7 +12,7 @@ from labeler.models.kinds.sam3 import Sam3Kind
 from labeler.quality_config import QualityConfig
 from ontologies import Ontology
 from tests.support.command_line import options_of
-from workflows.commands.job_options import OntologyOptions
+from workflows.commands.labeler_options import OntologyOptions
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
 
