@@ -7,14 +7,14 @@ mask: exactly, or after the image was labeled with other models, by the overlap 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from labeler.decisions import Appearance, Decision, Verdict, latest
 from labeler.geometry.masks import Rle, mask_iou, rle_area, rle_box_xyxy
 from labeler.instance_ids import InstanceId
-from labeler.records import ImageRecord, Instance
+from labeler.records import ImageRecord, Instance, instance_ids
 
 # Mask IoU from which an instance of the same class is the object that was decided on before it was labeled again: COCO
 # and Pascal VOC count a match from 0.5. A reject needs more: it may have been meant for a bad mask, not for the object.
@@ -63,7 +63,7 @@ class Decided:
             before.rle,
             None if class_name == own_class else class_name,
             None if rle["counts"] == before.rle["counts"] else rle,
-            InstanceId(self.record.digest, index),
+            instance_ids(self.record)[index],
         )
 
 
@@ -158,10 +158,11 @@ class _Object:
 def _objects(decisions: Sequence[Decision], record: ImageRecord, looks: Sequence[Appearance]) -> list[_Object]:
     """What the decisions come to, one after the other; without the objects whose decisions were taken back."""
     first = {look: index for index, look in reversed(list(enumerate(looks)))}
+    numbers = {id_: index for index, id_ in enumerate(instance_ids(record))}
     known: dict[int | Appearance, _Object] = {}  # by index in the record and by appearance; the latest that has it
     objects: dict[_Object, None] = {}
     for number, decision in enumerate(decisions):
-        subject, named = decision.subject, _named(decision, record, looks)
+        subject, named = decision.subject, _named(decision, numbers, looks)
         index = first.get(subject) if named is None and subject not in known else named
         before = known.get(subject if index is None else index)
         each = _Object(decision, number, index, named, [decision], decision.looks)
@@ -184,12 +185,10 @@ def _objects(decisions: Sequence[Decision], record: ImageRecord, looks: Sequence
     return list(objects)
 
 
-def _named(decision: Decision, record: ImageRecord, looks: Sequence[Appearance]) -> int | None:
+def _named(decision: Decision, numbers: Mapping[InstanceId, int], looks: Sequence[Appearance]) -> int | None:
     """Index of the instance that a decision names by its id, if that is what the record still has there."""
-    named = decision.instance
-    if named is None or named != InstanceId(record.digest, named.index) or named.index >= len(looks):
-        return None
-    return named.index if looks[named.index] == decision.subject else None
+    index = None if decision.instance is None else numbers.get(decision.instance)
+    return index if index is not None and looks[index] == decision.subject else None
 
 
 def _on_instance(decision: Decision, before: Decision) -> Decision:

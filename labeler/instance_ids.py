@@ -1,8 +1,9 @@
 """The id of an instance: which image, which labeling pass, and which index in that image's record.
 
-Ids are computed when a record is read and never stored in it. Two images with the same bytes have the same digest, so
-whatever names an instance across images names the image's id too. Labeling an image again can put another instance
-at the same index: who follows an id after that also compares class and mask, see ``labeler.decisions``.
+Ids are computed when a record is read and never stored in it. They stay the same when other passes are added, and when
+classes are removed or renamed. Two images with the same bytes have the same digest, so whatever names an instance
+across images names the image's id too. Labeling an image again can put another instance at the same index: who follows
+an id after that also compares class and mask, see ``labeler.decisions``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class InstanceId:
 
     Attributes:
         digest: content digest of the image file, hexadecimal, as in its record.
-        index: of the instance in the record; objects that people added follow those of the record.
-        labeling_pass: 0, the only pass that there is so far.
+        index: of the instance in the record of its pass; objects that people added follow those of pass 0.
+        labeling_pass: the number of the pass.
     """
 
     digest: str

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSIONS = {
-    "run.json": 2,
+    "run.json": 3,
     "images.parquet": 1,  # a row
     "records": 2,  # a row
     "classes.json": 1,
@@ -55,6 +55,13 @@ def _run_json_2(content: dict[str, Any], where: object) -> dict[str, Any]:
     if isinstance(published, dict) and isinstance(min_scores := published.get("min_scores", {}), dict):
         content = {**content, "published": {**published, "export": _export_2(published.get("export"), min_scores)[0]}}
     return content
+
+
+def _run_json_3(content: dict[str, Any], where: object) -> dict[str, Any]:
+    """Version 3 lists the labeling passes. Before, there was one, of all prompts."""
+    if not isinstance(ontology := content.get("ontology"), dict) or "labeling" not in content:
+        return {**content, "passes": []}  # the classes come from tags, or the file is damaged
+    return {**content, "passes": [{"labeling": content["labeling"], "ontology": ontology}]}
 
 
 def _evaluation_2(content: dict[str, Any], where: object) -> dict[str, Any]:
@@ -139,6 +146,7 @@ def _record_2(row: dict[str, Any], where: object) -> dict[str, Any]:
 Step = Callable[[dict[str, Any], object], dict[str, Any]]
 STEPS: dict[tuple[str, int], Step] = {
     ("run.json", 1): _run_json_2,
+    ("run.json", 2): _run_json_3,
     ("evaluation.json", 1): _evaluation_2,
     ("config", 1): _config_2,
     ("decisions", 1): _decision_2,

@@ -61,8 +61,9 @@ def judge(
 ) -> list[Judgement]:
     """A judgement for each of the record's instances, in their order.
 
-    A person's verdict overrides every score and filter. An instance that was rejected by hand drops no other; one that
-    was accepted by hand ranks before all others where instances overlap.
+    A person's verdict overrides every score and filter; only instances of removed classes are always rejected. An
+    instance that was rejected by hand drops no other; one that was accepted by hand ranks before all others where
+    instances overlap.
 
     Args:
         record: one image; a record with an error has no instances, and so no judgements.
@@ -80,9 +81,11 @@ def judge(
             "use the ontology these images were labeled with"
         )
     limits = {class_id: effective_thresholds(config, classes[class_id]) for class_id in class_ids}
-    by_hand = by_hand or {}
+    removed = {index for index, item in enumerate(record.instances) if classes[item.class_id].removed}
+    by_hand = {index: verdict for index, verdict in (by_hand or {}).items() if index not in removed}
     accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
     reasons = {index: BY_HAND for index in by_hand if index not in accepted}
+    reasons |= dict.fromkeys(removed, "class removed")
     for find_drops in filters(config, limits, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
         reasons |= {index: why for index, why in find_drops(record, kept).items() if index not in accepted}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labeler.geometry.masks import Rle
+from labeler.instance_ids import InstanceId
 
 Status = Literal["ok", "error"]
 
@@ -24,6 +25,8 @@ class Instance:
         area: pixels of the mask.
         rle: the mask, COCO compressed RLE.
         agreement: the share of the views and labelers that found it, in (0, 1]; 1 where there was only one.
+        origin: (labeling pass, index in the record of that pass), if the index among the instances of the image is
+            another; not stored.
     """
 
     class_id: int
@@ -35,6 +38,7 @@ class Instance:
     area: int
     rle: Rle
     agreement: float = 1.0
+    origin: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def joint_score(self) -> float:
@@ -64,3 +68,15 @@ class ImageRecord:
     error: str = ""
     tags: tuple[tuple[str, float], ...] = ()
     instances: tuple[Instance, ...] = field(default=())
+
+
+def instance_ids(record: ImageRecord) -> list[InstanceId]:
+    """The id of each instance of ``record``, in their order."""
+    places = [each.origin for each in record.instances]
+    free = 1 + max((place[1] for place in places if place and place[0] == 0), default=-1)
+    ids = []
+    for place in places:
+        labeling_pass, index = place or (0, free)
+        free += place is None
+        ids.append(InstanceId(record.digest, index, labeling_pass))
+    return ids

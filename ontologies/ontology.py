@@ -53,6 +53,8 @@ class ClassSpec:
         name: the class name in the dataset.
         prompts: texts for the detector, each of which finds the class; ``(name,)`` if none are given.
         min_score: minimum detector score for this class, in [0, 1]; None for the general ``min_score``.
+        removed: the class was taken out of a dataset, where its id stays its own. Its prompts are not asked.
+        former_names: what the class was called before it was renamed.
 
     Raises:
         OntologyError: a name or prompt is blank, is not text or contains control characters, a prompt contains one of
@@ -62,6 +64,8 @@ class ClassSpec:
     name: str
     prompts: tuple[str, ...] = ()
     min_score: float | None = None
+    removed: bool = False
+    former_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = clean_text(self.name, "a class name")
@@ -172,6 +176,16 @@ class Ontology:
         return tuple(item.name for item in self.classes)
 
     @property
+    def active_names(self) -> tuple[str, ...]:
+        """The names of the classes that are not removed, in the order of their ids."""
+        return tuple(item.name for item in self.classes if not item.removed)
+
+    @property
+    def removed_ids(self) -> frozenset[int]:
+        """The ids of the classes that are removed."""
+        return frozenset(class_id for class_id, item in enumerate(self.classes) if item.removed)
+
+    @property
     def min_scores(self) -> tuple[float | None, ...]:
         """The minimum scores of the classes, by class id; None for the general one."""
         return tuple(item.min_score for item in self.classes)
@@ -179,7 +193,8 @@ class Ontology:
     @property
     def prompts(self) -> tuple[tuple[str, int], ...]:
         """All prompts as (prompt, class id): those of the classes, then the distractors with id ``DISTRACTOR``."""
-        of_classes = [(prompt, class_id) for class_id, item in enumerate(self.classes) for prompt in item.prompts]
+        active = [(class_id, item) for class_id, item in enumerate(self.classes) if not item.removed]
+        of_classes = [(prompt, class_id) for class_id, item in active for prompt in item.prompts]
         return (*of_classes, *((prompt, DISTRACTOR) for prompt in self.distractors))
 
     @property

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from labeler.files.writable import check_writable
 from labeler.models.families import Family, check_prompt_score, check_verify, family_of
+from ontologies import Ontology
 from workflows.engines.early_checks import check_job
 from workflows.run.folder import RunFolder
 from workflows.run.same_settings import refuse_other
+from workflows.settings.class_ids import with_ids
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.of_job import settings_of
+from workflows.settings.of_job import AROUND, settings_of
+from workflows.settings.passes import BEFORE
 from workflows.settings.resolved import Settled, settle
 from workflows.settings.run_settings import RunSettings
 
@@ -37,8 +40,20 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     job = replace(job, ontology=settled.ontology, export=settled.export)
     asked = settings_of(job, saved.input if saved else "")
     if saved and has_records:
-        refuse_other(run.output, saved, asked)
+        refuse_other(run.output, saved, asked, adding=job.add_pass is not None)
     return asked, family
+
+
+def _floor(job: LabelJob, saved: RunSettings, family: Family) -> float:
+    """The candidate floor that the folder remembers for the labeler of ``job``; that of its family if it is added."""
+    if job.add_pass is None and len(saved.passes) == 1:
+        return saved.floor
+    named = dict.fromkeys(AROUND) | job.labeler.identity(job.model)
+    for made in saved.passes:
+        stated = {**BEFORE, **made.labeling}
+        if "floor" in stated and all(stated.get(name) == value for name, value in named.items()):
+            return float(stated["floor"])
+    return saved.floor if job.add_pass is None else family.floor
 
 
 def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
@@ -46,13 +61,22 @@ def saved_settings(job: LabelJob, run: RunFolder) -> RunSettings | None:
     return run.settings.read_before_labeling(job.restart, reset=job.defaults or isinstance(job.export, ExportConfig))
 
 
+def classes_before(job: LabelJob, run: RunFolder, saved: RunSettings | None) -> Ontology | None:
+    """The classes of the dataset that is there, by id; None if there is none, or all is to be labeled anew."""
+    if saved is None or job.restart or not run.record_paths():
+        return None
+    if (classes := run.classes()) is not None:
+        return classes.ontology
+    return saved.ontology if saved.published else None
+
+
 def settled_for(job: LabelJob, run: RunFolder, saved: RunSettings | None, family: Family) -> Settled:
-    """The settings of the dataset, from what ``job`` changes of ``saved``."""
+    """The settings of the dataset, from what ``job`` changes of ``saved``. Its classes keep their ids."""
     return settle(
         run.settings,
         saved,
         job.export,
-        job.ontology,
+        with_ids(job.ontology, classes_before(job, run, saved)),
         job.model.floor,
         family,
         keep_min_scores=job.keep_min_scores,
@@ -70,5 +94,5 @@ def as_labeled(job: LabelJob, saved: RunSettings | None, family: Family) -> Labe
     job = replace(job, reading=replace(job.reading, intensity=intensity))
     if not job.keep_floor:
         return job
-    floor = of_folder.floor if of_folder else family.floor
+    floor = _floor(job, of_folder, family) if of_folder else family.floor
     return replace(job, model=replace(job.model, floor=floor))

@@ -19,7 +19,7 @@ from labeler.files.listing import find_images, further_frames, stamps
 from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
 from labeler.models.kinds.kind import fitted, innermost
-from workflows.asked import as_labeled, checked, saved_settings, settled_for
+from workflows.asked import as_labeled, checked, classes_before, saved_settings, settled_for
 from workflows.dataset.dataset import recover
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
@@ -29,10 +29,12 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
+from workflows.run.pass_work import asking, by_pass, lacking, passes_now
 from workflows.run.reading import not_read_line, reading_figures, reading_lines, untiled_line
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport
 from workflows.run.summary import RunSummary
+from workflows.settings.class_ids import changes_of_classes
 from workflows.settings.job import LabelJob
 from workflows.settings.resolved import Settled, last_published
 from workflows.settings.text import unknown_family_line
@@ -133,7 +135,10 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             family=family.name,
             other=saved.other if saved else {},
         )
-        run.begin(asked, job.restart)
+        before = classes_before(job, run, saved)
+        asked = run.begin(asked, job.restart, job.add_pass)
+        for line in changes_of_classes(before, settled.ontology):
+            progress.say(line)
         ledger = FailureLedger(run)
         if job.restart or not run.record_paths():
             ledger.clear()
@@ -145,11 +150,14 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         if again := ledger.to_retry():
             progress.say(f"retrying {len(again)} images that failed in a run with too many failures")
         failed_before = set(run.failed()).intersection(images.to_pylist()) if job.retry_failed else set()
-        changed = {*changes.images, *again, *failed_before}
-        if forgotten := run.plan(images, changes.stamps, job.shard_size, changed, job.prune):
+        passes = passes_now(asked)
+        retried = failed_before.union(again)
+        if forgotten := run.plan(
+            images, changes.stamps, job.shard_size, changes.images, job.prune, passes=passes, retried=retried
+        ):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.set_unusable_aside()
-        todo = run.waiting()
+        todo = run.waiting(passes)
         logger.debug("%d shards are to be labeled", len(todo))
         ledger.begin(todo)
         failed = dict(ledger.unreported())
@@ -177,15 +185,20 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
                 raise limit.error(job.images, list(failed.items()))
 
         with summary.of_errors(run, progress.say) if summary else nullcontext():
-            remaining = sum(len(shard.image_ids) for shard in todo)
+            remaining = len({image_id for shard in todo for image_id in shard.image_ids})
             progress.begin(len(images), max(len(images) - remaining, 0))
             check()
-            if todo:  # a run with nothing new loads no model
-                _label(todo, job, root, run, take, seconds, progress)
-            else:  # the last run may have been killed after it wrote its last records
+            for number, shards in by_pass(todo):  # a run with nothing new loads no model
+                if line := asking(asked, number, shards):
+                    progress.say(line)
+                so_far, done.images = done.images, 0
+                _label(shards, replace(job, ontology=asked.passes[number].ontology), root, run, take, seconds, progress)
+                done.images = max(done.images, so_far)  # passes label the same images
+            if not todo:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
             del todo
-            for line in filter(None, [*reading_lines(done), untiled_line(done, job.labeler)]):
+            told = [*reading_lines(done), untiled_line(done, job.labeler), *lacking(asked, run.current().lacking())]
+            for line in filter(None, told):
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)

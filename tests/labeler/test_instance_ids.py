@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from labeler.instance_ids import InstanceId
+from labeler.records import ImageRecord, Instance, instance_ids
 
 
 @pytest.mark.parametrize("text", ["0-0-0", "0123456789abcdef0123456789abcdef-0-12", "ff-3-999999999"])
@@ -23,3 +24,16 @@ def test_its_parts() -> None:
 def test_nothing_else_is_an_id(text: object) -> None:
     with pytest.raises(ValueError, match="not an instance id"):
         InstanceId.from_text(text)
+
+
+def test_instances_keep_the_index_of_their_own_pass() -> None:
+    def found(origin: tuple[int, int] | None) -> Instance:
+        return Instance(0, "dog", (0, 0, 1, 1), 0.5, 0.5, 0.5, 1, {"size": [1, 1], "counts": b"01"}, origin=origin)
+
+    def ids(*origins: tuple[int, int] | None) -> list[str]:
+        record = ImageRecord("a.png", 1, 1, "ab", instances=tuple(map(found, origins)))
+        return [str(each) for each in instance_ids(record)]
+
+    assert ids(None, None) == ["ab-0-0", "ab-0-1"]  # as they are in the record of the only pass
+    assert ids((1, 0), (0, 2), (0, 0)) == ["ab-1-0", "ab-0-2", "ab-0-0"]
+    assert ids((1, 0), (0, 2), None, None) == ["ab-1-0", "ab-0-2", "ab-0-3", "ab-0-4"]  # objects that people added

@@ -101,6 +101,38 @@ class KilledWhileLoading(StandIn):
 
 
 @dataclass
+class FindsEach(StandIn):
+    """One instance per prompt: ten rows of the image, from a place and with a score that the prompt decides.
+
+    Attributes:
+        named: what tells two such labelers apart.
+        asked: a file that gets a line for every image: its id, and the prompts that were asked.
+    """
+
+    named: str = "first"
+    asked: Path | None = None
+
+    def identity(self, config: ModelConfig) -> dict[str, Any]:
+        return {"labeler": self.kind, "named": self.named}
+
+    def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        super().label(requests)
+        if self.asked:
+            lines = [f"{each.image_id} {' '.join(prompt for prompt, _ in each.ontology.prompts)}" for each in requests]
+            with self.asked.open("a") as file:
+                file.write("".join(f"{line}\n" for line in lines))
+        return [[_rows(each.pixels, *pair) for pair in each.ontology.prompts] for each in requests]
+
+
+def _rows(image: NDArray[np.uint8], prompt: str, class_id: int) -> Instance:
+    first = sum(prompt.encode()) % 10
+    mask = np.zeros(image.shape[:2], bool)
+    mask[first : first + 10] = True
+    rle = mask_to_rle(mask)
+    return Instance(class_id, prompt, rle_box_xyxy(rle), 0.6 + first / 100, 0.9, 0.9, rle_area(rle), rle)
+
+
+@dataclass
 class TellsThreads(StandIn):
     """Writes to ``told`` how many threads torch uses in its worker."""
 

@@ -13,8 +13,10 @@ from ontologies import read_ontology
 from workflows.commands.job_options import NOTES, DatasetOptions
 from workflows.commands.options import Command, Outcome, nested
 from workflows.run.exit_codes import of_result
+from workflows.settings.class_ids import changes_of_classes, with_ids
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.job import OVERWRITE_EDITS, RESPLIT
+from workflows.settings.passes import prompt_keys
 from workflows.settings.resolved import Settled, last_published, settle, with_min_scores
 from workflows.settings.text import dropped_formats
 
@@ -33,7 +35,7 @@ class ExportOptions:
     output: AnyPath = setting(help=OUT, metavar="OUT", positional=True, parse=locate)
     ontology: str | None = setting(
         None,
-        "ontology file with the same classes and prompts, for other min_score values",
+        "ontology file for other min_score values and class names, or with fewer classes",
         metavar="FILE",
         group=DATASET,
         unset="min_score values stay",
@@ -51,6 +53,7 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
     from workflows.dataset.labeled import named_root
     from workflows.dataset.reexport import export_again
     from workflows.run.folder import RunFolder
+    from workflows.run.pass_work import lacking
     from workflows.run.summary import RunSummary
 
     run, account = RunFolder(options.output), RunSummary("export")
@@ -65,9 +68,11 @@ def run_export(options: ExportOptions, console: Terminal) -> Outcome:
         if saved.tags_only:
             raise UsageError(f"{run.output} holds tags alone, of `labeler tag`; label the images first")
         settled = _settled(options, run, saved)
-        waiting = sum(len(shard.image_ids) for shard in run.waiting())
-        if waiting:
+        if waiting := run.current().unlabeled():
             console.print(f"{waiting} images are not labeled yet; re-run the label command to resume", highlight=False)
+        now = replace(saved, ontology=settled.ontology)
+        for line in (*changes_of_classes(saved.ontology, settled.ontology), *lacking(now, run.current().lacking())):
+            say(line)
         if hint := dropped_formats(settled):
             console.print(hint, highlight=False)
         root, root_is_named = named_root(saved.input, options.images, options.output)
@@ -88,10 +93,17 @@ def _settled(options: ExportOptions, run: RunFolder, saved: RunSettings) -> Sett
     """
     ontology = saved.ontology
     given = read_ontology(options.ontology) if options.ontology is not None else None
-    if given is not None and (ontology is None or given.prompt_digest != ontology.prompt_digest):
-        raise UsageError(f"{options.ontology} asks for other prompts than {run.output} was labeled with; label again")
-    if given is not None or options.dataset.defaults:
-        ontology = given or with_min_scores(ontology, {})
+    if given is not None:
+        asked = [prompt_keys(each.ontology) for each in saved.passes] + [prompt_keys(ontology)]
+        new = ontology is None or not prompt_keys(given) <= frozenset().union(*asked)
+        if new or (ontology and given.distractors != ontology.distractors):
+            raise UsageError(
+                f"{options.ontology} asks for other prompts than {run.output} was labeled with; label again"
+            )
+        published = run.classes()
+        ontology = with_ids(given, published.ontology if published else ontology)
+    elif options.dataset.defaults:
+        ontology = with_min_scores(ontology, {})
     family, reset = family_named(saved.family), options.dataset.defaults
     settled = settle(run.settings, saved, options.dataset.given.of, ontology, saved.floor, family, reset=reset)
     return replace(settled, published=last_published(run.settings, saved, run.has_dataset))

@@ -68,6 +68,8 @@ class ConsoleProgress:
             self._stop_bar()
             self._stage, self._total, self._entered = doing, images, self._clock()
             self.say(f"{doing} {images} image{'s' if images != 1 else ''}" if images else doing)
+            if images:
+                self._done = ShardReport()
             if self._console.is_terminal:
                 if images:
                     self._start_bar()

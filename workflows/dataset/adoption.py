@@ -46,7 +46,7 @@ def entries_of_last_export(
         tagged: the classes come from tags.
     """
     saved = read_verdicts(run.output / VERDICTS)
-    decisions = by_image(read_decisions(run))
+    decisions = by_image(read_decisions(run, ontology))
     destination = destination_of(run.output)
     records = read_records(run.record_paths())  # including those of images that have changed since
     files: dict[str, str] = {}

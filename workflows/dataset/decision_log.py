@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError, RunError
 from labeler.files.documents import read_limited
 from labeler.files.storage import is_link, storage_of
+from ontologies import Ontology
 from ontologies.documents import DocumentError, parse_json
 from workflows.run.folder import RunFolder
 
@@ -35,8 +37,27 @@ def by_image(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
     return images
 
 
-def read_decisions(run: RunFolder) -> list[Decision]:
+def with_current_names(decisions: Iterable[Decision], ontology: Ontology) -> list[Decision]:
+    """``decisions`` with the names that classes have by now, where they were renamed since."""
+    now: dict[str | None, str] = {former: spec.name for spec in ontology.classes for former in spec.former_names}
+    now = {former: name for former, name in now.items() if former not in ontology.class_names}
+    if not now:
+        return list(decisions)
+    return [
+        replace(
+            each,
+            class_name=now.get(each.class_name, each.class_name),
+            new_class=now.get(each.new_class, each.new_class),
+        )
+        for each in decisions
+    ]
+
+
+def read_decisions(run: RunFolder, ontology: Ontology | None = None) -> list[Decision]:
     """Every decision, in the order they were made.
+
+    Args:
+        ontology: the classes of the dataset, under whose names renamed ones are returned; None for those as written.
 
     A line that is cut short, because the process that wrote it was killed, is skipped with a warning.
 
@@ -57,7 +78,7 @@ def read_decisions(run: RunFolder) -> list[Decision]:
                 logger.warning("%s, line %d: %s; left out", path, number, error)
             except RunError as error:
                 raise RunError(f"{path}, line {number}: {error}") from None
-    return decisions
+    return with_current_names(decisions, ontology) if ontology else decisions
 
 
 def append_decisions(run: RunFolder, decisions: Sequence[Decision]) -> None:

@@ -101,7 +101,7 @@ class ExportSummary:
         self.thresholds = thresholds_in_force(settled.in_force)
         if settled.started_from:
             self.thresholds += f" (started from the defaults for {settled.started_from.title})"
-        self.changed = changes(settled.published, settled.in_force)
+        self.changed = changes(settled.compared, settled.in_force)
         if self.splits.kept and not self.splits.resplit:
             self.split_flags = changed_split_flags(settled.published, settled.in_force)
 
@@ -177,7 +177,7 @@ def export(
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
         tally = CandidateTally(config.quality, ontology.classes)
-        summary = _plan(records, by_image(read_decisions(run)), dataset, ontology, config, splitting, tally)
+        summary = _plan(records, by_image(read_decisions(run, ontology)), dataset, ontology, config, splitting, tally)
         if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -239,7 +239,7 @@ def _plan(
                 continue
             summary.unmatched += decided.unmatched
             splitting.place(row, image.split)
-            _count(summary, decided.record, judgements, ontology.class_names)
+            _count(summary, decided.record, judgements, ontology)
             tally.add(decided.record, judgements)
             summary.images[image.split] += 1
             summary.without_objects += not instances
@@ -289,11 +289,11 @@ def _placed(records: Iterable[ImageRecord], dataset: Dataset, splitting: Splitti
     return in_order(place, named) if is_remote else map(place, named)
 
 
-def _count(
-    summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], class_names: Sequence[str]
-) -> None:
+def _count(summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], ontology: Ontology) -> None:
     for instance, judgement in zip(record.instances, judgements, strict=True):
-        summary.verdicts[class_names[instance.class_id]][judgement.verdict] += 1
+        if (spec := ontology.classes[instance.class_id]).removed:
+            continue
+        summary.verdicts[spec.name][judgement.verdict] += 1
         if judgement.by_hand:
             summary.decided[judgement.verdict] += 1
         if judgement.reason:

@@ -15,13 +15,13 @@ from labeler.files.images import DecodedImage, ImageFile, digest_at
 from labeler.files.storage import absolute, locate, locate_beside
 from labeler.formats.splits import SPLITS
 from labeler.quality import Judgement, judge
-from labeler.record_files import read_record
 from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.images import may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
+from workflows.run.current_records import CurrentRecords, Place
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 from workflows.settings.run_settings import RunSettings
@@ -52,16 +52,20 @@ class Labeled:
         """One record an image, in shard order; class ids are places in ``ontology``."""
         return self._numbered(self.run.labeled())
 
-    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
-        """As ``records``, each behind its file and its row there, for ``record_at``."""
-        places, records = tee(self.run.placed())
-        numbered_records = self._numbered(record for _, _, record in records)
-        for (path, row, _), record in zip(places, numbered_records, strict=True):
-            yield path, row, record
+    def placed(self) -> Iterator[tuple[Place, ImageRecord]]:
+        """As ``records``, each behind its place, for ``record_at``."""
+        places, records = tee(self._current.placed())
+        numbered_records = self._numbered(record for _, record in records)
+        for (place, _), record in zip(places, numbered_records, strict=True):
+            yield place, record
 
-    def record_at(self, path: AnyPath, row: int) -> ImageRecord:
+    def record_at(self, place: Place) -> ImageRecord:
         """One of ``records``."""
-        return next(self._numbered(iter([read_record(path, row)])))
+        return next(self._numbered(iter([self._current.at(place)])))
+
+    @cached_property
+    def _current(self) -> CurrentRecords:
+        return self.run.current()
 
     def _numbered(self, records: Iterator[ImageRecord]) -> Iterator[ImageRecord]:
         by_tag = self.settings.ontology is None
@@ -112,7 +116,7 @@ class Labeled:
 
     def decided(self, by_hand: bool = True) -> Iterator[tuple[Decided, list[Judgement]]]:
         """As ``judged``, with what decisions did to each record."""
-        decisions = by_image(read_decisions(self.run)) if by_hand else {}
+        decisions = by_image(read_decisions(self.run, self.ontology)) if by_hand else {}
         for record in self.records():
             decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
             yield decided, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)

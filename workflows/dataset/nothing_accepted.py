@@ -50,6 +50,8 @@ class CandidateTally:
     def add(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
         self._images += 1
         for instance, judgement in zip(record.instances, judgements, strict=True):
+            if self._classes[instance.class_id].removed:
+                continue
             of_class = self._of_class[instance.class_id]
             of_class.accepted += judgement.verdict == "accept"
             of_class.scores[int(self._score(instance) * STEPS)] += 1
@@ -114,7 +116,7 @@ class CandidateTally:
         lacking = [
             (spec.name, self._of_class.get(class_id))
             for class_id, spec in enumerate(self._classes)
-            if class_id not in self._of_class or not self._of_class[class_id].accepted
+            if not spec.removed and (class_id not in self._of_class or not self._of_class[class_id].accepted)
         ]
         if not lacking:
             return []

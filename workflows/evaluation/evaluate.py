@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from labeler.errors import UsageError
@@ -91,7 +91,7 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
     """
     config = config or EvaluationConfig()
     names = labeled.ontology.class_names
-    class_ids = pair_classes(names, ground_truth.class_names, config.class_map)
+    class_ids = pair_classes(names, ground_truth.class_names, config.class_map, labeled.ontology.removed_ids)
     compared = {each for each in class_ids if each is not None}
     sizes = labeled.run.sizes()
     found = find_pairs(sizes, (image.name for image in ground_truth.images))
@@ -212,7 +212,9 @@ class _WorstImages:
         return [item[-1] for item in sorted(self._heap, key=lambda item: item[:3], reverse=True)]
 
 
-def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Mapping[str, str]) -> list[int | None]:
+def pair_classes(
+    names: Sequence[str], true_names: Sequence[str], class_map: Mapping[str, str], removed: Collection[int] = ()
+) -> list[int | None]:
     """For each labeled class, the class id in the ground truth, or None.
 
     Names are equal if they differ only in case, underscores and spaces. Several labeled classes may be mapped to one
@@ -222,6 +224,7 @@ def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Map
         names: the labeled classes.
         true_names: the classes of the ground truth, by class id.
         class_map: labeled class -> class of the ground truth.
+        removed: ids of labeled classes that are compared with none.
 
     Raises:
         UsageError: no class is in common, or ``class_map`` names an unknown class.
@@ -238,7 +241,7 @@ def pair_classes(names: Sequence[str], true_names: Sequence[str], class_map: Map
             )
         mapped[class_key(ours)] = ids[class_key(theirs)]
     ids |= mapped
-    class_ids = [ids.get(class_key(name)) for name in names]
+    class_ids = [None if number in removed else ids.get(class_key(name)) for number, name in enumerate(names)]
     if all(class_id is None for class_id in class_ids):
         raise UsageError(
             f"no class in common: {_some('labeled', names)}; {_some('ground truth', true_names)}; say which is which "

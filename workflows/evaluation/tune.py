@@ -107,7 +107,7 @@ def tune(labeled: Labeled, truth: GroundTruth, config: TuneConfig | None = None)
     if truth.semantic:
         raise UsageError("this ground truth does not tell objects of a class apart, which tuning needs")
     now, names = labeled.export.quality, labeled.ontology.class_names
-    true_ids = pair_classes(names, truth.class_names, config.class_map)
+    true_ids = pair_classes(names, truth.class_names, config.class_map, labeled.ontology.removed_ids)
     sizes = labeled.run.sizes()
     by_name = {image.name: image for image in truth.images}
     paired = find_pairs(sizes, by_name)

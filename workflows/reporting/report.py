@@ -30,6 +30,7 @@ from workflows.drawing.figures import Histogram, histogram_svg
 from workflows.drawing.thumbnails import Picture, Sample, pictures
 from workflows.evaluation.saved import read_evaluation
 from workflows.reporting.tallies import Reservoir, Sampler, Tally, key_of
+from workflows.run.pass_work import lacking
 from workflows.settings.pages import SAMPLES_EACH, SAMPLES_TOTAL
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdicts=VERDICTS,
         class_names=labeled.ontology.class_names,
-        absent=[name for class_id, name in enumerate(labeled.ontology.class_names) if class_id not in tally.classes],
+        absent=[
+            spec.name
+            for class_id, spec in enumerate(labeled.ontology.classes)
+            if class_id not in tally.classes and not spec.removed
+        ],
         classes=labeled.ontology.classes,
         distractors=labeled.ontology.distractors,
         settings={**labeled.settings.to_json(), "export": asdict(labeled.export)},
@@ -107,7 +112,8 @@ def report(labeled: Labeled, path: AnyPath | None = None, samples: int = SAMPLES
         labeled_with=[name for name in labeled.settings.labeling if name not in (*ROLES, *TOLD_ELSEWHERE)],
         quality={k: v for k, v in labeled.export.quality.to_dict().items() if k != "class_accept_scores"},
         thresholds=_thresholds(labeled),
-        waiting=sum(len(shard.image_ids) for shard in labeled.run.waiting()),
+        waiting=labeled.run.current().unlabeled(),
+        lacking=list(lacking(labeled.settings, labeled.run.current().lacking())),
         splits=(splits := splits_of_run(labeled.run, labeled.export.split_rule)),
         leaks=[leak_in_words(leak) for leak in splits.first_leaks],
         tally=tally,

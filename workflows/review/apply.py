@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
-from workflows.dataset.decision_log import append_decisions, read_decisions
+from workflows.dataset.decision_log import append_decisions, read_decisions, with_current_names
 from workflows.dataset.export import ExportSummary
 from workflows.dataset.labeled import open_labeled
 from workflows.dataset.reexport import export_again
@@ -54,14 +54,15 @@ def apply_decisions(
     run.settings.read()  # refuses a folder without a run before locking would create one
     with run.locked():
         labeled = open_labeled(output, images)
-        known = labeled.ontology.class_names
+        known = labeled.ontology.active_names
+        decisions = with_current_names(decisions, labeled.ontology)
         for decision in decisions:
             name = decision.new_class
             if name is not None and name not in known:
                 raise UsageError(f"{decision.image_id}: class {name!r} is not in this dataset ({', '.join(known)})")
         run.record_paths()  # refuses what cannot be exported before a decision is added
         new = latest(decisions)
-        if read_decisions(run)[-len(new) :] != new:
+        if read_decisions(run, labeled.ontology)[-len(new) :] != new:
             append_decisions(run, new)
         settings, config = labeled.settings, labeled.export
         settled = Settled(settings.ontology, config, config, last_published(run.settings, settings, run.has_dataset))

@@ -24,8 +24,9 @@ from labeler.formats.label_edits import read_label_file
 from labeler.formats.yolo import yolo_labels
 from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
+from labeler.instance_ids import InstanceId
 from labeler.quality import judge
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, instance_ids
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.journal import VERDICTS
 from workflows.dataset.last_export import as_last_exported
@@ -92,7 +93,7 @@ class _Found:
     label_file_is_certain: bool  # it is known what it held when it was written
     coco: EditedCocoFile | None
     in_coco: Change | str
-    by_hand: frozenset[int]  # indices of the instances that people have decided on by now
+    by_hand: frozenset[InstanceId]  # the instances that people have decided on by now
     states: Sequence[WrittenImage]  # what the image was after each decision on it
 
     def files(self) -> list[str]:
@@ -137,7 +138,10 @@ def _collect(
 
 def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) -> list[_Found]:
     """The images with an edited label file, and those with a change in a COCO file."""
-    saved, decisions = read_verdicts(labeled.run.output / VERDICTS), by_image(read_decisions(labeled.run))
+    saved, decisions = (
+        read_verdicts(labeled.run.output / VERDICTS),
+        by_image(read_decisions(labeled.run, labeled.ontology)),
+    )
     found = []
     for record in labeled.records():
         label_file = files.labels.get(record.image_id)
@@ -152,7 +156,9 @@ def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) 
             continue
         states = [_after(labeled, record, name, on_image[:count]) for count in range(len(on_image) + 1)]
         in_label_file, is_certain = _label_change(label_file, image, states)
-        by_hand = frozenset(decide(record, on_image, labeled.ontology.class_names).verdicts)
+        now = decide(record, on_image, labeled.ontology.class_names)
+        ids = instance_ids(now.record)
+        by_hand = frozenset(ids[index] for index in now.verdicts)
         found.append(_Found(record.image_id, label_file, in_label_file, is_certain, in_file, in_coco, by_hand, states))
     return found
 
@@ -235,7 +241,7 @@ def _outcome(image: _Found, coco_is_certain: bool) -> list[Decision] | str:
     if any(not change.agrees(other) for _, other in others):
         return f"{image.image_id}: {name} and {others[0][0]} were edited differently; undo one of them"
     # What somebody has decided on since the file was written stays decided.
-    left = [each for each in change.as_written if each.instance is None or each.instance.index not in image.by_hand]
+    left = [each for each in change.as_written if each.instance is None or each.instance not in image.by_hand]
     return change.decisions + left  # of two files COCO's, whose masks are exact
 
 

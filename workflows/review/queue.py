@@ -19,13 +19,13 @@ from labeler.errors import UsageError
 from labeler.files.images import DecodedImage
 from labeler.files.storage import info
 from labeler.geometry.masks import Rle
-from labeler.instance_ids import InstanceId
 from labeler.quality import Judgement, effective_thresholds, judge, ranking_score
-from labeler.records import ImageRecord
+from labeler.records import ImageRecord, instance_ids
 from workflows.dataset.decision_log import append_decisions, by_image, read_decisions
 from workflows.dataset.labeled import Labeled
 from workflows.review.drawn import drawn_object
 from workflows.review.shown import last_verdict, shown_item, shown_look, shown_objects
+from workflows.run.current_records import Place
 
 if TYPE_CHECKING:
     from labeler.files.paths import FileInfo
@@ -72,16 +72,17 @@ class ReviewQueue:
         self, labeled: Labeled, verdicts: Collection[str] = ("review",), class_names: Collection[str] = ()
     ) -> None:
         self.class_names: Sequence[str] = labeled.ontology.class_names
+        self.choices: Sequence[str] = labeled.ontology.active_names
         for name in class_names:
-            if name not in self.class_names:
-                raise UsageError(f"--class {name}: not a class of this dataset ({', '.join(self.class_names)})")
+            if name not in self.choices:
+                raise UsageError(f"--class {name}: not a class of this dataset ({', '.join(self.choices)})")
         self.labeled = labeled
         self._verdicts = frozenset(verdicts)
-        self._classes = {id_ for id_, name in enumerate(self.class_names) if not class_names or name in class_names}
-        self._decisions = by_image(read_decisions(labeled.run))
+        self._classes = {id_ for id_, name in enumerate(self.class_names) if name in (class_names or self.choices)}
+        self._decisions = by_image(read_decisions(labeled.run, labeled.ontology))
         self._lock = threading.Lock()
         self._steps: list[_Step] = []
-        self._images: list[tuple[AnyPath, int]] = []  # file and row of each record
+        self._images: list[Place] = []  # of each record
         self._files: dict[AnyPath, FileInfo | None] = {}  # what the record files were like when they were read
         items = np.concatenate([np.zeros(0, _ITEM), *self._chunks()])
         order = np.lexsort((items["index"], items["image"], items["doubt"], ~items["in_review"]))
@@ -178,7 +179,7 @@ class ReviewQueue:
         self._check_class(class_name)
         with self._lock:
             image, index, record = self._locate(number)
-            if instance not in ("", str(InstanceId(record.digest, index))):
+            if instance not in ("", str(instance_ids(record)[index])):
                 raise UsageError(LABELED_AGAIN)
             decided = self._decide(record)
             shown_class, shown_rle = decided.outcomes.get(index, (None, None))
@@ -220,7 +221,7 @@ class ReviewQueue:
             return step.number
 
     def _check_class(self, class_name: str | None) -> None:
-        if class_name is not None and class_name not in self.class_names:
+        if class_name is not None and class_name not in self.choices:
             raise UsageError(f"{class_name}: not a class of this dataset")
 
     def _save(self, image: int, record: ImageRecord, number: int, now: Decision, before: list[Decision]) -> None:
@@ -232,10 +233,11 @@ class ReviewQueue:
 
     def _chunks(self) -> Iterator[NDArray[np.void]]:
         rows: list[tuple[int, int, bool, float, int]] = []
-        for image, (path, row, record) in enumerate(self.labeled.placed()):
-            self._images.append((path, row))
-            if path not in self._files:
-                self._files[path] = info(path)
+        for image, (place, record) in enumerate(self.labeled.placed()):
+            self._images.append(place)
+            for _, path, _ in place:
+                if path not in self._files:
+                    self._files[path] = info(path)
             rows += self._rows(image, record)
             if image % IMAGES_PER_CHUNK == 0:
                 yield np.array(rows, _ITEM)
@@ -285,10 +287,10 @@ class ReviewQueue:
     def _record(self, image: int) -> ImageRecord:
         if not 0 <= image < len(self._images):
             raise IndexError(f"there is no image {image}")
-        path, row = self._images[image]
-        if info(path) != self._files[path]:  # indices may mean other instances now
-            raise UsageError(LABELED_AGAIN)
-        return self.labeled.record_at(path, row)
+        place = self._images[image]
+        if any(info(path) != self._files[path] for _, path, _ in place):
+            raise UsageError(LABELED_AGAIN)  # indices may mean other instances now
+        return self.labeled.record_at(place)
 
     def _decide(self, record: ImageRecord) -> Decided:
         return decide(record, self._decisions.get(record.image_id, ()), self.class_names)

@@ -134,7 +134,7 @@ class _Handler(BoundedHandler):
             return CONTENT_TYPES[path.rpartition(".")[2]], body
         if path == "session":
             drawing = {"images": queue.image_count} if self.server.assistant else {}
-            about = {"classes": queue.class_names, "output": str(queue.labeled.run.output)}
+            about = {"classes": queue.choices, "output": str(queue.labeled.run.output)}
             return _json({**about, **queue.progress(), **drawing})
         if path == "items":
             start = _number(*query.get("start", ["0"]))

@@ -7,8 +7,8 @@ from typing import Any
 
 from labeler.decided import Decided
 from labeler.geometry.masks import Rle, rle_area, rle_box_xyxy
-from labeler.instance_ids import InstanceId
 from labeler.quality import Judgement
+from labeler.records import instance_ids
 from workflows.drawing.outlines import svg_path
 
 
@@ -23,7 +23,7 @@ def shown_item(decided: Decided, index: int, judgement: Judgement) -> dict[str, 
     class_name, rle = shown_look(decided, index)
     area = rle_area(rle)
     return {
-        "instance": str(InstanceId(record.digest, index)),
+        "instance": str(instance_ids(record)[index]),
         "image_id": record.image_id,
         "width": record.width,
         "height": record.height,

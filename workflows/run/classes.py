@@ -22,6 +22,8 @@ from labeler.migrations import read_json
 from labeler.records import ImageRecord
 from ontologies import ClassSpec, Ontology, OntologyError
 from ontologies.synonyms import grouped
+from workflows.settings.class_ids import class_from_json, class_to_json
+from workflows.settings.passes import without_warnings
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -50,8 +52,8 @@ def read_classes(path: AnyPath) -> SavedClasses | None:
     """
     try:
         content = read_json("classes.json", path)
-        specs = tuple(ClassSpec(each["name"], tuple(each["prompts"])) for each in content["classes"])
-        return SavedClasses(Ontology(specs), content["min_tag_count"], content["max_classes"])
+        specs = tuple(class_from_json(each) for each in content["classes"])
+        return SavedClasses(without_warnings(specs, ()), content["min_tag_count"], content["max_classes"])
     except FileNotFoundError:
         return None
     except (FormatError, KeyError, TypeError, AttributeError, OntologyError):
@@ -63,7 +65,7 @@ def write_classes(path: AnyPath, saved: SavedClasses) -> None:
     content = {
         "min_tag_count": saved.min_tag_count,
         "max_classes": saved.max_classes,
-        "classes": [{"name": spec.name, "prompts": spec.prompts} for spec in saved.ontology.classes],
+        "classes": [class_to_json(spec) for spec in saved.ontology.classes],
     }
     data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
     with suppress(FileNotFoundError):

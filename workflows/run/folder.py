@@ -20,7 +20,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,14 +29,14 @@ import pyarrow.compute as pc
 from labeler.errors import RunError
 from labeler.files.local import PARTIAL, remove_partial
 from labeler.files.storage import as_local, info, is_link, remove, scan, storage_of
-from labeler.record_files import read_records
 from labeler.records import ImageRecord
 from workflows.run import manifest
 from workflows.run.classes import SavedClasses, read_classes, write_classes
+from workflows.run.current_records import CurrentRecords, failed_or_noted
 from workflows.run.locks import hold
-from workflows.run.record_rows import read_rows, read_tables, with_digests
 from workflows.run.same_settings import refuse_other
-from workflows.run.shard_files import Shard, ShardFiles
+from workflows.run.shard_files import Shard, ShardFiles, pass_of
+from workflows.settings.passes import passes_for
 from workflows.settings.run_json import RunJson
 from workflows.settings.run_settings import RunSettings
 
@@ -94,27 +95,35 @@ class RunFolder:
             if is_link(path) or (what and not what.is_folder):
                 raise RunError(f"{path} is {'a link' if is_link(path) else 'not a folder'}; put a folder in its place")
 
-    def begin(self, settings: RunSettings, restart: bool) -> None:
-        """Save ``settings`` for this run. If there are records, ``labeling`` in them must not have changed.
+    def begin(self, settings: RunSettings, restart: bool, add_pass: str | None = None) -> RunSettings:
+        """Save ``settings`` for this run. If there are records, their labeling passes stay, and one may be added.
 
         Args:
+            add_pass: the labeler may be another one than those of the records, see ``passes_for``.
             restart: delete the records. Files that only have the name of a record file are moved to ``run/unusable``.
 
         Raises:
             RunError: the settings or the input differ from those of the records, or a file is damaged or was written
                 by a newer labeler.
+
+        Returns:
+            ``settings`` with all passes.
         """
         has_records = bool(self._files.by_name())
+        settings = replace(settings, passes=(settings.asked,))
         if not restart and info(self.settings.path) is not None:
             old = self.settings.read(replacing=("ontology", "export"))
             if has_records:
-                refuse_other(self.output, old, settings)
-                self._labeled()  # before anything is written: record files of a newer version are refused
+                refuse_other(self.output, old, settings, adding=add_pass is not None)
+                labeled = self._labeled()  # before anything is written: files of a newer version are refused
+                made = old.passes[: 1 + pass_of(max(labeled, default=0))]  # nothing was labeled in passes behind
+                settings = replace(settings, passes=passes_for(made, settings.asked, add_pass))
         if restart or not has_records:
             self._files.clear()
             for path in (self._manifest, self._classes):
                 remove(path)
         self.settings.write(settings)
+        return settings
 
     def clear_attempts(self) -> None:
         """Delete the notes on unfinished work, after a stop that was not a crash or before a retry."""
@@ -150,27 +159,38 @@ class RunFolder:
         shard_size: int,
         changed: Collection[str] = (),
         prune: bool = False,
+        passes: Collection[int] = (0,),
+        retried: Collection[str] = (),
     ) -> int:
         """Assign images that are new or ``changed`` to new shards, after the existing ones.
 
         Args:
             image_ids: string array, all images of the input.
             stamps: string array, the stamp of each, from ``labeler.files.listing.stamps``.
+            changed: images that no pass has labeled any more.
             prune: forget images that are not in the input.
+            passes: the labeling passes that can be run now. Others get no images.
+            retried: images that failed, which ``passes`` are to label again.
 
         Returns:
             The number of forgotten images.
         """
         known = self._read_manifest()
-        planned, forgotten = manifest.with_images(known, image_ids, stamps, shard_size, changed, prune)
+        failed = self.current().failed_in() if max(passes, default=0) else ()
+        given_up = {image_id for image_id, _ in failed}.difference(changed, retried)  # no other pass asks them
+        try:
+            planned, forgotten = manifest.with_all_images(
+                known, image_ids, stamps, shard_size, changed, prune, passes, retried, given_up
+            )
+        except ValueError as error:
+            raise RunError(f"{self.output}: {error}") from None
         if not planned.equals(known):
             manifest.write_manifest(self._manifest, planned)
         return forgotten
 
     def stamps(self) -> pa.Table:
         """``image_id`` and ``stamp`` of every image, labeled or not."""
-        images = self._images()
-        return images.filter(pc.invert(images.column("superseded"))).select(["image_id", "stamp"])
+        return manifest.first_of_each(self._images()).select(["image_id", "stamp"])
 
     def restamp(self, image_ids: pa.Array, stamps: pa.Array) -> None:
         """Replace the stamps of the images ``image_ids``."""
@@ -180,10 +200,14 @@ class RunFolder:
         """Every shard of the manifest, in order."""
         return [self._shard(index, ids) for index, ids in manifest.ids_by_shard(self._read_manifest()).items()]
 
-    def waiting(self) -> list[Shard]:
-        """The shards to be labeled: their record file is missing, damaged, or of other images."""
-        done = self._labeled()
-        return [shard for shard in self.shards() if shard.index not in done]
+    def waiting(self, passes: Collection[int] | None = None) -> list[Shard]:
+        """The shards to be labeled: their record file is missing, damaged, or of other images.
+
+        Args:
+            passes: of these labeling passes alone; None for all whose prompts the classes still have.
+        """
+        done, passes = self._labeled(), self.current().passes if passes is None else passes
+        return [shard for shard in self.shards() if shard.index not in done and pass_of(shard.index) in passes]
 
     def _shard(self, index: int, ids: pa.Array) -> Shard:
         return Shard(index, tuple(ids.to_pylist()), self._files.path(index))
@@ -194,7 +218,7 @@ class RunFolder:
             return 0
         images = self._read_manifest()
         rows = pc.is_in(images.column("shard"), pa.array(sorted(shards), pa.int32()))
-        return int(pc.sum(pc.and_not(rows, images.column("superseded"))).as_py() or 0)
+        return len(images.filter(pc.and_not(rows, images.column("superseded"))).column("image_id").unique())
 
     def record_paths(self) -> list[AnyPath]:
         """The usable record files, in shard order."""
@@ -237,60 +261,39 @@ class RunFolder:
 
     # ------------------------------------------------------------ what is in the records
 
-    def labeled(self) -> Iterator[ImageRecord]:
-        """The current record of every labeled image, in shard order."""
-        return (record for _, _, record in self.placed())
+    def current(self) -> CurrentRecords:
+        """The records as they are now, one an image."""
+        return CurrentRecords(self._images(), self._labeled(), lambda: self.settings.read(replacing=("export",)))
 
-    def placed(self) -> Iterator[tuple[AnyPath, int, ImageRecord]]:
-        """Like ``labeled``, each with its file and its row index."""
-        superseded = manifest.superseded_images(self._images())
-        for index, path in sorted(self._labeled().items()):
-            for row, record in enumerate(read_records([path])):
-                if (index, record.image_id) not in superseded:
-                    yield path, row, record
+    def labeled(self) -> Iterator[ImageRecord]:
+        """The records of ``CurrentRecords.placed``."""
+        return (record for _, record in self.current().placed())
 
     def known(self) -> pa.Table:
         """``image_id``, ``stamp`` and ``digest`` (from the record) of every labeled image."""
-        return with_digests(self._read_manifest(), self._labeled())
+        self._read_manifest()  # refuses records without a manifest
+        return self.current().known()
 
     def contents(self) -> pa.Table:
         """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``labeled``."""
-        columns = ["digest", "status"]
-        none = pa.table({name: pa.array([], pa.string()) for name in ("image_id", *columns)})
-        tables = read_tables(self._labeled(), manifest.superseded_images(self._images()), columns)
-        return pa.concat_tables([none, *tables], promote_options="permissive").combine_chunks()
+        return self.current().contents()
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every labeled image, in the order of ``labeled``, without reading the rest of the records."""
-        return ([each["tag"] for each in row["tags"]] for row in self._rows(["tags"]))
+        return ([each["tag"] for each in row["tags"]] for row in self.current().rows(["tags"]))
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """(width, height) of every labeled image, by its id; (0, 0) for an image that could not be read."""
-        rows = self._rows(["width", "height", "status"])
-        return {row["image_id"]: (row["width"], row["height"]) for row in rows}
+        sizes: dict[str, tuple[int, int]] = {}
+        for row in self.current().rows(["width", "height", "status"]):
+            sizes.setdefault(row["image_id"], (row["width"], row["height"]))
+        return sizes
 
     def failed(self) -> list[str]:
         """Ids of the images whose labeling or tagging failed."""
-        return [row["image_id"] for row in self._rows(["status", "error"], _has_failed)]
+        rows = self.current().rows(["status", "error"], failed_or_noted)
+        return list(dict.fromkeys(row["image_id"] for row in rows))
 
     def failed_in(self, shards: Collection[int]) -> list[tuple[str, str]]:
         """(image id, error) of the failed images in those of ``shards`` that are labeled."""
-        if not shards:
-            return []
-        rows = self._rows(["status", "error"], lambda rows: pc.equal(rows.column("status"), "error"), shards)
-        return [(row["image_id"], row["error"]) for row in rows]
-
-    def _rows(
-        self,
-        columns: list[str],
-        where: Callable[[pa.Table], pa.Array] | None = None,
-        shards: Collection[int] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """``read_rows`` for every labeled image, or only for those in ``shards``."""
-        superseded, labeled = manifest.superseded_images(self._images()), self._labeled()
-        files = {index: path for index, path in labeled.items() if shards is None or index in shards}
-        return read_rows(files, superseded, columns, where)
-
-
-def _has_failed(rows: pa.Table) -> pa.Array:
-    return pc.or_(pc.equal(rows.column("status"), "error"), pc.not_equal(rows.column("error"), ""))
+        return self.current().failed_in(shards) if shards else []

@@ -3,7 +3,8 @@
     OUT/run/images.parquet     image_id, shard, stamp (size and times of the file), superseded
 
 New images are assigned to new shards, after the existing ones. So are changed images: their old rows and records stay,
-marked as superseded. The rows of a shard are in the order of its records.
+marked as superseded. The rows of a shard are in the order of its records. Every labeling pass has shards, and so rows,
+of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from labeler.files.image_ids import check_image_ids
 from labeler.files.storage import read_bytes, write_bytes
 from labeler.migrations import VERSIONS, check_version, footer_version, migrate
 from labeler.record_checks import read_table
+from workflows.run.shard_files import MOST_PASSES, SHARDS_PER_PASS, pass_of
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -88,14 +90,69 @@ def write_manifest(path: AnyPath, manifest: pa.Table) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def with_images(
-    manifest: pa.Table, image_ids: pa.Array, stamps: pa.Array, shard_size: int, changed: Collection[str], prune: bool
+def with_all_images(
+    manifest: pa.Table,
+    image_ids: pa.Array,
+    stamps: pa.Array,
+    shard_size: int,
+    changed: Collection[str],
+    prune: bool,
+    passes: Collection[int] = (0,),
+    retried: Collection[str] = (),
+    given_up: Collection[str] = (),
 ) -> tuple[pa.Table, int]:
     """The manifest for an input with the images ``image_ids``, and the number of images that were forgotten.
 
     Args:
+        changed: known images that every pass is to label again.
+        prune: forget images that are not in the input.
+        passes: the labeling passes that get new images.
+        retried: known images that those of ``passes`` are to label again.
+        given_up: images that no other pass gets.
+
+    Raises:
+        ValueError: there are too many passes, or too many shards in one.
+    """
+    of_row = manifest.column("shard").to_numpy() // SHARDS_PER_PASS
+    tables, forgotten = [], 0
+    for number in sorted({*of_row.tolist(), *passes}):
+        if number >= MOST_PASSES:
+            raise ValueError("too many labeling passes; label into another folder, with all classes at once")
+        runs = number in passes
+        planned, gone = _with_images(
+            manifest.filter(pa.array(of_row == number)),
+            image_ids,
+            stamps,
+            shard_size,
+            {*changed, *retried} if runs else changed,
+            prune,
+            number * SHARDS_PER_PASS,
+            pa.array(sorted(given_up), pa.string()) if runs else image_ids,
+        )
+        if len(planned) and pass_of(pc.max(planned.column("shard")).as_py()) != number:
+            raise ValueError("too many shards; label into another folder with a larger --shard-size")
+        tables.append(planned)
+        forgotten = max(forgotten, gone)
+    return pa.concat_tables(tables), forgotten
+
+
+def _with_images(
+    manifest: pa.Table,
+    image_ids: pa.Array,
+    stamps: pa.Array,
+    shard_size: int,
+    changed: Collection[str],
+    prune: bool,
+    first_shard: int,
+    left_out: pa.Array,
+) -> tuple[pa.Table, int]:
+    """The manifest of one labeling pass for an input with the images ``image_ids``, and the number of forgotten images.
+
+    Args:
         changed: known images that are assigned to a new shard.
         prune: forget images that are not in the input.
+        first_shard: the index of the pass's first shard.
+        left_out: string array, images that are not assigned to any shard.
     """
     old_ids, superseded = manifest.column("image_id"), manifest.column("superseded")
     index = pc.index_in(old_ids, image_ids)
@@ -105,8 +162,8 @@ def with_images(
     if prune:
         superseded = pc.or_(superseded, gone)
     current = old_ids.filter(pc.invert(superseded))
-    new = pc.invert(pc.is_in(image_ids, current.combine_chunks()))
-    first = 0 if not len(manifest) else pc.max(manifest.column("shard")).as_py() + 1
+    new = pc.invert(pc.or_(pc.is_in(image_ids, current.combine_chunks()), pc.is_in(image_ids, left_out)))
+    first = first_shard if not len(manifest) else pc.max(manifest.column("shard")).as_py() + 1
     count = pc.sum(new).as_py() or 0
     shards = pa.array(first + np.arange(count) // shard_size, pa.int32())
     added = [image_ids.filter(new), shards, stamps.filter(new), pa.array(np.zeros(count, bool))]
@@ -136,3 +193,13 @@ def superseded_images(manifest: pa.Table) -> set[tuple[int, str]]:
     """(shard, image id) of the records that were replaced by newer ones, or forgotten."""
     old = manifest.filter(manifest.column("superseded"))
     return set(zip(old.column("shard").to_pylist(), old.column("image_id").to_pylist(), strict=True))
+
+
+def first_of_each(manifest: pa.Table) -> pa.Table:
+    """The current rows of ``manifest``, one an image: of several labeling passes, the first one's."""
+    current = manifest.filter(pc.invert(manifest.column("superseded")))
+    if not len(current) or pc.max(current.column("shard")).as_py() < SHARDS_PER_PASS:
+        return current
+    codes = current.column("image_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    firsts = np.unique(codes, return_index=True)[1]
+    return current.take(pa.array(np.sort(firsts)))

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labeler.errors import RunError
 from labeler.files.storage import info, is_in_another_store, locate
-from workflows.settings.run_settings import BEFORE
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from workflows.settings.run_settings import RunSettings
 
 
-def refuse_other(output: AnyPath, old: RunSettings, new: RunSettings) -> None:
-    """Check that ``new`` settings would give the same records as the ``old`` ones.
+ALL_PASSES = ("tags_only", "intensity")  # what a second labeler must have in common with the first
+
+
+def refuse_other(output: AnyPath, old: RunSettings, new: RunSettings, adding: bool = False) -> None:
+    """Check that the labeler of ``new`` is one of those that labeled ``old``. It may be asked for other prompts.
+
+    Args:
+        adding: the labeler may be another one; it makes a labeling pass of its own.
 
     Raises:
-        RunError: the settings under ``labeling`` differ, or the input differs and the old one still exists.
+        RunError: it is another labeler; or the input differs and the old one still exists.
     """
     if old.input != new.input and _is_there(old.input, new.input):  # if the old input is gone, it was moved
         raise RunError(f"{output} holds labels of {old.input}, not of {new.input}; choose another -o")
-    if changed := list(_differing(old.labeling, new.labeling)):
-        tags_only = new.tags_only
+    differing = min((made.differs_from(new.asked) for made in old.passes), key=len)
+    may_be_added = new.ontology is not None and old.ontology is not None and not new.tags_only
+    if adding and may_be_added:
+        differing = [name for name in differing if name in ALL_PASSES]
+    if differing:
         raise RunError(
-            f"{output} was {'tagged' if tags_only else 'labeled'} with another {' and '.join(changed)}; "
+            f"{output} was {'tagged' if new.tags_only else 'labeled'} with another {' and '.join(differing)}; "
             "choose another -o, or start over with --restart"
-            + ("" if tags_only else ", or use `labeler export` to change only thresholds and formats")
+            + ("" if new.tags_only else ", or use `labeler export` to change only thresholds and formats")
+            + (", or add the labels of this labeler with --add-pass" if may_be_added and not adding else "")
         )
 
 
@@ -35,13 +43,3 @@ def _is_there(old: str, new: str) -> bool:
     """Whether the input ``old`` exists; assumed without a check if it is in a store that only the run folder names."""
     before = locate(old)
     return is_in_another_store(before, locate(new)) or info(before) is not None
-
-
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the settings in ``new`` that differ from ``old``, including nested ones."""
-    for name, value in new.items():
-        before = old.get(name, BEFORE.get(name))
-        if isinstance(before, dict) and isinstance(value, dict):
-            yield from _differing(before, value)
-        elif before != value:
-            yield name

@@ -1,7 +1,10 @@
 """Shards and their record files.
 
-    OUT/run/records/000000.parquet …
-    OUT/run/unusable/000003.parquet …   unusable record files, which are moved here
+    OUT/run/records/000000.parquet …           of the first labeling pass
+    OUT/run/records/pass-1-000000.parquet …    of the next one
+    OUT/run/unusable/000003.parquet …          unusable record files, which are moved here
+
+Every pass has shards of its own. They are numbered through: those of the pass K begin at K × ``SHARDS_PER_PASS``.
 
 A record file is usable if it is intact and holds the records of exactly its shard's images.
 """
@@ -27,7 +30,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 5
-_NAME = re.compile(r"[0-9]{6,}\.parquet")
+SHARDS_PER_PASS = 10_000_000
+MOST_PASSES = 200  # the manifest stores shard indices in 32 bits
+_NAME = re.compile(r"(?:pass-([1-9][0-9]{0,2})-)?([0-9]{6,7})\.parquet")
+
+
+def pass_of(index: int) -> int:
+    """The labeling pass that a shard belongs to."""
+    return index // SHARDS_PER_PASS
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,13 @@ class ShardFiles:
         self._named: set[str] = set()  # files that a warning has named
 
     def path(self, index: int) -> AnyPath:
-        return self.folder / f"{index:06d}.parquet"
+        labeling_pass, number = divmod(index, SHARDS_PER_PASS)
+        return self.folder / f"{f'pass-{labeling_pass}-' if labeling_pass else ''}{number:06d}.parquet"
 
     def by_name(self) -> dict[int, AnyPath]:
         """All files with the name of a record file, by shard index; their content is not checked."""
-        return {int(name.partition(".")[0]): self.folder / name for name in self._record_names()}
+        found = [(_NAME.fullmatch(name), self.folder / name) for name in self._record_names()]
+        return {int(name[1] or 0) * SHARDS_PER_PASS + int(name[2]): path for name, path in found if name}
 
     def labeled(self, ids: Mapping[int, pa.Array]) -> dict[int, AnyPath]:
         """The files that hold exactly the records of the images of their shard, by shard index.

@@ -89,7 +89,7 @@ class RunSummary:
         model, tagging = settings.model, settings.labeling.get("tagging") or {}
         self.asked = {
             "input": settings.input,
-            "classes": list(ontology.class_names) if ontology else None,
+            "classes": list(ontology.active_names) if ontology else None,
             "tagger": tagging.get("tagger"),
             "detector": model.get("detector"),
             "segmenter": model.get("segmenter"),

@@ -56,6 +56,8 @@ class LabelJob:
         labeler: what makes the labels, with the models of ``model``; any ``LabelerKind``, also one of your own.
         keep_floor: take the candidate floor that ``output`` remembers, or in a new folder that of the models' family,
             in place of the one in ``model``; for a user who states none.
+        add_pass: the labeler may be another one than those that labeled ``output``; it is asked for ``all`` prompts, or
+            for ``new`` ones alone, which none was asked for.
         keep_min_scores: give the classes of ``ontology`` the ``min_score`` values that ``output`` remembers for them;
             for a list of words, which cannot state any.
     """
@@ -95,6 +97,13 @@ class LabelJob:
     resplit: bool = setting(False, RESPLIT, group=DATASET_GROUP)
     labeler: LabelerKind = field(default_factory=GroundedSamKind)
     keep_min_scores: bool = False
+    add_pass: str | None = setting(
+        None,
+        "add the labels of another labeler to those in the folder, asked for all prompts or only for new ones",
+        choices=("all", "new"),
+        group=RUN_GROUP,
+        unset="refused",
+    )
     keep_floor: bool = False
     defaults: bool = False
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from labeler.errors import LabelerError, UsageError
 from labeler.models.families import Family
 from labeler.quality_config import QualityConfig
-from ontologies import ClassSpec, Ontology
+from ontologies import Ontology
+from workflows.settings.class_ids import of_class, under_new_names
 from workflows.settings.export import ExportConfig
-from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of, without_warnings
+from workflows.settings.passes import without_warnings
+from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of
 
 if TYPE_CHECKING:
     from workflows.settings.run_json import RunJson
@@ -43,6 +45,16 @@ class Settled:
     remembered: ExportConfig
     published: DatasetSettings | None = None
     started_from: Family | None = None
+
+    @property
+    def compared(self) -> DatasetSettings | None:
+        """``published`` under the names that classes have now."""
+        if self.published is None:
+            return None
+        export, own = self.published.export, self.published.export.quality.class_accept_scores
+        quality = replace(export.quality, class_accept_scores=under_new_names(own, self.ontology))
+        min_scores = under_new_names(self.published.min_scores, self.ontology)
+        return DatasetSettings(replace(export, quality=quality), min_scores)
 
     @property
     def in_force(self) -> DatasetSettings:
@@ -90,7 +102,9 @@ def with_min_scores(ontology: Ontology | None, min_scores: Mapping[str, float]) 
     """``ontology`` with exactly these ``min_score`` values."""
     if ontology is None:
         return None
-    classes = [ClassSpec(spec.name, spec.prompts, min_scores.get(spec.name)) for spec in ontology.classes]
+    classes = [
+        replace(spec, min_score=None if spec.removed else of_class(spec, min_scores)) for spec in ontology.classes
+    ]
     return without_warnings(tuple(classes), ontology.distractors)
 
 
@@ -99,13 +113,14 @@ def resolved(
 ) -> ExportConfig:
     """What holds: ``change`` itself, or what it makes of ``remembered``; None leaves that as it is.
 
-    Accept scores of classes that are gone are dropped from ``remembered``.
+    Accept scores of classes that are gone are dropped from ``remembered``; those of renamed ones follow them.
     """
     if isinstance(change, ExportConfig):
         return change
     if ontology is not None:
         own = remembered.quality.class_accept_scores
-        kept = {name: score for name, score in own.items() if name in ontology.class_names}
+        active = [spec for spec in ontology.classes if not spec.removed]
+        kept = {spec.name: score for spec in active if (score := of_class(spec, own)) is not None}
         remembered = replace(remembered, quality=replace(remembered.quality, class_accept_scores=kept))
     return change(remembered) if change else remembered
 
@@ -118,9 +133,9 @@ def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None
     """
     for name in quality.class_accept_scores:
         if ontology is not None and name not in ontology.class_names:
-            near = difflib.get_close_matches(name, ontology.class_names, n=1)
+            near = difflib.get_close_matches(name, ontology.active_names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "use a name as listed"
-            known = ", ".join(ontology.class_names[:CLASSES_NAMED])
+            known = ", ".join(ontology.active_names[:CLASSES_NAMED])
             raise UsageError(f"--class-accept-score: {name!r} is not among the classes ({known}); {hint}")
 
 

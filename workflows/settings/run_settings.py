@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -13,12 +12,12 @@ from labeler.files.credentials import without_secrets
 from labeler.files.image_config import INTENSITIES, MOST_MEGAPIXELS, ImageConfig
 from labeler.migrations import VERSIONS
 from labeler.sizes import finite_number
-from ontologies import ClassSpec, Ontology, OntologyError, OntologyWarning
+from ontologies import Ontology, OntologyError
+from workflows.settings.class_ids import class_from_json, class_to_json
 from workflows.settings.export import ExportConfig, table
+from workflows.settings.passes import BEFORE, Pass, asked_ontology, without_warnings
 
 Part = TypeVar("Part")
-# What versions did that did not state it in ``labeling``.
-BEFORE: Mapping[str, Any] = {"intensity": "full", "labeler": "grounded-sam", "prompt_score": "mean"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ class RunSettings:
 
     Attributes:
         input: folder or URI of the images.
-        labeling: what decides the records, by name; it cannot change within a run folder.
-        ontology: with the ``min_score`` values that hold; None where images proposed their own classes.
+        labeling: what decides the records of the labeler that was named last, by name.
+        ontology: the classes of the dataset by id, with the ``min_score`` values that hold; None where images proposed
+            their own classes.
         model: the settings of the models, by name: to be compared and shown, never to load a model from.
         export: what the next command starts from. It is written before any work, so that the flags of a killed run are
             not lost.
@@ -63,6 +63,8 @@ class RunSettings:
         published: what the dataset on disk was last written with, to tell what changed since; None if it is not known.
         other: keys of the file that this version does not know, and damaged ones that nobody has replaced yet.
         faults: why a part of the file could not be read, by key; that part has its default.
+        passes: the labeling passes that the records come from, by number. Files of earlier versions state none: then
+            ``labeling`` and ``ontology`` are those of the only one.
     """
 
     input: str
@@ -75,11 +77,22 @@ class RunSettings:
     published: DatasetSettings | None = None
     other: Mapping[str, Any] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict, compare=False)
+    passes: tuple[Pass, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.passes:
+            object.__setattr__(self, "passes", (self.asked,))
+
+    @property
+    def asked(self) -> Pass:
+        """The labeler that was named last, with all prompts of the dataset."""
+        return Pass(self.labeling, asked_ontology(self.ontology))
 
     @property
     def floor(self) -> float:
-        """The class score from which the records keep candidates."""
-        return float(self.model["floor"])
+        """The class score from which the records keep candidates; the lowest one if passes have different ones."""
+        stated = (each.labeling.get("floor") for each in self.passes)
+        return float(min((each for each in stated if isinstance(each, (int, float))), default=self.model["floor"]))
 
     @property
     def reading(self) -> ImageConfig:
@@ -116,7 +129,8 @@ class RunSettings:
         finite_number(content["model"]["floor"], "floor of model")
         _check(content, "ontology", dict, _NONE)
         if content["ontology"] is not None:
-            _check_ontology(content["ontology"])
+            _check_ontology(content["ontology"], "ontology")
+        _check(content, "passes", list)
         if "export" not in content:
             raise ValueError("export is missing")
         if "family" in content:
@@ -131,6 +145,7 @@ class RunSettings:
                 return default
 
         published = part("published", DatasetSettings.from_dict, None)
+        passes = tuple(_pass(each, f"pass {number}") for number, each in enumerate(content["passes"]))
         unknown = {name: value for name, value in content.items() if name not in _KEYS}
         return cls(
             input=without_secrets(content["input"]),  # earlier versions kept passwords of URIs
@@ -143,6 +158,7 @@ class RunSettings:
             published=published,
             other=unknown | ({"published": content["published"]} if "published" in faults else {}),
             faults=faults,
+            passes=passes,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +167,8 @@ class RunSettings:
             "version": VERSIONS["run.json"],
             "input": self.input,
             "labeling": self.labeling,
-            "ontology": asdict(self.ontology) if self.ontology else None,
+            "passes": [_pass_json(each) for each in self.passes],
+            "ontology": _ontology_json(self.ontology),
             "model": self.model,
             "export": asdict(self.export),
         }
@@ -165,7 +182,7 @@ class RunSettings:
 
 
 _NONE = type(None)
-_KEYS = ("version", "input", "labeling", "ontology", "model", "export", "versions", "family", "published")
+_KEYS = ("version", "input", "labeling", "passes", "ontology", "model", "export", "versions", "family", "published")
 
 
 def encoded(content: Mapping[str, Any]) -> bytes:
@@ -186,34 +203,60 @@ def min_scores_of(ontology: Ontology | None) -> dict[str, float]:
     return {spec.name: spec.min_score for spec in classes if spec.min_score is not None}
 
 
-def without_warnings(classes: tuple[ClassSpec, ...], distractors: tuple[str, ...]) -> Ontology:
-    """An ontology of prompts that the user was warned of when they were given.
-
-    Raises:
-        OntologyError: as ``Ontology`` does.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OntologyWarning)
-        return Ontology(classes, distractors)
-
-
 def _ontology(content: Mapping[str, Any] | None) -> Ontology | None:
     if content is None:
         return None
-    classes = tuple(ClassSpec(each["name"], tuple(each["prompts"]), each["min_score"]) for each in content["classes"])
+    classes = tuple(class_from_json(each) for each in content["classes"])
     return without_warnings(classes, tuple(content["distractors"]))
 
 
-def _check_ontology(ontology: Mapping[str, Any]) -> None:
-    _check_texts(ontology, "distractors", of="ontology")
-    _check(ontology, "classes", list, of="ontology")
+def _pass(content: object, of: str) -> Pass:
+    """A pass as the file holds it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{of} is {_kind(content)}")
+    _check(content, "labeling", dict, of=of)
+    _check(content, "ontology", dict, _NONE, of=of)
+    if content["ontology"] is not None:
+        _check_ontology(content["ontology"], f"the ontology of {of}")
+    try:
+        return Pass(content["labeling"], asked_ontology(_ontology(content["ontology"])))
+    except OntologyError:  # as the fault of ``ontology`` tells
+        return Pass(content["labeling"], None)
+
+
+def _ontology_json(ontology: Ontology | None) -> dict[str, Any] | None:
+    if ontology is None:
+        return None
+    classes = [{**class_to_json(spec), "min_score": spec.min_score} for spec in ontology.classes]
+    return {"classes": classes, "distractors": ontology.distractors}
+
+
+def _pass_json(made: Pass) -> dict[str, Any]:
+    asked = made.ontology
+    classes = [class_to_json(spec) for spec in asked.classes] if asked else []
+    ontology = {"classes": classes, "distractors": asked.distractors} if asked else None
+    return {"labeling": made.labeling, "ontology": ontology}
+
+
+def _check_ontology(ontology: Mapping[str, Any], where: str) -> None:
+    _check_texts(ontology, "distractors", of=where)
+    _check(ontology, "classes", list, of=where)
     for number, spec in enumerate(ontology["classes"], start=1):
-        of = f"class {number} of ontology"
+        of = f"class {number} of {where}"
         if type(spec) is not dict:
             raise ValueError(f"{of} is {_kind(spec)}")
         _check(spec, "name", str, of=of)
         _check_texts(spec, "prompts", of=of)
-        _check(spec, "min_score", int, float, _NONE, of=of)
+        if where == "ontology" or "min_score" in spec:
+            _check(spec, "min_score", int, float, _NONE, of=of)
+        if "removed" in spec:
+            _check(spec, "removed", bool, of=of)
+        if "former_names" in spec:
+            _check_texts(spec, "former_names", of=of)
 
 
 def _check(content: Mapping[str, Any], name: str, *types: type, of: str = "") -> None:

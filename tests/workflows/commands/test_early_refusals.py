@@ -90,12 +90,13 @@ def test_files_that_tag_and_preview_cannot_write(folders: Path, labeler: Run) ->
         assert "file is not a folder; choose another -o" in done.stderr
 
 
-def test_other_classes_than_the_records_have(tmp_path: Path, labeler: Run) -> None:
+def test_other_settings_than_the_records_have(tmp_path: Path, labeler: Run) -> None:
     out = write_labeled(tmp_path, ["0.png"], ("dog", "cat"), side=64)
     (tmp_path / "images" / "0.png").unlink()  # else the missing image would be what is told
-    done = labeler("label", tmp_path / "images", "-o", out, "--model", "demo", "--classes", "dog, owl")
+    settings = ("--model", "demo", "--classes", "dog, cat", "--prompts-per-caption", 1)
+    done = labeler("label", tmp_path / "images", "-o", out, *settings)
     assert done.returncode == 2
-    assert "was labeled with another ontology" in done.stderr
+    assert "was labeled with another prompts_per_caption" in done.stderr
 
 
 def test_a_run_with_nothing_new_needs_no_cluster() -> None:

@@ -103,13 +103,13 @@ def test_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     assert error == "labeler: stopped; re-run the same command to resume\n"
 
 
-def test_changed_classes_on_an_old_folder(scenes: Path, tmp_path: Path, labeler: Run) -> None:
+def test_changed_settings_on_an_old_folder(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     out = tmp_path / "out"
     assert labeler("label", scenes, "-o", out, *OPTIONS).returncode == 0
     before = contents(out)
-    other = labeler("label", scenes, "-o", out, "--model", "demo", "--classes", "circle, star", "--device", "cpu")
+    other = labeler("label", scenes, "-o", out, *OPTIONS, "--max-instances", 7)
     assert other.returncode == 2
-    assert "another ontology" in other.stderr
+    assert "another max_instances" in other.stderr
     assert len(other.stderr.splitlines()) == 1
     assert contents(out) == before
 

@@ -243,7 +243,7 @@ def test_a_folder_with_a_higher_floor_and_threshold_goes_on(out: Path, run: Comm
     """The default min_score is below this floor, and so no part of what is checked."""
 
     def raise_floor(content: dict[str, Any]) -> None:
-        content["labeling"]["floor"] = content["model"]["floor"] = 0.4
+        content["passes"][0]["labeling"]["floor"] = content["model"]["floor"] = 0.4
         content["export"]["quality"]["min_score"] = 0.5
 
     edit(out, raise_floor)
@@ -282,12 +282,16 @@ def test_min_scores_stay_with_words_and_are_replaced_by_a_file(out: Path, run: C
     )
 
 
-def test_thresholds_of_a_renamed_class_go_and_are_told(out: Path, run: Command, tmp_path: Path) -> None:
+def test_thresholds_follow_a_renamed_class_and_go_with_a_removed_one(out: Path, run: Command, tmp_path: Path) -> None:
     run("export", "--class-accept-score", "dog=0.5", "--class-accept-score", "cat=0.7")
     renamed = tmp_path / "renamed.toml"
     renamed.write_text('[[class]]\nname = "hound"\nprompts = ["dog"]\n[[class]]\nname = "cat"\n')
     said = run("label", "--ontology", renamed)
-    assert line(said, CHANGED) == "accept score of dog 0.50 → 0.30 (general)"
+    assert CHANGED not in said
+    assert remembered(out).quality.class_accept_scores == {"hound": 0.5, "cat": 0.7}
+    renamed.write_text('[[class]]\nname = "cat"\n')
+    said = run("label", "--ontology", renamed)
+    assert line(said, CHANGED) == "accept score of hound 0.50 → 0.30 (general)"
     assert remembered(out).quality.class_accept_scores == {"cat": 0.7}
 
 

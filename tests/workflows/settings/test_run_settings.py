@@ -43,8 +43,8 @@ def test_what_is_written_is_read(settings: RunSettings, tmp_path: Path) -> None:
 
 
 def test_the_keys_and_their_order() -> None:
-    """As the first version wrote them; ``published`` is what it did not have yet."""
-    keys = ["version", "input", "labeling", "ontology", "model", "export", "versions", "published", "note"]
+    """As the first version wrote them; ``passes`` and ``published`` are what it did not have yet."""
+    keys = ["version", "input", "labeling", "passes", "ontology", "model", "export", "versions", "published", "note"]
     content = WHOLE.to_json()
     assert list(content) == keys
     assert json.loads(encoded(content))["ontology"] == {
@@ -61,13 +61,20 @@ def test_the_keys_and_their_order() -> None:
 def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(name: str, tmp_path: Path) -> None:
     path = Frozen.copied(tmp_path) / name / "run" / "run.json"
     content = migrate("run.json", json.loads(path.read_bytes()), path)
-    expected = path.read_text(encoding="utf-8").replace('"version": 1', '"version": 2')
+    expected = path.read_text(encoding="utf-8").replace('"version": 1', '"version": 3')
     for thresholds in {*re.findall(r'"of_classes": \{(?:[^{}]|\{[^{}]*\})*\}', expected)}:
         own = json.loads("{" + thresholds + "}")["of_classes"]
         scores = {name: each["accept_score"] for name, each in own.items() if each["accept_score"] is not None}
         indented = json.dumps(scores, indent=2, ensure_ascii=False).replace("\n", "\n      ")
         expected = expected.replace(thresholds, f'"class_accept_scores": {indented}')
-    written = encoded(RunSettings.from_json(content).to_json()).decode()
+    settings = RunSettings.from_json(content).to_json()
+    (only_pass,) = settings.pop("passes")
+    assert only_pass["labeling"] == settings["labeling"]
+    prompts = [
+        [each["prompts"] for each in (of["ontology"] or {"classes": ()})["classes"]] for of in (only_pass, settings)
+    ]
+    assert prompts[0] == prompts[1]
+    written = encoded(settings).decode()
     # Settings that the first version did not have.
     for newer in (
         '      "group_share": 0.8,\n',
