@@ -82,7 +82,8 @@ class ModelOptions:
             for name in ("segmenter", "prompts_per_caption"):
                 if name in self.given.values:
                     raise UsageError(f"{flag_named(name)} is not for --labeler sam3, which is one model; leave it out")
-            if self.model and PRESETS[self.model].labeler != Sam3Kind.kind:
+            is_for_it = PRESETS[self.preset].labeler == Sam3Kind.kind or "detector" in self.given.values
+            if self.model and not is_for_it:
                 raise UsageError(
                     f"--model {self.model} is not for --labeler sam3; leave it out, or name another checkpoint of "
                     "SAM 3 with --detector"
