@@ -2,8 +2,8 @@
 
     bash benchmarks/gpu.sh [--presets fast best] [--minutes 8]
 
-Needs torch, transformers, numpy, OpenCV and pycocotools; no model is downloaded (``full_size.py``). Ten boxes an image
-reach the segmenter.
+Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model is downloaded (``full_size.py``). Ten
+boxes an image reach the segmenter.
 
 - ``images/s``: JPEG files to instances, as a worker does it.
 - ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU.
