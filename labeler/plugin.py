@@ -25,7 +25,7 @@ from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.families import GENERAL, Family, check_prompt_score, check_verify, family_of
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
-from labeler.models.kinds.kinds import made_kind
+from labeler.models.kinds.kinds import made_kind, preset_models
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 from labeler.models.labelers.labeler import Labeler, LabelRequest
 from labeler.models.loading import load_grounded_sam
@@ -107,9 +107,10 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         if model not in PRESETS:
             raise UsageError(f"model must be one of {', '.join(PRESETS)}, not {model!r}; a hub id goes to detector=")
         kind = made_kind(labeler or PRESETS[model].labeler)
+        of_preset = preset_models(kind, model)
         config = ModelConfig(
-            detector or PRESETS[model].detector,
-            segmenter or PRESETS[model].segmenter,
+            detector or of_preset[0],
+            segmenter or of_preset[1],
             device=device,
             precision=precision,
             batch_size=batch_size,

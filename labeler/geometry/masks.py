@@ -22,8 +22,30 @@ class Rle(TypedDict):
 
 def mask_to_rle(mask: npt.NDArray[np.bool_]) -> Rle:
     """Encode a mask, bool ``(H, W)``."""
-    rle: Rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
+    x, y, width, height = opencv().boundingRect(mask.view(np.uint8))
+    return window_to_rle(mask[y : y + height, x : x + width], x, y, mask.shape[1], mask.shape[0])
+
+
+def window_to_rle(window: npt.NDArray[np.bool_], left: int, top: int, width: int, height: int) -> Rle:
+    """Encode a mask of an image of ``width`` x ``height`` pixels that lies in a window, bool ``(h, w)``.
+
+    The result is that of ``pycocotools.mask.encode`` for the whole image, but only the window is read.
+    """
+    # A row of background above the window, whose runs begin and end within their columns.
+    columns = np.zeros((window.shape[1], window.shape[0] + 1), dtype=np.bool_)
+    columns[:, 1:] = window.T
+    flat = columns.ravel()
+    changes = np.flatnonzero(np.diff(flat, append=False))
+    column, row = np.divmod(changes, window.shape[0] + 1)
+    ends = (left + column) * height + top + row
+    # A run to the bottom of a column continues at the top of the next one.
+    joined = np.flatnonzero(ends[1:] == ends[:-1])
+    ends = np.delete(ends, np.concatenate([joined, joined + 1]))
+    runs = np.diff(ends, prepend=0, append=height * width)
+    if runs[-1] == 0:
+        runs = runs[:-1]
+    rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return {"size": [height, width], "counts": rle["counts"]}
 
 
 def box_to_rle(box_xyxy: tuple[float, float, float, float], width: int, height: int) -> Rle:

@@ -51,6 +51,9 @@ def load_checkpoint(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # of reading weights; that also hides the bars of downloads
     device = resolved_device(config.device)
+    if device.startswith("cuda"):
+        # Its checks of tensors make the CPU wait for the GPU several times in a forward pass.
+        os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
     name, revision = resolve(source, role)
 
     def read(**options: bool) -> tuple[Any, Any]:

@@ -44,6 +44,7 @@ PRESETS = {
     "best": Preset("iSEE-Laboratory/llmdet_large", "facebook/sam2.1-hiera-large", "best labels, slowest"),
     "sam3": Preset("facebook/sam3", "", "words to masks in one model; gated", "sam3"),
 }
+DEFAULT_PRESET = "balanced"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from labeler.models.detectors.detector import Image
 
 
 @dataclass(frozen=True)
@@ -26,3 +30,14 @@ class Runtime:
     def autocast(self) -> torch.autocast:
         """The context that forward passes run in."""
         return torch.autocast(self.device.split(":")[0], self.dtype, enabled=self.dtype != torch.float32)
+
+    def processor_input(self, image: Image) -> dict[str, Any]:
+        """The arguments by which an image processor gets ``image``, uint8 ``(H, W, 3)`` RGB, and returns tensors.
+
+        On a GPU, the image is resized and normalised on the device. This rounds otherwise than on a CPU, by one of 255
+        levels at most.
+        """
+        if not self.device.startswith("cuda"):
+            return {"images": image, "input_data_format": "channels_last", "return_tensors": "pt"}
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        return {"images": pixels, "input_data_format": "channels_first", "return_tensors": "pt"}

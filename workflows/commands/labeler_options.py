@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labeler.errors import UsageError
+from labeler.models.config import DEFAULT_PRESET, PRESETS, ModelConfig
 from labeler.models.config import GROUP as MODELS
-from labeler.models.config import PRESETS, ModelConfig
 from labeler.models.families import GENERAL, family_named
 from labeler.models.kinds.autodistill import EXAMPLE, AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.kind import LabelerKind, innermost
-from labeler.models.kinds.kinds import KINDS, kind_named
-from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
+from labeler.models.kinds.kinds import KINDS, kind_named, preset_models
+from labeler.models.kinds.sam3 import Sam3Kind
 from labeler.setting import setting
 from ontologies import Ontology, read_ontology
 from workflows.commands.labeler_wrappers import WrapperOptions
@@ -59,10 +59,18 @@ class OntologyOptions:
 class ModelOptions:
     """Which models run, and how."""
 
-    model: str = setting(
-        "balanced", "preset of models; `labeler models` lists them", choices=tuple(PRESETS), group=MODELS
+    model: str | None = setting(
+        None,
+        "preset of models; `labeler models` lists them",
+        choices=tuple(PRESETS),
+        group=MODELS,
+        unset=DEFAULT_PRESET,
     )
     given: Changes[ModelConfig] = changes(ModelConfig, unset={"floor": FLOOR_UNSET})
+
+    @property
+    def preset(self) -> str:
+        return self.model or DEFAULT_PRESET
 
     def config(self, labeler: LabelerKind) -> ModelConfig:
         """The models for ``labeler``.
@@ -70,16 +78,17 @@ class ModelOptions:
         Raises:
             UsageError: a flag is not for that labeler.
         """
-        preset, labeler = PRESETS[self.model], innermost(labeler)
-        detector, segmenter = preset.detector, preset.segmenter
-        if isinstance(labeler, Sam3Kind):
+        if isinstance(innermost(labeler), Sam3Kind):
             for name in ("segmenter", "prompts_per_caption"):
                 if name in self.given.values:
                     raise UsageError(f"{flag_named(name)} is not for --labeler sam3, which is one model; leave it out")
-            if preset.labeler != labeler.kind:
-                detector, segmenter = CHECKPOINT, ""
-        elif isinstance(labeler, BoxesKind | EverythingKind | AutodistillKind):
-            detector = ""
+            is_for_it = PRESETS[self.preset].labeler == Sam3Kind.kind or "detector" in self.given.values
+            if self.model and not is_for_it:
+                raise UsageError(
+                    f"--model {self.model} is not for --labeler sam3; leave it out, or name another checkpoint of "
+                    "SAM 3 with --detector"
+                )
+        detector, segmenter = preset_models(labeler, self.preset)
         return self.given.of(ModelConfig(detector, segmenter))
 
 
@@ -130,7 +139,7 @@ class LabelerOptions:
 
     def _base(self, wanted: OntologyOptions, models: ModelOptions) -> tuple[LabelerKind, Ontology | None]:
         """As ``made``, without what is wrapped around the labeler."""
-        name = self.labeler or PRESETS[models.model].labeler
+        name = self.labeler or PRESETS[models.preset].labeler
         is_path = ":" in name
         if not is_path:
             self._refuse_arguments()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from labeler.errors import UsageError
 from labeler.models.detectors.detector import Detections, Image, Prompts
+from labeler.models.runtime import Runtime
 from labeler.models.strips import padded, padded_to_ratio
 
 LEAST_SIDE = 32  # of the input: the stride of the backbones
@@ -19,15 +20,15 @@ LONGEST_STRIP = 64  # times the short side: padded before it is scaled, since th
 Item = TypeVar("Item")
 
 
-def preprocess(image_processor: Any, image: Image) -> Tensor:
-    """The model's input for one image, float32 ``(3, h, w)``.
+def preprocess(image_processor: Any, image: Image, runtime: Runtime) -> Tensor:
+    """The model's input for one image, float32 ``(3, h, w)``; see ``Runtime.processor_input``.
 
     Images are processed one at a time, because processors pad the images of a batch to a common size.
     """
-    return _processed(image_processor, image)["pixel_values"]
+    return _processed(image_processor, image, runtime)["pixel_values"]
 
 
-def preprocess_strip(image_processor: Any, image: Image) -> tuple[dict[str, Tensor], tuple[int, int]]:
+def preprocess_strip(image_processor: Any, image: Image, runtime: Runtime) -> tuple[dict[str, Tensor], tuple[int, int]]:
     """As ``preprocess``, for models that keep the aspect ratio: very long and thin images are padded.
 
     Returns:
@@ -35,19 +36,19 @@ def preprocess_strip(image_processor: Any, image: Image) -> tuple[dict[str, Tens
         the (width, height) that boxes are relative to: those of the image, padded if thin.
     """
     image = padded_to_ratio(image, LONGEST_STRIP)
-    inputs = _processed(image_processor, image)
+    inputs = _processed(image_processor, image, runtime)
     while (side := min(inputs["pixel_values"].shape[-2:])) < LEAST_SIDE and (long := max(image.shape[:2])) > (
         short := min(image.shape[:2])
     ):
         # The longer side decides the scale, so the input grows at its shorter side alone.
         enough = -(-short * (LEAST_SIDE + 1) // side)
         image = padded(image, min(long, max(enough, short + 1)))
-        inputs = _processed(image_processor, image)
+        inputs = _processed(image_processor, image, runtime)
     return inputs, (image.shape[1], image.shape[0])
 
 
-def _processed(image_processor: Any, image: Image) -> dict[str, Tensor]:
-    inputs = image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
+def _processed(image_processor: Any, image: Image, runtime: Runtime) -> dict[str, Tensor]:
+    inputs = image_processor(**runtime.processor_input(image))
     return {name: values[0] for name, values in inputs.items() if isinstance(values, Tensor)}
 
 

@@ -48,7 +48,9 @@ class ClosedSetDetector:
         columns = [self.classes.columns(asked) for asked in prompts]
         detections = [Detections.none(len(asked)) for asked in prompts]
         inputs = {
-            index: preprocess_strip(self.processor, images[index]) for index, wanted in enumerate(columns) if wanted
+            index: preprocess_strip(self.processor, images[index], self.runtime)
+            for index, wanted in enumerate(columns)
+            if wanted
         }
         for batch in batches_by_key(
             list(inputs), lambda index: inputs[index][0]["pixel_values"].shape, self.runtime.batch_size

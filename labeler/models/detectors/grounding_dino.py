@@ -57,7 +57,7 @@ class GroundingDinoDetector:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
-        inputs = [preprocess_strip(self.processor.image_processor, image) for image in images]
+        inputs = [preprocess_strip(self.processor.image_processor, image, self.runtime) for image in images]
         pixels = [values["pixel_values"] for values, _ in inputs]
         jobs = [
             (index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)
@@ -69,7 +69,7 @@ class GroundingDinoDetector:
                 for prompt_index, (start, stop) in zip(caption.prompt_indices, caption.spans, strict=True):
                     tokens = logits[:, start:stop].sigmoid()
                     own = tokens.amax(1) if self.prompt_score == "max" else tokens.mean(1)
-                    scores[:, prompt_index] = own.cpu().numpy()
+                    scores[:, prompt_index] = own.numpy()
                 floor, scale = self.runtime.candidate_floor, inputs[index][1]
                 parts[index].append(detections_above(floor, boxes, scores, images[index], scale))
         return [Detections.concatenate(own, len(asked)) for own, asked in zip(parts, prompts, strict=True)]
@@ -88,4 +88,5 @@ class GroundingDinoDetector:
                 input_ids=input_ids.to(self.runtime.device),
                 attention_mask=attention_mask.to(self.runtime.device),
             )
-        return outputs.logits.float(), outputs.pred_boxes.float()
+        # One transfer for all: the scores of many prompts would be as many.
+        return outputs.logits[:, :, :length].float().cpu(), outputs.pred_boxes.float().cpu()

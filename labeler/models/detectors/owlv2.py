@@ -36,7 +36,7 @@ class Owlv2Detector:
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         detections = [Detections.none(len(image_prompts)) for image_prompts in prompts]
-        pixels = [preprocess(self.processor.image_processor, image) for image in images]
+        pixels = [preprocess(self.processor.image_processor, image, self.runtime) for image in images]
         for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.batch_size):
             text = self._text(prompts[batch[0]])
             with self.runtime.autocast():

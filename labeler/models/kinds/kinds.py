@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from labeler.errors import UsageError
+from labeler.models.config import PRESETS
 from labeler.models.kinds.autodistill import AutodistillKind
 from labeler.models.kinds.boxes import BoxesKind
 from labeler.models.kinds.everything import EverythingKind
 from labeler.models.kinds.grounded_sam import GroundedSamKind
-from labeler.models.kinds.kind import LabelerKind
-from labeler.models.kinds.sam3 import Sam3Kind
+from labeler.models.kinds.kind import LabelerKind, innermost
+from labeler.models.kinds.sam3 import CHECKPOINT, Sam3Kind
 
 
 class ListedKind(LabelerKind, Protocol):
@@ -60,3 +61,20 @@ def made_kind(labeler: str | LabelerKind) -> LabelerKind:
         return kind()
     except TypeError:
         raise UsageError(f"labeler {labeler!r} needs settings; give labeler={kind.__name__}(...)") from None
+
+
+def preset_models(kind: LabelerKind, name: str) -> tuple[str, str]:
+    """The detector and the segmenter that a kind takes from a preset; empty where it has none.
+
+    Raises:
+        UsageError: the preset is for another kind.
+    """
+    kind, preset = innermost(kind), PRESETS[name]
+    is_sam3 = preset.labeler == Sam3Kind.kind
+    if isinstance(kind, Sam3Kind):
+        return preset.detector if is_sam3 else CHECKPOINT, ""
+    if isinstance(kind, BoxesKind | EverythingKind | AutodistillKind):
+        return "", preset.detector if is_sam3 else preset.segmenter  # SAM 3 segments boxes and points, too
+    if is_sam3:
+        raise UsageError(f"the preset {name} is for the labeler {preset.labeler}, not for {kind.kind}")
+    return preset.detector, preset.segmenter

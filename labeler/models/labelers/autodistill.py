@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from labeler.errors import ModelError
+from labeler.geometry.masks import clean_mask, mask_to_rle, rle_area
 from labeler.models.detectors.detector import Detections
 from labeler.models.labelers.autodistill_repairs import (
     is_grounded_sam,
@@ -26,7 +27,6 @@ from labeler.models.labelers.autodistill_repairs import (
 )
 from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.encoding import encode_masks
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from labeler.opencv import opencv
 from labeler.records import Instance
@@ -211,7 +211,8 @@ class AutodistillLabeler:
         for row in rows:  # one at a time: there may be many, and large
             mask = np.asarray(masks[row])
             mask = mask > 0.5 if mask.dtype.kind == "f" else mask.astype(bool)
-            encoded += encode_masks(mask[None], [scores[row]], [1.0], self._clean_share)
+            rle = mask_to_rle(clean_mask(mask, self._clean_share))
+            encoded.append(SegmentedMask(rle, rle_area(rle), scores[row], stability=1.0))
         return encoded
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import Lock
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from labeler.models.detectors.batching import preprocess, tokenize_to_length
@@ -20,15 +19,15 @@ from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.labelers.candidates import best_candidates
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.runtime import Runtime
-from labeler.models.segmenters.encoding import MaskEncoder, stability
-from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
+from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.records import Instance
 from ontologies import DISTRACTOR, Ontology
 
 PROMPT_TOKENS = 32  # what ``Sam3Processor`` pads prompts to
 CACHED_PROMPTS = 2048  # text features kept; 32 KiB each, so 64 MiB
 PASS_BYTES = 2 * 2**30  # of intermediate results in one pass of several prompts over an image
-PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 probabilities
+LOW, HIGH = 1 / (1 + math.e), math.e / (1 + math.e)  # probabilities of the logits -1 and 1, see ``stability``
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,9 @@ class Sam3Labeler:
             prompts = request.ontology.prompts
             found, candidates = self._best(vision, request.pixels, request.ontology)
             boxes = [tuple(found.detections.boxes_xyxy[row].tolist()) for row, _, _ in candidates]
-            masks = self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2])
+            masks = PendingMasks(self._encoder)
+            for chunk in self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2]):
+                masks.add(chunk)
             labeled.append((prompts, candidates, boxes, masks))
         return [
             [
@@ -98,9 +99,7 @@ class Sam3Labeler:
                     area=mask.area,
                     rle=mask.rle,
                 )
-                for (_, prompt, score), box, mask in zip(
-                    candidates, boxes, [mask for future in masks for mask in future.result()], strict=True
-                )
+                for (_, prompt, score), box, mask in zip(candidates, boxes, masks.result(), strict=True)
             ]
             for prompts, candidates, boxes, masks in labeled
         ]
@@ -129,7 +128,7 @@ class Sam3Labeler:
         """The vision features of each image, from one pass per batch."""
         for start in range(0, len(images), self.runtime.batch_size):
             batch = images[start : start + self.runtime.batch_size]
-            pixels = torch.stack([preprocess(self.processor.image_processor, image) for image in batch])
+            pixels = torch.stack([preprocess(self.processor.image_processor, image, self.runtime) for image in batch])
             with self.runtime.autocast():
                 features = self.model.get_vision_features(pixels.to(self.runtime.device))
             for row in range(len(batch)):
@@ -185,23 +184,22 @@ class Sam3Labeler:
                 ],
             )
 
-    def _masks(self, logits: list[Tensor], size: tuple[int, ...]) -> list[Future[list[SegmentedMask]]]:
-        """Masks at image size, in chunks of bounded size.
-
-        As ``post_process_instance_segmentation``, probabilities are resized, not logits.
-        """
-        chunk = max(1, PIXELS_PER_CHUNK // (size[0] * size[1]))
-        encoded = []
-        for start in range(0, len(logits), chunk):
-            small = torch.stack(logits[start : start + chunk]).float().sigmoid()
-            full = functional.interpolate(small[None], size, mode="bilinear", align_corners=False)[0]
-            masks = full > 0.5
-            mask_scores = (full * masks).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)
-            stabilities = stability(torch.logit(full, eps=1e-6))
-            encoded.append(
-                self._encoder.submit(masks.cpu().numpy(), mask_scores.clamp(max=1).tolist(), stabilities.tolist())
+    def _masks(self, logits: list[Tensor], size: tuple[int, int]) -> Iterator[MaskChunk]:
+        """Masks at image size. As ``post_process_instance_segmentation``, probabilities are resized, not logits."""
+        if not logits:
+            return
+        small = torch.stack(logits).float().sigmoid()
+        axes = [axis(low, ((side, side),), str(small.device)) for low, side in zip(small.shape[1:], size, strict=True)]
+        for part in upscaled(small, axes, threshold=LOW):
+            masks = part.values > 0.5
+            mask_scores = (part.values * masks).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)
+            yield MaskChunk(
+                part.rows.tolist(),
+                windows(masks, part.tops, part.lefts),
+                mask_scores.clamp(max=1).tolist(),
+                stability(part.values, LOW, HIGH).tolist(),
+                size,
             )
-        return encoded
 
     def _tokens(self, prompt: str) -> Any:
         with self._tokenizing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,24 @@ class EncodedImage:
         """Pixels of the model's input per pixel of the image, (x, y)."""
         (height, width), (input_height, input_width) = self.padded_size, self.input_size
         return np.asarray([input_width / width, input_height / height], dtype=np.float32)
+
+
+def calls(prompts: Sequence[SegmentPrompts], most: int) -> Iterator[list[tuple[int, slice]]]:
+    """Which prompts of which images are decoded together: at most ``most``, with the same parts."""
+    call: list[tuple[int, slice]] = []
+    size = 0
+    for index, own in enumerate(prompts):
+        alike = call and own.parts == prompts[call[0][0]].parts
+        if call and (not alike or size + len(own) > most):
+            yield call
+            call, size = [], 0
+        if len(own) > most:
+            yield from ([(index, slice(start, start + most))] for start in range(0, len(own), most))
+        else:
+            call.append((index, slice(0, len(own))))
+            size += len(own)
+    if call:
+        yield call
 
 
 def prompt_tensors(prompts: SegmentPrompts, image: EncodedImage, mask_side: int) -> dict[str, Any]:

@@ -6,25 +6,22 @@ Masks are run-length encoded as soon as they are decoded, so that few dense mask
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
-from labeler.models.segmenters.encoded import EncodedImage, prompt_tensors
-from labeler.models.segmenters.encoding import MaskEncoder, encode_masks, stability
+from labeler.models.segmenters.encoded import EncodedImage, calls, prompt_tensors
+from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, encode, stability, windows
 from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
+from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.models.strips import padded_to_ratio
 
 PROMPTS_PER_CALL = 64  # of the mask decoder; its upscaled features take 8 MB per prompt
-PIXELS_PER_CHUNK = 16 * 2**20  # masks resized to image size at a time; 64 MiB as float32 logits
-MaskChunk = tuple[NDArray[np.bool_], list[float], list[float]]  # masks (n, H, W), mask scores, stabilities
 
 
 class SamSegmenter:
@@ -54,16 +51,14 @@ class SamSegmenter:
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
-        masks: list[list[SegmentedMask]] = [[] for _ in images]
-        pending: dict[int, list[Future[list[SegmentedMask]]]] = {}
+        pending = [PendingMasks(self._encoder) for _ in images]
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
         for start in range(0, len(with_prompts), self.runtime.batch_size):
             batch = with_prompts[start : start + self.runtime.batch_size]
-            for index, encoded in zip(batch, self._encode([images[index] for index in batch]), strict=True):
-                pending[index] = self._submitted(encoded, prompts[index])
-        for index, chunks in pending.items():
-            masks[index] = [mask for chunk in chunks for mask in chunk.result()]
-        return masks
+            encoded = self._encode([images[index] for index in batch])
+            for row, chunk in self._decode(encoded, [prompts[index] for index in batch]):
+                pending[batch[row]].add(chunk)
+        return [masks.result() for masks in pending]
 
     @torch.inference_mode()
     def encode(self, image: Image) -> EncodedImage:
@@ -81,7 +76,10 @@ class SamSegmenter:
         prompts.check(*encoded.image_size)
         if not len(prompts):
             return []
-        return [mask for chunk in self._submitted(encoded, prompts) for mask in chunk.result()]
+        masks = PendingMasks(self._encoder)
+        for _, chunk in self._decode([encoded], [prompts]):
+            masks.add(chunk)
+        return masks.result()
 
     @torch.inference_mode()
     def proposals(
@@ -97,20 +95,18 @@ class SamSegmenter:
             points_xy=points_xy[:, None], point_labels=np.ones((len(points_xy), 1), np.int_), multimask=True
         )
         points.check(*encoded.image_size)
-        kept: list[SegmentedMask] = []
-        for logits, scores in self._outputs(encoded, points):
+        kept: dict[int, SegmentedMask] = {}
+        first = 0
+        for call in calls([points], PROMPTS_PER_CALL):
+            ((logits, scores),) = self._outputs([(encoded, points[rows]) for _, rows in call])
             logits, scores = logits.flatten(0, 1), scores.flatten()
             if min_score > 0:
                 logits, scores = logits[scores > min_score], scores[scores > min_score]
-            for masks, mask_scores, stabilities in self._at_image_size(encoded, logits, scores):
-                rows = [row for row, each in enumerate(stabilities) if each > min_stability or min_stability == 0]
-                chosen = [mask_scores[row] for row in rows], [stabilities[row] for row in rows]
-                kept += encode_masks(masks[rows], *chosen, clean_share=0)
-        return kept
-
-    def _submitted(self, encoded: EncodedImage, prompts: SegmentPrompts) -> list[Future[list[SegmentedMask]]]:
-        """The chunks of an image's masks, which become RLEs in another thread."""
-        return [self._encoder.submit(*chunk) for chunk in self._decode(encoded, prompts)]
+            for chunk in self._at_image_size(encoded, logits, scores, first):
+                stable = chunk.stable(min_stability)
+                kept |= zip(stable.rows, encode(stable, clean_share=0), strict=True)
+            first += len(scores)
+        return [kept[row] for row in sorted(kept)]
 
     @property
     def _keeps_ratio(self) -> bool:
@@ -118,7 +114,7 @@ class SamSegmenter:
 
     def _preprocess(self, image: Image) -> tuple[Tensor, tuple[int, int]]:
         """The model's input ``(1, 3, h, w)``, and the (height, width) of the image in it; the rest is padding."""
-        values = self.image_processor(images=image, input_data_format="channels_last", return_tensors="pt")
+        values = self.image_processor(**self.runtime.processor_input(image))
         pixels = values["pixel_values"]
         if "reshaped_input_sizes" in values:  # SAM keeps the aspect ratio and pads; SAM 2 stretches
             height, width = (int(n) for n in values["reshaped_input_sizes"][0])
@@ -153,40 +149,71 @@ class SamSegmenter:
             for row, (image, whole, (_, input_size)) in enumerate(zip(images, padded, inputs, strict=True))
         ]
 
-    def _decode(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[MaskChunk]:
-        """The best mask of each prompt, in chunks of bounded size."""
-        for logits, scores in self._outputs(encoded, prompts):
-            if prompts.multimask:
-                rows, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
-                logits, scores = logits[rows, best][:, None], scores[rows, best][:, None]
-            yield from self._at_image_size(encoded, logits[:, 0], scores[:, 0])
+    def _decode(
+        self, images: Sequence[EncodedImage], prompts: Sequence[SegmentPrompts]
+    ) -> Iterator[tuple[int, MaskChunk]]:
+        """The best mask of each prompt, in chunks of bounded size, each with the index of its image."""
+        for call in calls(prompts, PROMPTS_PER_CALL):
+            asked = [(images[index], prompts[index][rows]) for index, rows in call]
+            outputs = self._outputs(asked)
+            for (index, rows), (encoded, own), (logits, scores) in zip(call, asked, outputs, strict=True):
+                if own.multimask:
+                    every, best = torch.arange(len(scores), device=scores.device), scores.argmax(1)
+                    logits, scores = logits[every, best][:, None], scores[every, best][:, None]
+                for chunk in self._at_image_size(encoded, logits[:, 0], scores[:, 0], rows.start):
+                    yield index, chunk
 
-    def _outputs(self, encoded: EncodedImage, prompts: SegmentPrompts) -> Iterator[tuple[Tensor, Tensor]]:
-        """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, in chunks."""
+    def _outputs(self, asked: Sequence[tuple[EncodedImage, SegmentPrompts]]) -> list[tuple[Tensor, Tensor]]:
+        """Low-resolution logits ``(n, m, h, w)`` and IoU estimates ``(n, m)`` of the m masks per prompt, by image.
+
+        The prompts of all images have the same parts.
+        """
         mask_side = 4 * self.model.prompt_encoder.image_embedding_size[0]
-        for first in range(0, len(prompts), PROMPTS_PER_CALL):
-            inputs = prompt_tensors(prompts[first : first + PROMPTS_PER_CALL], encoded, mask_side)
-            inputs = {name: values.to(self.runtime.device) for name, values in inputs.items()}
-            embeddings = encoded.embeddings
-            if "input_masks" in inputs:
-                # The models take one mask per image, so each prompt gets an image of its own.
-                count = len(inputs["input_masks"])
-                embeddings = [level.expand(count, *level.shape[1:]) for level in embeddings]
-                inputs |= {name: inputs[name][0][:, None] for name in inputs if name != "input_masks"}
-            with self.runtime.autocast():
-                outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=prompts.multimask)
-            yield outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
-
-    def _at_image_size(self, encoded: EncodedImage, logits: Tensor, scores: Tensor) -> Iterator[MaskChunk]:
-        """Masks of ``(n, h, w)`` logits at image size, in chunks of bounded size."""
-        (height, width), (image_height, image_width) = encoded.padded_size, encoded.image_size
-        chunk = max(1, PIXELS_PER_CHUNK // (height * width))
-        for start in range(0, len(logits), chunk):
-            full = self._to_image_size(logits[start : start + chunk, None], encoded.padded_size, encoded.input_size)[
-                :, 0
+        tensors = [prompt_tensors(prompts, image, mask_side) for image, prompts in asked]
+        counts = [len(prompts) for _, prompts in asked]
+        inputs, embeddings = tensors[0], asked[0][0].embeddings
+        if len(asked) > 1 or "input_masks" in inputs:
+            # Each prompt gets an image of its own: the models take as many prompts for each image, and one mask.
+            inputs = {
+                name: torch.cat([own[name] if name == "input_masks" else own[name][0][:, None] for own in tensors])
+                for name in inputs
+            }
+            levels = zip(*(image.embeddings for image, _ in asked), strict=True)
+            embeddings = [
+                torch.cat([each.expand(count, *each.shape[1:]) for each, count in zip(level, counts, strict=True)])
+                for level in levels
             ]
-            masks = (full > 0).cpu().numpy()[:, :image_height, :image_width]
-            yield masks, scores[start : start + chunk].tolist(), stability(full).tolist()
+        inputs = {name: values.to(self.runtime.device) for name, values in inputs.items()}
+        with self.runtime.autocast():
+            outputs = self.model(**self._decoder_inputs(embeddings), **inputs, multimask_output=asked[0][1].multimask)
+        logits, scores = outputs.pred_masks.flatten(0, 1).float(), outputs.iou_scores.flatten(0, 1).float()
+        return list(zip(logits.split(counts), scores.split(counts), strict=True))
+
+    def _at_image_size(
+        self, encoded: EncodedImage, logits: Tensor, scores: Tensor, first: int = 0
+    ) -> Iterator[MaskChunk]:
+        """Masks of ``(n, h, w)`` logits at image size, the first of which is number ``first`` of its image."""
+        mask_scores = scores.tolist()
+        axes = [
+            axis(low, self._steps(number, encoded), str(logits.device)) for number, low in enumerate(logits.shape[1:])
+        ]
+        for part in upscaled(logits, axes, threshold=-1.0):
+            yield MaskChunk(
+                (part.rows + first).tolist(),
+                windows(part.values > 0, part.tops, part.lefts),
+                [mask_scores[row] for row in part.rows],
+                stability(part.values).tolist(),
+                encoded.image_size,
+            )
+
+    def _steps(self, number: int, encoded: EncodedImage) -> tuple[tuple[int, int], ...]:
+        """How axis ``number`` gets to image size: as in ``post_process_masks`` of the processors."""
+        size = encoded.padded_size[number]
+        pad_size = getattr(self.image_processor, "pad_size", None)
+        if not (pad_size and self._keeps_ratio):
+            return ((size, size),)
+        padded = int(pad_size["width" if number else "height"])
+        return ((padded, encoded.input_size[number]), (size, size))
 
     def _decoder_inputs(self, embeddings: list[Tensor]) -> dict[str, Any]:
         model_type = self.model.config.model_type
@@ -195,12 +222,3 @@ class SamSegmenter:
         if model_type == "sam_hq":
             return {"image_embeddings": embeddings[0], "intermediate_embeddings": embeddings[1:]}
         return {"image_embeddings": embeddings}
-
-    def _to_image_size(self, logits: Tensor, image_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
-        """Crop the padding and resize to image size, as ``post_process_masks`` of the processors does."""
-        pad_size = getattr(self.image_processor, "pad_size", None)
-        if pad_size and self.model.config.model_type in ("sam", "sam_hq"):
-            padded = (pad_size["height"], pad_size["width"])
-            logits = functional.interpolate(logits, padded, mode="bilinear", align_corners=False)
-            logits = logits[..., : input_size[0], : input_size[1]]
-        return functional.interpolate(logits, image_size, mode="bilinear", align_corners=False)

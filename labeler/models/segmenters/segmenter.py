@@ -43,6 +43,12 @@ class SegmentPrompts:
         """One object per box, float32 ``(n, 4)``."""
         return cls(boxes_xyxy=boxes_xyxy)
 
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What describes each object; prompts with the same parts can be decoded in one call."""
+        points = None if self.points_xy is None else self.points_xy.shape[1]
+        return self.boxes_xyxy is not None, points, self.masks is not None, self.multimask
+
     def __len__(self) -> int:
         """The number of objects."""
         given = (self.boxes_xyxy, self.points_xy, self.masks)

@@ -23,13 +23,13 @@ from labeler.models.availability import check_models
 from labeler.models.config import ModelConfig
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.sam3 import Sam3Kind
-from labeler.models.labelers import sam3
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.labelers.on_device import labeler_on_device
-from labeler.models.labelers.sam3 import Sam3Labeler, prompt_bytes
+from labeler.models.labelers.sam3 import PASS_BYTES, Sam3Labeler, prompt_bytes
 from labeler.models.loading import load_detector, load_sam3
 from labeler.models.prompters.loading import load_prompter
 from labeler.models.prompters.prompter import TagPrompts
+from labeler.models.segmenters import upscaling
 from labeler.models.taggers.config import TaggingConfig
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
@@ -144,7 +144,7 @@ def test_passes_of_several_prompts_change_nothing(
     alone = label_one(labeler, image, ontology)
     assert 0 < len(alone) < len(label_one(labeler, image)), "distractors take some"
     monkeypatch.setattr(labeler, "prompts_per_pass", 2)
-    monkeypatch.setattr(sam3, "PIXELS_PER_CHUNK", 3 * 60 * 90)
+    monkeypatch.setattr(upscaling, "PIXELS_PER_CHUNK", 3 * 60 * 90)
     assert_alike(label_one(labeler, image, ontology), alone)
 
 
@@ -235,7 +235,7 @@ def test_memory_of_a_prompt() -> None:
     from transformers import Sam3Config
 
     assert prompt_bytes(Sam3Config()) == 4 * 288 * 288 * (6 * 256 + 2 * 200)
-    assert sam3.PASS_BYTES // prompt_bytes(Sam3Config()) == 3
+    assert PASS_BYTES // prompt_bytes(Sam3Config()) == 3
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------

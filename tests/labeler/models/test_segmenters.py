@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import subprocess
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +22,8 @@ from transformers import AutoModelForMaskGeneration, AutoProcessor, Sam3TrackerP
 from labeler.geometry.masks import clean_mask, mask_to_rle, rle_to_mask
 from labeler.models.config import ModelConfig
 from labeler.models.loading import load_segmenter
-from labeler.models.segmenters import encoding
-from labeler.models.segmenters import sam as segmenters
-from labeler.models.segmenters.encoding import encode_masks, stability
+from labeler.models.segmenters import encoding, sam, upscaling
+from labeler.models.segmenters.encoding import MaskChunk, encode, stability, windows
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from tests.support import ROOT
 from tests.support.tiny_models import SEGMENTERS, make_boxes, make_image
@@ -213,11 +210,11 @@ def test_chunks_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     images, boxes = [make_image(60, 90), make_image(20, 30, 1)], [make_boxes(13, 60, 90), make_boxes(3, 20, 30)]
-    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", 10**6)
-    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 10**9)
+    monkeypatch.setattr(sam, "PROMPTS_PER_CALL", 10**6)
+    monkeypatch.setattr(upscaling, "PIXELS_PER_CHUNK", 10**9)
     whole = load(family).segment(images, of_boxes(boxes))
-    monkeypatch.setattr(segmenters, "PROMPTS_PER_CALL", boxes_per_call)
-    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", pixels_per_chunk)
+    monkeypatch.setattr(sam, "PROMPTS_PER_CALL", boxes_per_call)
+    monkeypatch.setattr(upscaling, "PIXELS_PER_CHUNK", pixels_per_chunk)
     for found, expected in zip(load(family).segment(images, of_boxes(boxes)), whole, strict=True):
         assert_same(found, expected)
 
@@ -277,36 +274,34 @@ def test_memory_does_not_grow_with_the_boxes(checkpoint: Checkpoint) -> None:
     assert many - few < 100, f"{few:.0f} MB at 20 boxes, {many:.0f} MB at 80"
 
 
-def test_dense_masks_do_not_pile_up_before_a_slow_encoder(
-    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_do_not_pile_up_before_a_slow_encoder(load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = load("sam")
-    alive: set[int] = set()
+    waiting: set[int] = set()
     most = 0
-    decode, encode = segmenter._decode, encoding.encode_masks
+    decode = segmenter._decode
 
-    def watched(*inputs: Any) -> Iterator[Any]:
+    def watched(*inputs: Any) -> Iterator[tuple[int, MaskChunk]]:
         nonlocal most
-        for masks, *scores in decode(*inputs):
-            alive.add(id(masks))
-            weakref.finalize(masks, alive.discard, id(masks))
-            most = max(most, len(alive))
-            yield masks, *scores
+        for index, chunk in decode(*inputs):
+            waiting.add(id(chunk))
+            most = max(most, len(waiting))
+            yield index, chunk
 
-    def slow(*inputs: Any) -> list[SegmentedMask]:
+    def slow(chunk: MaskChunk, clean_share: float) -> list[SegmentedMask]:
         time.sleep(0.01)
-        return encode(*inputs)
+        waiting.discard(id(chunk))
+        return encode(chunk, clean_share)
 
     monkeypatch.setattr(segmenter, "_decode", watched)
-    monkeypatch.setattr(encoding, "encode_masks", slow)
-    monkeypatch.setattr(segmenters, "PIXELS_PER_CHUNK", 1)
+    monkeypatch.setattr(encoding, "encode", slow)
+    monkeypatch.setattr(encoding, "WAITING_BYTES", 0)
+    monkeypatch.setattr(upscaling, "PIXELS_PER_CHUNK", 1)
     segmenter.segment([make_image(60, 90)] * 2, of_boxes([make_boxes(30, 60, 90)] * 2))
-    gc.collect()
-    assert 2 <= most <= encoding.MAX_WAITING + 3  # one being encoded, one decoded, one submitted
+    assert 1 <= most <= 2  # one that is encoded, and one that is submitted
 
 
 def test_masks_become_rle() -> None:
     mask = np.zeros((5, 7), bool)
     mask[1:3, 2:6] = True
-    (found,) = encode_masks(mask[None], [0.5], [0.25], 0.0)
-    assert found == SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)
+    found = windows(torch.from_numpy(mask)[None, :, 1:], np.array([0]), np.array([1]))
+    assert encode(MaskChunk([0], found, [0.5], [0.25], (5, 7)), 0.0) == [SegmentedMask(mask_to_rle(mask), 8, 0.5, 0.25)]

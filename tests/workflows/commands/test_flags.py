@@ -42,6 +42,20 @@ def test_what_is_not_given_has_the_default_of_its_settings() -> None:
     assert job.export(ExportConfig(seed=3)) == ExportConfig(seed=3)
 
 
+def test_a_preset_is_for_its_labeler() -> None:
+    for flags, message in (
+        (["--labeler", "sam3", "--model", "fast"], "^--model fast is not for --labeler sam3; leave it out"),
+        (
+            ["--labeler", "grounded-sam", "--model", "sam3"],
+            "^the preset sam3 is for the labeler sam3, not for ",
+        ),
+    ):
+        with pytest.raises(UsageError, match=message):
+            options_of([*LABEL, "--classes", "dog", *flags]).job()
+    everything = options_of([*LABEL, "--everything", "--model", "sam3"]).job()
+    assert (everything.model.detector, everything.model.segmenter) == ("", "facebook/sam3")
+
+
 def test_sam3_is_one_model() -> None:
     job = options_of([*LABEL, "--classes", "dog", "--labeler", "sam3"]).job()
     assert (job.labeler, job.model.detector, job.model.segmenter) == (Sam3Kind(), "facebook/sam3", "")

@@ -1,0 +1,260 @@
+"""Images a second on a GPU, from image files to instances, against the bare forward of the models and a plain loop.
+
+    bash benchmarks/gpu.sh [--presets fast best] [--minutes 8]
+
+Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model is downloaded (``full_size.py``). Ten
+boxes an image reach the segmenter.
+
+- ``images/s``: JPEG files to instances, as a worker does it.
+- ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU.
+- ``plain loop``: images a second of a loop with the classes of transformers, one image after the other, without RLE.
+- ``wait``: the share of time in which the models wait for files.
+- ``peak``: memory of the GPU at most, in MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from full_size import MODELS, Models, build
+from PIL import Image
+
+from labeler.files.images import ImageFile
+from labeler.models.config import ModelConfig
+from labeler.models.detectors.grounding_dino import GroundingDinoDetector
+from labeler.models.devices import resolved_device, torch_dtype
+from labeler.models.labelers.grounded_sam import GroundedSamLabeler
+from labeler.models.labelers.labeler import Labeler, LabelRequest
+from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.runtime import Runtime
+from labeler.models.segmenters.sam import SamSegmenter
+from ontologies import Ontology
+
+BOXES = 10
+SIZES = {"640x480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160)}
+COLOURS = ("red", "blue", "green", "yellow")
+SHAPES = ("circle", "square", "star", "ring", "heart")
+READERS = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    preset: str
+    size: str
+    classes: int
+    precision: str
+    batch: int
+
+
+def cases(presets: list[str], batch: int) -> Iterator[Case]:
+    """The most telling first, since time may run out."""
+    for preset in presets:
+        yield Case(preset, "640x480", 1, "bf16", batch)
+        for size in ("1080p", "4K"):
+            yield Case(preset, size, 20, "bf16", batch)
+        yield Case(preset, "640x480", 20, "bf16", batch)
+        yield Case(preset, "640x480", 1, "fp32", batch)
+        yield Case(preset, "640x480", 1, "bf16", 1)
+
+
+def prompts(count: int) -> tuple[str, ...]:
+    return tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)[:count]
+
+
+def write_images(folder: Path, size: tuple[int, int], count: int = 16) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(count)]
+    for path in paths:
+        coarse = Image.fromarray(rng.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+    return paths
+
+
+def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
+    """The labeler that a worker runs, with a candidate floor that about ``BOXES`` boxes of an image reach."""
+    config = ModelConfig("", "", device, case.precision, case.batch, max_instances=BOXES)
+    runtime = Runtime(resolved_device(device), torch_dtype(case.precision, device), case.batch, 1e-9)
+    pixels = ImageFile(path).read().pixels
+    detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
+    scores = detector.detect([pixels], [prompts(case.classes)])[0].scores
+    runtime = replace(runtime, candidate_floor=float(np.sort(scores.max(1))[-2 * BOXES]))
+    return labeler_on_device(
+        GroundedSamLabeler(
+            GroundingDinoDetector(models.detector, models.detector_processor, runtime),
+            SamSegmenter(models.segmenter, models.segmenter_processor, runtime),
+            runtime.candidate_floor,
+            BOXES,
+        ),
+        config,
+    )
+
+
+def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
+    """Images a second, the share of time waited for images, and instances an image."""
+    ontology = Ontology.from_text(", ".join(prompts(case.classes)))
+
+    def read(index: int) -> LabelRequest:
+        path = paths[index % len(paths)]
+        return LabelRequest(path.name, ImageFile(path).read().pixels, ontology)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        numbers = iter(range(10**9))
+
+        def ahead() -> list[Future[LabelRequest]]:
+            return [readers.submit(read, next(numbers)) for _ in range(case.batch)]
+
+        batches = deque(ahead() for _ in range(3))
+        for _ in range(2):  # warm
+            labeler.label([future.result() for future in batches.popleft()])
+            batches.append(ahead())
+        waited, images, objects = 0.0, 0, 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            before = time.perf_counter()
+            requests = [future.result() for future in batches.popleft()]
+            waited += time.perf_counter() - before
+            batches.append(ahead())
+            objects += sum(len(instances) for instances in labeler.label(requests))
+            images += len(requests)
+        took = time.perf_counter() - started
+        for batch in batches:
+            for future in batch:
+                future.cancel()
+    return images / took, waited / took, objects / images
+
+
+def rate(step: Callable[[], int], seconds: float) -> float:
+    """What ``step`` returns, a second; the GPU has done all of it."""
+    step()
+    synchronize()
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        done += step()
+        synchronize()
+    return done / (time.perf_counter() - started)
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def bare_rate(models: Models, case: Case, device: str, path: Path, seconds: float) -> float:
+    """Images a second of both models' forward passes, on inputs that are on the device."""
+    image = Image.open(path)
+    text = ". ".join(prompts(case.classes)) + "."
+    inputs = models.detector_processor(images=[image] * case.batch, text=[text] * case.batch, return_tensors="pt")
+    boxes = [[[10.0, 10.0, 200.0, 200.0]] * BOXES] * case.batch
+    prompted = models.segmenter_processor(images=[image] * case.batch, input_boxes=boxes, return_tensors="pt")
+    inputs, prompted = inputs.to(device), prompted.to(device)
+    dtype = torch_dtype(case.precision, device)
+
+    @torch.inference_mode()
+    def step() -> int:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            models.detector(**inputs)
+            models.segmenter(
+                pixel_values=prompted["pixel_values"],
+                input_boxes=prompted["input_boxes"].float(),
+                multimask_output=False,
+            )
+        return case.batch
+
+    return rate(step, seconds)
+
+
+def plain_rate(models: Models, case: Case, device: str, paths: list[Path], seconds: float) -> float:
+    """Images a second of a plain loop with the classes of transformers."""
+    text = ". ".join(prompts(case.classes)) + "."
+    dtype = torch_dtype(case.precision, device)
+    numbers = iter(range(10**9))
+    threshold = 0.0
+
+    @torch.inference_mode()
+    def step() -> int:
+        nonlocal threshold
+        image = Image.open(paths[next(numbers) % len(paths)]).convert("RGB")
+        inputs = models.detector_processor(images=image, text=text, return_tensors="pt").to(device)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            found = models.detector(**inputs)
+        if not threshold:  # one that about twice as many boxes reach
+            threshold = float(found.logits.float().sigmoid().amax(-1).sort().values[0, -2 * BOXES]) * 0.99
+        (result,) = models.detector_processor.post_process_grounded_object_detection(
+            found, inputs["input_ids"], threshold=threshold, text_threshold=threshold, target_sizes=[image.size[::-1]]
+        )
+        best = result["scores"].argsort(descending=True)[:BOXES]
+        boxes = [[result["boxes"][best].float().tolist()]]
+        prompted = models.segmenter_processor(images=image, input_boxes=boxes[0], return_tensors="pt").to(device)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            outputs = models.segmenter(
+                pixel_values=prompted["pixel_values"],
+                input_boxes=prompted["input_boxes"].float(),
+                multimask_output=False,
+            )
+        sizes = [prompted["original_sizes"].cpu()]
+        if "reshaped_input_sizes" in prompted:
+            sizes.append(prompted["reshaped_input_sizes"].cpu())
+        models.segmenter_processor.image_processor.post_process_masks(outputs.pred_masks.float().cpu(), *sizes)
+        return 1
+
+    return rate(step, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", choices=[*MODELS], default=["fast", "original", "balanced", "best"])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--minutes", type=float, default=8, help="cases that begin later are left out")
+    parser.add_argument("--small", action="store_true", help="models with few layers, to try this script on a CPU")
+    parser.add_argument("--no-plain", action="store_true", help="leave the plain loop out")
+    args = parser.parse_args()
+    begun = time.monotonic()
+    cuda = args.device.startswith("cuda")
+    card = torch.cuda.get_device_name() if cuda else "CPU"
+    print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {READERS} reader threads\n")
+    print("| models | images | classes | precision | batch | images/s | of bare | plain loop | wait | peak | objects |")
+    print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        files: dict[str, list[Path]] = {}
+        built: tuple[str, Models] | None = None
+        for case in cases(args.presets, args.batch):
+            if time.monotonic() - begun > 60 * args.minutes:
+                print(f"\nleft out from here on, after {args.minutes:g} minutes: {case}")
+                break
+            paths = files.setdefault(case.size, [])
+            paths += [] if paths else write_images(Path(scratch), SIZES[case.size])
+            if built is None or built[0] != case.preset:
+                built = None
+                built = (case.preset, build(case.preset, args.device, args.small))
+            models = built[1]
+            if cuda:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            labeler = labeler_of(models, case, args.device, paths[0])
+            images, wait, objects = files_to_instances(labeler, paths, case, args.seconds)
+            peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
+            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
+            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
+            print(
+                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} | {images:.1f} "
+                f"| {images / bare:.0%} | {plain:.1f} | {wait:.0%} | {peak:.0f} | {objects:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
