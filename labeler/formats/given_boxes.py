@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.errors import FormatError
+from labeler.files.storage import info, locate
 from labeler.formats.findings import Findings
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruthImage
@@ -75,6 +76,8 @@ def read_given_boxes(path: str) -> GivenBoxes:
     Raises:
         FormatError: it cannot be read, names no classes, or is of another format.
     """
+    if info(locate(path)) is None:
+        raise FormatError(f"{path}: no such file of boxes; give a COCO .json, a YOLO data.yaml or Pascal VOC XML")
     truth = read_ground_truth(path)
     if truth.semantic:
         raise FormatError(f"{path}: holds masks of whole classes, not boxes of objects")

@@ -158,7 +158,7 @@ def test_boxes_and_images_that_do_not_fit(given: Path, tmp_path: Path, labeler: 
         ("none of ours", (), r"names none of the 2 images; it names z\.jpg"),
         ("two fit", (), r"it is not clear which boxes are those of"),
         ("[1, 2", (), "not a COCO file"),
-        (None, (), "no such ground truth"),
+        (None, (), "no such file of boxes"),
         ("boxes", ("--labeler", "grounded-sam"), "leave out --labeler grounded-sam"),
         ("boxes", ("--detector", "a/b"), "leave out --detector"),
     ],
