@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.geometry.masks import Rle, mask_containment, mask_union, rle_area, rle_box_xyxy
+from labeler.geometry.masks import Rle, mask_containment, mask_union
 
 LEAST_MEMBERS = 2
 MEMBER_INSIDE = 0.8  # share of a member that lies inside the group's mask
@@ -23,7 +23,13 @@ MEMBER_SCORE = 0.75  # of the group's score; at least two members reach it, whic
 
 
 def find_groups(
-    rles: Sequence[Rle], scores: Sequence[float], solid: Sequence[bool], candidates: Sequence[int], coverage: float
+    rles: Sequence[Rle],
+    areas: NDArray[np.int64],
+    shared: NDArray[np.float64],
+    scores: Sequence[float],
+    solid: Sequence[bool],
+    candidates: Sequence[int],
+    coverage: float,
 ) -> list[int]:
     """Indices of those ``candidates`` that are masks over several of the others.
 
@@ -33,19 +39,24 @@ def find_groups(
 
     Args:
         rles: masks of one image and one class, of one size.
+        areas: in pixels, int64 ``(n,)``.
+        shared: areas that their tight boxes share, float64 ``(n, n)``.
         scores: one per mask.
         solid: one per mask; others help to cover a group but do not make one. An animal that scores too low to be kept
             still shows that the mask is over several animals.
         candidates: indices of the masks to look at; they are solid.
         coverage: in (0, 1].
     """
-    areas = np.array([rle_area(rle) for rle in rles])
-    boxes = np.array([rle_box_xyxy(rle) for rle in rles]).reshape(-1, 4)
-    order = sorted(range(len(rles)), key=lambda index: (not solid[index], -scores[index], index))
+    order = np.array(sorted(range(len(rles)), key=lambda index: (not solid[index], -scores[index], index)), np.int_)
+    is_group = np.zeros(len(rles), np.bool_)
     groups: list[int] = []
     for group in sorted(candidates, key=lambda index: (areas[index], index)):
-        smaller = (areas > 0) & (areas < areas[group]) & (_boxes_inside(boxes, areas, group) >= MEMBER_INSIDE)
-        near = [index for index in order if smaller[index] and index not in groups]
+        # The box that two masks share is an upper limit of what they share.
+        inside_box = shared[group] / np.maximum(areas, 1) >= MEMBER_INSIDE
+        smaller = (areas > 0) & (areas < areas[group]) & inside_box & ~is_group
+        if np.count_nonzero(smaller) < LEAST_MEMBERS:
+            continue
+        near = order[smaller[order]].tolist()
         likely = [index for index in near if solid[index] and scores[index] >= MEMBER_SCORE * scores[group]]
         if len(likely) < LEAST_MEMBERS or areas[near].sum() < coverage * areas[group]:
             continue
@@ -56,14 +67,8 @@ def find_groups(
         covered = mask_containment([rles[group]], [mask_union([rles[index] for index in members])])[0, 0]
         if covered >= coverage:
             groups.append(group)
+            is_group[group] = True
     return groups
-
-
-def _boxes_inside(boxes: NDArray[np.float64], areas: NDArray[np.int64], group: int) -> NDArray[np.float64]:
-    """An upper limit of each mask's share inside the mask ``group``: the box that they share, in areas of the mask."""
-    sides = np.minimum(boxes[:, 2:], boxes[group, 2:]) - np.maximum(boxes[:, :2], boxes[group, :2])
-    shared: NDArray[np.float64] = sides.clip(min=0).prod(axis=1) / np.maximum(areas, 1)
-    return shared
 
 
 def _apart(rles: Sequence[Rle], ranked: Sequence[int]) -> list[int]:

@@ -5,9 +5,9 @@
 2. The others are accepted if their score reaches the accept score, and go to review if it does not.
 3. A class may have its own accept score, to which higher minimum scores are lowered, or else its own ``min_score``.
 
-A filter is a function of a record and the indices of the instances that are still in the running; it returns those that
-it drops, each with a reason. Filters run one after the other, cheap ones first. A new filter is one function and one
-line in ``filters``.
+A filter is a function of the candidates of a record and the indices of those that are still in the running; it returns
+those that it drops, each with a reason. Filters run one after the other, cheap ones first. A new filter is one function
+and one line in ``filters``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Literal
 import numpy as np
 
 from labeler.errors import UsageError
-from labeler.geometry.masks import mask_containment, mask_iou, rle_area, rle_box_xyxy
+from labeler.gate_candidates import Candidates
+from labeler.geometry.masks import mask_containment, mask_iou
 from labeler.groups import find_groups
 from labeler.quality_config import QualityConfig, Score
 from labeler.records import ImageRecord, Instance
@@ -29,7 +30,6 @@ from ontologies import ClassSpec
 Verdict = Literal["accept", "review", "reject"]
 VERDICTS: tuple[Verdict, ...] = ("accept", "review", "reject")
 BY_HAND = "by hand"  # the reason why an instance that a person rejected is dropped
-Filter = Callable[[ImageRecord, Sequence[int]], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,9 @@ class Judgement:
     verdict: Verdict
     reason: str = ""
     by_hand: bool = False
+
+
+Filter = Callable[[Candidates, Sequence[int]], dict[int, str]]
 
 
 def ranking_score(instance: Instance, score: Score) -> float:
@@ -86,9 +89,10 @@ def judge(
     accepted = {index for index, verdict in by_hand.items() if verdict == "accept"}
     reasons = {index: BY_HAND for index in by_hand if index not in accepted}
     reasons |= dict.fromkeys(removed, "class removed")
+    candidates = Candidates(record)
     for find_drops in filters(config, limits, accepted):
         kept = [index for index in range(len(record.instances)) if index not in reasons]
-        reasons |= {index: why for index, why in find_drops(record, kept).items() if index not in accepted}
+        reasons |= {index: why for index, why in find_drops(candidates, kept).items() if index not in accepted}
     judgements = []
     for index, item in enumerate(record.instances):
         if index in by_hand:
@@ -138,25 +142,22 @@ def filters(
         first: indices of the instances that rank before all others where instances overlap.
     """
 
-    def low_score(record: ImageRecord, item: Instance) -> bool:
+    def low_score(item: Instance) -> bool:
         return item.score < limits[item.class_id].min_score
 
-    def low_joint_score(record: ImageRecord, item: Instance) -> bool:
+    def low_joint_score(item: Instance) -> bool:
         return ranking_score(item, config.score) < limits[item.class_id].min_joint_score
 
-    def too_large(record: ImageRecord, item: Instance) -> bool:
-        return 0 < config.max_area_share < item.area / (record.width * record.height)
-
     return [
-        _each("empty mask", lambda record, item: item.area == 0),
+        _each("empty mask", lambda item: item.area == 0),
         _each("low score", low_score),
         _each("low joint score" if config.score == "joint" else "low ranking score", low_joint_score),
-        _each("low mask score", lambda record, item: item.mask_score < config.min_mask_score),
-        _each("unstable", lambda record, item: item.stability < config.min_stability),
-        _each("low agreement", lambda record, item: item.agreement < config.min_agreement),
-        _each("too small", lambda record, item: item.area < config.min_area),
-        _each("too large", too_large),
-        _each("box and mask disagree", lambda record, item: _box_mask_iou(item) < config.min_box_iou),
+        _each("low mask score", lambda item: item.mask_score < config.min_mask_score),
+        _each("unstable", lambda item: item.stability < config.min_stability),
+        _each("low agreement", lambda item: item.agreement < config.min_agreement),
+        _each("too small", lambda item: item.area < config.min_area),
+        _too_large(config.max_area_share),
+        _box_and_mask_disagree(config.min_box_iou),
         _covering_others(config.group_share, config.score, first),  # first, since what a group overlaps must not suffer
         _overlapping("duplicate", config.duplicate_iou, config.score, first),
         _overlapping("duplicate of another class", config.cross_class_iou, config.score, first, same_class=False),
@@ -164,11 +165,30 @@ def filters(
     ]
 
 
-def _each(reason: str, fails: Callable[[ImageRecord, Instance], bool]) -> Filter:
+def _each(reason: str, fails: Callable[[Instance], bool]) -> Filter:
     """A filter that looks at one instance at a time."""
 
-    def find_drops(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
-        return {index: reason for index in kept if fails(record, record.instances[index])}
+    def find_drops(found: Candidates, kept: Sequence[int]) -> dict[int, str]:
+        return {index: reason for index in kept if fails(found.instances[index])}
+
+    return find_drops
+
+
+def _too_large(share: float) -> Filter:
+    """A filter that drops masks over more than ``share`` of the image; 0 switches it off."""
+
+    def find_drops(found: Candidates, kept: Sequence[int]) -> dict[int, str]:
+        pixels = found.record.width * found.record.height
+        return {index: "too large" for index in kept if 0 < share < found.instances[index].area / pixels}
+
+    return find_drops
+
+
+def _box_and_mask_disagree(least: float) -> Filter:
+    """A filter that drops instances whose box and mask have a lower IoU than ``least``."""
+
+    def find_drops(found: Candidates, kept: Sequence[int]) -> dict[int, str]:
+        return {index: "box and mask disagree" for index in kept if found.box_ious[index] < least}
 
     return find_drops
 
@@ -180,15 +200,18 @@ def _covering_others(share: float, score: Score, first: Collection[int]) -> Filt
         first: indices of the instances that always stay; each counts as a good member of a group.
     """
 
-    def find_drops(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
+    def find_drops(found: Candidates, kept: Sequence[int]) -> dict[int, str]:
+        record = found.record
         groups: list[int] = []
         still_there = set(kept)
         for class_id in {record.instances[index].class_id for index in kept} if share else ():
             of_class = [index for index, item in enumerate(record.instances) if item.class_id == class_id]
             groups += (
-                of_class[found]
-                for found in find_groups(
+                of_class[group]
+                for group in find_groups(
                     [record.instances[index].rle for index in of_class],
+                    found.areas[of_class],
+                    found.shared[np.ix_(of_class, of_class)],
                     [inf if index in first else ranking_score(record.instances[index], score) for index in of_class],
                     solid=[index in still_there for index in of_class],
                     candidates=[n for n, index in enumerate(of_class) if index in still_there and index not in first],
@@ -216,7 +239,8 @@ def _overlapping(
     with ``contained`` the share of the lower-ranked mask that lies inside the better one.
     """
 
-    def find_drops(record: ImageRecord, kept: Sequence[int]) -> dict[int, str]:
+    def find_drops(found: Candidates, kept: Sequence[int]) -> dict[int, str]:
+        record = found.record
         if len(kept) < 2 or not threshold:
             return {}
         ranked = sorted(
@@ -226,27 +250,16 @@ def _overlapping(
         rles = [item.rle for item in items]
         classes = np.array([item.class_id for item in items])
         # Masks overlap no more than their tight boxes do, so masks are compared only where the boxes overlap enough.
-        boxes = np.array([rle_box_xyxy(rle) for rle in rles])
-        areas = np.array([rle_area(rle) for rle in rles])
-        sides = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])
-        shared = sides.clip(min=0).prod(axis=2)
+        areas, shared = found.areas[ranked], found.shared[np.ix_(ranked, ranked)]
         whole = areas[:, None] if contained else np.maximum(areas[:, None], areas)
         possible = (shared / np.maximum(whole, 1) >= threshold) & ((classes[:, None] == classes) == same_class)
         overlap = mask_containment if contained else mask_iou
         stays = np.ones(len(ranked), dtype=np.bool_)
-        for rank in range(1, len(ranked)):
-            better = np.flatnonzero(possible[rank, :rank] & stays[:rank])
+        possible = np.tril(possible, -1)  # a better one, which ranks before it
+        for rank in np.flatnonzero(possible.any(axis=1)):
+            better = np.flatnonzero(possible[rank] & stays)
             if better.size and ranked[rank] not in first:
                 stays[rank] = overlap([rles[rank]], [rles[other] for other in better]).max() < threshold
         return {index: reason for index, stay in zip(ranked, stays, strict=True) if not stay}
 
     return find_drops
-
-
-def _box_mask_iou(item: Instance) -> float:
-    """IoU of the detector's box and the mask's tight box, both along pixel edges."""
-    ax1, ay1, ax2, ay2 = item.box_xyxy
-    bx1, by1, bx2, by2 = rle_box_xyxy(item.rle)
-    shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
-    union = max(0.0, ax2 - ax1) * max(0.0, ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared
-    return shared / union if union else 0.0

@@ -38,7 +38,7 @@ ROOMS = {
         "formats",
         "metrics",
         "quality decided ground_truth",
-        "groups",
+        "gate_candidates groups",
         "record_files",
         "decisions records",
         "instance_ids",

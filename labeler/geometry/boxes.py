@@ -25,3 +25,12 @@ def box_iou(boxes_a: Boxes, boxes_b: Boxes) -> Floats:
     union = box_area(boxes_a)[:, None] + box_area(boxes_b) - common
     iou: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return iou
+
+
+def shared_areas(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The area that each pair of boxes shares: float64 ``(n, 4)`` to ``(n, n)``."""
+    x1, y1, x2, y2 = boxes_xyxy.T
+    widths = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    heights = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    areas: npt.NDArray[np.float64] = widths.clip(min=0) * heights.clip(min=0)
+    return areas

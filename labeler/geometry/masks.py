@@ -151,6 +151,18 @@ def rle_box_xyxy(rle: Rle) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
+def mask_areas(rles: Sequence[Rle]) -> npt.NDArray[np.int64]:
+    """``rle_area`` of each mask, int64 ``(n,)``."""
+    return np.array([rle_area(rle) for rle in rles], dtype=np.int64)  # pycocotools takes 255 at a time
+
+
+def mask_boxes(rles: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """``rle_box_xyxy`` of each mask, float64 ``(n, 4)``."""
+    boxes: npt.NDArray[np.float64] = np.asarray(coco_mask.toBbox(list(rles)), dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
 def mask_union(rles: Sequence[Rle]) -> Rle:
     """The pixels of any of the masks, which have the same size; at least one is needed."""
     union: Rle = coco_mask.merge(list(rles))

@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.geometry.masks import Rle, mask_iou, mask_union, rle_area, rle_box_xyxy, rle_crop
+from labeler.geometry.boxes import shared_areas
+from labeler.geometry.masks import (
+    Rle,
+    mask_areas,
+    mask_boxes,
+    mask_iou,
+    mask_union,
+    rle_area,
+    rle_box_xyxy,
+    rle_crop,
+)
 from labeler.geometry.tiles import Box, shared_box
 from labeler.groups import find_groups
 from labeler.records import Instance
@@ -89,7 +99,8 @@ def _merge_class(parts: Sequence[Part]) -> Iterator[Instance]:
 def _divided(whole: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """Masks over several of the others, and the others."""
     rles, scores = [part.instance.rle for part in whole], [part.instance.joint_score for part in whole]
-    groups = set(find_groups(rles, scores, [True] * len(whole), range(len(whole)), GROUP_COVERAGE))
+    areas, shared = mask_areas(rles), shared_areas(mask_boxes(rles))
+    groups = set(find_groups(rles, areas, shared, scores, [True] * len(whole), range(len(whole)), GROUP_COVERAGE))
     divided: tuple[list[Part], list[Part]] = ([], [])
     for index, part in enumerate(whole):
         divided[index not in groups].append(part)
