@@ -18,7 +18,7 @@ import torch
 from ontologies import OntologyError
 from ontologies.taggers.ram import KINDS, RamTagger, load_ram
 from tests.support.tiny_models import make_image
-from tests.support.tiny_taggers import RAM_PACKAGE, write_ram_weights
+from tests.support.tiny_taggers import RAM_PACKAGE, forget_ram, write_ram_weights
 
 IMAGES = [make_image(40 + 9 * seed, 64 - 5 * seed, seed) for seed in range(5)]
 
@@ -27,8 +27,7 @@ IMAGES = [make_image(40 + 9 * seed, 64 - 5 * seed, seed) for seed in range(5)]
 def no_ram() -> Iterator[None]:
     """Forget the package ``ram`` that a test imports."""
     yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
-        del sys.modules[name]
+    forget_ram()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,9 @@ def write_ram_weights(kind: str, path: Path, seed: int = 5) -> Path:
         state = {name: torch.randn_like(values) * 1.5 for name, values in model.state_dict().items()}
     torch.save({"model": state}, path)
     return path
+
+
+def forget_ram() -> None:
+    """Forget the package ``ram`` that a test imported, so that later ones do not find it."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
+        del sys.modules[name]

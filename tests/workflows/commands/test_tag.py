@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from ontologies.taggers import Tags
 from ontologies.taggers.detector import DetectorTagger
 from ontologies.taggers.ram import load_ram
 from tests.support.command_line import Run, contents, write_scenes
-from tests.support.tiny_taggers import RAM_PACKAGE, write_ram_weights
+from tests.support.tiny_taggers import RAM_PACKAGE, forget_ram, write_ram_weights
 from workflows.recording import chosen
 from workflows.run.folder import RunFolder
 
@@ -170,15 +169,19 @@ def test_images_without_a_tag_stay_in(scenes: Path, tmp_path: Path, labeler: Run
     assert label.read_text() == ""
 
 
-def test_ram_by_the_command(scenes: Path, tmp_path: Path, labeler: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ram_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(RAM_PACKAGE))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(RAM_PACKAGE), os.environ.get("PYTHONPATH", "")]))
+    yield
+    forget_ram()
+
+
+@pytest.mark.usefixtures("ram_package")
+def test_ram_by_the_command(scenes: Path, tmp_path: Path, labeler: Run) -> None:
     weights = tmp_path / "ram_plus.pth"
-    try:
-        expected = load_ram(str(write_ram_weights("ram_plus", weights)))
-    finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "ram"]:
-            del sys.modules[name]
+    expected = load_ram(str(write_ram_weights("ram_plus", weights)))
+    forget_ram()
     options = ("--model", "demo", "--device", "cpu", "--tagger-model", weights)
     done = labeler("tag", scenes, "-o", tmp_path / "ram.toml", *options)
     assert done.returncode == 0, done.stderr
