@@ -41,10 +41,15 @@ def window_to_rle(window: npt.NDArray[np.bool_], left: int, top: int, width: int
     # A run to the bottom of a column continues at the top of the next one.
     joined = np.flatnonzero(ends[1:] == ends[:-1])
     ends = np.delete(ends, np.concatenate([joined, joined + 1]))
-    runs = np.diff(ends, prepend=0, append=height * width)
-    if runs[-1] == 0:
-        runs = runs[:-1]
-    rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return ends_to_rle(ends, width, height)
+
+
+def ends_to_rle(ends: npt.NDArray[np.int64], width: int, height: int) -> Rle:
+    """Encode a mask by where its runs end, column by column and ascending; the last run needs no end."""
+    runs = np.diff(ends, prepend=0, append=height * width).tolist()
+    if len(runs) > 1 and not runs[-1]:
+        runs.pop()
+    rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
     return {"size": [height, width], "counts": rle["counts"]}
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
-from labeler.geometry.masks import Rle, rle_runs
+from labeler.geometry.masks import Rle, ends_to_rle, rle_runs
 
 Ints = npt.NDArray[np.int64]
 
@@ -70,8 +69,4 @@ def _rle_of(strokes: _Strokes, width: int, height: int) -> Rle:
     count = starts.size  # 0 for an empty mask
     begins, ends = np.append(True, apart)[:count], np.append(apart, True)[:count]
     edges = np.stack([starts[begins], stops[ends]], axis=1).ravel()
-    runs = np.diff(edges, prepend=0, append=width * height).tolist()
-    if len(runs) > 1 and not runs[-1]:
-        runs.pop()
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    return {"size": [height, width], "counts": rle["counts"]}
+    return ends_to_rle(edges, width, height)

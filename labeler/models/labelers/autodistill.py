@@ -25,7 +25,7 @@ from labeler.models.labelers.autodistill_repairs import (
     repair_grounding_dino,
     repair_processor,
 )
-from labeler.models.labelers.candidates import best_candidates
+from labeler.models.labelers.candidates import best_candidates, instance_of
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import SegmentedMask, Segmenter, SegmentPrompts
 from labeler.opencv import opencv
@@ -151,16 +151,7 @@ class AutodistillLabeler:
             masks = self._own_masks(found.mask, rows, (len(found), height, width))
         mask_of = dict(zip(rows, masks, strict=True))
         return [
-            Instance(
-                class_id=request.ontology.prompts[prompt][1],
-                prompt=prompts[prompt],
-                box_xyxy=tuple(detections.boxes_xyxy[box].tolist()),
-                score=score,
-                mask_score=float(np.clip(mask_of[box].mask_score, 0, 1)),
-                stability=mask_of[box].stability,
-                area=mask_of[box].area,
-                rle=mask_of[box].rle,
-            )
+            instance_of(request.ontology.prompts[prompt], detections.boxes_xyxy[box].tolist(), score, mask_of[box])
             for box, prompt, score in candidates
         ]
 

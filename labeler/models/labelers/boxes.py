@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from labeler.errors import ImageError
 from labeler.formats.given_boxes import GivenBoxes, ImageBoxes, as_prompt
 from labeler.ground_truth import class_key
+from labeler.models.labelers.candidates import instance_of
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
@@ -38,17 +37,8 @@ class BoxLabeler:
         )
         return [
             [
-                Instance(
-                    class_id=class_id,
-                    prompt=prompt,
-                    box_xyxy=tuple(boxes.boxes_xyxy[row].tolist()),
-                    score=1.0,
-                    mask_score=float(np.clip(mask.mask_score, 0, 1)),
-                    stability=mask.stability,
-                    area=mask.area,
-                    rle=mask.rle,
-                )
-                for (row, (prompt, class_id)), mask in zip(rows.items(), image_masks, strict=True)
+                instance_of(prompt, boxes.boxes_xyxy[row].tolist(), 1.0, mask)
+                for (row, prompt), mask in zip(rows.items(), image_masks, strict=True)
             ]
             for boxes, rows, image_masks in zip(given, asked, masks, strict=True)
         ]

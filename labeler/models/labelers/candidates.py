@@ -1,12 +1,16 @@
-"""Which of a detector's boxes are candidates, and of which class."""
+"""Which of a detector's boxes are candidates, and of which class; and the instances that they become."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labeler.geometry.boxes import box_iou
 from labeler.models.detectors.detector import Detections
+from labeler.models.segmenters.segmenter import SegmentedMask
+from labeler.records import Instance
 from ontologies import Ontology
 
 DISTRACTOR_IOU = 0.8  # two boxes with this IoU or more are taken for the same object
@@ -34,6 +38,21 @@ def best_candidates(
             candidates.append((int(box), int(best[box]), float(scores[box])))
     candidates.sort(key=lambda candidate: (-candidate[2], candidate[0], candidate[1]))
     return candidates[:max_instances]
+
+
+def instance_of(prompt: tuple[str, int], box_xyxy: Sequence[float], score: float, mask: SegmentedMask) -> Instance:
+    """The instance of a box and its mask; ``prompt`` is one of ``Ontology.prompts``, with its class id."""
+    x1, y1, x2, y2 = box_xyxy
+    return Instance(
+        class_id=prompt[1],
+        prompt=prompt[0],
+        box_xyxy=(x1, y1, x2, y2),
+        score=score,
+        mask_score=float(np.clip(mask.mask_score, 0, 1)),
+        stability=mask.stability,
+        area=mask.area,
+        rle=mask.rle,
+    )
 
 
 def _is_distractor(detections: Detections, class_ids: NDArray[np.int_]) -> NDArray[np.bool_]:

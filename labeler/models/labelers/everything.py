@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labeler.geometry.boxes import box_iou
-from labeler.geometry.masks import Rle, clean_mask, mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
+from labeler.geometry.masks import Rle, clean_mask, rle_area, rle_box_xyxy, rle_to_mask, window_to_rle
 from labeler.models.detectors.detector import Image
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import SegmentedMask
@@ -145,9 +145,5 @@ def _near_inner_edge(box: tuple[float, float, float, float], crop: Crop, height:
 
 def _in_image(rle: Rle, crop: Crop, height: int, width: int, clean_share: float) -> Rle:
     """A mask of a crop, cleaned and at image size."""
-    left, top, right, bottom = crop
-    if (right - left, bottom - top) == (width, height) and not clean_share:
-        return rle
-    mask = np.zeros((height, width), bool)
-    mask[top:bottom, left:right] = rle_to_mask(rle)
-    return mask_to_rle(clean_mask(mask, clean_share))
+    left, top, _, _ = crop
+    return window_to_rle(clean_mask(rle_to_mask(rle), clean_share), left, top, width, height)

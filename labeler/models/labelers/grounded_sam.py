@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from labeler.models.detectors.detector import Detector
-from labeler.models.labelers.candidates import best_candidates
+from labeler.models.labelers.candidates import best_candidates, instance_of
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
 from labeler.records import Instance
@@ -54,19 +52,9 @@ class GroundedSamLabeler:
             detections, ontologies, candidates, boxes, masks, strict=True
         ):
             mask_of = dict(zip(rows, image_masks, strict=True))
-            prompts_of = ontology.prompts
             labeled.append(
                 [
-                    Instance(
-                        class_id=prompts_of[prompt][1],
-                        prompt=prompts_of[prompt][0],
-                        box_xyxy=tuple(detected.boxes_xyxy[box].tolist()),
-                        score=score,
-                        mask_score=float(np.clip(mask_of[box].mask_score, 0, 1)),
-                        stability=mask_of[box].stability,
-                        area=mask_of[box].area,
-                        rle=mask_of[box].rle,
-                    )
+                    instance_of(ontology.prompts[prompt], detected.boxes_xyxy[box].tolist(), score, mask_of[box])
                     for box, prompt, score in image_candidates
                 ]
             )

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from labeler.models.detectors.batching import preprocess, tokenize_to_length
 from labeler.models.detectors.detector import Detections, Image, Prompts
-from labeler.models.labelers.candidates import best_candidates
+from labeler.models.labelers.candidates import best_candidates, instance_of
 from labeler.models.labelers.labeler import LabelRequest
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
@@ -82,23 +82,14 @@ class Sam3Labeler:
         for request, vision in zip(requests, self._seen([request.pixels for request in requests]), strict=True):
             prompts = request.ontology.prompts
             found, candidates = self._best(vision, request.pixels, request.ontology)
-            boxes = [tuple(found.detections.boxes_xyxy[row].tolist()) for row, _, _ in candidates]
+            boxes = [found.detections.boxes_xyxy[row].tolist() for row, _, _ in candidates]
             masks = PendingMasks(self._encoder)
             for chunk in self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2]):
                 masks.add(chunk)
             labeled.append((prompts, candidates, boxes, masks))
         return [
             [
-                Instance(
-                    class_id=prompts[prompt][1],
-                    prompt=prompts[prompt][0],
-                    box_xyxy=box,
-                    score=score,
-                    mask_score=mask.mask_score,
-                    stability=mask.stability,
-                    area=mask.area,
-                    rle=mask.rle,
-                )
+                instance_of(prompts[prompt], box, score, mask)
                 for (_, prompt, score), box, mask in zip(candidates, boxes, masks.result(), strict=True)
             ]
             for prompts, candidates, boxes, masks in labeled
