@@ -1,0 +1,94 @@
+"""Lays a dataset out in the folders that trainers read; images are hard links where the file system has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from labeler.formats.coco import coco_annotation, coco_categories, coco_image
+from labeler.formats.yolo import data_yaml, write_yolo_labels
+from labeler.ground_truth import GroundTruthImage
+from labeler.models.students.student import StudentData, StudentImage
+from labeler.records import ImageRecord, Instance
+
+DONE = "complete"  # exists when a folder was written to its end
+
+
+def stage_yolo(folder: Path, data: StudentData) -> Path:
+    """Write ``images/SPLIT`` and ``labels/SPLIT`` with polygons.
+
+    Returns:
+        The ``data.yaml``, with absolute paths.
+    """
+    file = folder / "data.yaml"
+    if _begin(folder):
+        for split, images in (("train", data.train), ("val", data.val)):
+            for image, name in zip(images, _linked(images, folder / "images" / split), strict=True):
+                write_yolo_labels(folder / "labels" / split / f"{Path(name).stem}.txt", _record(image.labels, name))
+        folders = {split: str((folder / "images" / split).absolute()) for split in ("train", "val")}
+        file.write_text(data_yaml(data.class_names, folders), encoding="utf-8")
+        (folder / DONE).touch()
+    return file
+
+
+def stage_roboflow(folder: Path, data: StudentData) -> Path:
+    """Write ``train`` and ``valid``, each with its images and ``_annotations.coco.json``, as Roboflow exports them."""
+    if _begin(folder):
+        for split, images in (("train", data.train), ("valid", data.val)):
+            names = _linked(images, folder / split)
+            content = _coco(images, names, data.class_names)
+            (folder / split / "_annotations.coco.json").write_text(json.dumps(content), encoding="utf-8")
+        (folder / DONE).touch()
+    return folder
+
+
+def _begin(folder: Path) -> bool:
+    """Whether there is something to write; what a killed run left is removed first."""
+    if (folder / DONE).exists():
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _linked(images: Sequence[StudentImage], folder: Path) -> list[str]:
+    """Put the images into ``folder``, under names that are unique without their suffix."""
+    folder.mkdir(parents=True)
+    names = []
+    for number, image in enumerate(images):
+        name = f"{number:06d}{image.path.suffix.lower()}"
+        with suppress(OSError):
+            os.link(image.path, folder / name)
+        if not (folder / name).exists():
+            shutil.copyfile(image.path, folder / name)
+        names.append(name)
+    return names
+
+
+def _record(labels: GroundTruthImage, name: str) -> ImageRecord:
+    instances = tuple(
+        Instance(each.class_id, "", each.box, 1.0, 1.0, 1.0, 0, each.rle)
+        for each in labels.instances
+        if not (each.crowd or each.box_only)
+    )
+    return ImageRecord(name, labels.width, labels.height, "", instances=instances)
+
+
+def _coco(images: Sequence[StudentImage], names: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, start=1):
+        for each in image.labels.instances:
+            attributes = {"iscrowd": int(each.crowd)}
+            annotations.append(coco_annotation(len(annotations) + 1, number, each.class_id, each.rle, attributes))
+    return {
+        "images": [
+            coco_image(number, name, image.labels.width, image.labels.height)
+            for number, (image, name) in enumerate(zip(images, names, strict=True), start=1)
+        ],
+        "annotations": annotations,
+        "categories": coco_categories(class_names),
+    }

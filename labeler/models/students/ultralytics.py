@@ -1,0 +1,102 @@
+"""The student ``yolo``: YOLO with masks, trained by Ultralytics (AGPL-3.0)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labeler.errors import LabelerError, ModelError, UsageError
+from labeler.models.detectors.detector import Image
+from labeler.models.devices import resolved_device
+from labeler.models.students.config import TrainConfig
+from labeler.models.students.found import LEAST_SCORE, instances_of
+from labeler.models.students.staged import stage_yolo
+from labeler.models.students.student import Progress, Step, StudentData, TrainedModel
+from labeler.records import Instance
+
+ARCHITECTURE = "yolo11n-seg.yaml"  # of random weights
+RANDOM_SIZE, PUBLISHED_SIZE = 320, 640
+STRIDE = 32
+MODEL = "model.pt"
+
+
+class UltralyticsStudent:
+    """See ``Student``. The folder holds ``model.pt``, which ``--detector`` takes."""
+
+    def train(self, dataset: StudentData, config: TrainConfig, folder: Path, progress: Progress) -> TrainedModel:
+        side = config.image_size or (RANDOM_SIZE if config.is_random else PUBLISHED_SIZE)
+        if side % STRIDE:
+            raise UsageError(f"--image-size {side}: YOLO needs a multiple of {STRIDE}")
+        make = _yolo_class()
+        work = folder / "training"
+        last = work / "run" / "weights" / "last.pt"
+        options: dict[str, Any] = dict(
+            data=str(stage_yolo(work / "dataset", dataset)), epochs=config.epochs, batch=config.batch_size, imgsz=side,
+            seed=config.seed, device=resolved_device(config.device), project=str(work.absolute()), name="run",
+            exist_ok=True, plots=False, verbose=False, workers=0, amp=False,
+        )  # fmt: skip
+        if config.learning_rate is not None:
+            options |= dict(lr0=config.learning_rate, optimizer="AdamW")
+        start = ARCHITECTURE if config.is_random else config.weights or config.kind.weights
+        try:
+            yolo = make(str(last) if last.exists() else start, task="segment")
+            yolo.add_callback("on_train_epoch_end", lambda trainer: progress(_step(trainer)))
+            yolo.train(**{**options, "resume": last.exists(), "pretrained": not config.is_random})
+        except LabelerError:
+            raise
+        except Exception as error:  # weights of strangers can raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ModelError(f"training with Ultralytics failed: {reason:.300}") from error
+        shutil.copyfile(work / "run" / "weights" / "best.pt", folder / MODEL)
+        return self.load(dataset.class_names, config, folder)
+
+    def load(self, class_names: Sequence[str], config: TrainConfig, folder: Path) -> TrainedModel:
+        file = folder / MODEL
+        try:
+            yolo = _yolo_class()(str(file), task="segment")
+        except (OSError, RuntimeError, KeyError, AttributeError) as error:
+            raise ModelError(f"{file} cannot be loaded by ultralytics: {str(error):.300}") from error
+        device = resolved_device(config.device)
+
+        def find(image: Image) -> list[Instance]:
+            bgr = np.ascontiguousarray(image[..., ::-1])  # Ultralytics takes arrays for BGR, as OpenCV reads them
+            (result,) = yolo.predict(
+                bgr, conf=LEAST_SCORE, max_det=100, device=device, retina_masks=True, verbose=False, save=False
+            )
+            if result.masks is None:
+                return []
+            masks = (result.masks.data > 0.5).cpu().numpy()
+            scores, labels = result.boxes.conf.tolist(), [int(label) for label in result.boxes.cls.tolist()]
+            return instances_of(masks, scores, labels, class_names)
+
+        return TrainedModel(str(file), find)
+
+
+def _yolo_class() -> Any:
+    """``ultralytics.YOLO``, which installs nothing and reports nothing.
+
+    Raises:
+        ModelError: Ultralytics is not installed.
+    """
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    try:
+        from ultralytics import YOLO
+        from ultralytics.utils import SETTINGS, checks
+    except ImportError as error:
+        raise ModelError(
+            "--student yolo needs Ultralytics (AGPL-3.0): pip install 'autodistill-labeler[ultralytics]'"
+        ) from error
+    checks.AUTOINSTALL = False
+    dict.__setitem__(SETTINGS, "sync", False)  # for this process; the user's settings file stays as it is
+    return YOLO
+
+
+def _step(trainer: Any) -> Step:
+    loss = trainer.tloss if trainer.tloss is None else float(torch.as_tensor(trainer.tloss).sum())
+    return Step(trainer.epoch + 1, trainer.epochs, loss)

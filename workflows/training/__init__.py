@@ -1,0 +1,1 @@
+"""Training student models on a dataset, with established trainers."""
