@@ -38,6 +38,7 @@ VERSIONS = {
     "decisions": 2,  # a row of decisions.jsonl, and of any file that review --apply reads
     "review set": 2,  # run/sent/*.json
     "evaluation.json": 2,
+    "training.json": 1,
     "config": 2,  # TOML for --config, such as tuned.toml
 }
 NO_LONGER_PER_CLASS = ("min_mask_score", "min_stability", "duplicate_iou")

@@ -14,7 +14,9 @@ PATHS = {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks"
     ROOT / "CHANGELOG.md"
 }
 PAGES = {path: path.read_text(encoding="utf-8") for path in sorted(PATHS)}
-COMMANDS = ("demo", "preview", "tag", "label", "export", "evaluate", "tune", "report", "review", "submit", "models")
+COMMANDS = (
+    "demo", "preview", "tag", "label", "export", "evaluate", "tune", "report", "review", "train", "submit", "models"
+)  # fmt: skip
 COMMAND = re.compile(rf"\blabeler ({'|'.join(COMMANDS)})\b")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 OTHERS = {"--all-extras", "--local-dir", "--quiet", "--strict", "--torch-backend", "--upgrade"}  # of other programs

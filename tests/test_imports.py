@@ -21,6 +21,7 @@ ROOMS = {
         "cluster",
         "label tag",
         "review reporting",
+        "training",
         "evaluation",
         "recording",
         "asked",
@@ -60,14 +61,20 @@ OWNERS = {
     "torchvision": MODEL_ROOMS,
     "transformers": MODEL_ROOMS,
     "huggingface_hub": ("labeler/models/",),
-    "ultralytics": ("labeler/models/detectors/ultralytics.py",),
+    "ultralytics": ("labeler/models/detectors/ultralytics.py", "labeler/models/students/ultralytics.py"),
+    "rfdetr": ("labeler/models/students/rfdetr_package.py",),
     "ram": ("ontologies/taggers/ram.py",),
     "tomllib": ("ontologies/documents.py",),
     "cv2": ("labeler/opencv.py",),
     "ray": ("workflows/engines/", "workflows/cluster/"),
     "fsspec": ("labeler/files/store.py",),
     "upath": ("labeler/files/paths.py", "labeler/files/store.py"),
-    "autodistill": ("labeler/plugin.py", "labeler/formats/autodistill.py", "labeler/models/labelers/autodistill.py"),
+    "autodistill": (
+        "labeler/plugin.py",
+        "labeler/formats/autodistill.py",
+        "labeler/models/labelers/autodistill.py",
+        "labeler/models/students/autodistill.py",
+    ),
 }
 HEAVY = ("torch", "transformers", "autodistill", "ray", "huggingface_hub", "supervision", "fsspec", "upath", "cv2")
 FILES = {

@@ -37,6 +37,7 @@ COMMANDS = {
     "tune": "Find thresholds from a few images with ground truth; no model runs.",
     "report": "Write one HTML page about a labeled folder, with counts, scores and pictures; no model runs.",
     "review": "Decide by hand on uncertain instances; every later export applies the decisions.",
+    "train": "Train a small model on a labeled folder with an established trainer, and measure it.",
     "submit": "Run label on a Ray cluster or on Kubernetes.",
     "models": "List the presets, and which of their models are on this machine.",
 }

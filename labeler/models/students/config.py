@@ -30,9 +30,7 @@ class StudentKind:
 
 AUTODISTILL = StudentKind("any DetectionTargetModel of autodistill; MODULE:CLASS names it", "")
 STUDENTS = {
-    "rf-detr": StudentKind(
-        "RF-DETR with masks, trained by transformers; needs no extra", "Roboflow/rf-detr-seg-small"
-    ),
+    "rf-detr": StudentKind("RF-DETR with masks, trained by transformers; needs no extra", "Roboflow/rf-detr-seg-small"),
     "yolo": StudentKind(
         "YOLO with masks, trained by Ultralytics; extra `ultralytics`",
         "yolo11n-seg.pt",
@@ -81,9 +79,7 @@ class TrainConfig:
         None, "highest learning rate", metavar="X", group=GROUP, above=0, unset="the student's own"
     )
     seed: int = setting(0, "seed of the training", metavar="N", group=GROUP, least=0)
-    device: str = setting(
-        "auto", "where training runs; auto: CUDA, else MPS, else CPU", choices=DEVICES, group=GROUP
-    )
+    device: str = setting("auto", "where training runs; auto: CUDA, else MPS, else CPU", choices=DEVICES, group=GROUP)
 
     def __post_init__(self) -> None:
         check(self)

@@ -152,7 +152,7 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> TrainingArguments:
     return arguments
 
 
-class _Trainer(transformers.Trainer):
+class _Trainer(transformers.Trainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
         """The model's loss. Of a batch without an object it is an empty tensor; then its classification loss."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)
@@ -162,7 +162,7 @@ class _Trainer(transformers.Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class _Told(TrainerCallback):
+class _Told(TrainerCallback):  # type: ignore[misc]
     """Tells the progress."""
 
     def __init__(self, progress: Progress) -> None:

@@ -54,7 +54,7 @@ class RfdetrPackageStudent:
         try:
             model = _package().RFDETR.from_checkpoint(str(file))
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise ModelError(f"{file} cannot be loaded by rfdetr: {str(error):.300}") from error
+            raise ModelError(f"{file} cannot be loaded by rfdetr: {error!s:.300}") from error
 
         def find(image: Image) -> list[Instance]:
             found = model.predict(image, threshold=LEAST_SCORE)

@@ -23,15 +23,14 @@ def stage_yolo(folder: Path, data: StudentData) -> Path:
     """Write ``images/SPLIT`` and ``labels/SPLIT`` with polygons.
 
     Returns:
-        The ``data.yaml``, with absolute paths.
+        The ``data.yaml`` beside them.
     """
     file = folder / "data.yaml"
     if _begin(folder):
         for split, images in (("train", data.train), ("val", data.val)):
             for image, name in zip(images, _linked(images, folder / "images" / split), strict=True):
                 write_yolo_labels(folder / "labels" / split / f"{Path(name).stem}.txt", _record(image.labels, name))
-        folders = {split: str((folder / "images" / split).absolute()) for split in ("train", "val")}
-        file.write_text(data_yaml(data.class_names, folders), encoding="utf-8")
+        file.write_text(data_yaml(data.class_names), encoding="utf-8")
         (folder / DONE).touch()
     return file
 

@@ -61,7 +61,7 @@ class UltralyticsStudent:
         try:
             yolo = _yolo_class()(str(file), task="segment")
         except (OSError, RuntimeError, KeyError, AttributeError) as error:
-            raise ModelError(f"{file} cannot be loaded by ultralytics: {str(error):.300}") from error
+            raise ModelError(f"{file} cannot be loaded by ultralytics: {error!s:.300}") from error
         device = resolved_device(config.device)
 
         def find(image: Image) -> list[Instance]:
