@@ -61,7 +61,7 @@ def read_dataset(folder: Path, val_from: str) -> Dataset:
     if not (folder / "run" / "run.json").exists():
         against = "the labels of the dataset"
     if val_from == "reviewed":
-        reviewed = _reviewed(folder)
+        reviewed = reviewed_images(folder)
         measured, against = [image for image in val if image.labels.name in reviewed], "labels that people decided on"
         if not measured:
             raise UsageError(
@@ -163,7 +163,7 @@ def copies(images: Sequence[StudentImage], others: Sequence[StudentImage]) -> li
     return found
 
 
-def _reviewed(folder: Path) -> set[str]:
+def reviewed_images(folder: Path) -> set[str]:
     """Names in the dataset of the images where a person decided on every instance that was not rejected."""
     labeled = open_labeled(folder)
     given = file_names(folder)

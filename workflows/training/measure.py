@@ -89,7 +89,7 @@ def measure_ground_truth(
         raise UsageError(f"--ground-truth {path}: none of its {len(truth.images)} images is in {where}")
     measures = _measure(model, same_size, truth.class_names, class_ids, "ground truth", tell)
     left_out = {
-        "without a file": len(truth.images) - len(paired),
+        "without a file" if images else "not in the val or test split": len(truth.images) - len(paired),
         "trained on": len(paired) - len(unseen),
         "of another size": len(unseen) - len(same_size),
     }

@@ -17,7 +17,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from labeler.errors import LabelerError, ModelError, UsageError
 from labeler.models.checkpoints import load_checkpoint
@@ -40,6 +39,8 @@ class RfDetrStudent:
     """See ``Student``. The folder is a checkpoint of ``transformers``, which ``--detector`` takes."""
 
     def train(self, dataset: StudentData, config: TrainConfig, folder: Path, progress: Progress) -> TrainedModel:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
         transformers.set_seed(config.seed)
         model, processor = _random(dataset, config) if config.is_random else _published(dataset, config)
         checkpoints = folder / "training" / "checkpoints"
@@ -52,9 +53,8 @@ class RfDetrStudent:
             callbacks=[_Told(progress)],
         )
         trainer.remove_callback(transformers.PrinterCallback)
-        last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
         try:
-            trainer.train(resume_from_checkpoint=last)
+            trainer.train(resume_from_checkpoint=_last(checkpoints))
         except LabelerError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -126,6 +126,12 @@ def _check_side(side: int, settings: Any) -> None:
         raise UsageError(f"--image-size {side}: these weights need a multiple of {step}, such as {near}")
 
 
+def _last(checkpoints: Path) -> str | None:
+    """The last checkpoint that is whole, if any: its state is written after everything else."""
+    whole = [state.parent for state in checkpoints.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+
+
 def _arguments(config: TrainConfig, checkpoints: Path) -> TrainingArguments:
     device = resolved_device(config.device)
     arguments = TrainingArguments(
@@ -140,7 +146,7 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> TrainingArguments:
         save_strategy="epoch",
         save_total_limit=1,
         logging_strategy="steps",
-        logging_steps=5,
+        logging_steps=1,
         seed=config.seed,
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",

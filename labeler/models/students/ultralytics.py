@@ -85,6 +85,7 @@ def _yolo_class() -> Any:
         ModelError: Ultralytics is not installed.
     """
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
     try:
         from ultralytics import YOLO
         from ultralytics.utils import SETTINGS, checks
@@ -98,5 +99,9 @@ def _yolo_class() -> Any:
 
 
 def _step(trainer: Any) -> Step:
-    loss = trainer.tloss if trainer.tloss is None else float(torch.as_tensor(trainer.tloss).sum())
+    """The loss of Ultralytics is a tensor or, in newer versions, a dictionary of its parts."""
+    parts = trainer.tloss
+    if isinstance(parts, dict):
+        parts = list(parts.values())
+    loss = None if parts is None else sum(float(part) for part in torch.as_tensor(parts).flatten())
     return Step(trainer.epoch + 1, trainer.epochs, loss)
