@@ -42,8 +42,14 @@ class RfDetrStudent:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         transformers.set_seed(config.seed)
-        model, processor = _random(dataset, config) if config.is_random else _published(dataset, config)
         checkpoints = folder / "training" / "checkpoints"
+        last = _last(checkpoints)
+        if last is not None:
+            # The Trainer would not find the weights: save_pretrained writes them under the names of their authors.
+            model = RfDetrForInstanceSegmentation.from_pretrained(last)
+            processor = RfDetrImageProcessor.from_pretrained(last)
+        else:
+            model, processor = _random(dataset, config) if config.is_random else _published(dataset, config)
         trainer = _Trainer(
             model=model,
             args=_arguments(config, checkpoints),
@@ -54,7 +60,7 @@ class RfDetrStudent:
         )
         trainer.remove_callback(transformers.PrinterCallback)
         try:
-            trainer.train(resume_from_checkpoint=_last(checkpoints))
+            trainer.train(resume_from_checkpoint=last)
         except LabelerError:
             raise
         except (RuntimeError, ValueError) as error:
