@@ -45,9 +45,10 @@ class UltralyticsStudent:
             options |= dict(lr0=config.learning_rate, optimizer="AdamW")
         start = ARCHITECTURE if config.is_random else config.weights or config.kind.weights
         try:
-            yolo = make(str(last) if last.exists() else start, task="segment")
-            yolo.add_callback("on_train_epoch_end", lambda trainer: progress(_step(trainer)))
-            yolo.train(**{**options, "resume": last.exists(), "pretrained": not config.is_random})
+            if not _is_finished(last):
+                yolo = make(str(last) if last.exists() else start, task="segment")
+                yolo.add_callback("on_model_save", lambda trainer: progress(_step(trainer)))
+                yolo.train(**options, resume=last.exists(), pretrained=not config.is_random)
         except LabelerError:
             raise
         except Exception as error:  # weights of strangers can raise anything
@@ -96,6 +97,14 @@ def _yolo_class() -> Any:
     checks.AUTOINSTALL = False
     dict.__setitem__(SETTINGS, "sync", False)  # for this process; the user's settings file stays as it is
     return YOLO
+
+
+def _is_finished(last: Path) -> bool:
+    """Whether training came to its end: Ultralytics then removes the optimizer and sets the epoch to -1."""
+    if not last.exists():
+        return False
+    content: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=False)  # written by this training
+    return content.get("epoch") == -1
 
 
 def _step(trainer: Any) -> Step:

@@ -191,14 +191,29 @@ def test_a_dataset_that_is_exported_while_a_student_trains_on_it(tmp_path: Path)
 
 
 def test_ultralytics(labeler: Run, dataset: Path, tmp_path: Path) -> None:
+    """Stopped after the first of two epochs, resumed by the command, and used as a detector."""
     pytest.importorskip("ultralytics")
     before = sorted(path.relative_to(dataset) for path in dataset.rglob("*"))
-    flags = ("--student", "yolo", *TINY, "--epochs", 1)
-    done = labeler("train", dataset, "-o", tmp_path / "student", *flags)
+    output = tmp_path / "student"
+
+    class StoppingAtOnce(Silent):
+        def step(self, step: Step) -> None:
+            super().step(step)
+            raise KeyboardInterrupt
+
+    stopped = StoppingAtOnce()
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainJob(dataset, output, replace(CONFIG, student="yolo")), stopped)
+    assert [step.epoch for step in stopped.steps] == [1]
+    done = labeler("train", dataset, "-o", output, "--student", "yolo", *TINY, "--epochs", 2)
     assert done.returncode == 0, done.stderr
     assert "AGPL-3.0" in done.stdout
-    assert f"--detector {tmp_path / 'student' / 'model.pt'}" in done.stdout
+    assert "epoch 2.0 of 2" in done.stdout
+    assert f"--detector {output / 'model.pt'}" in done.stdout
+    assert (output / "training" / "run" / "results.csv").read_text().count("\n") == 3  # a header, and each epoch once
     assert sorted(path.relative_to(dataset) for path in dataset.rglob("*")) == before
-    assert labeler("train", dataset, "-o", tmp_path / "student", *flags).stdout.count("trained before") == 1
-    detector = load_detector(ModelConfig(str(tmp_path / "student" / "model.pt"), "", device="cpu"))
+    state = output / "training" / "training.json"
+    state.write_text(state.read_text().replace('"done": true', '"done": false'))  # killed just before the end
+    assert "trained now" in labeler("train", dataset, "-o", output, "--student", "yolo", *TINY, "--epochs", 2).stdout
+    detector = load_detector(ModelConfig(str(output / "model.pt"), "", device="cpu"))
     assert detector.forward_passes(("circle", "star")) == 1
