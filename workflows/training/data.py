@@ -94,7 +94,9 @@ def _check_whole(folder: Path) -> None:
     if (folder / JOURNAL).exists():
         raise RunError(f"{folder} is being exported, or an export was killed; `labeler export {folder}` completes it")
     if not annotations_file(folder, "train").exists() and not annotations_file(folder, "val").exists():
-        way = f"`labeler export {folder} --formats coco,yolo` writes them" if (folder / "run").is_dir() else "see docs"
+        way = "give a folder that `labeler label` or `labeler export` wrote"
+        if (folder / "run" / "run.json").exists():
+            way = f"`labeler export {folder} --formats coco,yolo` writes them"
         raise RunError(f"{folder} holds no COCO annotations (annotations/instances_train.json); {way}")
 
 

@@ -15,7 +15,7 @@ from labeler.models.students.student import Step, TrainedModel
 from workflows.run.locks import hold
 from workflows.training.data import Dataset, fingerprint_of, read_dataset
 from workflows.training.measure import Measured, measure_ground_truth, measure_val
-from workflows.training.state import check_same, new_state, read_state, write_state
+from workflows.training.state import State, check_same, new_state, read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,39 @@ def train(job: TrainJob, progress: TrainProgress) -> TrainSummary:
     work.mkdir(parents=True, exist_ok=True)
     with hold(work):
         state = new_state(job.dataset, job.config, dataset.fingerprint, dataset.data.class_names)
-        if job.restart:
+        saved = None if job.restart else read_state(work)
+        if saved is None:
             _clear(work)
-        elif (saved := read_state(work)) is not None:
+        else:
             check_same(job.output, saved, state)
-            state = replace(state, done=saved.done)
-        write_state(work, state)
-        was_done = state.done
-        if was_done:
+        is_trained = saved is not None and saved.done
+        if is_trained:
             model = student.load(dataset.data.class_names, job.config, job.output)
         else:
             progress.stage(f"training {job.config.student} on {len(dataset.data.train)} images")
-            model = student.train(dataset.data, job.config, job.output, progress.step)
+            model = student.train(dataset.data, job.config, job.output, _Begun(work, state, progress))
             _check_unchanged(job, dataset)
-            state = replace(state, done=True)
-            write_state(work, state)
+        state = replace(state, done=True)
+        write_state(work, state)
         results = _results(job, dataset, model, progress)
         write_state(work, replace(state, results={name: each.to_json() for name, each in results.items()}))
-    return TrainSummary(dataset, model, not was_done, results)
+    return TrainSummary(dataset, model, not is_trained, results)
+
+
+@dataclass
+class _Begun:
+    """Writes the state with the first step: what failed before it may be tried again with other settings."""
+
+    work: Path
+    state: State
+    progress: TrainProgress
+    _is_written: bool = False
+
+    def __call__(self, step: Step) -> None:
+        if not self._is_written:
+            write_state(self.work, self.state)
+            self._is_written = True
+        self.progress.step(step)
 
 
 def _results(job: TrainJob, dataset: Dataset, model: TrainedModel, progress: TrainProgress) -> dict[str, Measured]:
@@ -111,7 +126,7 @@ def _results(job: TrainJob, dataset: Dataset, model: TrainedModel, progress: Tra
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise RunError(f"{output} is a file; choose another folder with -o")
-    if output.exists() and any(output.iterdir()) and not (output / "training").is_dir():
+    if output.exists() and any(output.iterdir()) and not (output / "training" / "lock").exists():
         raise RunError(f"{output} holds files that no training wrote; choose an empty or new folder with -o")
 
 

@@ -79,13 +79,15 @@ class RfDetrStudent:
 def _random(dataset: StudentData, config: TrainConfig) -> tuple[Any, Any]:
     """A small model with random weights, of 2 million parameters."""
     side = config.image_size or RANDOM_SIZE
+    patch = 16 if side > 192 else 8
     backbone = RfDetrDinov2Config(
         hidden_size=128, num_hidden_layers=6, num_attention_heads=4, mlp_ratio=2, image_size=side,
-        patch_size=16 if side > 192 else 8, num_windows=2, out_indices=[3, 6],
+        patch_size=patch, num_windows=2, out_indices=[3, 6],
     )  # fmt: skip
     settings = RfDetrConfig(
         backbone_config=backbone, d_model=128, decoder_ffn_dim=256, decoder_layers=2, decoder_n_points=4,
-        decoder_self_attention_heads=4, decoder_cross_attention_heads=4, num_queries=50, group_detr=5,
+        decoder_self_attention_heads=4, decoder_cross_attention_heads=4, group_detr=5,
+        num_queries=min(50, (side // patch) ** 2),  # at most one for each patch
         c2f_num_blocks=2, dropout=0.0, **_names(dataset),
     )  # fmt: skip
     _check_side(side, settings)

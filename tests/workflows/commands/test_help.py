@@ -142,7 +142,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "said"),
     [
         ("lable photos", "unknown command lable; did you mean label?"),
-        ("train", "unknown command train; see `labeler --help`"),
+        ("xyzzy", "unknown command xyzzy; see `labeler --help`"),
         ("--verson", "unknown flag --verson; see `labeler --help`"),
         ("label photos -o out --clases dog", "unknown flag --clases; did you mean --classes?"),
         ("label photos -o out --xyzzy 3", "unknown flag --xyzzy; see `labeler label --help`"),

@@ -24,8 +24,8 @@ from tests.support.training_sets import CLASSES, write_training_set
 from workflows.training.data import read_dataset
 from workflows.training.train import TrainJob, train
 
-TINY = ("--weights", "random", "--image-size", 64, "--batch-size", 6, "--device", "cpu")
-CONFIG = TrainConfig(weights="random", image_size=64, batch_size=6, device="cpu", epochs=2)
+TINY = ("--weights", "random", "--image-size", 32, "--batch-size", 6, "--device", "cpu")
+CONFIG = TrainConfig(weights="random", image_size=32, batch_size=6, device="cpu", epochs=2)
 
 
 class Silent:

@@ -91,11 +91,22 @@ def test_refusals(
 
 
 def test_other_files_are_not_overwritten(labeler: Run, dataset: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "model.safetensors").write_text("mine")
+    (tmp_path / "mine" / "training").mkdir(parents=True)
+    (tmp_path / "mine" / "training" / "photo.jpg").write_text("mine")
     done = labeler("train", dataset, "-o", tmp_path / "mine", "--weights", "random", "--restart")
     assert done.returncode == 2
     assert "holds files that no training wrote" in done.stderr
+    assert (tmp_path / "mine" / "training" / "photo.jpg").exists()
+
+
+def test_what_failed_before_the_first_step_is_tried_again_with_other_settings(
+    labeler: Run, dataset: Path, tmp_path: Path
+) -> None:
+    flags = ("train", dataset, "-o", tmp_path / "student", "--weights")
+    for weights, message in (("owner/model", "could not be downloaded"), (tmp_path, "cannot be loaded")):
+        done = labeler(*flags, weights)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_a_trainer_that_is_not_installed(labeler: Run, dataset: Path, tmp_path: Path) -> None:
