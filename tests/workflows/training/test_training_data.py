@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,8 @@ def test_what_failed_before_the_first_step_is_tried_again_with_other_settings(
 
 
 def test_a_trainer_that_is_not_installed(labeler: Run, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImportError):
-        import rfdetr  # noqa: F401  # the tests install no extra that needs it
+    if find_spec("rfdetr"):
+        pytest.skip("it is installed")
     done = labeler("train", dataset, "-o", tmp_path / "student", "--student", "rfdetr")
     assert done.returncode == 2
     assert "pip install 'autodistill-labeler[rfdetr]'" in done.stderr
