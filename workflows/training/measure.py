@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labeler.errors import UsageError
-from labeler.files.images import read_image
+from labeler.files.images import image_size, read_image
 from labeler.files.listing import find_images
 from labeler.files.storage import as_local
 from labeler.formats.ground_truth import read_ground_truth
@@ -83,7 +83,7 @@ def measure_ground_truth(
     by_name = {image.name: image for image in truth.images}
     paired = [StudentImage(files[ours], by_name[theirs]) for ours, theirs in found.names.items()]
     unseen = without_copies(paired, dataset.data.train)
-    same_size = [image for image in unseen if _size(image.path) == (image.labels.width, image.labels.height)]
+    same_size = [image for image in unseen if image_size(image.path) == (image.labels.width, image.labels.height)]
     if not same_size:
         where = f"the folder {images}" if images else "the val and test splits; name the folder of its images: --images"
         raise UsageError(f"--ground-truth {path}: none of its {len(truth.images)} images is in {where}")
@@ -105,11 +105,6 @@ def _files(images: str | None, dataset: Dataset) -> dict[str, Path]:
     if root is None:
         raise UsageError(f"--images {images}: a student is measured on files of this machine; copy them here")
     return {image_id: root / image_id for image_id in source.image_ids}
-
-
-def _size(path: Path) -> tuple[int, int]:
-    height, width = read_image(path).pixels.shape[:2]
-    return width, height
 
 
 def _measure(
