@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from labeler.records import Instance
 
 RANDOM_SIZE = 320
 RANDOM_RATE, TUNING_RATE = 1e-3, 1e-4
-WARM_UP = 0.05  # share of the steps
+WARM_UP_STEPS, WARM_UP_SHARE = 100, 0.05  # whichever is more, but at most half of the steps
 CLASS = "RfDetrForInstanceSegmentation"
 
 
@@ -52,7 +53,7 @@ class RfDetrStudent:
             model, processor = _random(dataset, config) if config.is_random else _published(dataset, config)
         trainer = _Trainer(
             model=model,
-            args=_arguments(config, checkpoints),
+            args=_arguments(config, len(dataset.train), checkpoints),
             train_dataset=LabeledImages(dataset.train, processor),
             data_collator=collate,
             processing_class=processor,
@@ -140,8 +141,9 @@ def _last(checkpoints: Path) -> str | None:
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
-def _arguments(config: TrainConfig, checkpoints: Path) -> TrainingArguments:
+def _arguments(config: TrainConfig, images: int, checkpoints: Path) -> TrainingArguments:
     device = resolved_device(config.device)
+    steps = math.ceil(images / config.batch_size) * config.epochs
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=config.epochs,
@@ -149,7 +151,7 @@ def _arguments(config: TrainConfig, checkpoints: Path) -> TrainingArguments:
         learning_rate=config.learning_rate or (RANDOM_RATE if config.is_random else TUNING_RATE),
         weight_decay=1e-4,
         lr_scheduler_type="cosine",
-        warmup_steps=WARM_UP,
+        warmup_steps=min(max(WARM_UP_STEPS, round(WARM_UP_SHARE * steps)), steps // 2),
         max_grad_norm=1.0,
         save_strategy="epoch",
         save_total_limit=1,
