@@ -11,7 +11,7 @@ from statistics import fmean
 from labeler.geometry.masks import Rle, mask_iou
 from labeler.ground_truth import UNMATCHED, GroundTruthImage, GroundTruthInstance, match_iou, match_masks
 from labeler.metrics.coco import CocoAccumulator, CocoMetrics
-from labeler.metrics.iou import boundary_iou, semantic_overlap, tolerant_iou
+from labeler.metrics.iou import boundary_ious, semantic_overlap, tolerant_iou
 from labeler.metrics.measure_config import MeasureConfig
 from labeler.metrics.measures import ClassMeasures, DatasetMeasures, ImageMeasures, Overlap
 from labeler.metrics.single_object import RULES, Rule, pick
@@ -64,11 +64,16 @@ class MeasureAccumulator:
             if accepted[position]:
                 predicted[candidates[position].class_id].append(candidates[position].rle)
         counts = _Counts()
+        pairs: list[tuple[_OverlapSums, tuple[Rle, Rle]]] = []
         for class_id in {**true, **predicted}:
             if image.looked_for(class_id):
                 sums = self._classes[class_id]
                 is_exhaustive = class_id not in image.not_exhaustive
-                counts += sums.add(predicted[class_id], true[class_id], is_exhaustive, self._config)
+                added, matched = sums.add(predicted[class_id], true[class_id], is_exhaustive, self._config)
+                counts += added
+                pairs += ((sums.overlap, pair) for pair in matched)
+        for (overlap, _), iou in zip(pairs, boundary_ious([pair for _, pair in pairs]), strict=True):
+            overlap.boundary_iou += iou
         weight = counts.matched + (counts.false_negatives + counts.false_positives) / 2
         return ImageMeasures(
             counts.matched,
@@ -88,6 +93,7 @@ class MeasureAccumulator:
             picked = pick(candidates, rule)
             if picked is not None:
                 sums.add(picked.rle, objects[0].rle, self._config)
+                sums.boundary_iou += boundary_ious([(picked.rle, objects[0].rle)])[0]
             elif not candidates:
                 sums.pairs += 1
 
@@ -137,11 +143,10 @@ class _OverlapSums:
         self.iou = self.boundary_iou = self.tolerant_iou = 0.0
 
     def add(self, predicted: Rle, true: Rle, config: MeasureConfig) -> float:
-        """Add a pair; returns its IoU."""
+        """Add a pair, without the IoU of its boundaries; returns its IoU."""
         iou = float(mask_iou([predicted], [true])[0, 0])
         self.pairs += 1
         self.iou += iou
-        self.boundary_iou += boundary_iou(predicted, true)
         if config.band_width:
             self.tolerant_iou += tolerant_iou(predicted, true, config.band_width, config.band_weight)
         return iou
@@ -171,8 +176,8 @@ class _ClassSums:
 
     def add(
         self, predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], is_exhaustive: bool, config: MeasureConfig
-    ) -> _Counts:
-        """Add the masks of one image; returns their counts."""
+    ) -> tuple[_Counts, list[tuple[Rle, Rle]]]:
+        """Add the masks of one image; returns their counts, and the pairs whose boundaries are still to be compared."""
         intersection, union = semantic_overlap(predicted, true)
         self.intersection += intersection
         self.union += union
@@ -187,7 +192,8 @@ class _ClassSums:
             float(match_iou([rle], [each])[0, 0]) if each.box_only else self.overlap.add(rle, each.rle, config)
             for rle, each in pairs
         )
-        return _Counts(len(pairs), objects - len(pairs), false_positives, iou_sum)
+        compared = [(rle, each.rle) for rle, each in pairs if not each.box_only]
+        return _Counts(len(pairs), objects - len(pairs), false_positives, iou_sum), compared
 
     def include(self, other: _ClassSums) -> None:
         self.objects += other.objects

@@ -1,8 +1,8 @@
 """AP and AR of COCO (Lin et al. 2014, https://cocodataset.org/#detection-eval) and LVIS, one image at a time.
 
-pycocotools matches and accumulates, and the results are those of ``COCOeval`` over all images at once. Between matching
-and accumulating, only a few bytes per detection are kept, so a hundred thousand images or a thousand classes fit into
-memory.
+Detections are matched here, pycocotools accumulates, and the results are those of ``COCOeval`` over all images at once.
+Between matching and accumulating, only a few bytes per detection are kept, so a hundred thousand images or a thousand
+classes fit into memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from labeler.geometry.masks import Rle, mask_containment, rle_area
+from labeler.geometry.masks import Rle, mask_areas, mask_containment, rle_area
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.records import Instance
 
@@ -78,6 +79,7 @@ class CocoAccumulator:
 
     def __init__(self, kind: Literal["segm", "bbox"], image_limit: int | None = None) -> None:
         self._image_limit = image_limit
+        self._kind = kind
         self._evaluation = COCOeval(iouType=kind)
         params = self._evaluation.params
         params.maxDets = [1, 10, image_limit or COCO_LIMIT]
@@ -95,61 +97,66 @@ class CocoAccumulator:
         """
         ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])
         ranked = ranked[: self._image_limit]
-        detections: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        detections: dict[int, list[int]] = defaultdict(list)
         for position in ranked:
-            candidate = candidates[position]
-            detections[candidate.class_id].append(self._detection(position + 1, candidate, scores[position]))
-        objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+            detections[candidates[position].class_id].append(position)
+        objects: dict[int, list[GroundTruthInstance]] = defaultdict(list)
         maskless: dict[int, list[Rle]] = defaultdict(list)
-        for number, instance in enumerate(image.instances, start=1):
-            if instance.box_only and self._evaluation.params.iouType == "segm":
+        for instance in image.instances:
+            if instance.box_only and self._kind == "segm":
                 maskless[instance.class_id].append(instance.rle)
             else:
-                objects[instance.class_id].append(_object(number, instance))
+                objects[instance.class_id].append(instance)
+        limit = self._evaluation.params.maxDets[-1]
         for class_id in {**objects, **detections}:
             if image.looked_for(class_id):
-                found = detections[class_id]
+                kept = self._classes[class_id]
+                positions = detections[class_id][:limit]
+                found = [candidates[position] for position in positions]
                 unjudged = np.full(len(found), class_id in image.not_exhaustive)
                 if found and maskless[class_id]:
-                    inside = mask_containment([each["segmentation"] for each in found], maskless[class_id])
+                    inside = mask_containment([each.rle for each in found], maskless[class_id])
                     unjudged |= inside.max(axis=1) >= INSIDE_BOX
-                self._add_class(index, class_id, objects[class_id], found, unjudged)
-
-    def _detection(self, number: int, instance: Instance, score: float) -> dict[str, Any]:
-        if self._evaluation.params.iouType == "segm":
-            return {"id": number, "score": score, "segmentation": instance.rle, "area": rle_area(instance.rle)}
-        x1, y1, x2, y2 = instance.box_xyxy
-        return {"id": number, "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+                kept.add(index, [scores[position] for position in positions])
+                self._add_class(kept, objects[class_id], found, unjudged)
 
     def _add_class(
         self,
-        index: int,
-        class_id: int,
-        objects: list[dict[str, Any]],
-        detections: list[dict[str, Any]],
+        kept: _ClassDetections,
+        objects: list[GroundTruthInstance],
+        found: list[Instance],
         unjudged: NDArray[np.bool_],
     ) -> None:
         """Add one class of an image; ``unjudged``, (n,), tells which detections are not wrong if unmatched."""
-        evaluation, params = self._evaluation, self._evaluation.params
-        limit = params.maxDets[-1]
-        detections = detections[:limit]
-        kept = self._classes[class_id]
-        kept.add(index, [each["score"] for each in detections])
-        evaluation._gts, evaluation._dts = {(0, 0): objects}, {(0, 0): detections}
-        evaluation.ious = {(0, 0): evaluation.computeIoU(0, 0) if objects and detections else []}
-        for area, (low, high) in enumerate(params.areaRng):
-            if objects and detections:
-                result = evaluation.evaluateImg(0, 0, (low, high), limit)
-                matched, ignored = result["dtMatches"].T > 0, result["dtIgnore"].T
-                kept.objects[area] += int(np.count_nonzero(result["gtIgnore"] == 0))
-            else:  # there is nothing to match
-                outside = [not low <= each["area"] <= high for each in detections]
-                matched = np.zeros((len(detections), len(self._bits)), dtype=bool)
-                ignored = np.repeat(np.array(outside, dtype=bool)[:, None], len(self._bits), axis=1)
-                kept.objects[area] += sum(not each["ignore"] and low <= each["area"] <= high for each in objects)
-            ignored = ignored | (~matched & unjudged[:limit, None])
-            kept.matched[area].frombytes((matched @ self._bits).astype(np.uint16).tobytes())
-            kept.ignored[area].frombytes((ignored @ self._bits).astype(np.uint16).tobytes())
+        areas = np.array([rle_area(each.rle) if each.area is None else each.area for each in objects], np.float64)
+        crowd = np.array([each.crowd for each in objects], np.bool_)
+        uncounted = crowd | self._outside(areas)
+        for area, count in enumerate((~uncounted).sum(axis=1).tolist()):
+            kept.objects[area] += count
+        if not found:
+            return
+        if self._kind == "segm":
+            shapes: Any = [each.rle for each in found]
+            true_shapes: Any = [each.rle for each in objects]
+            outside = self._outside(mask_areas(shapes))
+        else:
+            shapes, true_shapes = (
+                _boxes_xywh(each.box_xyxy for each in found),
+                _boxes_xywh(each.box for each in objects),
+            )
+            outside = self._outside(shapes[:, 2] * shapes[:, 3])
+        ious = coco_mask.iou(shapes, true_shapes, crowd.astype(np.uint8)) if objects else np.zeros((len(found), 0))
+        matched, ignored = match_detections(ious, self._evaluation.params.iouThrs, uncounted, crowd)
+        ignored |= ~matched & (outside | unjudged)[:, :, None]
+        for bits, columns in ((matched @ self._bits, kept.matched), (ignored @ self._bits, kept.ignored)):
+            for row, column in zip(bits.astype(np.uint16), columns, strict=True):
+                column.frombytes(row.tobytes())
+
+    def _outside(self, areas: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of n areas lie outside each range of object areas, bool ``(ranges, n)``."""
+        low, high = np.array(self._evaluation.params.areaRng).T[:, :, None]
+        outside: NDArray[np.bool_] = (areas < low) | (areas > high)
+        return outside
 
     def per_class(self, class_count: int) -> list[CocoMetrics]:
         """The metrics of each class, by class id; ``CocoMetrics.mean`` of them gives the published figures."""
@@ -161,19 +168,26 @@ class CocoAccumulator:
     def _metrics(self, kept: _ClassDetections) -> CocoMetrics:
         limits = self._evaluation.params.maxDets
         precision, recall = self._accumulated(kept, limits[-1])
-        few = [self._accumulated(kept, limit)[1][:, 0] for limit in limits[:-1]]
+        few = [self._accumulated(kept, limit, areas=1)[1][:, 0] for limit in limits[:-1]]
         means = [precision[:, :, 0], precision[0, :, 0], precision[5, :, 0]]
         means += [precision[:, :, area] for area in (1, 2, 3)]
         means += [*few, *(recall[:, area] for area in range(4))]
         return CocoMetrics(*(float(np.mean(each)) if each.min() > -1 else None for each in means))
 
-    def _accumulated(self, kept: _ClassDetections, limit: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image."""
+    def _accumulated(
+        self, kept: _ClassDetections, limit: int, areas: int = 4
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image.
+
+        Args:
+            areas: how many of the ranges of object areas; the first is that of all areas.
+        """
         scores, ranks, images = map(np.array, (kept.scores, kept.ranks, kept.images))
         order = np.argsort(images, kind="stable")
         order = order[ranks[order] < limit]
-        evaluation = COCOeval(iouType=self._evaluation.params.iouType)
+        evaluation = COCOeval(iouType=self._kind)
         params = evaluation.params
+        params.areaRng = params.areaRng[:areas]
         params.imgIds, params.catIds, params.maxDets = [0], [0], [max(len(order), 1)]
         evaluation._paramsEval = params
         evaluation.evalImgs = [
@@ -183,7 +197,7 @@ class CocoAccumulator:
                 "dtIgnore": (np.array(kept.ignored[area])[order] & self._bits[:, None]) > 0,
                 "gtIgnore": np.zeros(kept.objects[area]),
             }
-            for area in range(len(params.areaRng))
+            for area in range(areas)
         ]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             evaluation.accumulate()
@@ -209,13 +223,48 @@ class _ClassDetections:
         self.scores.extend(scores)
 
 
-def _object(number: int, instance: GroundTruthInstance) -> dict[str, Any]:
-    x1, y1, x2, y2 = instance.box
-    return {
-        "id": number,
-        "segmentation": instance.rle,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": rle_area(instance.rle) if instance.area is None else instance.area,
-        "iscrowd": int(instance.crowd),
-        "ignore": int(instance.crowd),
-    }
+def match_detections(
+    ious: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    uncounted: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The matching of ``COCOeval.evaluateImg`` for all IoU thresholds and ranges of object areas at once.
+
+    Each detection in turn takes, of the objects that reach the threshold and are not taken yet, the counted one with
+    the highest IoU, or else the uncounted one; the last one of equals. Crowds can be taken many times.
+
+    Args:
+        ious: (detections, objects), the best score first.
+        thresholds: (thresholds,), ascending.
+        uncounted: (ranges, objects), which objects do not count in a range.
+        crowd: (objects,).
+
+    Returns:
+        Which detections match an object, and which of them an uncounted one; bool (ranges, detections, thresholds).
+    """
+    count, objects = ious.shape
+    thresholds = np.minimum(thresholds, 1 - 1e-10)
+    matched = np.zeros((len(uncounted), count, len(thresholds)), dtype=np.bool_)
+    ignored = matched.copy()
+    free = np.ones((len(uncounted), len(thresholds), objects), dtype=np.bool_)
+    for detection in np.flatnonzero(ious.max(axis=1, initial=0.0) >= thresholds[0]).tolist():
+        overlap = ious[detection]
+        possible = free & (overlap >= thresholds[:, None])
+        counted = possible & ~uncounted[:, None]
+        possible &= counted | ~counted.any(axis=2, keepdims=True)
+        # The last of equals is the first from behind.
+        best = objects - 1 - np.where(possible, overlap, -1.0)[:, :, ::-1].argmax(axis=2)
+        hit = possible.any(axis=2)
+        matched[:, detection] = hit
+        ignored[:, detection] = hit & np.take_along_axis(uncounted, best, axis=1)
+        ranges, levels = hit.nonzero()
+        taken = best[ranges, levels]
+        free[ranges, levels, taken] = crowd[taken]
+    return matched, ignored
+
+
+def _boxes_xywh(boxes_xyxy: Iterable[tuple[float, float, float, float]]) -> NDArray[np.float64]:
+    boxes = np.array(list(boxes_xyxy), dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
