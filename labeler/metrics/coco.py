@@ -83,6 +83,7 @@ class CocoAccumulator:
         self._evaluation = COCOeval(iouType=kind)
         params = self._evaluation.params
         params.maxDets = [1, 10, image_limit or COCO_LIMIT]
+        self._lowest, self._highest = np.array(params.areaRng, dtype=np.float64).T[:, :, None]
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
         self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
 
@@ -154,8 +155,7 @@ class CocoAccumulator:
 
     def _outside(self, areas: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of n areas lie outside each range of object areas, bool ``(ranges, n)``."""
-        low, high = np.array(self._evaluation.params.areaRng).T[:, :, None]
-        outside: NDArray[np.bool_] = (areas < low) | (areas > high)
+        outside: NDArray[np.bool_] = (areas < self._lowest) | (areas > self._highest)
         return outside
 
     def per_class(self, class_count: int) -> list[CocoMetrics]:
