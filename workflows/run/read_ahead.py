@@ -17,7 +17,8 @@ from labeler.errors import ImageError
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage, ImageFile
 from workflows.run.attempts import CRASHES, Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.batch_size import BatchSize
+from workflows.run.shard import Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -43,6 +44,7 @@ class Batch:
     Attributes:
         is_last: it is the last batch of the shard.
         memory: in bytes, at most.
+        is_alone: all work on it must be done before the next batch is asked for.
     """
 
     shard: Shard
@@ -50,12 +52,13 @@ class Batch:
     decoding: Sequence[Future[Decoded]]
     is_last: bool
     memory: int = 0
+    is_alone: bool = False
 
 
 def read_ahead(
     shards: Iterable[Shard | None],
     root: AnyPath,
-    batch_size: int,
+    batch_size: BatchSize,
     readers: ThreadPoolExecutor,
     reading: ImageConfig,
 ) -> Iterator[Batch | None]:
@@ -79,31 +82,39 @@ def read_ahead(
             yield from _one_by_one(shard, attempts, root, readers, reading)
             continue
         files = {image_id: ImageFile.of(root, image_id, reading) for image_id in shard.image_ids}
-        batches = _batches(shard, files, batch_size, most // 2, readers)
-        for image_ids, memory in batches:
+        sizes = readers.map(lambda image_id, files=files: _size(files[image_id]), shard.image_ids)
+        by_size = sorted(zip(sizes, shard.image_ids, strict=True))
+        for image_ids, memory, is_last in _batches(by_size, batch_size, most // 2):
             while ahead and memory + sum(batch.memory for batch in ahead) > most:
                 yield ahead.popleft()
             decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
-            ahead.append(Batch(shard, attempts, decoding, image_ids is batches[-1][0], memory))
+            ahead.append(Batch(shard, attempts, decoding, is_last, memory))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
     yield from ahead
 
 
 def _batches(
-    shard: Shard, files: dict[str, ImageFile], batch_size: int, most: int, readers: ThreadPoolExecutor
-) -> list[tuple[list[str], int]]:
-    """Image ids by size, and the memory that they take: ``most`` or less, or that of one image."""
-    sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
-    batches: list[tuple[list[str], int]] = []
-    for (width, height), image_id in sorted(zip(sizes, shard.image_ids, strict=True)):
-        bytes_now = width * height * BYTES_PER_PIXEL
-        ids, memory = batches[-1] if batches else ([], 0)
-        if batches and len(ids) < batch_size and memory + bytes_now <= most:
-            batches[-1] = ([*ids, image_id], memory + bytes_now)
-        else:
-            batches.append(([image_id], bytes_now))
-    return batches
+    by_size: Sequence[tuple[tuple[int, int], str]], batch_size: BatchSize, most: int
+) -> Iterator[tuple[list[str], int, bool]]:
+    """Image ids of one batch, the memory that they take, ``most`` or less or that of one image, and if it is the last.
+
+    Args:
+        by_size: (width, height) and id of each image.
+        batch_size: may change from one batch to the next.
+    """
+    first = 0
+    while first < len(by_size):
+        ids: list[str] = []
+        memory = 0
+        for (width, height), image_id in by_size[first:]:
+            bytes_now = width * height * BYTES_PER_PIXEL
+            if ids and (len(ids) >= batch_size.images or memory + bytes_now > most):
+                break
+            ids.append(image_id)
+            memory += bytes_now
+        first += len(ids)
+        yield ids, memory, first == len(by_size)
 
 
 def _one_by_one(
@@ -117,7 +128,7 @@ def _one_by_one(
                 decoding.set_result(Decoded(image_id, None, "crashed the worker", 0.0))
             else:
                 decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading))
-            yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
+            yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1], is_alone=True)
 
 
 def _size(file: ImageFile) -> tuple[int, int]:

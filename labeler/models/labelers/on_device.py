@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labeler.models.config import ModelConfig
 from labeler.models.devices import cpu_threads, device_checked, limit_threads, resolved_device, synchronizer
-from labeler.models.labelers.labeler import Labeler, LabelRequest, detector_of
+from labeler.models.labelers.labeler import Labeler, LabelRequest, PendingInstances, begin, detector_of
 from labeler.records import Instance
 
 if TYPE_CHECKING:
@@ -63,3 +63,7 @@ class DeviceCheckedLabeler:
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
         with device_checked(self.synchronize):
             return self.labeler.label(requests)
+
+    def begin(self, requests: Sequence[LabelRequest]) -> list[PendingInstances]:
+        with device_checked(self.synchronize):
+            return begin(self.labeler, requests)
