@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+from labeler.models.config import LARGEST_AUTO_BATCH, ModelConfig
+from labeler.models.devices import has_room_to_double, resolved_device
 
 
 class BatchSize:
@@ -23,6 +27,13 @@ class BatchSize:
         self._has_room = has_room
         self._is_settled = most is None
         self._largest = 0
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> BatchSize:
+        """As ``--batch-size`` asks; only on CUDA, ``auto`` searches."""
+        if not isinstance(config.batch_size, int) and (device := resolved_device(config.device)).startswith("cuda"):
+            return cls(config.images_per_pass, LARGEST_AUTO_BATCH, partial(has_room_to_double, device))
+        return cls(config.images_per_pass)
 
     @property
     def largest(self) -> int:

@@ -122,11 +122,11 @@ def _label(
     report.unparsed += stages.prompter.unparsed - unparsed
     tagged = time.perf_counter()
     report.seconds["tag"] += tagged - started
-    images = [_Prompted(*pair, asked) for pair, asked in zip(readable, prompts, strict=True)]
-    for asked in prompts:
-        report.untagged += bool(asked.note and asked.ontology)
-        report.forward_passes += asked.forward_passes
-        report.ungated += asked.ungated
+    images = [_Prompted(*pair, each) for pair, each in zip(readable, prompts, strict=True)]
+    for each in prompts:
+        report.untagged += bool(each.note and each.ontology)
+        report.forward_passes += each.forward_passes
+        report.ungated += each.ungated
     records = {
         item.image_id: _finished(ImageRecord(item.image_id, 0, 0, "", status="error", error=item.error))
         for item in decoded
@@ -136,8 +136,10 @@ def _label(
         if image.prompts.ontology is None:
             records[image.image_id] = _finished(image.head.record((), image.prompts.note))
     if stages.labeler:
-        asked_for = [image for image in images if image.prompts.ontology]
-        records |= _label_images(asked_for, stages.labeler, size, report)[0]
+        asked = [image for image in images if image.prompts.ontology]
+        while asked:  # in parts, if the size has shrunk since the batch was formed
+            part, asked = asked[: size.images], asked[size.images :]
+            records |= _label_images(part, stages.labeler, size, report)[0]
     report.seconds["model"] += time.perf_counter() - tagged
     return records
 
@@ -198,8 +200,6 @@ def _label_images(
 
     A batch that fails is halved until the image that causes the failure is alone.
     """
-    if not images:
-        return {}, 0
     begun: list[PendingInstances] = []
     failure = ""
     try:

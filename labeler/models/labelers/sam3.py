@@ -114,8 +114,9 @@ class Sam3Labeler:
 
     def _seen(self, images: Sequence[Image]) -> Iterator[Any]:
         """The vision features of each image, from one pass per batch."""
-        for start in range(0, len(images), self.runtime.batch_size):
-            batch = images[start : start + self.runtime.batch_size]
+        most = self.runtime.images_per_pass(len(images))
+        for start in range(0, len(images), most):
+            batch = images[start : start + most]
             pixels = torch.stack([preprocess(self.processor.image_processor, image, self.runtime) for image in batch])
             with self.runtime.autocast():
                 features = self.model.get_vision_features(pixels.to(self.runtime.device))

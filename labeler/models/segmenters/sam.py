@@ -57,8 +57,9 @@ class SamSegmenter:
             image_prompts.check(*image.shape[:2])
         pending = [PendingMasks(self._encoder) for _ in images]
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
-        for start in range(0, len(with_prompts), self.runtime.batch_size):
-            batch = with_prompts[start : start + self.runtime.batch_size]
+        most = self.runtime.images_per_pass(len(images))
+        for start in range(0, len(with_prompts), most):
+            batch = with_prompts[start : start + most]
             encoded = self._encode([images[index] for index in batch])
             for row, chunk in self._decode(encoded, [prompts[index] for index in batch]):
                 pending[batch[row]].add(chunk)
