@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from labeler.models.uploads import UPLOADS
+
 if TYPE_CHECKING:
     from labeler.models.detectors.detector import Image
 
@@ -46,5 +48,5 @@ class Runtime:
         """
         if not self.device.startswith("cuda"):
             return {"images": image, "input_data_format": "channels_last", "return_tensors": "pt"}
-        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)
+        pixels = UPLOADS.pixels(image, self.device).permute(2, 0, 1)
         return {"images": pixels, "input_data_format": "channels_first", "return_tensors": "pt"}

@@ -17,7 +17,7 @@ from labeler.errors import ImageError, LabelerError
 from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
-from labeler.models.labelers.labeler import LabelRequest, PendingInstances, begin
+from labeler.models.labelers.labeler import LabelRequest, PendingInstances, begin, preparation
 from labeler.models.prompters.prompter import ImagePrompts, Prompter
 from labeler.records import ImageRecord, Instance
 from workflows.run.attempts import Attempts
@@ -72,7 +72,7 @@ def label_batches(
     An image that cannot be read, on which the labeler fails, or that killed its process in earlier attempts gets a
     record with the error; the other images are not affected.
     """
-    for batch in read_ahead(shards, root, size, readers, reading):
+    for batch in read_ahead(shards, root, size, readers, reading, preparation(stages.labeler)):
         labeled = _label_batch(batch, stages, size) if batch is not None else None
         del batch  # so that its images are not in memory while the next ones are read
         yield labeled

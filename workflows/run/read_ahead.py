@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from workflows.run.shard import Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
+    from labeler.models.detectors.detector import Image
 
 BATCHES_AHEAD = 3
 BYTES_PER_PIXEL = 7  # while an image is decoded: four of Pillow, three of the result
@@ -61,11 +62,15 @@ def read_ahead(
     batch_size: BatchSize,
     readers: ThreadPoolExecutor,
     reading: ImageConfig,
+    prepare: Callable[[Image], None] = lambda image: None,
 ) -> Iterator[Batch | None]:
     """Batches whose images are being read. None asks the caller to finish all earlier batches before the next one.
 
     A batch that was yielded may be in memory until the next is asked for, and not longer. It and those ahead of it take
     ``reading.read_ahead`` MB or less, or are one image.
+
+    Args:
+        prepare: is called by the reading threads with the pixels of each image.
     """
     most = reading.read_ahead * 10**6
     ahead: deque[Batch] = deque()
@@ -79,7 +84,7 @@ def read_ahead(
             continue
         attempts.begin()
         if attempts.unfinished >= CRASHES:
-            yield from _one_by_one(shard, attempts, root, readers, reading)
+            yield from _one_by_one(shard, attempts, root, readers, reading, prepare)
             continue
         files = {image_id: ImageFile.of(root, image_id, reading) for image_id in shard.image_ids}
         sizes = readers.map(lambda image_id, files=files: _size(files[image_id]), shard.image_ids)
@@ -87,7 +92,7 @@ def read_ahead(
         for image_ids, memory, is_last in _batches(by_size, batch_size, most // 2):
             while ahead and memory + sum(batch.memory for batch in ahead) > most:
                 yield ahead.popleft()
-            decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
+            decoding = [readers.submit(_decode, image_id, files[image_id], prepare) for image_id in image_ids]
             ahead.append(Batch(shard, attempts, decoding, is_last, memory))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
@@ -118,7 +123,12 @@ def _batches(
 
 
 def _one_by_one(
-    shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor, reading: ImageConfig
+    shard: Shard,
+    attempts: Attempts,
+    root: AnyPath,
+    readers: ThreadPoolExecutor,
+    reading: ImageConfig,
+    prepare: Callable[[Image], None],
 ) -> Iterator[Batch]:
     """Batches of one image, each noted before it is read; one that has killed its process repeatedly is not read."""
     for image_id in shard.image_ids:
@@ -127,7 +137,7 @@ def _one_by_one(
                 decoding: Future[Decoded] = Future()
                 decoding.set_result(Decoded(image_id, None, "crashed the worker", 0.0))
             else:
-                decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading))
+                decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading), prepare)
             yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1], is_alone=True)
 
 
@@ -138,10 +148,11 @@ def _size(file: ImageFile) -> tuple[int, int]:
         return (0, 0)  # reading it will report why
 
 
-def _decode(image_id: str, file: ImageFile) -> Decoded:
+def _decode(image_id: str, file: ImageFile, prepare: Callable[[Image], None]) -> Decoded:
     started = time.perf_counter()
     try:
         image, error = file.read(), ""
+        prepare(image.pixels)
     except ImageError as raised:
         image, error = None, str(raised)
     return Decoded(image_id, image, error, time.perf_counter() - started)

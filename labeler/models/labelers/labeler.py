@@ -64,6 +64,16 @@ def begin(labeler: Labeler, requests: Sequence[LabelRequest]) -> list[PendingIns
     return [lambda instances=instances: instances for instances in labeler.label(requests)]  # type: ignore[misc]
 
 
+def preparation(labeler: Labeler | None) -> Callable[[Image], None]:
+    """What may be called with the pixels of an image, by any thread, some time before the image is labeled.
+
+    A labeler that can do something ahead, such as sending the pixels to a GPU, has a method ``prepare``. Results do not
+    depend on it.
+    """
+    own: Callable[[Image], None] | None = getattr(labeler, "prepare", None)
+    return own if own is not None else lambda image: None
+
+
 def detector_of(labeler: Labeler) -> Detector | None:
     """The detector that gets the prompts of a labeler's images; None if it has none.
 
