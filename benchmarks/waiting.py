@@ -7,7 +7,7 @@ classes and 10 objects an image. The rest is the real code: JPEGs are decoded by
 another place in memory), scores become candidates, runs of masks are cleaned and encoded, records are written. Where a
 GPU resizes images and upscales masks, the same calls run on tiny tensors, so that the CPU's share of them is spent.
 
-- ``waits``: the share of time in which neither model runs.
+- ``waits``: the share of time in which neither model runs. Other work on the machine adds to it.
 - ``model thread``, ``other threads``: CPU seconds an image.
 - ``waits, by CPU``: the share that the CPU seconds of the model thread alone would take. Other work on the machine
   does not disturb it.
@@ -67,14 +67,12 @@ class Gpu:
     def __init__(self, rate: float) -> None:
         self.seconds = {stage: share / rate for stage, share in SHARES.items()}
         self.marks: list[tuple[float, float, float]] = []  # wall, CPU of this thread, CPU of all, at each batch
-        self.worked = 0.0  # seconds of GPU time
 
     def mark(self) -> None:
         self.marks.append((time.perf_counter(), time.thread_time(), time.process_time()))
 
     def work(self, stage: str, images: int) -> None:
         time.sleep(self.seconds[stage] * images)
-        self.worked += self.seconds[stage] * images
 
 
 def stand_in_labeler(gpu: Gpu) -> Any:
@@ -203,13 +201,9 @@ def serve(folder: Path, rate: float, images: int) -> None:
             0,
         ]
         # From the end of the second batch, when everything is under way, to the end of the last.
-        (wall, own, every), (wall_end, own_end, every_end) = gpu.marks[1], gpu.marks[-1]
         done = BATCH * (len(gpu.marks) - 2)
-        seconds = {
-            "wall": (wall_end - wall) / done,
-            "model_thread": (own_end - own) / done,
-            "others": (every_end - every - own_end + own) / done,
-        }
+        wall, own, every = ((end - begin) / done for begin, end in zip(gpu.marks[1], gpu.marks[-1], strict=True))
+        seconds = {"wall": wall, "model_thread": own, "others": every - own}
         print(json.dumps(seconds), flush=True)
 
 

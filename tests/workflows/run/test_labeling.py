@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,8 @@ from labeler.models.prompters.prompter import FixedPrompts
 from labeler.record_files import read_records
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
+from tests.support import ROOT
+from tests.support.command_line import write_scenes
 from tests.support.stand_in import GOOD, StandIn, write_images
 from workflows.run.attempts import CRASHES, Attempts
 from workflows.run.shard_files import Shard
@@ -110,3 +114,48 @@ def test_images_of_a_suspect_shard_are_done_one_after_the_other(tmp_path: Path) 
     labeler = Encoding()
     run(tmp_path, labeler, 3, 3)
     assert labeler.told == [f"{stage} {index:04d}.png" for index in range(3) for stage in ("models", "masks")]
+
+
+BARE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pyarrow", "ray", "supervision", "autodistill", "upath"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Missing())
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from labeler.files.image_config import ImageConfig
+from labeler.models.config import ModelConfig
+from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.loading import load_grounded_sam
+from labeler.models.prompters.prompter import FixedPrompts
+from ontologies import Ontology
+from workflows.run.batch_size import BatchSize
+from workflows.run.labeling import Stages, label_batches
+from workflows.run.shard import Shard
+
+folder = Path(sys.argv[1])
+config = ModelConfig("embedded:detector", "embedded:segmenter", device="cpu", batch_size="auto")
+labeler = labeler_on_device(load_grounded_sam(config), config)
+stages = Stages(FixedPrompts(Ontology.from_text("circle, star, heart")), labeler)
+shard = Shard(0, tuple(sorted(path.name for path in folder.iterdir())), folder.parent / "run" / "records" / "0.parquet")
+with ThreadPoolExecutor(2) as readers:
+    for batch in label_batches([shard], folder, stages, BatchSize.of(config), ImageConfig(), readers):
+        print(*(len(batch.records[image_id]().instances) for image_id in shard.image_ids))
+"""
+
+
+def test_the_way_from_images_to_instances_needs_no_parquet_and_no_ray(tmp_path: Path) -> None:
+    """Such as on a bare machine with a GPU, where the models are measured."""
+    write_scenes(tmp_path / "images", range(2))
+    command = [sys.executable, "-c", BARE, str(tmp_path / "images")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = [int(count) for count in done.stdout.split()]
+    assert len(found) == 2
+    assert all(found)
