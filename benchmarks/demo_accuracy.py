@@ -56,8 +56,8 @@ def evaluate(
     started = time.perf_counter()
     truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
     found: list[list[Instance]] = []
-    for start in range(0, len(scenes), config.batch_size):
-        stop = start + config.batch_size
+    for start in range(0, len(scenes), config.images_per_pass):
+        stop = start + config.images_per_pass
         batch = zip(scenes[start:stop], ontologies[start:stop], strict=True)
         found += labeler.label([LabelRequest("", scene.image, ontology) for scene, ontology in batch])
     seconds = time.perf_counter() - started

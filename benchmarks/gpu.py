@@ -15,12 +15,13 @@ boxes an image reach the segmenter.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,21 @@ import transformers
 from full_size import MODELS, Models, build
 from PIL import Image
 
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile
 from labeler.models.config import ModelConfig
 from labeler.models.detectors.grounding_dino import GroundingDinoDetector
 from labeler.models.devices import resolved_device, torch_dtype
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-from labeler.models.labelers.labeler import Labeler, LabelRequest
+from labeler.models.labelers.labeler import Labeler
 from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.prompters.prompter import FixedPrompts
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
 from ontologies import Ontology
+from workflows.run.batch_size import BatchSize
+from workflows.run.labeling import LabeledBatch, Stages, label_batches
+from workflows.run.shard import Shard
 
 BOXES = 10
 SIZES = {"640x480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160)}
@@ -67,16 +73,21 @@ def cases(presets: list[str], batch: int) -> Iterator[Case]:
         yield Case(preset, "640x480", 20, "bf16", batch)
         yield Case(preset, "640x480", 1, "fp32", batch)
         yield Case(preset, "640x480", 1, "bf16", 1)
+        yield Case(preset, "640x480", 1, "bf16", 4 * batch)
 
 
 def prompts(count: int) -> tuple[str, ...]:
     return tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)[:count]
 
 
-def write_images(folder: Path, size: tuple[int, int], count: int = 16) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int], names: int = 64, images: int = 16) -> list[Path]:
+    """JPEGs, each under several names."""
     rng = np.random.default_rng(0)
-    paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(count)]
-    for path in paths:
+    paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(names)]
+    for index, path in enumerate(paths):
+        if index >= images:
+            os.link(paths[index % images], path)
+            continue
         coarse = Image.fromarray(rng.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
         coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
     return paths
@@ -102,37 +113,38 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
 
 
 def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
-    """Images a second, the share of time waited for images, and instances an image."""
-    ontology = Ontology.from_text(", ".join(prompts(case.classes)))
+    """Images a second, the share of time waited for images, and instances an image, by the code of a worker."""
+    stages = Stages(FixedPrompts(Ontology.from_text(", ".join(prompts(case.classes)))), labeler)
+    folder, image_ids = paths[0].parent, tuple(path.name for path in paths)
 
-    def read(index: int) -> LabelRequest:
-        path = paths[index % len(paths)]
-        return LabelRequest(path.name, ImageFile(path).read().pixels, ontology)
-
-    with ThreadPoolExecutor(READERS) as readers:
-        numbers = iter(range(10**9))
-
-        def ahead() -> list[Future[LabelRequest]]:
-            return [readers.submit(read, next(numbers)) for _ in range(case.batch)]
-
-        batches = deque(ahead() for _ in range(3))
-        for _ in range(2):  # warm
-            labeler.label([future.result() for future in batches.popleft()])
-            batches.append(ahead())
-        waited, images, objects = 0.0, 0, 0
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            before = time.perf_counter()
-            requests = [future.result() for future in batches.popleft()]
-            waited += time.perf_counter() - before
-            batches.append(ahead())
-            objects += sum(len(instances) for instances in labeler.label(requests))
-            images += len(requests)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        shards = (Shard(index, image_ids, Path(scratch) / "records" / f"{index}.parquet") for index in count())
+        batches = label_batches(shards, folder, stages, BatchSize(case.batch), ImageConfig(), readers)
+        objects: list[Future[int]] = []
+        waited, images, started = 0.0, 0, time.perf_counter()
+        for number, batch in enumerate(filter(None, batches)):
+            objects.append(writer.submit(objects_of, batch))
+            waited += batch.report.seconds["wait"]
+            images += len(batch.records)
+            if number == 1:  # warm
+                objects.pop().result()
+                objects.clear()
+                waited, images, started = 0.0, 0, time.perf_counter()
+            if number > 1 and time.perf_counter() - started > seconds:
+                break
+        found = sum(future.result() for future in objects)
         took = time.perf_counter() - started
-        for batch in batches:
-            for future in batch:
-                future.cancel()
-    return images / took, waited / took, objects / images
+        readers.shutdown(wait=False, cancel_futures=True)
+    return images / took, waited / took, found / images
+
+
+def objects_of(batch: LabeledBatch) -> int:
+    """Waits for the masks, as the thread does that writes records."""
+    return sum(len(record().instances) for record in batch.records.values())
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:

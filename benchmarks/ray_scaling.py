@@ -48,7 +48,7 @@ def main() -> None:
             output = Path(scratch, f"out{workers}")
             sleeping = job(images, output, NoModel(args.image_seconds), engine, SHARD)
             summary = label(sleeping, reports)
-            rate = reports.rate(sleeping.model.batch_size)
+            rate = reports.rate(sleeping.model.images_per_pass)
             efficiency = rate * args.image_seconds / workers
             print(f"{workers:7}   {rate:8.1f}   {efficiency:10.3f}   {summary.first_image:19.1f}", flush=True)
         for workers in {1, max(args.workers)}:

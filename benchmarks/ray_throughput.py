@@ -66,7 +66,7 @@ def _load(images: Path, classes: str) -> None:
 
 def _label(shard: Shard) -> None:
     stages, root = _label.state  # type: ignore[attr-defined]
-    for _ in label_shards([shard], root, stages, DEMO.batch_size):
+    for _ in label_shards([shard], root, stages, DEMO.images_per_pass):
         pass
 
 

@@ -21,7 +21,7 @@ from rich.progress import track
 from labeler.errors import ImageError, UsageError
 from labeler.files.given_images import Pixels, find_by_extension, pixels_of
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
-from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.config import DEFAULT_BATCH, PRESETS, ModelConfig
 from labeler.models.families import GENERAL, Family, check_prompt_score, check_verify, family_of
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
@@ -94,7 +94,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         labeler: str | LabelerKind | None = None,
         device: str = "auto",
         precision: str = "auto",
-        batch_size: int = 8,
+        batch_size: int | str = DEFAULT_BATCH,
         prompts_per_caption: int | None = None,
         prompt_score: str = "mean",
         verify: str | None = None,
@@ -130,7 +130,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         self.box_threshold = float(box_threshold)
         self.text_threshold = text_threshold
         self.quality = quality or family.quality
-        self.batch_size = batch_size
+        self.batch_size = config.images_per_pass
 
     def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
         """The accepted instances of one image, best detector score first.

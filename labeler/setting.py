@@ -30,6 +30,7 @@ METADATA_KEY = "setting"
 _KINDS: Mapping[str, Kind] = {
     "bool": "switch",
     "int": "whole number",
+    "int | str": "whole number",
     "float": "number",
     "str": "text",
     "tuple[str, ...]": "list",
@@ -48,7 +49,7 @@ class Setting:
         metavar: stands for the value in help pages.
         names: the flags; by default ``--`` and the field's name.
         aliases: older flags, which go on working.
-        choices: the words that are allowed.
+        choices: the words that are allowed; of a number, those that may stand in its place.
         unset: what no value means, where the default is None or a required field may be left out.
         positional: an argument without a flag.
         negatable: a switch that can also be switched off, with ``--no-…``.
@@ -159,6 +160,8 @@ def _holds(about: Setting, kind: Kind, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in ("text", "choice", "list", "arguments"):
         return isinstance(value, str) and (not about.choices or value in about.choices)
+    if about.choices and value in about.choices:
+        return True
     if isinstance(value, bool) or not isinstance(value, Integral if kind == "whole number" else Real):
         return False
     try:
@@ -181,7 +184,7 @@ def expected(about: Setting, kind: Kind) -> str:
         return f"one of {', '.join(about.choices)}" if about.choices else "text"
     noun = "a whole number" if kind == "whole number" else "a number"
     space = ", " if limits(about).endswith("more") else " "
-    return f"{noun}{space}{limits(about)}".rstrip()
+    return " or ".join([*about.choices, f"{noun}{space}{limits(about)}".rstrip()])
 
 
 def limits(about: Setting) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import ModelError
 from labeler.files.retries import retrying
+from labeler.models.config import AUTO_BATCH
 from labeler.models.devices import resolved_device, torch_dtype
 from labeler.models.identity import is_on_this_machine, resolve
 
@@ -83,7 +84,8 @@ def load_checkpoint(
         raise
     except Exception as error:  # a damaged folder can raise anything
         raise ModelError(_message(source, role, error, reached)) from error
-    runtime = Runtime(device, torch_dtype(config.precision, device), config.batch_size, config.floor)
+    dtype, takes_all = torch_dtype(config.precision, device), config.batch_size == AUTO_BATCH
+    runtime = Runtime(device, dtype, config.images_per_pass, config.floor, takes_all)
     return model.to(device).eval(), processor, runtime
 
 

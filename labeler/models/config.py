@@ -12,6 +12,8 @@ DEVICES = ("auto", "cpu", "mps", "cuda", "cuda:N")
 GROUP = "models"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROMPT_SCORES = ("mean", "max")
+AUTO_BATCH = "auto"
+DEFAULT_BATCH, LARGEST_AUTO_BATCH = 8, 64
 AUTO_VERIFIER = "auto"  # the model of the tagger ``vocabulary``
 
 
@@ -55,6 +57,7 @@ class ModelConfig:
         detector, segmenter: hub id (``owner/name`` or ``owner/name@revision``), folder, or ``embedded:…``; empty where
             the labeler has none.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
+        batch_size: with ``auto``, a run on CUDA doubles it while batches fit; elsewhere ``auto`` is the default.
         precision: ``auto`` is fp32 on CPU and MPS; on CUDA bf16 where the card has it, else fp16.
         prompts_per_caption: at most so many prompts in one forward of a grounding detector; None packs all that fit.
         prompt_score: what a grounding detector's scores of a prompt's tokens come to: their ``mean``, as in the COCO
@@ -72,7 +75,15 @@ class ModelConfig:
     precision: str = setting(
         "auto", "auto: fp32 on CPUs, bf16 on GPUs that support it", choices=PRECISIONS, group=GROUP
     )
-    batch_size: int = setting(8, "maximum number of images per forward pass", metavar="N", group=GROUP, least=1)
+    batch_size: int | str = setting(
+        DEFAULT_BATCH,
+        f"maximum number of images per forward pass; auto: as many as fit into the GPU's memory, up to "
+        f"{LARGEST_AUTO_BATCH}",
+        metavar="N|auto",
+        choices=(AUTO_BATCH,),
+        group=GROUP,
+        least=1,
+    )
     prompts_per_caption: int | None = setting(
         None,
         "maximum number of prompts per forward pass of a grounding detector",
@@ -116,3 +127,8 @@ class ModelConfig:
         check(self)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", self.device):
             raise UsageError(f"--device must be one of {', '.join(DEVICES)}, not {self.device!r}")
+
+    @property
+    def images_per_pass(self) -> int:
+        """The batch size; the default, from which ``auto`` starts, if that is asked for."""
+        return DEFAULT_BATCH if isinstance(self.batch_size, str) else self.batch_size

@@ -55,6 +55,8 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
     _print_tagging(console, summary.labeled)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
+    if largest := summary.labeled.largest_batch:
+        console.print(f"--batch-size auto: up to {largest} images per batch fitted", highlight=False)
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
 

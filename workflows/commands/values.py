@@ -34,6 +34,8 @@ def value_of(flag: Flag, texts: Sequence[str]) -> Any:
     if flag.kind == "list":
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if flag.kind in ("whole number", "number"):
+        if text in flag.setting.choices:
+            return text
         try:
             return int(text) if flag.kind == "whole number" else float(text)
         except ValueError:

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from workflows.engines.workers import WorkerConfig
+from workflows.run.batch_size import BatchSize
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport, label_shards
 from workflows.settings.engine import EngineConfig
@@ -23,6 +24,6 @@ def local_engine(
 
     ``engine``, ``output`` and ``say`` are not used; all engines have the same parameters.
     """
-    stages, size = config.load_stages(), config.model.batch_size
+    stages, size = config.load_stages(), BatchSize.of(config.model)
     with closing(label_shards(shards, config.root, stages, size, config.reading)) as reports:
         yield reports

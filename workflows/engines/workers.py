@@ -20,6 +20,7 @@ from labeler.models.prompters.prompter import TagPrompts
 from labeler.models.taggers.config import TaggingConfig
 from labeler.models.taggers.loading import load_tagger
 from ontologies import Ontology
+from workflows.run.batch_size import BatchSize
 from workflows.run.shard_files import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards
 
@@ -77,7 +78,7 @@ class Worker:
     def _work(self) -> None:
         config = self._config
         try:
-            size = config.model.batch_size
+            size = BatchSize.of(config.model)
             for report in label_shards(self._shards(), config.root, self._stages, size, config.reading):
                 self._begun.popleft().set_result(report)
         except BaseException as error:

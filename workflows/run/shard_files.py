@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from labeler.errors import RunError
 from labeler.files.parallel import in_order
 from labeler.files.storage import free_path, move, remove, scan
 from labeler.record_files import fault_of_records
+from workflows.run.shard import Shard as Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -38,19 +38,6 @@ _NAME = re.compile(r"(?:pass-([1-9][0-9]{0,2})-)?([0-9]{6,7})\.parquet")
 def pass_of(index: int) -> int:
     """The labeling pass that a shard belongs to."""
     return index // SHARDS_PER_PASS
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The unit of work: some images and the file for their records."""
-
-    index: int
-    image_ids: tuple[str, ...]
-    records_path: AnyPath
-
-    @property
-    def attempts_path(self) -> AnyPath:
-        return self.records_path.parent.parent / "attempts" / f"{self.index:06d}.json"
 
 
 class ShardFiles:

@@ -63,7 +63,7 @@ class GroundingDinoDetector:
             (index, caption) for index, image_prompts in enumerate(prompts) for caption in self._captions(image_prompts)
         ]
         parts: list[list[Detections]] = [[] for _ in images]
-        for batch in batches_by_key(jobs, lambda job: pixels[job[0]].shape, self.runtime.batch_size):
+        for batch in batches_by_key(jobs, lambda job: pixels[job[0]].shape, self.runtime.images_per_pass(len(images))):
             for (index, caption), logits, boxes in zip(batch, *self._forward(batch, pixels), strict=True):
                 scores = np.zeros((len(boxes), len(prompts[index])), dtype=np.float32)
                 for prompt_index, (start, stop) in zip(caption.prompt_indices, caption.spans, strict=True):

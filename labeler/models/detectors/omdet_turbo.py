@@ -45,7 +45,7 @@ class OmDetTurboDetector:
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         detections = [Detections.none(len(image_prompts)) for image_prompts in prompts]
         pixels = [preprocess(self.processor.image_processor, image, self.runtime) for image in images]
-        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.batch_size):
+        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.images_per_pass(len(images))):
             names = [prompt.lower() for prompt in prompts[batch[0]]]
             classes = self._classes(prompts[batch[0]])
             # A long task is truncated, as in the authors' code. Every class keeps its own, whole text.

@@ -37,7 +37,7 @@ class Owlv2Detector:
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
         detections = [Detections.none(len(image_prompts)) for image_prompts in prompts]
         pixels = [preprocess(self.processor.image_processor, image, self.runtime) for image in images]
-        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.batch_size):
+        for batch in batches_of_equal_prompts(prompts, pixels, self.runtime.images_per_pass(len(images))):
             text = self._text(prompts[batch[0]])
             with self.runtime.autocast():
                 outputs = self.model(

@@ -152,7 +152,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("label photos --classes dog", "-o/--output is missing: folder or URI to write the dataset"),
         ("label photos -o", "-o/--output: expected one argument; see `labeler label --help`"),
         ("label photos -o out --floor high", "--floor must be a number above 0 and at most 1, not 'high'"),
-        ("label photos -o out --batch-size 1.5", "--batch-size must be a whole number, 1 or more, not '1.5'"),
+        ("label photos -o out --batch-size 1.5", "--batch-size must be auto or a whole number, 1 or more, not '1.5'"),
         (
             "label photos -o out --classes dog --model bst",
             "--model must be one of demo, fast, balanced, best, ",
