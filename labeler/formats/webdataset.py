@@ -21,19 +21,9 @@ from typing import BinaryIO
 from labeler.formats.names import safe_part
 
 
-def part_of(image_id: str, parts: int) -> int:
-    """The part, from 0, that an image belongs to; the same however many other images there are."""
-    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "big") % parts
-
-
-def part_name(split: str, part: int, parts: int) -> str:
-    """The name of a part without a suffix, such as ``train-00003-of-00016``."""
-    return f"{split}-{part:05d}-of-{parts:05d}"
-
-
 def sample_key(image_id: str) -> str:
     """The key of an image's sample: unique, and without the dots that would end it."""
-    digest = hashlib.blake2b(image_id.encode(), digest_size=4).hexdigest()
+    digest = hashlib.blake2b(image_id.encode(errors="surrogateescape"), digest_size=4).hexdigest()
     return f"{safe_part(PurePosixPath(image_id).stem).replace('.', '_')}-{digest}"
 
 

@@ -22,6 +22,7 @@ from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import ImageFiles, plan_data_yaml
+from workflows.dataset.group_files import CocoFiles, coco_names
 from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.judging import Judged, JudgedImage, Rules, annotations_of, chosen
@@ -29,7 +30,6 @@ from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner
-from workflows.dataset.shared_files import CocoFiles
 from workflows.dataset.verdicts import read_verdicts
 from workflows.run.classes import numbered
 from workflows.run.folder import RunFolder
@@ -60,8 +60,9 @@ def entries_of_last_export(
     with imagined:
         writer = ImageFiles(imagined, ontology.class_names, config)
         cutouts = KnownCutouts(imagined.destination.building / "cutouts.json")
-        coco = CocoFiles(imagined.destination.building, ontology.class_names, config, _coco_head(destination))
-        with coco:
+        names = coco_names(config)
+        head = _coco_head(destination)
+        with CocoFiles(imagined.destination.building, names, ontology.class_names, config, head) as coco:
             for record in numbered(records, ontology) if tagged else records:
                 image_id = record.image_id
                 if image_id not in files:
@@ -84,7 +85,7 @@ def entries_of_last_export(
                     splits.add(split)
                     name = files[image_id] if config.link != "none" else str(placed.path)
                     coco.add(split, name, record.width, record.height, annotations_of(image, rules))
-        imagined.commit([imagined.files.plan_made(name) for name in coco.names.values()])
+        imagined.commit([imagined.files.plan_made(name) for name in names.values()])
         if "yolo" in config.formats and config.link != "none":
             plan_data_yaml(imagined, ontology.class_names, splits)
     return imagined.planned()

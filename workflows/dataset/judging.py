@@ -169,9 +169,9 @@ def label_of(image: Judged, rules: Rules) -> bytes:
 
 
 def annotations_of(image: Judged, rules: Rules) -> list[str]:
-    """The ``coco_annotations`` of the image; none without that format."""
+    """The ``coco_annotations`` of the image; none without a format that has them."""
     config = rules.config
-    if "coco" not in config.formats:
+    if not {"coco", "webdataset"}.intersection(config.formats):
         return []
     return coco_annotations(image.kept, len(rules.ontology.classes), config.segmentation)
 
