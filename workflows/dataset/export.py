@@ -6,7 +6,7 @@ Only what changed is written, and what the user edited or added stays, see ``wor
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
-from labeler.files.parallel import in_order
-from labeler.files.storage import storage_of
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
 from workflows.dataset.files import ImageFiles, plan_data_yaml
-from workflows.dataset.images import Originals, PlacedImage, may_be_asked
+from workflows.dataset.images import Originals, may_be_asked
 from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.judged_shards import JudgedShard, JudgedShards
-from workflows.dataset.judging import JudgedImage, Outcome, Rules
+from workflows.dataset.judging import Outcome, Rules
 from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
-from workflows.dataset.planning import one_file
+from workflows.dataset.placing import placed
 from workflows.dataset.shared_files import SharedFiles
 from workflows.dataset.split_notes import empty_split, to_json
 from workflows.dataset.splitting import SplitSummary, Splitting, open_splitting
@@ -231,7 +229,7 @@ def _plan(
     files = ImageFiles(dataset, ontology.class_names, config)
     undecided = dict(decisions)
     cutouts = None
-    for row, image in enumerate(_placed((image for shard in shards for image in shard.images()), dataset, splitting)):
+    for row, image in enumerate(placed((image for shard in shards for image in shard.images()), dataset, splitting)):
         record = image.judged.record
         if image.judged.cutouts is not cutouts:  # all images of a shard are done
             if cutouts is not None:
@@ -268,45 +266,6 @@ def _plan(
     summary.unmatched += (each for each in left if each.verdict != "none")
     _count(summary, outcomes, ontology)
     return summary, outcomes
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """An image with its place in the dataset.
-
-    Attributes:
-        placed: None if the image is gone.
-        fault: why the image cannot be in the dataset.
-    """
-
-    judged: JudgedImage
-    file_name: str
-    split: str
-    placed: PlacedImage | None
-    fault: str = ""
-
-
-def _placed(images: Iterable[JudgedImage], dataset: Dataset, splitting: Splitting) -> Iterator[_Image]:
-    """Every image with its place, in the order of the records; several at once where a store is asked."""
-
-    def place(named: tuple[JudgedImage, str, int]) -> _Image:
-        image, file_name, row = named
-        record, split = image.record, splitting.split(row)
-        try:
-            if record.status == "error":
-                fault = record.error if dataset.originals.may_hold(record.image_id) else ""
-                return _Image(image, file_name, split, None, fault)
-            with one_file():
-                split = dataset.images.split_of(record, file_name, split)
-            placed = dataset.images.place_image(record, file_name, split)
-            return _Image(image, file_name, (placed and placed.split) or split, placed)
-        except ImageError as error:
-            return _Image(image, file_name, split, None, str(error))
-
-    rows = zip(range(len(splitting)), images, strict=True)
-    named = ((image, dataset.names.give(image.record.image_id), row) for row, image in rows)
-    is_remote = storage_of(dataset.originals.root).is_remote or storage_of(dataset.destination.path("images")).is_remote
-    return in_order(place, named) if is_remote else map(place, named)
 
 
 def _count(summary: ExportSummary, outcomes: Mapping[Outcome, int], ontology: Ontology) -> None:

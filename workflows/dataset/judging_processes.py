@@ -40,12 +40,12 @@ def judges(rules: Rules, images: int) -> Iterator[Judge]:
     def here(source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]) -> Result:
         return judge_shard(source, rules, decisions)
 
-    count = cores() if images >= WORTH_IT else 1
+    count = cores() if images >= WORTH_IT and sys.executable else 1
     if count == 1:
         yield here
         return
-    idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
     processes = [_Process(rules) for _ in range(count)]
+    idle: queue.LifoQueue[_Process] = queue.LifoQueue()  # one that runs already is taken first
     for process in processes:
         idle.put(process)
 
@@ -54,6 +54,8 @@ def judges(rules: Rules, images: int) -> Iterator[Judge]:
         try:
             answer = process.ask(source, decisions)
         except (OSError, EOFError, pickle.UnpicklingError):  # it was killed, as for want of memory
+            if process.is_closed:
+                raise
             return here(source, decisions)
         finally:
             idle.put(process)
@@ -69,28 +71,38 @@ def judges(rules: Rules, images: int) -> Iterator[Judge]:
 
 
 class _Process:
-    """A process that judges one shard after the other. It ends when this one does, since its input ends then."""
+    """A process that judges one shard after the other; it starts with the first one.
+
+    It ends when this process does, since its input ends then.
+    """
 
     def __init__(self, rules: Rules) -> None:
-        # Not by ``multiprocessing``, which runs the user's own script once more in every process.
-        command = [sys.executable, "-c", _SERVE.format(path=sys.path)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._rules: Rules | None = rules
+        self._rules = rules
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_closed = False
 
     def ask(self, source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]) -> Result | Exception:
-        assert self._process.stdin is not None
+        if self._process is None:
+            # Not by ``multiprocessing``, which runs the user's own script once more in every process.
+            command = [sys.executable, "-c", _SERVE.format(path=sys.path)]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._send(self._rules)
+        self._send((source, decisions))
         assert self._process.stdout is not None
-        if self._rules is not None:
-            pickle.dump(self._rules, self._process.stdin)
-            self._rules = None
-        pickle.dump((source, decisions), self._process.stdin)
-        self._process.stdin.flush()
         answer: Result | Exception = pickle.load(self._process.stdout)
         return answer
 
+    def _send(self, what: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        pickle.dump(what, self._process.stdin)
+        self._process.stdin.flush()
+
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self.is_closed = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def serve() -> None:
@@ -109,5 +121,8 @@ def serve() -> None:
             answer = judge_shard(source, rules, decisions)
         except Exception as error:
             answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except BrokenPipeError:  # the process that asked was killed
+            return

@@ -151,8 +151,10 @@ class Planner:
 
     def is_edited(self, name: str) -> bool:
         """Whether the user edited a file that the tool wrote."""
+        if self.ledger.row(name) is None:
+            return False
         seen = self.look(name)
-        return seen.row is not None and seen.stamp != "" and not seen.is_ours
+        return seen.stamp != "" and not seen.is_ours
 
     def look(self, name: str) -> Seen:
         """What exists under ``name`` in the dataset."""

@@ -79,7 +79,7 @@ class RunFolder:
         self.refuse_links()
         with hold(self.path) as still_held:
             if local := as_local(self.path):
-                for name in ("", "records", "attempts"):
+                for name in ("", "records", "attempts", "export-cache"):
                     remove_partial(local / name)
             yield still_held
 
