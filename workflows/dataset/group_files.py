@@ -97,14 +97,16 @@ class SampleFiles:
     def add(
         self, group: str, image_id: str, width: int, height: int, annotations: Sequence[str], image: SampleImage
     ) -> None:
-        """Add an image with its ``coco_annotations``, if the file of its group is written.
+        """Add an image with its ``coco_annotations``; the file of its group is written.
 
         Raises:
             ImageError: the image can no longer be converted.
             OSError: it can no longer be read.
         """
-        if group in self._writers:
-            self._writers[group].add(image_id, width, height, annotations, *image.content())
+        self._writers[group].add(image_id, width, height, annotations, *image.content())
+
+    def writes(self, group: str) -> bool:
+        return group in self._writers
 
     def __enter__(self) -> SampleFiles:
         return self

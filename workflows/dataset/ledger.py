@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 VERSION = b"1"
 FOLDER = "folder"  # the stamp of a folder
-# What an export creates in the output folder.
-_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # minimum number of path parts
+# What an export creates in the output folder, and the minimum number of path parts.
+_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "webdataset": 2, "cutouts": 2, "data.yaml": 1}
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

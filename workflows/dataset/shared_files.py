@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ASSEMBLED = f"run/{FOLDER}/assembled.json"  # what each file was last made of, and its digest
 ALL = ""  # the group of all images
 FILES_AT_ONCE = 200  # open while they are assembled
-MOST_ANNOTATIONS = 5_000_000  # in a COCO file: readers take 2 to 3 KB of memory for each
+MOST_ANNOTATIONS = 5_000_000  # in a COCO file; pycocotools takes about 2 KB of memory for each
 
 
 class SharedFiles:
@@ -141,9 +141,9 @@ class SharedFiles:
             return {}
 
     def _refuse_large(self, coco: Iterable[str]) -> None:
-        largest = max(coco, key=lambda group: self._annotations.get(group, 0), default="")
-        if (count := self._annotations.get(largest, 0)) > MOST_ANNOTATIONS:
-            parts = -(-count * (self._config.dataset_shards or 1) // MOST_ANNOTATIONS) + 1
+        count = max((self._annotations.get(group, 0) for group in coco), default=0)
+        if count > MOST_ANNOTATIONS:
+            parts = count * (self._config.dataset_shards or 1) // MOST_ANNOTATIONS + 1
             raise RunError(
                 f"a COCO file would hold {count:,} annotations, more than readers can load; add --dataset-shards "
                 f"{parts} or more (the dataset is as it was)"
@@ -192,7 +192,8 @@ class SharedFiles:
             split, annotations = SPLITS[number - 1], text.split("\n") if text else []
             group = group_of(split, image_id, self._config.dataset_shards)
             coco.add(group, self._names.get(row, image_id), width, height, annotations)
-            samples.add(group, image_id, width, height, annotations, self._image(row, image_id, split))
+            if samples.writes(group):
+                samples.add(group, image_id, width, height, annotations, self._image(row, image_id, split))
 
     def _present(self) -> list[str]:
         return [SPLITS[number - 1] for number in sorted(set(self.splits)) if number]

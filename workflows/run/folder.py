@@ -44,7 +44,7 @@ from workflows.settings.run_settings import RunSettings
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
+DATASET_ENTRIES = ("images", "labels", "annotations", "webdataset", "cutouts", "data.yaml")
 _FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings", "export-cache")
 _ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # the names that attempts.py gives
 

@@ -31,6 +31,8 @@ from workflows.settings.export import ExportConfig
 
 EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"))
 OTHERS = ExportConfig(val_share=0.4, link="none", segmentation="polygon", include_review=True, test_share=0.2)
+PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=3)
+PARTS_OF_INPUT = ExportConfig(formats=("webdataset", "yolo"), link="none")
 KEPT_BY_A_FULL_EXPORT = ("run.json", "images.parquet", "records", "decisions.jsonl", "splits.parquet")
 
 
@@ -106,7 +108,11 @@ def kept(run: RunFolder) -> set[str]:
     return {path.name for path in (run.path / "export-cache").glob("*.parquet")}
 
 
-@pytest.mark.parametrize("config", [EVERY_FORMAT, OTHERS], ids=["every format", "others"])
+@pytest.mark.parametrize(
+    "config",
+    [EVERY_FORMAT, OTHERS, PARTS, PARTS_OF_INPUT],
+    ids=["every format", "others", "parts", "parts of the input"],
+)
 def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labeled: tuple[RunFolder, Path]) -> None:
     run, root = labeled
     first = check(run, root, ONTOLOGY, config)
