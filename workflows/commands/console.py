@@ -218,6 +218,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),
+        (output / "webdataset", "WebDataset"),
         (output / "cutouts", "cut-outs"),
         (output / "run", "records and settings"),
     ):

@@ -21,8 +21,9 @@ from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.images import may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
-from workflows.run.current_records import CurrentRecords, Place
+from workflows.run.current_records import CurrentRecords
 from workflows.run.folder import RunFolder
+from workflows.run.shard_records import Place
 from workflows.settings.export import ExportConfig
 from workflows.settings.run_settings import RunSettings
 

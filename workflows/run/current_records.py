@@ -6,22 +6,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.record_files import read_record, read_records
+from labeler.record_files import read_record
 from labeler.records import ImageRecord
 from workflows.run.manifest import superseded_images
 from workflows.run.record_rows import read_rows, read_tables, with_digests
 from workflows.run.shard_files import SHARDS_PER_PASS, pass_of
-from workflows.run.united import ClassOf, Links, RecordReader, class_of, unite
+from workflows.run.shard_records import ClassIds, Place, ShardRecords
+from workflows.run.united import ClassOf, Links, unite
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from workflows.settings.run_settings import RunSettings
-
-Place = tuple[tuple[int, "AnyPath", int], ...]
-"""(pass, record file, row) of an image's record in each labeling pass that has one."""
 
 
 class CurrentRecords:
@@ -31,12 +30,15 @@ class CurrentRecords:
         manifest: of the run; empty if there is none, and then there are no replaced records.
         labeled: the usable record files, by shard.
         settings: reads what the run folder remembers.
+
+    Attributes:
+        files: the record files that are read, by shard.
     """
 
     def __init__(self, manifest: pa.Table, labeled: Mapping[int, AnyPath], settings: Callable[[], RunSettings]) -> None:
         self._manifest, self._settings = manifest, settings
         self.passes = self._active_passes()
-        self._files = {shard: path for shard, path in labeled.items() if pass_of(shard) in self.passes}
+        self.files = {shard: path for shard, path in labeled.items() if pass_of(shard) in self.passes}
 
     def _active_passes(self) -> Collection[int]:
         shards = self._manifest.column("shard")
@@ -48,14 +50,16 @@ class CurrentRecords:
     @cached_property
     def _links(self) -> Links | None:
         """How the records of several passes belong together; None if there is one pass."""
-        return Links.of(self._manifest, sorted(self._files)) if any(map(pass_of, self._files)) else None
+        return Links.of(self._manifest, sorted(self.files)) if any(map(pass_of, self.files)) else None
 
     @cached_property
-    def _class_ids(self) -> dict[int, ClassOf]:
-        """What maps the instances of each pass to the classes of now; empty where tags make the classes."""
+    def _class_ids(self) -> ClassIds:
         settings = self._settings()
-        ontology = settings.ontology
-        return {number: class_of(made, ontology) for number, made in enumerate(settings.passes)} if ontology else {}
+        return ClassIds(settings.passes, settings.ontology)
+
+    @cached_property
+    def _class_of(self) -> dict[int, ClassOf]:
+        return self._class_ids.by_pass()
 
     def placed(self) -> Iterator[tuple[Place, ImageRecord]]:
         """One record of every labeled image, in shard order, behind what ``at`` finds it by.
@@ -65,41 +69,48 @@ class CurrentRecords:
         Raises:
             RunError: a record has a class id that its pass did not have.
         """
-        superseded, links, reader = superseded_images(self._manifest), self._links, RecordReader(self._files)
-        first_shards = None if links is None else links.first_shards()
-        for shard, path in sorted(self._files.items()):
-            if first_shards is not None and shard not in first_shards:
-                continue  # all of its images have a record in an earlier pass, which comes with this one
-            index = -1 if first_shards is None else first_shards[shard] - 1
-            for row, record in enumerate(read_records([path])):
-                if (shard, record.image_id) in superseded:
+        return (each for shard in self.shards() for each in shard.placed())
+
+    def shards(self) -> Iterator[ShardRecords]:
+        """The records of ``placed``, shard by shard. A shard has none if all of its images have a record in an earlier
+        pass, which comes with this one."""
+        numbers, superseded = (self._manifest.column(name).to_numpy() for name in ("shard", "superseded"))
+        image_ids, links = self._manifest.column("image_id").combine_chunks(), self._links
+        starts = {} if links is None else links.first_shards()
+        for shard, path in sorted(self.files.items()):
+            first, last = np.searchsorted(numbers, [shard, shard + 1]).tolist()
+            if first == last:
+                yield ShardRecords(shard, {shard: path}, self._class_ids)
+                continue
+            rows = np.flatnonzero(~superseded[first:last])
+            later: dict[int, list[tuple[int, int]]] = {}
+            if links is not None:
+                start = starts.get(shard)
+                if start is None:
                     continue
-                index += 1
-                if links is not None and not links.is_first[index]:
-                    continue
-                later = links.places(int(links.later[index])) if links is not None else []
-                parts = [(pass_of(shard), record), *((pass_of(other), reader.read(other, at)) for other, at in later)]
-                place = ((shard, row), *later)
-                yield (
-                    tuple((pass_of(each), self._files[each], at) for each, at in place),
-                    unite(parts, self._class_ids) if self._class_ids else record,
-                )
+                is_first = links.is_first[start : start + len(rows)]
+                nexts = links.later[start : start + len(rows)][is_first].tolist()
+                rows = rows[is_first]
+                later = {row: links.places(at) for row, at in zip(rows.tolist(), nexts, strict=True) if at >= 0}
+            files = {number: self.files[number] for places in later.values() for number, _ in places}
+            ids = image_ids.slice(first, last - first).take(pa.array(rows)).to_pylist()
+            yield ShardRecords(shard, {shard: path, **files}, self._class_ids, rows.tolist(), later, ids)
 
     def at(self, place: Place) -> ImageRecord:
         """One of the records of ``placed``."""
         parts = [(number, read_record(path, row)) for number, path, row in place]
-        return unite(parts, self._class_ids) if self._class_ids else parts[0][1]
+        return unite(parts, self._class_of) if self._class_of else parts[0][1]
 
     def known(self) -> pa.Table:
         """``image_id``, ``stamp`` and ``digest`` (from the record) of every labeled image."""
-        known = with_digests(self._manifest, self._files)
+        known = with_digests(self._manifest, self.files)
         return known if self._links is None else known.filter(pa.array(self._links.is_first))
 
     def contents(self) -> pa.Table:
         """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``placed``."""
         columns = ["digest", "status"]
         none = pa.table({name: pa.array([], pa.string()) for name in ("image_id", *columns)})
-        tables = read_tables(self._files, superseded_images(self._manifest), columns)
+        tables = read_tables(self.files, superseded_images(self._manifest), columns)
         every = pa.concat_tables([none, *tables], promote_options="permissive").combine_chunks()
         return every if self._links is None else self._links.united(every)
 
@@ -110,7 +121,7 @@ class CurrentRecords:
         shards: Collection[int] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """``read_rows`` for every record, or only for those in ``shards``; an image has a row for each pass."""
-        files = {index: path for index, path in self._files.items() if shards is None or index in shards}
+        files = {index: path for index, path in self.files.items() if shards is None or index in shards}
         return read_rows(files, superseded_images(self._manifest), columns, where)
 
     def failed_in(self, shards: Collection[int] | None = None) -> list[tuple[str, str]]:
@@ -121,14 +132,14 @@ class CurrentRecords:
         """How many labeled images a pass has not labeled, by pass; images that failed do not count."""
         if len(self.passes) == 1:
             return {}
-        of_pass = self._ids_by_pass(self._files)
+        of_pass = self._ids_by_pass(self.files)
         labeled = set[str]().union(*of_pass.values()).difference(image_id for image_id, _ in self.failed_in())
         counts = {number: len(labeled - of_pass.get(number, set())) for number in self.passes}
         return {number: count for number, count in counts.items() if count}
 
     def unlabeled(self) -> int:
         """How many images no pass has labeled."""
-        labeled = self._ids_by_pass(self._files).values()
+        labeled = self._ids_by_pass(self.files).values()
         every = self._ids_by_pass(self._manifest.column("shard").unique().to_pylist()).values()
         return len(set[str]().union(*every) - set[str]().union(*labeled))
 

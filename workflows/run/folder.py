@@ -9,6 +9,7 @@
     OUT/run/attempts/…            unfinished work, see attempts.py
     OUT/run/reported.json         which failures were reported, see failures.py
     OUT/run/summary.json          what the last run did, see summary.py
+    OUT/run/export-cache/…        what exports need not judge again; may be deleted
     OUT/run/unusable/…            record files that could not be used
 
 ``OUT`` is a local folder or a URI. A shard is done when its record file exists and holds the records of its images.
@@ -43,8 +44,8 @@ from workflows.settings.run_settings import RunSettings
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
-_FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings")
+DATASET_ENTRIES = ("images", "labels", "annotations", "webdataset", "cutouts", "data.yaml")
+_FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings", "export-cache")
 _ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # the names that attempts.py gives
 
 
@@ -78,7 +79,7 @@ class RunFolder:
         self.refuse_links()
         with hold(self.path) as still_held:
             if local := as_local(self.path):
-                for name in ("", "records", "attempts"):
+                for name in ("", "records", "attempts", "export-cache"):
                     remove_partial(local / name)
             yield still_held
 
