@@ -201,7 +201,6 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=100_000, help="0 leaves that part out")
     parser.add_argument("--against", metavar="COMMIT", help="the earlier version")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="take a labeled folder of quality_loop.py from here")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -216,14 +215,10 @@ def main() -> None:
             trees["before"].mkdir()
             subprocess.run(["tar", "x", "-C", trees["before"]], input=archive, check=True)
         if args.images:
-            data = scratch / "data"
-            if args.folder:
-                shutil.copytree(args.folder, data)
-            else:
-                from quality_loop import make_labeled
+            from quality_loop import make_labeled
 
-                make_labeled(data, args.images)
-            compare(data, trees, args.rounds)
+            make_labeled(scratch / "data", args.images)
+            compare(scratch / "data", trees, args.rounds)
         if args.many:
             many(scratch / "many", args.many)
 
