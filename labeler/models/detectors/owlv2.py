@@ -58,11 +58,12 @@ class Owlv2Detector:
 
     def _forward(self, pixels: Tensor, text: Tensor, is_prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, boxes, prompts)`` and boxes ``(B, boxes, 4)``, as in the forward pass of the model."""
-        feature_map, _ = self.model.image_embedder(pixels)
+        resized = pixels.shape[-1] != self.model.config.vision_config.image_size
+        feature_map, _ = self.model.image_embedder(pixels, interpolate_pos_encoding=resized)
         features = feature_map.flatten(1, 2)
         every = len(pixels), -1, -1
         logits, _ = self.model.class_predictor(features, text.expand(every), is_prompt.expand(every[:2]))
-        return logits, self.model.box_predictor(features, feature_map)
+        return logits, self.model.box_predictor(features, feature_map, interpolate_pos_encoding=resized)
 
     def _read(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """Text features ``(1, prompts, c)`` of unit length, and which of them are prompts, bool ``(1, prompts)``."""
