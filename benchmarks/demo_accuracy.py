@@ -37,7 +37,7 @@ from ontologies import ClassSpec, Ontology
 
 FRESH_SEED = 20_000  # far from the training seeds
 ABSENT = 4
-SIZES = ((160, 320), (128, 320), (96, 320), (224, 320), (320, 320), (160, 256), (160, 192), (160, 448), (128, 256))
+SIZES = ((160, 320), (96, 320), (128, 320), (224, 320), (160, 192), (160, 256), (160, 448), (128, 256))
 
 
 def evaluate(
