@@ -37,7 +37,7 @@ Image = NDArray[np.uint8]
 
 
 def enter_environment(folder: Path) -> None:
-    """Run this script again in an environment of its own. What this Python has, such as torch, is not installed anew."""
+    """Run this script again in an environment of its own. What this Python has is not installed anew."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -75,7 +75,7 @@ class Peers:
         torch.set_num_threads(1)
         models.write_checkpoints(folder)
         paths = str(folder / "detector"), str(folder / "segmenter")
-        config = ModelConfig(*paths, device="cpu", floor=1e-6, max_instances=BOXES)
+        config = ModelConfig(*paths, device="cpu", floor=1e-6, max_instances=BOXES, clean_share=0)
         self.detector, self.segmenter = load_detector(config), load_segmenter(config)
         self.plain_detector = AutoModelForZeroShotObjectDetection.from_pretrained(paths[0]).eval()
         self.plain_segmenter = AutoModelForMaskGeneration.from_pretrained(paths[1]).eval()
@@ -203,10 +203,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         peers = Peers(Path(folder))
         parity(peers, pictures[0])
-        print(
-            "| classes | labeler | autodistill-grounded-sam | plain loop | autodistill / labeler | plain / labeler | objects |"
-        )
-        print("| ---: | ---: | ---: | ---: | ---: | ---: | --- |", flush=True)
+        print("| classes | labeler | autodistill | plain loop | autodistill / labeler | plain / labeler | objects |")
+        print(f"{'| ---: ' * 6}| --- |", flush=True)
         for count in args.classes:
             words = WORDS[:count]
             peers.set_threshold(pictures[0], words)
