@@ -38,6 +38,7 @@ from labeler.models.devices import resolved_device, torch_dtype
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
 from labeler.models.labelers.labeler import Labeler
 from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.precision import lower_weights
 from labeler.models.prompters.prompter import FixedPrompts
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
@@ -242,16 +243,18 @@ def main() -> None:
     print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, list[Path]] = {}
-        built: tuple[str, Models] | None = None
+        built: tuple[tuple[str, str], Models] | None = None
         for case in cases(args.presets, args.batch):
             if time.monotonic() - begun > 60 * args.minutes:
                 print(f"\nleft out from here on, after {args.minutes:g} minutes: {case}")
                 break
             paths = files.setdefault(case.size, [])
             paths += [] if paths else write_images(Path(scratch), SIZES[case.size])
-            if built is None or built[0] != case.preset:
+            if built is None or built[0] != (case.preset, case.precision):
                 built = None
-                built = (case.preset, build(case.preset, args.device, args.small))
+                built = ((case.preset, case.precision), build(case.preset, args.device, args.small))
+                for model in (built[1].detector, built[1].segmenter):
+                    lower_weights(model, torch_dtype(case.precision, args.device))
             models = built[1]
             if cuda:
                 torch.cuda.empty_cache()

@@ -14,6 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROMPT_SCORES = ("mean", "max")
 AUTO_BATCH = "auto"
 DEFAULT_BATCH, LARGEST_AUTO_BATCH = 8, 64
+LEAST_IMAGE_SIZE, MOST_IMAGE_SIZE = 32, 4096  # pixels
 AUTO_VERIFIER = "auto"  # the model of the tagger ``vocabulary``
 
 
@@ -64,6 +65,9 @@ class ModelConfig:
             protocol, or their ``max``, as in Grounding DINO's demo code and in autodistill.
         verify: SigLIP or CLIP that scores the boxes of a detector without confidences, such as Florence-2; ``auto`` for
             that of the tagger ``vocabulary``; None leaves the scores at 1.0.
+        detector_image_size: pixels of the shorter side that the detector scales images to, or of the square if it does
+            not keep the aspect ratio; None for that of the checkpoint.
+        segmenter_image_size: pixels of the side of the square that the segmenter works on.
         floor: candidate floor. Labeling a new folder from the command line takes that of the model's family instead.
     """
 
@@ -104,6 +108,24 @@ class ModelConfig:
         metavar="auto|ID",
         group=GROUP,
         unset="their score is 1.0",
+    )
+    detector_image_size: int | None = setting(
+        None,
+        "scale images to this shorter side, in pixels, for the detector: fewer are faster, more find smaller objects",
+        metavar="N",
+        group=GROUP,
+        least=LEAST_IMAGE_SIZE,
+        most=MOST_IMAGE_SIZE,
+        unset="as the checkpoint says",
+    )
+    segmenter_image_size: int | None = setting(
+        None,
+        "scale images to squares of this side, in pixels, for the segmenter",
+        metavar="N",
+        group=GROUP,
+        least=LEAST_IMAGE_SIZE,
+        most=MOST_IMAGE_SIZE,
+        unset="as the checkpoint says",
     )
     floor: float = setting(
         0.1,

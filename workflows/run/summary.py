@@ -93,6 +93,8 @@ class RunSummary:
             "tagger": tagging.get("tagger"),
             "detector": model.get("detector"),
             "segmenter": model.get("segmenter"),
+            "detector_image_size": model.get("detector_image_size"),
+            "segmenter_image_size": model.get("segmenter_image_size"),
         }
         own = {spec.name: spec.min_score for spec in ontology.classes if spec.min_score is not None} if ontology else {}
         self.thresholds = {**asdict(quality), "class_min_scores": own}
