@@ -119,6 +119,8 @@ def write_checkpoints(folder: Path) -> None:
     segmenter = SamModel(SamConfig(vision_config=vision))
     for model in (detector, segmenter):
         _enliven(model)
+    # With its full scale, logits would be so large that all scores are 1.
+    nn.init.constant_(detector.model.decoder.layer_norm.weight, 0.1)
     detector.save_pretrained(folder / "detector")
     GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer).save_pretrained(folder / "detector")
     segmenter.save_pretrained(folder / "segmenter")
