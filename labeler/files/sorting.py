@@ -1,0 +1,118 @@
+"""Sort the images that a search finds; what does not fit into a chunk is sorted on disk."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby, islice
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from labeler.files.image_table import ROWS, SCHEMA, ImageTable
+from labeler.files.listing import stamps
+from labeler.files.storage import storage_of
+
+if TYPE_CHECKING:
+    from labeler.files.listing import Found
+    from labeler.files.storage import AnyPath
+
+SORTED_AT_ONCE = 2**16  # images
+
+
+def sorted_images(root: AnyPath, found: Iterable[Found]) -> ImageTable:
+    """The images ``found`` below ``root``, sorted by id, with their stamps; local files are asked for them here."""
+    return ImageTable(_with_stamps(root, in_order_of_id(found)))
+
+
+def _with_stamps(root: AnyPath, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    if not storage_of(root).is_remote:
+        for batch in batches:
+            yield _stamped(batch, stamps(root, batch.column(0).to_pylist()))
+        return
+    for has_stamps, group in groupby(batches, lambda batch: not batch.column(1).null_count):
+        if has_stamps:
+            yield from group
+            continue
+        listed = list(group)  # of a text file of paths; asked for at once, since a store lists whole folders
+        told = iter(stamps(root, [image_id for batch in listed for image_id in batch.column(0).to_pylist()]))
+        yield from (_stamped(batch, islice(told, batch.num_rows)) for batch in listed)
+
+
+def _stamped(batch: pa.RecordBatch, told: Iterable[str]) -> pa.RecordBatch:
+    return pa.record_batch([batch.column(0), pa.array(told, pa.string())], schema=SCHEMA)
+
+
+def in_order_of_id(found: Iterable[Found]) -> Iterator[pa.RecordBatch]:
+    """``found`` without duplicates, sorted by image id as Python sorts text, in batches; unknown stamps are null."""
+    found = iter(found)
+    chunks = (sorted(dict(chunk).items()) for chunk in iter(lambda: list(islice(found, SORTED_AT_ONCE)), []))
+    first, second = next(chunks, []), next(chunks, [])
+    if not second:
+        yield from _batches(first)
+        return
+    with TemporaryFile() as file:
+        yield from _merged(file, chain([first, second], chunks))
+
+
+def _merged(file: Any, chunks: Iterable[list[Found]]) -> Iterator[pa.RecordBatch]:
+    """The images of sorted ``chunks``, which go through the temporary ``file``."""
+    runs: list[tuple[str, str, list[int]]] = []  # the first and last id of a chunk, and its batches in the file
+    with pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as writer:
+        written = 0
+        for chunk in chunks:
+            batches = list(_batches(chunk))
+            for batch in batches:
+                writer.write_batch(batch)
+            runs.append((chunk[0][0], chunk[-1][0], list(range(written, written + len(batches)))))
+            written += len(batches)
+    reader = pa.ipc.open_file(pa.PythonFile(file, "r"))
+    yield from _united([map(reader.get_batch, lane) for lane in _lanes(runs)])
+
+
+def _lanes(runs: Iterable[tuple[str, str, list[int]]]) -> list[list[int]]:
+    """The batches of sorted runs as few sorted sequences: a run is appended to one that ends before it begins.
+
+    A search visits folder after folder, so most runs follow each other, and hardly anything has to be merged.
+    """
+    lanes: list[tuple[str, list[int]]] = []
+    for first, last, batches in sorted(runs):
+        free = next((number for number, (end, _) in enumerate(lanes) if end < first), None)
+        if free is None:
+            lanes.append((last, batches))
+        else:
+            lanes[free] = last, lanes[free][1] + batches
+    return [batches for _, batches in lanes]
+
+
+def _united(lanes: Iterable[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """Sorted lanes of batches as one, without repeated ids."""
+    heads = [(batch, lane) for lane in lanes if (batch := next(lane, None)) is not None]
+    while heads:
+        cut = min(batch.column(0)[-1].as_py() for batch, _ in heads)  # what follows in any lane is greater
+        parts, left = [], []
+        for batch, lane in heads:
+            count = bisect_right(batch.column(0), cut, key=lambda image_id: image_id.as_py())
+            parts += [batch.slice(0, count)] if count else []
+            rest = batch.slice(count) if count < batch.num_rows else next(lane, None)
+            left += [(rest, lane)] if rest is not None else []
+        yield from parts if len(parts) == 1 else _sorted(parts)
+        heads = left
+
+
+def _sorted(parts: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    table = pa.Table.from_batches(parts).sort_by("image_id").combine_chunks()
+    ids = table.column(0).combine_chunks()
+    is_new = pc.not_equal(ids[1:], ids[:-1])
+    yield from (
+        table.filter(pa.concat_arrays([pa.array([True]), is_new])).combine_chunks().to_batches(max_chunksize=ROWS)
+    )
+
+
+def _batches(images: Iterable[Found]) -> Iterator[pa.RecordBatch]:
+    images = iter(images)
+    while rows := list(islice(images, ROWS)):
+        ids, stamps = zip(*rows, strict=True)
+        yield pa.record_batch([pa.array(ids, pa.string()), pa.array(stamps, pa.string())], schema=SCHEMA)
