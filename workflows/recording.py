@@ -137,8 +137,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         if job.retry_failed or job.restart:
             run.clear_attempts()
         changes = changed_images(run, root, images, job.verify_content)
-        if changed := len(changes):
-            progress.say(f"{changed} images changed since they were labeled")
+        if changes.count:
+            progress.say(f"{changes.count} images changed since they were labeled")
         if again := ledger.to_retry():
             progress.say(f"retrying {len(again)} images that failed in a run with too many failures")
         failed_before = set(images.held(run.failed())) if job.retry_failed else set()
@@ -155,7 +155,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
         if summary:
             summary.ask(asked, settled.export.quality, settled.ontology)
-            summary.images.update(found=len(images), changed=changed, pruned=forgotten)
+            summary.images.update(found=len(images), changed=changes.count, pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
             summary.reading = reading_figures(not_read, done)
 

@@ -180,7 +180,7 @@ class RunFolder:
             The number of forgotten images.
         """
         self.refuse_records_alone()
-        changes = changes or Changes.none(images)
+        changes = Changes.none(images) if changes is None else changes
         failed = self.current().failed_in() if max(passes, default=0) else ()
         given_up = {image_id for image_id, _ in failed}.difference(retried)  # no other pass asks them
         try:

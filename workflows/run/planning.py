@@ -39,7 +39,8 @@ class Changes:
     def none(cls, images: ImageTable) -> Changes:
         return cls(*(np.zeros(len(images), bool) for _ in range(3)))
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         """How many images changed."""
         return int(self.changed.sum())
 
