@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string()), pa.field("stamp", pa.string())])
-ROWS = 2**15  # of a batch, which is what is in memory
+ROWS = 2**14  # of a batch, which is what is in memory
 IN_MEMORY = 2**23  # bytes; a larger table is a temporary file
 
 Positions = npt.NDArray[np.int64]

@@ -1,25 +1,23 @@
-"""Sort the images that a search finds; what does not fit into a chunk is sorted on disk."""
+"""Sort the images that a search finds, in runs on disk once they are many."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from itertools import groupby, islice
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.files.image_table import ROWS, SCHEMA, ImageTable
+from labeler.files.image_table import IN_MEMORY, ROWS, SCHEMA, ImageTable
 from labeler.files.listing import stamps
 from labeler.files.storage import storage_of
 
 if TYPE_CHECKING:
     from labeler.files.listing import Found
     from labeler.files.storage import AnyPath
-
-SORTED_AT_ONCE = 2**16  # images
 
 
 def sorted_images(root: AnyPath, found: Iterable[Found]) -> ImageTable:
@@ -47,44 +45,28 @@ def _stamped(batch: pa.RecordBatch, told: Iterable[str]) -> pa.RecordBatch:
 
 def in_order_of_id(found: Iterable[Found]) -> Iterator[pa.RecordBatch]:
     """``found`` without duplicates, sorted by image id as Python sorts text, in batches; unknown stamps are null."""
-    found = iter(found)
-    chunks = (sorted(dict(chunk).items()) for chunk in iter(lambda: list(islice(found, SORTED_AT_ONCE)), []))
-    first, second = next(chunks, []), next(chunks, [])
-    if not second:
-        yield from _batches(first)
-        return
-    with TemporaryFile() as file:
-        yield from _merged(file, chain([first, second], chunks))
+    found, runs = iter(found), list[tuple[str, str, int]]()  # the first and last id of each batch in the file
+    with SpooledTemporaryFile(max_size=IN_MEMORY) as file:
+        with pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as writer:
+            while images := sorted(dict(islice(found, ROWS)).items()):
+                runs.append((images[0][0], images[-1][0], len(runs)))
+                ids, told = zip(*images, strict=True)
+                writer.write_batch(pa.record_batch([pa.array(ids, pa.string()), pa.array(told, pa.string())], SCHEMA))
+        reader = pa.ipc.open_file(pa.PythonFile(file, "r"))
+        yield from _united([map(reader.get_batch, lane) for lane in _lanes(runs)])
 
 
-def _merged(file: Any, chunks: Iterable[list[Found]]) -> Iterator[pa.RecordBatch]:
-    """The images of sorted ``chunks``, which go through the temporary ``file``."""
-    runs: list[tuple[str, str, list[int]]] = []  # the first and last id of a chunk, and its batches in the file
-    with pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as writer:
-        written = 0
-        for chunk in chunks:
-            batches = list(_batches(chunk))
-            for batch in batches:
-                writer.write_batch(batch)
-            runs.append((chunk[0][0], chunk[-1][0], list(range(written, written + len(batches)))))
-            written += len(batches)
-    reader = pa.ipc.open_file(pa.PythonFile(file, "r"))
-    yield from _united([map(reader.get_batch, lane) for lane in _lanes(runs)])
-
-
-def _lanes(runs: Iterable[tuple[str, str, list[int]]]) -> list[list[int]]:
-    """The batches of sorted runs as few sorted sequences: a run is appended to one that ends before it begins.
+def _lanes(runs: list[tuple[str, str, int]]) -> list[list[int]]:
+    """Sorted runs as few sorted sequences of them: a run follows one that ends before it begins.
 
     A search visits folder after folder, so most runs follow each other, and hardly anything has to be merged.
     """
     lanes: list[tuple[str, list[int]]] = []
-    for first, last, batches in sorted(runs):
-        free = next((number for number, (end, _) in enumerate(lanes) if end < first), None)
-        if free is None:
-            lanes.append((last, batches))
-        else:
-            lanes[free] = last, lanes[free][1] + batches
-    return [batches for _, batches in lanes]
+    for first, last, run in sorted(runs):
+        free = next((number for number, (end, _) in enumerate(lanes) if end < first), len(lanes))
+        before = lanes[free][1] if free < len(lanes) else []
+        lanes[free : free + 1] = [(last, [*before, run])]
+    return [of_lane for _, of_lane in lanes]
 
 
 def _united(lanes: Iterable[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
@@ -105,14 +87,5 @@ def _united(lanes: Iterable[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatc
 def _sorted(parts: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     table = pa.Table.from_batches(parts).sort_by("image_id").combine_chunks()
     ids = table.column(0).combine_chunks()
-    is_new = pc.not_equal(ids[1:], ids[:-1])
-    yield from (
-        table.filter(pa.concat_arrays([pa.array([True]), is_new])).combine_chunks().to_batches(max_chunksize=ROWS)
-    )
-
-
-def _batches(images: Iterable[Found]) -> Iterator[pa.RecordBatch]:
-    images = iter(images)
-    while rows := list(islice(images, ROWS)):
-        ids, stamps = zip(*rows, strict=True)
-        yield pa.record_batch([pa.array(ids, pa.string()), pa.array(stamps, pa.string())], schema=SCHEMA)
+    is_new = pa.concat_arrays([pa.array([True]), pc.not_equal(ids[1:], ids[:-1])])
+    yield from table.filter(is_new).combine_chunks().to_batches(max_chunksize=ROWS)
