@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def sorted_images(root: AnyPath, found: Iterable[Found]) -> ImageTable:
     """The images ``found`` below ``root``, sorted by id, with their stamps; local files are asked for them here."""
-    return ImageTable(_with_stamps(root, in_order_of_id(found)))
+    table = ImageTable(_with_stamps(root, in_order_of_id(found)))
+    pa.default_memory_pool().release_unused()  # sorting takes more than what follows
+    return table
 
 
 def _with_stamps(root: AnyPath, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
