@@ -6,13 +6,17 @@ An image is referred to by its position in the table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from tempfile import SpooledTemporaryFile
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from labeler.files.local import naming
 
 SCHEMA = pa.schema([pa.field("image_id", pa.string()), pa.field("stamp", pa.string())])
 ROWS = 2**14  # of a batch, which is what is in memory
@@ -34,8 +38,7 @@ class ImageTable:
         self._ends: list[int] = []
         self._ranges: list[tuple[str, str]] = []  # the least and the greatest id of each batch
         count = 0
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(pa.PythonFile(self._file, "w"), SCHEMA, options=options) as writer:
+        with writing_batches(self._file) as writer:
             for batch in batches:
                 if batch.num_rows:
                     writer.write_batch(batch)
@@ -101,6 +104,17 @@ class ImageTable:
 
     def _batch(self, index: int) -> pa.RecordBatch:
         return self._reader.get_batch(index)
+
+
+@contextmanager
+def writing_batches(file: Any) -> Iterator[pa.RecordBatchFileWriter]:
+    """A writer of batches to a temporary file; if its disk is full, the error names the folder of such files."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with (
+        naming(Path(gettempdir())),
+        pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA, options=options) as writer,
+    ):
+        yield writer
 
 
 def _range(image_ids: pa.Array) -> tuple[str, str]:

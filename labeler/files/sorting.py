@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from labeler.files.image_table import IN_MEMORY, ROWS, SCHEMA, ImageTable
+from labeler.files.image_table import IN_MEMORY, ROWS, SCHEMA, ImageTable, writing_batches
 from labeler.files.listing import stamps
 from labeler.files.storage import storage_of
 
@@ -49,7 +49,7 @@ def in_order_of_id(found: Iterable[Found]) -> Iterator[pa.RecordBatch]:
     """``found`` without duplicates, sorted by image id as Python sorts text, in batches; unknown stamps are null."""
     found, runs = iter(found), list[tuple[str, str, int]]()  # the first and last id of each batch in the file
     with SpooledTemporaryFile(max_size=IN_MEMORY) as file:
-        with pa.ipc.new_file(pa.PythonFile(file, "w"), SCHEMA) as writer:
+        with writing_batches(file) as writer:
             while images := sorted(dict(islice(found, ROWS)).items()):
                 runs.append((images[0][0], images[-1][0], len(runs)))
                 ids, told = zip(*images, strict=True)
