@@ -20,12 +20,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from labeler.files.images import read_image
-from labeler.files.listing import find_images, stamps
+from labeler.files.listing import search_images
+from labeler.files.sorting import sorted_images
 from labeler.formats.coco import CocoWriter
 from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy
 from labeler.models.config import ModelConfig
@@ -123,12 +123,10 @@ def make_labeled(folder: Path, count: int) -> None:
     results.write_text(json.dumps(json.loads(results.read_text())["annotations"]))
     ontology = Ontology.from_text(", ".join(NAMES))
     job = LabelJob(str(images), output, ontology, ModelConfig("embedded:detector", "embedded:segmenter"))
-    source, run = find_images(images), RunFolder(output)
+    source, run = search_images(images), RunFolder(output)
     with run.locked():
         run.begin(settings_of(job, source.root), restart=False)
-        run.plan(
-            pa.array(source.image_ids, pa.string()), pa.array(stamps(source.root, source.image_ids), pa.string()), 64
-        )
+        run.plan(sorted_images(source.root, source.found), 64)
         for shard in run.waiting():
             write_records(shard.records_path, [detections[image_id] for image_id in shard.image_ids])
         export(run, source.root, ontology, ExportConfig())

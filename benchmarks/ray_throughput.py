@@ -23,7 +23,7 @@ from labeler.models.config import ModelConfig
 from ontologies import Ontology
 from workflows.engines.workers import WorkerConfig
 from workflows.label import label
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import label_shards
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob

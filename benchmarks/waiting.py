@@ -181,7 +181,7 @@ def serve(folder: Path, rate: float, images: int) -> None:
 
     from labeler.models.prompters.prompter import FixedPrompts
     from ontologies import Ontology
-    from workflows.run.shard_files import Shard
+    from workflows.run.shard import Shard
     from workflows.run.shards import Stages, label_shards
 
     torch.set_num_threads(1)

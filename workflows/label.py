@@ -66,7 +66,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                 )
         dataset.describe(settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
-        listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
+        listed = set(records.images.held(dataset.missing))
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
         dataset.found_failed.update(listed)
         dataset.missing = [name for name in dataset.missing if name not in listed]

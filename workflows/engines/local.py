@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from workflows.engines.workers import WorkerConfig
 from workflows.run.batch_size import BatchSize
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shards
 from workflows.run.shards import ShardReport, label_shards
 from workflows.settings.engine import EngineConfig
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_engine(
-    shards: Sequence[Shard], config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Callable[[str], None]
+    shards: Shards, config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Callable[[str], None]
 ) -> Iterator[Iterator[ShardReport]]:
     """Label ``shards`` in this process; yields one report per shard.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from workflows.engines.ray_workers import SHARDS_PER_WORKER, label_on_workers
 from workflows.engines.resources import Pool, fitting, plan_pool
 from workflows.engines.workers import WorkerConfig
 from workflows.run.attempts import Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard, Shards
 from workflows.run.shards import ShardReport, report_of
 from workflows.settings.engine import EngineConfig
 
@@ -45,7 +45,7 @@ CHECK_SECONDS, LOST_SECONDS = 5.0, 60.0  # how often nodes are counted; how long
 
 @contextmanager
 def ray_engine(
-    shards: Sequence[Shard], config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Say
+    shards: Shards, config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Say
 ) -> Iterator[Iterator[ShardReport]]:
     """Label ``shards`` on Ray workers; yields one report per shard.
 
@@ -86,7 +86,7 @@ def _absolute(model: str) -> str:
     return os.path.abspath(path) if os.path.exists(path) else model
 
 
-def _rounds(shards: Sequence[Shard], config: WorkerConfig, pool: Pool, say: Say) -> Generator[ShardReport, None, None]:
+def _rounds(shards: Shards, config: WorkerConfig, pool: Pool, say: Say) -> Generator[ShardReport, None, None]:
     """Distribute shards until all are reported. One round is enough, unless nodes are lost with their workers."""
     import ray
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from labeler.files.frames import file_path
 from labeler.files.storage import info, read_bytes, remove, write_bytes
 from labeler.own_packages import check_own_packages
 from workflows.engines.resources import RESERVED_CPUS, Node, Pool
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shards
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -134,7 +134,7 @@ def say_if_taken(pool: Pool, say: Say) -> None:
             say(f"{free.get(name, 0.0):g} of the {needed:g} {name}s needed are free; waiting for the rest")
 
 
-def check_shared(root: AnyPath, output: AnyPath, shards: Sequence[Shard]) -> None:
+def check_shared(root: AnyPath, output: AnyPath, shards: Shards) -> None:
     """Check that every node of the cluster can see the input and the output.
 
     Raises:
@@ -147,7 +147,7 @@ def check_shared(root: AnyPath, output: AnyPath, shards: Sequence[Shard]) -> Non
     if len(nodes) < 2:
         return
     token = output / "run" / f"seen-by-all-{uuid.uuid4().hex}"
-    image = next((path for i in shards[0].image_ids if info(path := file_path(root, i))), root)
+    image = next((path for i in next(iter(shards)).image_ids if info(path := file_path(root, i))), root)
     write_bytes(token, token.name.encode())
     try:
         look = ray.remote(num_cpus=0, max_retries=0)(_unseen)

@@ -19,7 +19,7 @@ from ontologies import OntologyError
 from workflows.engines.resources import Pool
 from workflows.engines.workers import Worker, WorkerConfig
 from workflows.run.attempts import CRASHES, Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import ShardReport, report_of
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from labeler.models.taggers.config import TaggingConfig
 from labeler.models.taggers.loading import load_tagger
 from ontologies import Ontology
 from workflows.run.batch_size import BatchSize
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards
 
 if TYPE_CHECKING:

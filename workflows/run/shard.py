@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -20,3 +21,10 @@ class Shard:
     @property
     def attempts_path(self) -> AnyPath:
         return self.records_path.parent.parent / "attempts" / f"{self.index:06d}.json"
+
+
+class Shards(Protocol):
+    """Shards to be labeled, which may be read from disk only while they are asked for; they can be read repeatedly."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Shard]: ...

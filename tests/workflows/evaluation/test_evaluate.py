@@ -22,6 +22,7 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.storage import locate
 from labeler.formats.ground_truth import read_ground_truth
@@ -75,7 +76,8 @@ def labeled_folder(folder: Path, names: Sequence[str], records: Sequence[ImageRe
     ontology = Ontology(tuple(map(ClassSpec, names)))
     with run.locked():
         run.begin(run_settings(images, ontology), restart=False)
-        run.plan(pa.array([each.image_id for each in records]), pa.array(["s"] * len(records)), len(records))
+        ids = pa.array([each.image_id for each in records])
+        run.plan(ImageTable.of(ids, pa.array(["s"] * len(records))), len(records))
     write_seen(run, images, records)
     return output
 

@@ -17,7 +17,7 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.stand_in import GOOD, RAISES, StandIn
 from workflows.run.batch_size import BatchSize
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards
 
 SHARDS, IMAGES = 6, 64

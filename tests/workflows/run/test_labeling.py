@@ -20,7 +20,7 @@ from tests.support import ROOT
 from tests.support.command_line import write_scenes
 from tests.support.stand_in import GOOD, StandIn, write_images
 from workflows.run.attempts import CRASHES, Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import Stages, label_shards
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from labeler.files.image_config import ImageConfig
 from workflows.run.read_ahead import BYTES_PER_PIXEL, Batch, read_ahead
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 
 SIDE = 400
 MB_EACH = SIDE * SIDE * BYTES_PER_PIXEL / 1e6  # 1.12

@@ -19,7 +19,7 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
 from workflows.run.attempts import Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import ShardReport, Stages, label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))
