@@ -26,6 +26,8 @@ class Attendance:
         self._counted = self._room_at = time.monotonic()
         self._line_at = self._counted
         self._told, self._room = 0, pool.workers
+        if pool.least is not None and (room := fitting(nodes_alive(), pool)) < pool.least:
+            say(f"the cluster has room for {room} of at least {pool.least} workers; waiting for it to grow")
 
     def note(self, ready: int) -> None:
         """Take note that ``ready`` workers are there.
@@ -37,9 +39,10 @@ class Attendance:
         if pool.least is not None:
             self.may_begin |= ready >= pool.least
             self._tell(ready, pool.least, now)
-        elif now - self._counted >= CHECK_SECONDS:
+        elif ready < self._told or now - self._counted >= CHECK_SECONDS:
             self._counted = now
             self._check_room(now)
+        self._told = ready
 
     def _tell(self, ready: int, least: int, now: float) -> None:
         """Say that workers have come, or that fewer than ``least`` are there, again every minute."""
@@ -51,7 +54,6 @@ class Attendance:
             doing = "; these go on" if ready and self.may_begin else ""
             self._say(f"{ready} of at least {least} workers are there; waiting for room on the cluster{doing}")
             self._line_at = now
-        self._told = ready
 
     def _check_room(self, now: float) -> None:
         room = min(fitting(nodes_alive(), self._pool), self._pool.workers)

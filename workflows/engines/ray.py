@@ -66,7 +66,8 @@ def ray_engine(
         device = "cuda" if pool.gpus and config.model.device == "auto" else config.model.device
         config = _with_absolute_paths(replace(config, model=replace(config.model, device=device)))
         say(f"starting {pool}")
-        say_if_taken(pool, say)
+        if pool.least is None:
+            say_if_taken(pool, say)
         with closing(_reports(chain([first], coming), count, config, pool, look, say)) as reports:
             yield reports
 
