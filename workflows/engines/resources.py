@@ -102,22 +102,16 @@ def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: 
         wanted = _fitting(nodes, 0.0, gpus) if gpus else max(1, _fitting(nodes, _first_fitting(nodes, choices), 0.0))
     else:
         wanted = config.most_workers
-    workers = max(1, min(wanted, shards))
-    for cpus in choices:
-        if _fitting(nodes, cpus, gpus) >= workers:
-            return Pool(workers, cpus, gpus, least=_least(config, workers))
-    if (least := _least(config, workers)) is None:
-        raise UsageError(_what_is_missing(nodes, Pool(workers, choices[-1], gpus)))
-    there = next((cpus for cpus in choices if _fitting(nodes, cpus, gpus) >= least), None)
-    if config.cluster_address:  # its nodes may be still to come
-        return Pool(workers, there or config.cpus_per_worker or 1.0, gpus, least=least)
-    if there is None:
-        raise UsageError(_what_is_missing(nodes, Pool(least, choices[-1], gpus)))
-    return Pool(_fitting(nodes, there, gpus), there, gpus, least=least)
-
-
-def _least(config: EngineConfig, workers: int) -> int | None:
-    return None if config.least_workers is None else min(config.least_workers, workers)
+    most = max(1, min(wanted, shards))
+    least = min(config.least_workers or most, most)
+    grows = config.least_workers is not None and config.cluster_address is not None
+    for workers in (most, least) if grows else range(most, least - 1, -1):
+        for cpus in choices:
+            if _fitting(nodes, cpus, gpus) >= workers:
+                return Pool(most if grows else workers, cpus, gpus, least=least if grows else None)
+    if grows:  # the nodes are still to come
+        return Pool(most, config.cpus_per_worker or 1.0, gpus, least=least)
+    raise UsageError(_what_is_missing(nodes, Pool(least, choices[-1], gpus)))
 
 
 def fitting(nodes: Sequence[Node], pool: Pool) -> int:
