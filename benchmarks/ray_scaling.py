@@ -21,15 +21,37 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 from ray_parts import NoModel, Reports, job, link_images
 
 from workflows.label import label
+from workflows.run.shards import ShardReport
 from workflows.settings.engine import EngineConfig
 
 SHARD = 128
 GPUS_A_NODE = 8
-FREE_SHARDS = 3000
+FREE_SHARDS = 1000
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class CountsCpu(Reports):
+    """Counts the CPU time of this process and all that come of it, from the first report to the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first, self.seconds = 0.0, 0.0
+
+    def advance(self, report: ShardReport) -> None:
+        super().advance(report)
+        if len(self.came) == 1:
+            self._first = _cpu_of_all()
+        if len(self.came) == FREE_SHARDS:
+            self.seconds = _cpu_of_all() - self._first
+
+
+def _cpu_of_all() -> float:
+    this = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (this, *this.children(recursive=True)))
 
 
 def compare(commit: str, workers: int, rounds: int) -> None:
@@ -38,19 +60,19 @@ def compare(commit: str, workers: int, rounds: int) -> None:
         archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "x", "-C", tree], input=archive, check=True)
         pairs = [(_free_rate(ROOT, workers), _free_rate(Path(tree), workers)) for _ in range(rounds)]
-    now, before = (statistics.median(rates) for rates in zip(*pairs, strict=True))
-    ratio = statistics.median(new / old for new, old in pairs)
-    print(f"{workers} workers, free labeler: {now:.0f} shards a second, before {before:.0f}, {ratio:.1f} times as many")
+    for place, what in enumerate(("shards a second", "CPU ms a shard, of all processes")):
+        now, before = (statistics.median(pair[version][place] for pair in pairs) for version in range(2))
+        print(f"{workers} workers, free labeler, {what}: {now:.2f}, before {before:.2f}")
 
 
-def _free_rate(tree: Path, workers: int) -> float:
-    """Shards a second with the code in ``tree``, by this script."""
+def _free_rate(tree: Path, workers: int) -> tuple[float, float]:
+    """Shards a second and CPU milliseconds a shard with the code in ``tree``, by this script."""
     command = [sys.executable, __file__, "--free", "--free-workers", str(workers)]
     env = {**os.environ, "PYTHONPATH": str(tree)}
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
-    rate = done.stdout.rpartition("labeler: ")[2].split()[0]
-    print(f"{tree.name}: {rate}", flush=True)
-    return float(rate)
+    figures = done.stdout.rpartition("labeler: ")[2].split()
+    print(f"{tree.name}: {' '.join(figures)}", flush=True)
+    return float(figures[0]), float(figures[4])
 
 
 def main() -> None:
@@ -91,12 +113,13 @@ def main() -> None:
             efficiency = rate * args.image_seconds / workers
             print(f"{workers:7}   {rate:8.1f}   {efficiency:10.3f}   {summary.first_image:19.1f}", flush=True)
         for workers in [args.free_workers] if args.free else {1, max(args.workers)}:
-            reports = Reports()
+            reports = CountsCpu()
             images = link_images(Path(scratch, f"single{workers}"), FREE_SHARDS)
             engine = EngineConfig("ray", workers=workers, gpus_per_worker=1, cpus_per_worker=1)
             label(job(images, Path(scratch, f"outsingle{workers}"), NoModel(), engine, shard_size=1), reports)
             begin, end = reports.came[0][0], reports.came[-1][0]
-            print(f"{workers} workers, free labeler: {(len(reports.came) - 1) / (end - begin):.0f} shards a second")
+            rate, cpu = (len(reports.came) - 1) / (end - begin), 1e3 * reports.seconds / (len(reports.came) - 1)
+            print(f"{workers} workers, free labeler: {rate:.0f} shards a second, {cpu:.2f} CPU ms a shard")
             time.sleep(1)
     ray.shutdown()
     cluster.shutdown()
