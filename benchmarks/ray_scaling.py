@@ -69,7 +69,7 @@ def _free_rate(tree: Path, workers: int) -> tuple[float, float]:
     """Shards a second and CPU milliseconds a shard with the code in ``tree``, by this script."""
     command = [sys.executable, __file__, "--free", "--free-workers", str(workers)]
     env = {**os.environ, "PYTHONPATH": str(tree)}
-    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=env, cwd=tree, check=True, capture_output=True, text=True)
     figures = done.stdout.rpartition("labeler: ")[2].split()
     print(f"{tree.name}: {' '.join(figures)}", flush=True)
     return float(figures[0]), float(figures[4])
