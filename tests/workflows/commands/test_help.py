@@ -6,14 +6,12 @@ import logging
 import re
 import shlex
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from labeler.errors import UsageError
-from tests.support import ROOT
 from tests.support.command_line import labeler_command, options_of
 from tests.support.made_folder import write_labeled
 from workflows.commands.cli import COMMANDS, load, main
@@ -54,7 +52,6 @@ FLAGS = {
     "--storage-path --secret --memory --run-as-user --retries",
     "models": "",
 }
-HEAVY = ("numpy", "pyarrow", "PIL", "rich", "jinja2", "torch", "transformers", "ray", "matplotlib")
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -101,17 +98,6 @@ def test_the_page_of_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == page
     assert main([]) == 2
     assert capsys.readouterr().out == page
-
-
-def test_help_loads_nothing_heavy() -> None:
-    """It must come at once; what is measured is what it imports."""
-    pages = [["--help"], *([name, "--help"] for name in COMMANDS)]
-    code = (
-        f"from workflows.commands.cli import main\nfor page in {pages}: main(page)\n"
-        f"import sys; print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stderr.split() == []
 
 
 def test_every_flag_is_in_the_reference() -> None:
