@@ -140,8 +140,6 @@ class RunFolder:
                 if _ATTEMPT.fullmatch(entry.name) or entry.name.endswith(PARTIAL):  # of a killed worker
                     remove(self.path / "attempts" / entry.name)
 
-    # ------------------------------------------------------------ classes
-
     def classes(self) -> SavedClasses | None:
         """The classes of the dataset, by id, as the last export saved them; None before the first export.
 
@@ -280,10 +278,6 @@ class RunFolder:
     def labeled(self) -> Iterator[ImageRecord]:
         """The records of ``CurrentRecords.placed``."""
         return (record for _, record in self.current().placed())
-
-    def contents(self) -> pa.Table:
-        """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``labeled``."""
-        return self.current().contents()
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every labeled image, in the order of ``labeled``, without reading the rest of the records."""
