@@ -174,7 +174,7 @@ class SharedFiles:
             for shard in shards:
                 splits = self.splits[row : row + len(shard.table)]
                 if verdicts:
-                    verdicts.add(shard.table.filter(pa.array([split > 0 for split in splits])))
+                    verdicts.add(shard.table.filter(pa.array([split > 0 for split in splits], pa.bool_())))
                 if of_coco or of_samples:
                     self._add_to(coco, samples, shard, splits, row)
                 row += len(shard.table)
