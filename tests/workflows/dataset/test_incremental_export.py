@@ -14,6 +14,7 @@ from PIL import Image
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.listing import stamps
 from labeler.files.processes import on_all_cores
@@ -54,7 +55,7 @@ def label(run: RunFolder, root: Path, names: Sequence[str]) -> None:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((40, 60, 3), number, np.uint8)).save(root / name)
-    run.plan(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string()), shard_size=3)
+    run.plan(ImageTable.of(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string())), shard_size=3)
     for shard in run.waiting():
         records = []
         for image_id in shard.image_ids:
