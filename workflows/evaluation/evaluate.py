@@ -23,7 +23,7 @@ from workflows.run.shard_records import ShardRecords
 from workflows.settings.evaluation import EvaluationConfig
 
 NAMES_SHOWN = 5
-WORTH_IT = 500  # images; with fewer, starting processes takes longer than measuring
+WORTH_IT = 1000  # images; with fewer, starting processes takes longer than measuring
 
 
 @dataclass(frozen=True)
