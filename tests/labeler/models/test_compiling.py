@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from labeler.errors import UsageError
@@ -31,8 +32,6 @@ SCORES, PIXELS, IOU = 1e-4, 0.01, 0.99  # what compiled code may differ by in fp
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[tuple[int, ...]]]]:
     """The shapes of pixels that each graph was made for; the graphs run as torch runs them without a compiler."""
-    import torch
-
     torch._dynamo.reset()
     graphs: list[list[tuple[int, ...]]] = []
 
@@ -96,6 +95,7 @@ def test_a_shape_that_cannot_be_compiled_for_runs_as_without(
     compiled = load_segmenter(replace(config, compile=True))
     images, prompts = [make_image(60, 90)] * 2, [SegmentPrompts.of_boxes(make_boxes(2, 60, 90))] * 2
     assert compiled.segment(images, prompts) == load_segmenter(config).segment(images, prompts)
+    torch._dynamo.reset()  # else the second model would take the code of the first
     with pytest.raises(UsageError, match=r"^--compile: this machine cannot compile the model \(.*no kernel.*\); leave"):
         load_segmenter(replace(config, compile=True))
 
