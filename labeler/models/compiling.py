@@ -156,7 +156,7 @@ def _compile(encoder: Any, device: str, images: int, run: Callable[[int], object
     try:
         run(images)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = " ".join(str(error).splitlines()[:2]) or type(error).__name__  # the first names the backend alone
         raise UsageError(f"--compile: this machine cannot compile the model ({reason:.200}); leave it out") from error
     took, is_loading = time.perf_counter() - started, False
     return Gain(before, _milliseconds(images, device, run), took)
