@@ -143,7 +143,7 @@ def _compile(encoder: Any, device: str, images: int, run: Callable[[int], object
     def forward(*args: Any, **options: Any) -> Any:
         for pixels in (*args, *options.values()):
             if isinstance(pixels, torch.Tensor):
-                torch._dynamo.maybe_mark_dynamic(pixels, 0)
+                torch._dynamo.maybe_mark_dynamic(pixels, 0)  # type: ignore[no-untyped-call]
         try:
             return compiled(*args, **options)
         except TorchDynamoException:  # an image is labeled even if its shape cannot be compiled for
