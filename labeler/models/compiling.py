@@ -137,13 +137,13 @@ def _compile(encoder: Any, device: str, images: int, run: Callable[[int], object
     from torch._dynamo.exc import TorchDynamoException
 
     before, plain = _milliseconds(images, device, run), encoder.forward
-    compiled = torch.compile(plain, backend=BACKEND, dynamic=False)
+    compiled: Callable[..., Any] = torch.compile(plain, backend=BACKEND, dynamic=False)
     is_loading = True
 
     def forward(*args: Any, **options: Any) -> Any:
         for pixels in (*args, *options.values()):
             if isinstance(pixels, torch.Tensor):
-                torch._dynamo.maybe_mark_dynamic(pixels, 0)  # type: ignore[no-untyped-call]
+                torch._dynamo.maybe_mark_dynamic(pixels, 0)
         try:
             return compiled(*args, **options)
         except TorchDynamoException:  # an image is labeled even if its shape cannot be compiled for
