@@ -116,7 +116,15 @@ def stand_in_labeler(gpu: Gpu) -> Any:
     logits = torch.full((QUERIES, TOKENS), -6.0)
     logits[torch.arange(OBJECTS), 1 + 3 * torch.arange(OBJECTS)] = 3.0
 
+    class Backbone(torch.nn.Module):
+        position_embedding = None
+
+        def forward(self, pixels: Any, mask: Any) -> Any:
+            features = pixels[:, :1, :1, :1]  # part of what DetectorModel sleeps for
+            return [(features, features)], [features]
+
     class DetectorModel:
+        model = SimpleNamespace(text_backbone=torch.nn.Identity(), backbone=Backbone())
         config = SimpleNamespace(max_text_len=TOKENS, text_config=SimpleNamespace(max_position_embeddings=512))
 
         def __call__(self, pixel_values: Any, **texts: Any) -> Any:
@@ -181,8 +189,7 @@ def serve(folder: Path, rate: float, images: int) -> None:
 
     from labeler.models.prompters.prompter import FixedPrompts
     from ontologies import Ontology
-    from workflows.run.shard import Shard
-    from workflows.run.shards import Stages, label_shards
+    from workflows.run.shards import Shard, Stages, label_shards  # where earlier versions have them too
 
     torch.set_num_threads(1)
     names = [f"{index:05d}.jpg" for index in range(images)]

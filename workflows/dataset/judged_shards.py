@@ -31,8 +31,11 @@ from labeler.files.processes import cores, on_all_cores
 from labeler.files.storage import read_bytes, remove, scan, storage_of, write_bytes
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
+from ontologies import ontology
+from workflows.dataset import judging
 from workflows.dataset.judging import SCHEMA, Judged, JudgedImage, Outcome, Rules, judge_shard, judged, label_of
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.run import classes, shard_records, united
 from workflows.run.folder import RunFolder
 from workflows.run.shard_records import ShardRecords
 
@@ -195,7 +198,7 @@ def _code() -> str:
     """A digest of the code that judges and writes, so that no version keeps what another one made."""
     package = Path(labeler.__file__).parent
     files = [path for folder in ("", "formats", "geometry") for path in sorted((package / folder).glob("*.py"))]
-    files.append(Path(__file__).with_name("judging.py"))
+    files += [Path(str(module.__file__)) for module in (judging, classes, shard_records, united, ontology)]
     return content_digest(b"".join(path.read_bytes() for path in files))
 
 
