@@ -1,9 +1,11 @@
 """Accuracy of the embedded demo weights on fresh scenes, by COCO's protocol.
 
     python benchmarks/demo_accuracy.py [--scenes 300] [--detector FOLDER] [--segmenter FOLDER]
+    python benchmarks/demo_accuracy.py --image-sizes [--scenes 100]
 
 Each image is asked for what it shows and for four classes it does not show. Four tables: every colour–shape pair; pairs
 whose prompt was held out of training; bare shapes; and, harder, all 64 pairs asked of every image.
+``--image-sizes`` prints instead what ``--detector-image-size`` and ``--segmenter-image-size`` cost and give.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from ontologies import ClassSpec, Ontology
 
 FRESH_SEED = 20_000  # far from the training seeds
 ABSENT = 4
+SIZES = ((160, 320), (96, 320), (128, 320), (224, 320), (160, 192), (160, 256), (160, 448), (128, 256))
 
 
 def evaluate(
@@ -53,14 +56,14 @@ def evaluate(
         names = [str(name) for name in rng.permutation([*present, *chosen])]
         ontologies.append(Ontology(tuple(ClassSpec(name) for name in names)))
     labeler = load_grounded_sam(config)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     truth = scene_ground_truth(scenes, [f"{i}.png" for i in range(len(scenes))], class_names)
     found: list[list[Instance]] = []
-    for start in range(0, len(scenes), config.batch_size):
-        stop = start + config.batch_size
+    for start in range(0, len(scenes), config.images_per_pass):
+        stop = start + config.images_per_pass
         batch = zip(scenes[start:stop], ontologies[start:stop], strict=True)
         found += labeler.label([LabelRequest("", scene.image, ontology) for scene, ontology in batch])
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     measures = MeasureAccumulator(class_names)
     for index, (image, instances, ontology) in enumerate(zip(truth.images, found, ontologies, strict=True)):
         class_ids = [class_names.index(name) for name in ontology.class_names]
@@ -69,13 +72,14 @@ def evaluate(
     total = measures.result().total
     return (
         f"{total.mask.ap50:.3f}  {total.mask.ap75:.3f}  {total.mask.ap:.3f}   "
-        f"{total.objects} objects, {len(scenes) / seconds:.1f} images/s"
+        f"{total.objects} objects, {len(scenes) / seconds:.1f} images/s, {used / len(scenes):.3f} CPU s an image"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--image-sizes", action="store_true")
     parser.add_argument("--detector", default=PRESETS["demo"].detector)
     parser.add_argument("--segmenter", default=PRESETS["demo"].segmenter)
     args = parser.parse_args()
@@ -86,6 +90,13 @@ def main() -> None:
 
     pair_names = [class_name(pair) for pair in PAIRS]
     some = scenes(0, PAIRS)
+    if args.image_sizes:
+        print("detector  segmenter  AP50   AP75   AP")
+        for detector, segmenter in SIZES:
+            sized = replace(config, detector_image_size=detector, segmenter_image_size=segmenter)
+            found = evaluate(sized, some, pair_names, class_name)
+            print(f"{detector:8}  {segmenter:9}  {found}", flush=True)
+        return
     print("prompts                 AP50   AP75   AP")
     print("pairs                  ", evaluate(config, some, pair_names, class_name), flush=True)
     print("held-out pairs         ", evaluate(config, scenes(1, HELD_OUT_PAIRS), pair_names, class_name), flush=True)

@@ -47,8 +47,8 @@ def label(
     found: list[list[Instance]] = [[] for _ in scenes]
     tags: list[tuple[int, str]] = []
     forward_passes = 0
-    for start in range(0, len(scenes), config.batch_size):
-        images = [scene.image for scene in scenes[start : start + config.batch_size]]
+    for start in range(0, len(scenes), config.images_per_pass):
+        images = [scene.image for scene in scenes[start : start + config.images_per_pass]]
         prompts = prompter.prompts_for(images)
         asked = [row for row, each in enumerate(prompts) if each.ontology]
         labeled = batched.label(

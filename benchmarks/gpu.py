@@ -6,7 +6,9 @@ Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model 
 boxes an image reach the segmenter.
 
 - ``images/s``: JPEG files to instances, as a worker does it.
-- ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU.
+- ``compile``: with the image encoders compiled, as by ``--compile``; compiling itself is not in the time.
+- ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU; they are
+  never compiled.
 - ``plain loop``: images a second of a loop with the classes of transformers, one image after the other, without RLE.
 - ``wait``: the share of time in which the models wait for files.
 - ``peak``: memory of the GPU at most, in MiB.
@@ -15,12 +17,13 @@ boxes an image reach the segmenter.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +32,23 @@ import transformers
 from full_size import MODELS, Models, build
 from PIL import Image
 
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile
+from labeler.models.compiling import compile_detector, compile_segmenter
 from labeler.models.config import ModelConfig
 from labeler.models.detectors.grounding_dino import GroundingDinoDetector
 from labeler.models.devices import resolved_device, torch_dtype
 from labeler.models.labelers.grounded_sam import GroundedSamLabeler
-from labeler.models.labelers.labeler import Labeler, LabelRequest
+from labeler.models.labelers.labeler import Labeler
 from labeler.models.labelers.on_device import labeler_on_device
+from labeler.models.precision import lower_weights
+from labeler.models.prompters.prompter import FixedPrompts
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.sam import SamSegmenter
 from ontologies import Ontology
+from workflows.run.batch_size import BatchSize
+from workflows.run.labeling import LabeledBatch, Stages, label_batches
+from workflows.run.shard import Shard
 
 BOXES = 10
 SIZES = {"640x480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160)}
@@ -56,27 +66,34 @@ class Case:
     classes: int
     precision: str
     batch: int
+    compiled: bool = False
 
 
 def cases(presets: list[str], batch: int) -> Iterator[Case]:
     """The most telling first, since time may run out."""
     for preset in presets:
         yield Case(preset, "640x480", 1, "bf16", batch)
+        yield Case(preset, "640x480", 1, "bf16", batch, compiled=True)
         for size in ("1080p", "4K"):
             yield Case(preset, size, 20, "bf16", batch)
         yield Case(preset, "640x480", 20, "bf16", batch)
         yield Case(preset, "640x480", 1, "fp32", batch)
         yield Case(preset, "640x480", 1, "bf16", 1)
+        yield Case(preset, "640x480", 1, "bf16", 4 * batch)
 
 
 def prompts(count: int) -> tuple[str, ...]:
     return tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)[:count]
 
 
-def write_images(folder: Path, size: tuple[int, int], count: int = 16) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int], names: int = 64, images: int = 16) -> list[Path]:
+    """JPEGs, each under several names."""
     rng = np.random.default_rng(0)
-    paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(count)]
-    for path in paths:
+    paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(names)]
+    for index, path in enumerate(paths):
+        if index >= images:
+            os.link(paths[index % images], path)
+            continue
         coarse = Image.fromarray(rng.integers(0, 256, (size[1] // 16, size[0] // 16, 3), dtype=np.uint8))
         coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
     return paths
@@ -90,49 +107,47 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
     detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
     scores = detector.detect([pixels], [prompts(case.classes)])[0].scores
     runtime = replace(runtime, candidate_floor=float(np.sort(scores.max(1))[-2 * BOXES]))
-    return labeler_on_device(
-        GroundedSamLabeler(
-            GroundingDinoDetector(models.detector, models.detector_processor, runtime),
-            SamSegmenter(models.segmenter, models.segmenter_processor, runtime),
-            runtime.candidate_floor,
-            BOXES,
-        ),
-        config,
-    )
+    detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
+    segmenter = SamSegmenter(models.segmenter, models.segmenter_processor, runtime)
+    if case.compiled:
+        compile_detector(detector, models.detector, runtime, case.preset)
+        compile_segmenter(segmenter, case.preset)
+    return labeler_on_device(GroundedSamLabeler(detector, segmenter, runtime.candidate_floor, BOXES), config)
 
 
 def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
-    """Images a second, the share of time waited for images, and instances an image."""
-    ontology = Ontology.from_text(", ".join(prompts(case.classes)))
+    """Images a second, the share of time waited for images, and instances an image, by the code of a worker."""
+    stages = Stages(FixedPrompts(Ontology.from_text(", ".join(prompts(case.classes)))), labeler)
+    folder, image_ids = paths[0].parent, tuple(path.name for path in paths)
 
-    def read(index: int) -> LabelRequest:
-        path = paths[index % len(paths)]
-        return LabelRequest(path.name, ImageFile(path).read().pixels, ontology)
-
-    with ThreadPoolExecutor(READERS) as readers:
-        numbers = iter(range(10**9))
-
-        def ahead() -> list[Future[LabelRequest]]:
-            return [readers.submit(read, next(numbers)) for _ in range(case.batch)]
-
-        batches = deque(ahead() for _ in range(3))
-        for _ in range(2):  # warm
-            labeler.label([future.result() for future in batches.popleft()])
-            batches.append(ahead())
-        waited, images, objects = 0.0, 0, 0
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            before = time.perf_counter()
-            requests = [future.result() for future in batches.popleft()]
-            waited += time.perf_counter() - before
-            batches.append(ahead())
-            objects += sum(len(instances) for instances in labeler.label(requests))
-            images += len(requests)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        shards = (Shard(index, image_ids, Path(scratch) / "records" / f"{index}.parquet") for index in count())
+        batches = label_batches(shards, folder, stages, BatchSize(case.batch), ImageConfig(), readers)
+        objects: list[Future[int]] = []
+        waited, images, started = 0.0, 0, time.perf_counter()
+        for number, batch in enumerate(filter(None, batches)):
+            objects.append(writer.submit(objects_of, batch))
+            waited += batch.report.seconds["wait"]
+            images += len(batch.records)
+            if number == 1:  # warm
+                objects.pop().result()
+                objects.clear()
+                waited, images, started = 0.0, 0, time.perf_counter()
+            if number > 1 and time.perf_counter() - started > seconds:
+                break
+        found = sum(future.result() for future in objects)
         took = time.perf_counter() - started
-        for batch in batches:
-            for future in batch:
-                future.cancel()
-    return images / took, waited / took, objects / images
+        readers.shutdown(wait=False, cancel_futures=True)
+    return images / took, waited / took, found / images
+
+
+def objects_of(batch: LabeledBatch) -> int:
+    """Waits for the masks, as the thread does that writes records."""
+    return sum(len(record().instances) for record in batch.records.values())
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:
@@ -226,32 +241,37 @@ def main() -> None:
     cuda = args.device.startswith("cuda")
     card = torch.cuda.get_device_name() if cuda else "CPU"
     print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {READERS} reader threads\n")
-    print("| models | images | classes | precision | batch | images/s | of bare | plain loop | wait | peak | objects |")
-    print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    columns = "models images classes precision batch compile images/s of_bare plain_loop wait peak objects"
+    print(f"| {' | '.join(columns.split()).replace('_', ' ')} |")
+    print("| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, list[Path]] = {}
-        built: tuple[str, Models] | None = None
+        built: tuple[tuple[str, str, bool], Models] | None = None
         for case in cases(args.presets, args.batch):
             if time.monotonic() - begun > 60 * args.minutes:
                 print(f"\nleft out from here on, after {args.minutes:g} minutes: {case}")
                 break
             paths = files.setdefault(case.size, [])
             paths += [] if paths else write_images(Path(scratch), SIZES[case.size])
-            if built is None or built[0] != case.preset:
+            key = (case.preset, case.precision, case.compiled)
+            if built is None or built[0] != key:
                 built = None
-                built = (case.preset, build(case.preset, args.device, args.small))
+                built = (key, build(case.preset, args.device, args.small))
+                for model in (built[1].detector, built[1].segmenter):
+                    lower_weights(model, torch_dtype(case.precision, args.device))
             models = built[1]
+            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
+            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
             if cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             labeler = labeler_of(models, case, args.device, paths[0])
             images, wait, objects = files_to_instances(labeler, paths, case, args.seconds)
             peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
-            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
-            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
             print(
-                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} | {images:.1f} "
-                f"| {images / bare:.0%} | {plain:.1f} | {wait:.0%} | {peak:.0f} | {objects:.1f} |",
+                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} "
+                f"| {'on' if case.compiled else 'off'} | {images:.1f} | {images / bare:.0%} | {plain:.1f} | {wait:.0%} "
+                f"| {peak:.0f} | {objects:.1f} |",
                 flush=True,
             )
 

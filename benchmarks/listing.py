@@ -13,9 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import pyarrow as pa
-
-from labeler.files.listing import find_images, stamps
+from labeler.files.listing import search_images
+from labeler.files.sorting import sorted_images
 from workflows.run.folder import RunFolder
 
 
@@ -34,19 +33,19 @@ def peak_mib() -> float:
 
 def measure(root: Path, output: Path, shard_size: int) -> None:
     print(f"before: {peak_mib():.0f} MiB")
-    started = time.perf_counter()
-    source = find_images(root)
-    print(f"list {len(source.image_ids)} images: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
     run = RunFolder(output)
     with run.locked():
         for name in ("plan", "plan again"):
             started = time.perf_counter()
-            images = pa.array(source.image_ids, pa.string())
-            run.plan(images, pa.array(stamps(source.root, source.image_ids), pa.string()), shard_size)
+            images = sorted_images(root, search_images(root).found)
+            seconds = time.perf_counter() - started
+            print(f"list and sort {len(images)} images: {seconds:.1f} s, {peak_mib():.0f} MiB at most")
+            started = time.perf_counter()
+            run.plan(images, shard_size)
             print(f"{name}: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
         started = time.perf_counter()
-        shards = run.waiting()
-        print(f"{len(shards)} shards: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
+        shards = sum(1 for _ in run.waiting())
+        print(f"{shards} shards: {time.perf_counter() - started:.1f} s, {peak_mib():.0f} MiB at most")
 
 
 def main() -> None:

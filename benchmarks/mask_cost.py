@@ -4,14 +4,13 @@
 
 A small SAM segments boxes; in place of its mask logits come those of ellipses in the boxes, 256 x 256 as from a
 full-size SAM. Both versions take turns, each on one thread. CPU seconds are counted, those of the model left out, so
-that other work on the machine disturbs little.
+that other work on the machine disturbs little. The last line is of the embedded segmenter alone, its decoder included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -21,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, Version, unpacked
+
 # width, height, boxes, their sides in pixels at least and at most
 CASES = {
     "4K, 30 masks": (3840, 2160, 30, 150, 700),
@@ -97,27 +97,26 @@ def serve() -> None:
         print(json.dumps({"seconds": seconds, "mib": grown, "areas": [mask.area for mask in masks]}), flush=True)
 
 
-class Version:
-    """A process that measures one version of the code."""
+def embedded() -> None:
+    """Measures the embedded segmenter with 300 boxes on a 4K image, in a process of its own."""
+    import numpy as np
+    import torch
 
-    def __init__(self, tree: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
-            env={**os.environ, "PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    from labeler.models.config import ModelConfig
+    from labeler.models.loading import load_segmenter
+    from labeler.models.segmenters.segmenter import SegmentPrompts
 
-    def measured(self, case: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(case, file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate()
+    torch.set_num_threads(1)
+    segmenter = load_segmenter(ModelConfig(detector="", segmenter="embedded:segmenter", device="cpu"))
+    case = "4K, 300 masks"
+    width, height = CASES[case][:2]
+    segmenter.decode(segmenter.encode(np.zeros((64, 64, 3), np.uint8)), SegmentPrompts.of_boxes(boxes_of(case)[:0]))
+    encoded = segmenter.encode(np.zeros((height, width, 3), np.uint8))
+    before, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    segmenter.decode(encoded, SegmentPrompts.of_boxes(boxes_of(case)))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+    seconds = time.process_time() - before
+    print(f"embedded segmenter, {case}: {seconds:.1f} CPU s and {grown:.0f} MiB above the encoded image")
 
 
 def main() -> None:
@@ -125,16 +124,17 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT", help="the earlier version")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--embedded", action="store_true", help="only the embedded segmenter")
     args = parser.parse_args()
     if args.serve:
         serve()
         return
+    if args.embedded:
+        embedded()
+        return
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", args.against, "labeler", "ontologies"], cwd=ROOT, check=True, capture_output=True
-        ).stdout
-        subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
-        now, before = Version(ROOT), Version(Path(folder))
+        trees = (ROOT, unpacked(args.against, Path(folder)))
+        now, before = (Version(tree, __file__, "--serve") for tree in trees)
         print("| masks | CPU s now | before | before / now | MiB more at the peak, now | before | area that differs |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         for case in CASES:
@@ -150,6 +150,7 @@ def main() -> None:
             )
         now.close()
         before.close()
+    subprocess.run([sys.executable, __file__, "--embedded"], check=True)
 
 
 if __name__ == "__main__":

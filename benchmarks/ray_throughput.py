@@ -23,7 +23,7 @@ from labeler.models.config import ModelConfig
 from ontologies import Ontology
 from workflows.engines.workers import WorkerConfig
 from workflows.label import label
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 from workflows.run.shards import label_shards
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
@@ -66,7 +66,7 @@ def _load(images: Path, classes: str) -> None:
 
 def _label(shard: Shard) -> None:
     stages, root = _label.state  # type: ignore[attr-defined]
-    for _ in label_shards([shard], root, stages, DEMO.batch_size):
+    for _ in label_shards([shard], root, stages, DEMO.images_per_pass):
         pass
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from labeler.errors import UsageError
@@ -72,5 +71,7 @@ def _in_front(name: str, found: Path, other_version: bool) -> str:
 
 def _owner(name: str) -> str:
     """The distributions that install a package of this name, besides this project."""
+    from importlib.metadata import packages_distributions  # slow to import, and only needed for this message
+
     others = sorted(set(packages_distributions().get(name, [])) - {DISTRIBUTION})
     return " and ".join(others) or "another project"

@@ -21,8 +21,10 @@ from rich.progress import track
 from labeler.errors import ImageError, UsageError
 from labeler.files.given_images import Pixels, find_by_extension, pixels_of
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
-from labeler.models.config import PRESETS, ModelConfig
+from labeler.models.compiling import check_compile
+from labeler.models.config import DEFAULT_BATCH, PRESETS, ModelConfig
 from labeler.models.families import GENERAL, Family, check_prompt_score, check_verify, family_of
+from labeler.models.image_sizes import check_image_sizes
 from labeler.models.kinds.grounded_sam import GroundedSamKind
 from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.kinds import made_kind, preset_models
@@ -71,8 +73,9 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         model: one of ``labeler.models.config.PRESETS``.
         detector, segmenter: hub id or folder of another model than the preset's.
         labeler: another kind of labeler than the preset's: its name, as ``--labeler`` takes it, or any ``LabelerKind``.
-        device, precision, batch_size, prompts_per_caption, prompt_score, verify: see ``ModelConfig``. autodistill's own
-            ``GroundedSAM`` has the ``prompt_score`` ``max``.
+        device, precision, batch_size, prompts_per_caption, prompt_score, verify, detector_image_size,
+            segmenter_image_size, compile: see ``ModelConfig``. autodistill's own ``GroundedSAM`` has the
+            ``prompt_score`` ``max``.
         quality: the gate's other thresholds; by default those of the model's family. Only accepted instances are
             returned.
 
@@ -94,10 +97,13 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         labeler: str | LabelerKind | None = None,
         device: str = "auto",
         precision: str = "auto",
-        batch_size: int = 8,
+        batch_size: int | str = DEFAULT_BATCH,
         prompts_per_caption: int | None = None,
         prompt_score: str = "mean",
         verify: str | None = None,
+        detector_image_size: int | None = None,
+        segmenter_image_size: int | None = None,
+        compile: bool = False,
         quality: QualityConfig | None = None,
     ) -> None:
         from_caption_ontology(ontology)
@@ -117,11 +123,16 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             prompts_per_caption=prompts_per_caption,
             prompt_score=prompt_score,
             verify=verify,
+            detector_image_size=detector_image_size,
+            segmenter_image_size=segmenter_image_size,
+            compile=compile,
             floor=LEAST_FLOOR,
         )
         family = family_of(kind, config)
         check_prompt_score(kind, config, family)
         check_verify(kind, config, family)
+        check_image_sizes(kind, config)
+        check_compile(kind, config)
         self.labeler = _loaded(kind, config, family)
         family = family_of(kind, config)  # a model that had to be downloaded now tells what it is
         if isinstance(box_threshold, _Unset) and not family.scores_tokens and family is not GENERAL:
@@ -130,7 +141,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         self.box_threshold = float(box_threshold)
         self.text_threshold = text_threshold
         self.quality = quality or family.quality
-        self.batch_size = batch_size
+        self.batch_size = config.images_per_pass
 
     def predict(self, input: str | os.PathLike[str] | Pixels | Image.Image) -> sv.Detections:
         """The accepted instances of one image, best detector score first.

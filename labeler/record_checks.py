@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labeler.files.image_ids import check_image_ids
+from labeler.geometry.run_lengths import run_lengths
 from labeler.sizes import MAX_PIXELS, MAX_SIDE, checked_size, shown
 
 MAX_VALUES = 2**22  # of a column in one row group; what labeler writes has a quarter at most
@@ -135,40 +136,7 @@ def first_invalid_rle(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) ->
 
 
 def _all_fit(counts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> bool:
-    """Checks many masks at once as ``labeler.geometry.masks.rle_runs`` checks one; see there for the encoding."""
-    codes = np.frombuffer(b"".join(counts), dtype=np.uint8) - np.uint8(48)
-    lengths = np.array([len(each) for each in counts])
-    if not lengths.all() or codes.max() > 63:  # characters below 48 have wrapped around
+    try:
+        return bool((run_lengths(counts).pixels() == pixels).all())
+    except ValueError:
         return False
-    last = np.flatnonzero(codes < 32)  # the last character of each run
-    ends = np.cumsum(lengths)
-    if (codes[ends - 1] >= 32).any():  # the mask ends within a run
-        return False
-    digits = np.diff(last, prepend=-1)
-    if digits.max() > 8:
-        return False
-    values = ((codes[last] & 31).astype(np.int64) ^ 16) - 16  # the sign is in the last character
-    longer = np.arange(last.size)
-    for digit in range(1, int(digits.max())):
-        longer = longer[digits[longer] > digit]
-        values[longer] = (values[longer] << 5) + (codes[last[longer] - digit] & 31)
-
-    # The runs are laid out in rows of two, and each mask begins a new row. From the fourth run of a mask on, the stored
-    # value is the difference to the run above it, so runs are cumulative sums of columns.
-    run_ends = np.searchsorted(last, ends)
-    run_counts = np.diff(run_ends, prepend=0)
-    row_counts = (run_counts + 1) // 2
-    rows = np.cumsum(row_counts)
-    begins = rows - row_counts
-    runs = np.zeros((int(rows[-1]), 2), dtype=np.int64)
-    runs.reshape(-1)[np.arange(last.size) + np.repeat(2 * begins - (run_ends - run_counts), run_counts)] = values
-    firsts = runs[begins, 0]
-    runs[begins, 0] = 0  # the third run is stored as it is, not as a difference
-    sums = np.cumsum(runs, axis=0)
-    sums -= np.repeat(np.where(begins[:, None] > 0, sums[begins - 1], 0), row_counts, axis=0)
-    sums[begins, 0] = firsts
-    sums[rows[run_counts % 2 == 1] - 1, 1] = 0  # with an odd number of runs, the last row has only one
-    # Differences are below 2**40, so before a sum overflows it exceeds the longest possible run.
-    if sums.min() < 0 or sums.max() > MAX_PIXELS:
-        return False
-    return bool((np.add.reduceat(sums.sum(axis=1), begins) == pixels).all())

@@ -25,17 +25,21 @@ from typing import Any, Literal
 from labeler.errors import UsageError
 from labeler.sizes import shown
 
-Kind = Literal["switch", "whole number", "number", "text", "choice", "list", "table", "arguments", "path"]
+Kind = Literal[
+    "switch", "whole number", "number", "number or range", "text", "choice", "list", "table", "arguments", "path"
+]
 METADATA_KEY = "setting"
 _KINDS: Mapping[str, Kind] = {
     "bool": "switch",
     "int": "whole number",
+    "int | str": "number or range",  # with choices, a whole number or one of them
     "float": "number",
     "str": "text",
     "tuple[str, ...]": "list",
     "Mapping[str, float]": "table",
     "Mapping[str, str]": "arguments",
 }
+_WHOLE = ("whole number", "number or range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Setting:
         metavar: stands for the value in help pages.
         names: the flags; by default ``--`` and the field's name.
         aliases: older flags, which go on working.
-        choices: the words that are allowed.
+        choices: the words that are allowed; of a number, those that may stand in its place.
         unset: what no value means, where the default is None or a required field may be left out.
         positional: an argument without a flag.
         negatable: a switch that can also be switched off, with ``--no-…``.
@@ -102,8 +106,10 @@ def kind_of(each: Field[Any]) -> Kind:
     if about.parse is not None:
         return "path"
     kind = _KINDS.get(str(each.type).removesuffix(" | None"))
-    if kind is None or kind == "text":
-        kind = "choice" if about.choices else kind
+    if about.choices and kind in (None, "text"):
+        return "choice"
+    if about.choices and kind == "number or range":
+        return "whole number"
     if kind is None:
         raise TypeError(f"{each.name}: a setting cannot be of type {each.type}")
     return kind
@@ -159,7 +165,13 @@ def _holds(about: Setting, kind: Kind, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in ("text", "choice", "list", "arguments"):
         return isinstance(value, str) and (not about.choices or value in about.choices)
-    if isinstance(value, bool) or not isinstance(value, Integral if kind == "whole number" else Real):
+    if about.choices and value in about.choices:
+        return True
+    if kind == "number or range" and isinstance(value, str):
+        ends = value.split("-")
+        digits = all(end.isascii() and end.isdigit() for end in ends)
+        return len(ends) == 2 and digits and all(_holds(about, "whole number", int(end)) for end in ends)
+    if isinstance(value, bool) or not isinstance(value, Integral if kind in _WHOLE else Real):
         return False
     try:
         number = float(value)
@@ -179,9 +191,10 @@ def expected(about: Setting, kind: Kind) -> str:
         return "true or false"
     if kind in ("text", "choice", "list", "arguments"):
         return f"one of {', '.join(about.choices)}" if about.choices else "text"
-    noun = "a whole number" if kind == "whole number" else "a number"
+    noun = "a whole number" if kind in _WHOLE else "a number"
     space = ", " if limits(about).endswith("more") else " "
-    return f"{noun}{space}{limits(about)}".rstrip()
+    range_too = ", or a range such as 2-8" if kind == "number or range" else ""
+    return " or ".join([*about.choices, f"{noun}{space}{limits(about)}".rstrip()]) + range_too
 
 
 def limits(about: Setting) -> str:

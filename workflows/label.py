@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from workflows.dataset.export import ExportSummary, export
 from workflows.recording import Progress, clock, recorded
 from workflows.run.exit_codes import TOO_MANY_FAILURES
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.job import LabelJob
 from workflows.settings.resolved import publishing
@@ -66,7 +66,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                 )
         dataset.describe(settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.
-        listed = set(dataset.missing).intersection(records.images.to_pylist()) if dataset.missing else ()
+        listed = set(records.images.held(dataset.missing))
         dataset.failures += [(name, "no such file") for name in dataset.missing if name in listed]
         dataset.found_failed.update(listed)
         dataset.missing = [name for name in dataset.missing if name not in listed]

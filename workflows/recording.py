@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-import pyarrow as pa
-
 from labeler.errors import DeviceError, RunError, UsageError
-from labeler.files.listing import find_images, further_frames, stamps
+from labeler.files.image_table import ImageTable
+from labeler.files.listing import search_images, with_further_frames
+from labeler.files.sampling import sampled
+from labeler.files.sorting import sorted_images
 from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
 from labeler.models.kinds.kind import fitted, innermost
@@ -29,11 +28,11 @@ from workflows.run.changes import changed_images
 from workflows.run.exit_codes import NOTHING_LABELED
 from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
-from workflows.run.pass_work import asking, by_pass, lacking, passes_now
+from workflows.run.pass_work import asking, lacking, passes_now
 from workflows.run.reading import not_read_line, reading_figures, reading_lines, untiled_line
-from workflows.run.shard_files import Shard
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
+from workflows.run.waiting import WaitingShards
 from workflows.settings.class_ids import changes_of_classes
 from workflows.settings.job import LabelJob
 from workflows.settings.resolved import Settled, last_published
@@ -69,7 +68,7 @@ class Recorded:
     settled: Settled
     run: RunFolder
     root: AnyPath
-    images: pa.Array
+    images: ImageTable
     done: ShardReport
     seconds: dict[str, float]
     first_image: float | None
@@ -93,25 +92,18 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
     run = RunFolder(output)
     asked, family = checked(job, run)  # a mistake is told before the images are listed
     progress.stage("listing the images")
-    source = find_images(job.images, exclude=job.output)
-    root, image_ids, not_read = source.root, source.image_ids, dict(source.not_read)
+    images, root, not_read = _listed(job)
     if not_read:
         progress.say(not_read_line(not_read))
-    if job.reading.frames == "all":
-        image_ids = further_frames(root, image_ids)
-    image_ids = tuple(chosen(image_ids, job.sample))
-    # A million names take a tenth of the memory in an array.
-    images, now = pa.array(image_ids, pa.string()), pa.array(stamps(root, image_ids), pa.string())
-    del source, image_ids
     logger.debug("%d images below %s", len(images), root)
-    if not images:
+    if not len(images):
         raise NothingFoundError(
             f"{job.images}: no image found; name a folder, a list or a pattern that holds some"
             + (f" ({not_read_line(not_read)})" if not_read else "")
         )
     if is_within(root, output):
         raise UsageError(f"{job.images} lies in the output folder {job.output}; choose another -o")
-    labeler, notes = fitted(job.labeler, images.to_pylist)
+    labeler, notes = fitted(job.labeler, images.ids)
     job = replace(job, labeler=labeler)
     for note in notes:
         progress.say(note)
@@ -144,17 +136,15 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             ledger.clear()
         if job.retry_failed or job.restart:
             run.clear_attempts()
-        changes = changed_images(run, root, images, now, job.verify_content)
-        if changes.images:
-            progress.say(f"{len(changes.images)} images changed since they were labeled")
+        changes = changed_images(run, root, images, job.verify_content)
+        if changes.count:
+            progress.say(f"{changes.count} images changed since they were labeled")
         if again := ledger.to_retry():
             progress.say(f"retrying {len(again)} images that failed in a run with too many failures")
-        failed_before = set(run.failed()).intersection(images.to_pylist()) if job.retry_failed else set()
+        failed_before = set(images.held(run.failed())) if job.retry_failed else set()
         passes = passes_now(asked)
         retried = failed_before.union(again)
-        if forgotten := run.plan(
-            images, changes.stamps, job.shard_size, changes.images, job.prune, passes=passes, retried=retried
-        ):
+        if forgotten := run.plan(images, job.shard_size, changes, job.prune, passes=passes, retried=retried):
             progress.say(f"{forgotten} images that are gone from {job.images} are dropped")
         run.set_unusable_aside()
         todo = run.waiting(passes)
@@ -165,7 +155,7 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         limit = RunLimit(job.max_failures, taken_up, len(failed) if ledger.assumed else 0)
         if summary:
             summary.ask(asked, settled.export.quality, settled.ontology)
-            summary.images.update(found=len(images), changed=len(changes.images), pruned=forgotten)
+            summary.images.update(found=len(images), changed=changes.count, pruned=forgotten)
             summary.seconds, summary.failed_so_far = seconds, failed
             summary.reading = reading_figures(not_read, done)
 
@@ -185,11 +175,11 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
                 raise limit.error(job.images, list(failed.items()))
 
         with summary.of_errors(run, progress.say) if summary else nullcontext():
-            remaining = len({image_id for shard in todo for image_id in shard.image_ids})
+            remaining = todo.count_images(images)
             progress.begin(len(images), max(len(images) - remaining, 0))
             check()
-            for number, shards in by_pass(todo):  # a run with nothing new loads no model
-                if line := asking(asked, number, shards):
+            for number, shards in todo.by_pass():  # a run with nothing new loads no model
+                if line := asking(asked, number, shards.images):
                     progress.say(line)
                 so_far, done.images = done.images, 0
                 _label(shards, replace(job, ontology=asked.passes[number].ontology), root, run, take, seconds, progress)
@@ -204,19 +194,16 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
 
 
-def chosen(image_ids: Sequence[str], count: int | None) -> Sequence[str]:
-    """``count`` of the images, those of the smallest digests: with more images around, most stay chosen."""
-    if count is None or count >= len(image_ids):
-        return image_ids
-
-    def digest(image_id: str) -> bytes:
-        return hashlib.blake2b(image_id.encode(), digest_size=8).digest()
-
-    return sorted(heapq.nsmallest(count, image_ids, key=digest))
+def _listed(job: LabelJob) -> tuple[ImageTable, AnyPath, dict[str, int]]:
+    """The images of ``job``, the root that they are below, and how many files of which extension are no images."""
+    search = search_images(job.images, exclude=job.output)
+    found = with_further_frames(search.root, search.found) if job.reading.frames == "all" else search.found
+    images = sampled(sorted_images(search.root, found), job.sample)
+    return images, search.root, dict(sorted(search.not_read.items()))
 
 
 def _label(
-    todo: list[Shard],
+    todo: WaitingShards,
     job: LabelJob,
     root: AnyPath,
     run: RunFolder,
@@ -225,7 +212,7 @@ def _label(
     progress: Progress,
 ) -> None:
     """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
-    doing, images = "tagging" if job.tags_only else "labeling", sum(len(shard.image_ids) for shard in todo)
+    doing, images = "tagging" if job.tags_only else "labeling", todo.images
     cache = run.path / "embeddings"
     config = WorkerConfig(root, job.ontology, job.model, job.labeler, job.tagging, job.tags_only, cache, job.reading)
     try:

@@ -15,7 +15,7 @@ from labeler.files.writable import check_writable
 from labeler.models.taggers.config import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
 from workflows.recording import Progress, recorded
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.job import LabelJob
 
@@ -60,7 +60,7 @@ def tag(job: LabelJob, path: Path, synonyms: Mapping[str, str], progress: Progre
     summary = RunSummary("tag", job.max_failures, job.allow_failures)
     with recorded(job, progress, summary) as records:
         counts, without_tags, failures = TagCounts(), 0, []
-        chosen = set(records.images.to_pylist()) if job.sample else None
+        chosen = set(records.images.ids()) if job.sample else None
         for record in records.run.labeled():
             if chosen is not None and record.image_id not in chosen:
                 continue  # of another sample, or of all images

@@ -6,9 +6,10 @@ converted again.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -26,11 +27,22 @@ _SOURCE = re.compile(rb"\A\x89PNG.{29}....tEXt" + SOURCE_KEY.encode() + rb"\0([0
 
 def write_png(path: Path, image: DecodedImage) -> None:
     """Write ``image`` as a PNG that names it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), open(path, "wb") as file:
+        _save(file, image)
+
+
+def png_bytes(image: DecodedImage) -> bytes:
+    """``image`` as a PNG that names it."""
+    data = io.BytesIO()
+    _save(data, image)
+    return data.getvalue()
+
+
+def _save(file: BinaryIO, image: DecodedImage) -> None:
     text = PngInfo()
     text.add_text(SOURCE_KEY, image.digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path):
-        Image.fromarray(image.pixels).save(path, "PNG", pnginfo=text, compress_level=3)
+    Image.fromarray(image.pixels).save(file, "PNG", pnginfo=text, compress_level=3)
 
 
 def source_at(path: AnyPath) -> str:

@@ -131,12 +131,18 @@ def _refuse_special(path: Path) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write, which is synced to disk and renamed to ``path`` at the end of the block."""
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _partial(path) as temporary:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
 

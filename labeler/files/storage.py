@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from labeler.errors import UsageError
-from labeler.files.local import LocalStorage, move_file
+from labeler.files.local import LocalStorage, move_file, replacing_file
 from labeler.files.paths import FileInfo, is_uri
 from labeler.files.store import FsspecStorage, open_uri
 
@@ -192,6 +193,18 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 def write_bytes(path: AnyPath, data: bytes) -> None:
     """Write a file atomically: after a kill or a power cut, the old or the complete new content is there."""
     storage_of(path).write_bytes(path, data)
+
+
+@contextmanager
+def replacing(path: AnyPath) -> Iterator[Path]:
+    """A local file to write, which becomes the file at ``path`` at the end of the block, as atomically as above."""
+    if (local := as_local(path)) is not None:
+        with replacing_file(local) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch, "file")
+        storage_of(path).upload(Path(scratch, "file"), path)
 
 
 def remove(path: AnyPath) -> None:

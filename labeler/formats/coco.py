@@ -51,6 +51,36 @@ def coco_annotation(
     }
 
 
+def coco_annotations(record: ImageRecord, classes: int, segmentation: Literal["rle", "polygon"] = "rle") -> list[str]:
+    """The annotations of an image, each as the JSON text that follows ``id`` and ``image_id``.
+
+    ``CocoWriter`` fills in these ids, so the texts can be kept while other images come and go. Arguments as in
+    ``CocoWriter``; ``classes`` is the number of classes.
+
+    Raises:
+        UsageError: there is no class with the class id of an instance.
+    """
+    texts = []
+    for instance in record.instances:
+        if not 0 <= instance.class_id < classes:
+            raise UsageError(f"{record.image_id}: class id {instance.class_id}, but there are {classes} classes")
+        if not rle_area(instance.rle):
+            continue
+        attributes = {
+            "iscrowd": 0,
+            "score": round(instance.joint_score, SCORE_DIGITS),
+            "detector_score": round(instance.score, SCORE_DIGITS),
+            "mask_score": round(instance.mask_score, SCORE_DIGITS),
+            **({"agreement": round(instance.agreement, SCORE_DIGITS)} if instance.agreement < 1 else {}),
+        }
+        annotation = coco_annotation(0, 0, instance.class_id, instance.rle, attributes)
+        if segmentation == "polygon":
+            annotation["segmentation"] = mask_to_polygons(instance.rle)
+        del annotation["id"], annotation["image_id"]
+        texts.append(json.dumps(annotation).removeprefix("{"))
+    return texts
+
+
 class CocoWriter:
     """Writes a COCO instances file one image at a time, atomically and in constant memory.
 
@@ -88,36 +118,19 @@ class CocoWriter:
         Raises:
             UsageError: an instance's class id is not in ``class_names``.
         """
-        with naming(self._path):
-            self._add(record, record.image_id if file_name is None else file_name)
+        annotations = coco_annotations(record, len(self._class_names), self._segmentation)
+        name = record.image_id if file_name is None else file_name
+        self.add_made(name, record.width, record.height, annotations)
 
-    def _add(self, record: ImageRecord, file_name: str) -> None:
-        self._images += 1
-        self._file.write(_item(coco_image(self._images, file_name, record.width, record.height), self._images))
-        for instance in record.instances:
-            if not 0 <= instance.class_id < len(self._class_names):
-                raise UsageError(
-                    f"{record.image_id}: class id {instance.class_id}, but there are {len(self._class_names)} classes"
-                )
-            if not rle_area(instance.rle):
-                continue
-            self._annotations += 1
-            annotation = coco_annotation(
-                self._annotations,
-                self._images,
-                instance.class_id,
-                instance.rle,
-                {
-                    "iscrowd": 0,
-                    "score": round(instance.joint_score, SCORE_DIGITS),
-                    "detector_score": round(instance.score, SCORE_DIGITS),
-                    "mask_score": round(instance.mask_score, SCORE_DIGITS),
-                    **({"agreement": round(instance.agreement, SCORE_DIGITS)} if instance.agreement < 1 else {}),
-                },
-            )
-            if self._segmentation == "polygon":
-                annotation["segmentation"] = mask_to_polygons(instance.rle)
-            self._spool.write(_item(annotation, self._annotations))
+    def add_made(self, file_name: str, width: int, height: int, annotations: Sequence[str]) -> None:
+        """Append an image with its ``coco_annotations``."""
+        with naming(self._path):
+            self._images += 1
+            self._file.write(_item(json.dumps(coco_image(self._images, file_name, width, height)), self._images))
+            for annotation in annotations:
+                self._annotations += 1
+                ids = f'{{"id": {self._annotations}, "image_id": {self._images}, '
+                self._spool.write(_item(ids + annotation, self._annotations))
 
     def __enter__(self) -> CocoWriter:
         return self
@@ -138,11 +151,11 @@ class CocoWriter:
         shutil.copyfileobj(self._spool, self._file)
         self._file.write('\n], "categories": [')
         for number, category in enumerate(coco_categories(self._class_names), start=1):
-            self._file.write(_item(category, number))
+            self._file.write(_item(json.dumps(category), number))
         self._file.write("\n]}\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
-def _item(entry: dict[str, Any], number: int) -> str:
-    return ("\n" if number == 1 else ",\n") + json.dumps(entry)
+def _item(entry: str, number: int) -> str:
+    return ("\n" if number == 1 else ",\n") + entry

@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from labeler.files.frames import file_of
 from labeler.formats.split_config import REGEX
@@ -96,6 +94,9 @@ def _joined(
     """Groups after joining those that share a number in one of ``others``; their key is the least of their keys."""
     if not others:
         return of_name, keys
+    from scipy.sparse import coo_array  # takes half a second to import
+    from scipy.sparse.csgraph import connected_components
+
     starts = np.cumsum([len(keys), *(int(each.max(initial=-1)) + 1 for each in others)])
     linked = np.concatenate([start + each for start, each in zip(starts[:-1], others, strict=True)])
     edges = (np.ones(len(linked), np.int8), (np.tile(of_name, len(others)), linked))

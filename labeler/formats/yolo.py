@@ -8,13 +8,15 @@ pixels, and call ``cv2.fillPoly``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from labeler.geometry.polygons import mask_to_single_polygon
+from labeler.geometry.polygons import masks_to_single_polygons
 from labeler.records import ImageRecord
 
 # Both truncating and rounding turn x + 0.45 into x; with 0.5, the pixel's centre, rounding would give x + 1. With six
@@ -37,14 +39,21 @@ def label_path(image_path: Path) -> Path:
 
 def yolo_labels(record: ImageRecord) -> str:
     """The content of an image's label file: one line per instance. Instances with an empty mask are left out."""
-    size = np.array([record.width, record.height])
     lines = []
-    for instance in record.instances:
-        polygon = mask_to_single_polygon(instance.rle)
+    polygons = masks_to_single_polygons([instance.rle for instance in record.instances])
+    for instance, polygon in zip(record.instances, polygons, strict=True):
         if len(polygon):
-            values = ((polygon + INSIDE_PIXEL) / size).ravel().tolist()
-            lines.append(f"{instance.class_id}" + (" %.6f" * len(values)) % tuple(values) + "\n")
+            sides = (_coordinates(record.width)[polygon[:, 0]], _coordinates(record.height)[polygon[:, 1]])
+            lines.append(f"{instance.class_id}{np.concatenate(sides, axis=1).tobytes().decode('ascii')}\n")
     return "".join(lines)
+
+
+@lru_cache(maxsize=128)
+def _coordinates(side: int) -> NDArray[np.uint8]:
+    """The text of each pixel index along a side, after a space: ASCII, uint8 ``(side, 9)``."""
+    values = ((np.arange(side) + INSIDE_PIXEL) / side).tolist()
+    text = (" %.6f" * side) % tuple(values)
+    return np.frombuffer(text.encode("ascii"), dtype=np.uint8).reshape(side, -1)
 
 
 def write_yolo_labels(path: Path, record: ImageRecord) -> None:

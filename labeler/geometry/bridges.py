@@ -21,17 +21,22 @@ Points = npt.NDArray[np.int32]
 Bridge = tuple[tuple[int, int], tuple[int, int]]
 
 
+def corner_contours(crop: npt.NDArray[np.uint8]) -> list[Points]:
+    """The contours of a mask, uint8 ``(H, W)``, through those border pixels where they turn; int32 ``(n, 2)``, x, y."""
+    cv2 = opencv()
+    contours, _ = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [contour[:, 0] for contour in contours]
+
+
 def contours_and_hole_bridges(crop: npt.NDArray[np.uint8]) -> tuple[list[Points], list[Bridge]]:
     """The contours of a mask, and bridges that connect each hole with the outline of its part.
 
     Args:
-        crop: the mask, uint8 ``(H, W)``, 0 or 1.
+        crop: the mask, uint8 ``(H, W)``, 0 or 1, not empty.
 
     Returns:
         Contours through every border pixel, int32 ``(n, 2)`` each, x, y; and the bridges.
     """
-    if not crop.size:
-        return [], []
     cv2 = opencv()
     raw_contours, hierarchy = cv2.findContours(crop, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours = [contour[:, 0] for contour in raw_contours]

@@ -1,8 +1,8 @@
 """AP and AR of COCO (Lin et al. 2014, https://cocodataset.org/#detection-eval) and LVIS, one image at a time.
 
-pycocotools matches and accumulates, and the results are those of ``COCOeval`` over all images at once. Between matching
-and accumulating, only a few bytes per detection are kept, so a hundred thousand images or a thousand classes fit into
-memory.
+Detections are matched here, pycocotools accumulates, and the results are those of ``COCOeval`` over all images at once.
+Between matching and accumulating, only a few bytes per detection are kept, so a hundred thousand images or a thousand
+classes fit into memory.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from __future__ import annotations
 import contextlib
 import io
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.cocoeval import COCOeval
 
-from labeler.geometry.masks import Rle, mask_containment, rle_area
+from labeler.geometry.masks import mask_containment
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
+from labeler.metrics.matching import match_detections
+from labeler.metrics.overlaps import ImageOverlaps
 from labeler.records import Instance
 
+Ints = NDArray[np.int64]
+Bits = NDArray[np.uint16]
 COCO_LIMIT = 100  # maximum detections per image and class
 LVIS_LIMIT = 300  # maximum detections per image
 INSIDE_BOX = 0.5  # share of a detection's area
@@ -78,13 +83,23 @@ class CocoAccumulator:
 
     def __init__(self, kind: Literal["segm", "bbox"], image_limit: int | None = None) -> None:
         self._image_limit = image_limit
+        self._kind = kind
         self._evaluation = COCOeval(iouType=kind)
         params = self._evaluation.params
         params.maxDets = [1, 10, image_limit or COCO_LIMIT]
+        self._lowest, self._highest = np.array(params.areaRng, dtype=np.float64).T[:, :, None]
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
-        self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
+        self._found = _Detections(len(params.areaRng))
+        self._objects: dict[int, Ints] = {}  # by class, how many count in each range of areas
 
-    def add(self, index: int, image: GroundTruthImage, candidates: Sequence[Instance], scores: Sequence[float]) -> None:
+    def add(
+        self,
+        index: int,
+        image: GroundTruthImage,
+        candidates: Sequence[Instance],
+        scores: Sequence[float],
+        overlaps: ImageOverlaps | None = None,
+    ) -> None:
         """Add an image.
 
         Args:
@@ -92,130 +107,161 @@ class CocoAccumulator:
             image: the ground truth.
             candidates: the detections, with class ids of the ground truth.
             scores: one per candidate, to rank them by.
+            overlaps: of ``candidates`` and the objects of ``image``, if they are known.
         """
-        ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])
-        ranked = ranked[: self._image_limit]
-        detections: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for position in ranked:
-            candidate = candidates[position]
-            detections[candidate.class_id].append(self._detection(position + 1, candidate, scores[position]))
-        objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        maskless: dict[int, list[Rle]] = defaultdict(list)
-        for number, instance in enumerate(image.instances, start=1):
-            if instance.box_only and self._evaluation.params.iouType == "segm":
-                maskless[instance.class_id].append(instance.rle)
-            else:
-                objects[instance.class_id].append(_object(number, instance))
-        for class_id in {**objects, **detections}:
-            if image.looked_for(class_id):
-                found = detections[class_id]
-                unjudged = np.full(len(found), class_id in image.not_exhaustive)
-                if found and maskless[class_id]:
-                    inside = mask_containment([each["segmentation"] for each in found], maskless[class_id])
-                    unjudged |= inside.max(axis=1) >= INSIDE_BOX
-                self._add_class(index, class_id, objects[class_id], found, unjudged)
+        overlaps = overlaps or ImageOverlaps(candidates, image.instances)
+        counted = np.ones(len(image.instances), np.bool_) if self._kind == "bbox" else ~overlaps.box_only
+        crowd, object_classes = overlaps.crowd[counted], overlaps.object_classes[counted]
+        uncounted = crowd | self._outside(overlaps.object_areas[counted])
+        for class_id, counts in zip(object_classes.tolist(), (~uncounted).T.astype(np.int64), strict=True):
+            self._objects[class_id] = self._objects.get(class_id, 0) + counts
+        ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])[: self._image_limit]
+        chosen, ranks = self._ranks(image, [(position, candidates[position].class_id) for position in ranked])
+        if not chosen:
+            return
+        rows = np.array(chosen)
+        if self._kind == "segm":
+            areas: NDArray[Any] = overlaps.areas
+            ious = overlaps.masks
+        else:
+            areas, ious = overlaps.boxes[:, 2] * overlaps.boxes[:, 3], overlaps.of_boxes
+        matched, ignored = match_detections(ious[rows][:, counted], self._evaluation.params.iouThrs, uncounted, crowd)
+        classes = overlaps.classes[rows].tolist()
+        unjudged = self._outside(areas[rows])
+        if image.not_exhaustive:
+            unjudged |= np.array([class_id in image.not_exhaustive for class_id in classes])
+        if not counted.all():
+            unjudged |= _in_boxes(candidates, image.instances, chosen)
+        ignored |= ~matched & unjudged[:, :, None]
+        bits = np.stack([matched, ignored]) @ self._bits
+        self._found.add(index, classes, ranks, [scores[position] for position in chosen], bits)
 
-    def _detection(self, number: int, instance: Instance, score: float) -> dict[str, Any]:
-        if self._evaluation.params.iouType == "segm":
-            return {"id": number, "score": score, "segmentation": instance.rle, "area": rle_area(instance.rle)}
-        x1, y1, x2, y2 = instance.box_xyxy
-        return {"id": number, "score": score, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+    def _ranks(self, image: GroundTruthImage, ranked: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """The positions of the detections that count, from (position, class id), and their ranks in their classes."""
+        limit = self._evaluation.params.maxDets[-1]
+        seen: Counter[int] = Counter()
+        looked_for = {class_id: image.looked_for(class_id) for class_id in {class_id for _, class_id in ranked}}
+        chosen: list[int] = []
+        ranks: list[int] = []
+        for position, class_id in ranked:
+            if looked_for[class_id] and seen[class_id] < limit:
+                chosen.append(position)
+                ranks.append(seen[class_id])
+                seen[class_id] += 1
+        return chosen, ranks
 
-    def _add_class(
-        self,
-        index: int,
-        class_id: int,
-        objects: list[dict[str, Any]],
-        detections: list[dict[str, Any]],
-        unjudged: NDArray[np.bool_],
-    ) -> None:
-        """Add one class of an image; ``unjudged``, (n,), tells which detections are not wrong if unmatched."""
-        evaluation, params = self._evaluation, self._evaluation.params
-        limit = params.maxDets[-1]
-        detections = detections[:limit]
-        kept = self._classes[class_id]
-        kept.add(index, [each["score"] for each in detections])
-        evaluation._gts, evaluation._dts = {(0, 0): objects}, {(0, 0): detections}
-        evaluation.ious = {(0, 0): evaluation.computeIoU(0, 0) if objects and detections else []}
-        for area, (low, high) in enumerate(params.areaRng):
-            if objects and detections:
-                result = evaluation.evaluateImg(0, 0, (low, high), limit)
-                matched, ignored = result["dtMatches"].T > 0, result["dtIgnore"].T
-                kept.objects[area] += int(np.count_nonzero(result["gtIgnore"] == 0))
-            else:  # there is nothing to match
-                outside = [not low <= each["area"] <= high for each in detections]
-                matched = np.zeros((len(detections), len(self._bits)), dtype=bool)
-                ignored = np.repeat(np.array(outside, dtype=bool)[:, None], len(self._bits), axis=1)
-                kept.objects[area] += sum(not each["ignore"] and low <= each["area"] <= high for each in objects)
-            ignored = ignored | (~matched & unjudged[:limit, None])
-            kept.matched[area].frombytes((matched @ self._bits).astype(np.uint16).tobytes())
-            kept.ignored[area].frombytes((ignored @ self._bits).astype(np.uint16).tobytes())
+    def include(self, other: CocoAccumulator) -> None:
+        """Add the images of another accumulator of the same kind and limit."""
+        self._found.extend(other._found)
+        for class_id, counts in other._objects.items():
+            self._objects[class_id] = self._objects.get(class_id, 0) + counts
+
+    def _outside(self, areas: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of n areas lie outside each range of object areas, bool ``(ranges, n)``."""
+        outside: NDArray[np.bool_] = (areas < self._lowest) | (areas > self._highest)
+        return outside
 
     def per_class(self, class_count: int) -> list[CocoMetrics]:
         """The metrics of each class, by class id; ``CocoMetrics.mean`` of them gives the published figures."""
+        found = self._found.by_class(class_count)
         return [
-            self._metrics(self._classes[class_id]) if class_id in self._classes else CocoMetrics()
-            for class_id in range(class_count)
+            self._metrics(each, self._objects[class_id]) if class_id in self._objects else CocoMetrics()
+            for class_id, each in enumerate(found)
         ]
 
-    def _metrics(self, kept: _ClassDetections) -> CocoMetrics:
+    def _metrics(self, found: _ClassDetections, objects: Ints) -> CocoMetrics:
         limits = self._evaluation.params.maxDets
-        precision, recall = self._accumulated(kept, limits[-1])
-        few = [self._accumulated(kept, limit)[1][:, 0] for limit in limits[:-1]]
+        precision, recall = self._accumulated(found, objects, limits[-1])
+        few = [self._accumulated(found, objects[:1], limit)[1][:, 0] for limit in limits[:-1]]
         means = [precision[:, :, 0], precision[0, :, 0], precision[5, :, 0]]
         means += [precision[:, :, area] for area in (1, 2, 3)]
         means += [*few, *(recall[:, area] for area in range(4))]
         return CocoMetrics(*(float(np.mean(each)) if each.min() > -1 else None for each in means))
 
-    def _accumulated(self, kept: _ClassDetections, limit: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image."""
-        scores, ranks, images = map(np.array, (kept.scores, kept.ranks, kept.images))
-        order = np.argsort(images, kind="stable")
-        order = order[ranks[order] < limit]
-        evaluation = COCOeval(iouType=self._evaluation.params.iouType)
+    def _accumulated(
+        self, found: _ClassDetections, objects: Ints, limit: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image.
+
+        Args:
+            objects: how many count in each of the ranges of object areas that are asked for, beginning with the first.
+        """
+        kept = found.ranks < limit
+        scores, bits = found.scores[kept], found.bits[kept]
+        evaluation = COCOeval(iouType=self._kind)
         params = evaluation.params
-        params.imgIds, params.catIds, params.maxDets = [0], [0], [max(len(order), 1)]
+        params.areaRng = params.areaRng[: len(objects)]
+        params.imgIds, params.catIds, params.maxDets = [0], [0], [max(len(scores), 1)]
         evaluation._paramsEval = params
         evaluation.evalImgs = [
             {
-                "dtScores": scores[order],
-                "dtMatches": (np.array(kept.matched[area])[order] & self._bits[:, None]) > 0,
-                "dtIgnore": (np.array(kept.ignored[area])[order] & self._bits[:, None]) > 0,
-                "gtIgnore": np.zeros(kept.objects[area]),
+                "dtScores": scores,
+                "dtMatches": (bits[:, 0, area] & self._bits[:, None]) > 0,
+                "dtIgnore": (bits[:, 1, area] & self._bits[:, None]) > 0,
+                "gtIgnore": np.zeros(count),
             }
-            for area in range(len(params.areaRng))
+            for area, count in enumerate(objects)
         ]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             evaluation.accumulate()
         return evaluation.eval["precision"][:, :, 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
 
 
-class _ClassDetections:
-    """The detections of one class: image index, rank within the image and score of each.
+class _ClassDetections(NamedTuple):
+    """The detections of one class, image by image; ``bits`` as in ``_Detections``."""
 
-    ``matched`` and ``ignored`` have one bit per IoU threshold, and one array per range of object areas, as ``objects``
-    has one count.
+    ranks: NDArray[np.uint16]
+    scores: NDArray[np.float64]
+    bits: NDArray[np.uint16]
+
+
+class _Detections:
+    """Columns with a row for each detection: class, image index, rank within class and image, score, and bits.
+
+    Bits tell for each IoU threshold whether it is matched, and whether it is ignored, for each range of object areas;
+    uint16 ``(2, ranges)`` in a row.
     """
 
-    def __init__(self, areas: int) -> None:
-        self.images, self.ranks, self.scores = array("I"), array("H"), array("d")
-        self.matched = [array("H") for _ in range(areas)]
-        self.ignored = [array("H") for _ in range(areas)]
-        self.objects = [0] * areas
+    def __init__(self, ranges: int) -> None:
+        self._ranges = ranges
+        self._classes, self._images, self._ranks = array("i"), array("I"), array("H")
+        self._scores, self._bits = array("d"), array("H")
 
-    def add(self, index: int, scores: Sequence[float]) -> None:
-        self.images.extend([index] * len(scores))
-        self.ranks.extend(range(len(scores)))
-        self.scores.extend(scores)
+    def add(
+        self, index: int, classes: Sequence[int], ranks: Sequence[int], scores: Sequence[float], bits: Bits
+    ) -> None:
+        """Add the detections of an image; ``bits``: uint16 ``(2, ranges, n)``."""
+        self._classes.extend(classes)
+        self._images.extend([index] * len(ranks))
+        self._ranks.extend(ranks)
+        self._scores.extend(scores)
+        self._bits.frombytes(np.moveaxis(bits, 2, 0).astype(np.uint16).tobytes())
+
+    def extend(self, other: _Detections) -> None:
+        """Add all detections of ``other``."""
+        for name, column in vars(other).items():
+            if isinstance(column, array):
+                getattr(self, name).extend(column)
+
+    def by_class(self, count: int) -> Iterator[_ClassDetections]:
+        """The detections of each class id below ``count``, ordered by image and rank."""
+        classes = np.array(self._classes)
+        order = np.lexsort((np.array(self._images), classes))
+        bits = np.array(self._bits, np.uint16).reshape(-1, 2, self._ranges)
+        ranks, scores = np.array(self._ranks, np.uint16), np.array(self._scores, np.float64)
+        begins = np.searchsorted(classes[order], np.arange(count + 1))
+        for begin, end in pairwise(begins.tolist()):
+            rows = order[begin:end]
+            yield _ClassDetections(ranks[rows], scores[rows], bits[rows])
 
 
-def _object(number: int, instance: GroundTruthInstance) -> dict[str, Any]:
-    x1, y1, x2, y2 = instance.box
-    return {
-        "id": number,
-        "segmentation": instance.rle,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
-        "area": rle_area(instance.rle) if instance.area is None else instance.area,
-        "iscrowd": int(instance.crowd),
-        "ignore": int(instance.crowd),
-    }
+def _in_boxes(
+    candidates: Sequence[Instance], objects: Sequence[GroundTruthInstance], chosen: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Which of the candidates ``chosen`` lie in the box of an object of their class that has no mask."""
+    inside = np.zeros(len(chosen), np.bool_)
+    for row, position in enumerate(chosen):
+        found = candidates[position]
+        boxes = [each.rle for each in objects if each.box_only and each.class_id == found.class_id]
+        inside[row] = mask_containment([found.rle], boxes).max(initial=0.0) >= INSIDE_BOX
+    return inside

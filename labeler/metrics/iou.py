@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from labeler.geometry.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_crop
+from labeler.geometry.crops import Crop, tight_crops
+from labeler.geometry.masks import Rle, mask_iou, mask_union, rle_area, rle_box_xyxy, rle_crop
 from labeler.ground_truth import GroundTruthInstance
 from labeler.opencv import opencv
-
-Mask = NDArray[np.bool_]
 
 
 def boundary_iou(predicted: Rle, true: Rle, dilation_ratio: float = 0.02) -> float:
@@ -24,13 +23,40 @@ def boundary_iou(predicted: Rle, true: Rle, dilation_ratio: float = 0.02) -> flo
 
     Source: Cheng et al. 2021, arXiv 2103.16562; ``mask_to_boundary`` in github.com/bowenc0221/boundary-iou-api.
     """
-    height, width = true["size"]
+    return boundary_ious([(predicted, true)], dilation_ratio)[0]
+
+
+def boundary_ious(pairs: Sequence[tuple[Rle, Rle]], dilation_ratio: float = 0.02) -> list[float]:
+    """``boundary_iou`` of pairs of masks of one size, much faster than one by one."""
+    if not pairs:
+        return []
+    height, width = pairs[0][0]["size"]
     distance = max(1, round(dilation_ratio * float(np.hypot(height, width))))
-    box = _joint_box(predicted, true)
-    # The padding of zeros stands for what lies outside the box: background, or beyond the image border.
-    one, other = (_inner_boundary(np.pad(rle_crop(rle, *box), 1), distance) for rle in (predicted, true))
-    union = np.count_nonzero(one | other)
-    return np.count_nonzero(one & other) / union if union else 0.0
+    boundaries = (_inner_boundary(crop, distance) for crop in tight_crops([rle for pair in pairs for rle in pair]))
+    return [_crop_iou(predicted, true) for predicted, true in zip(boundaries, boundaries, strict=True)]
+
+
+def _inner_boundary(crop: Crop, distance: int) -> Crop:
+    """The boundary of a mask inside its box; outside lies background, or nothing, where the box ends with the image."""
+    pixels = crop.columns
+    if not pixels.size:
+        return crop
+    kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
+    eroded = opencv().erode(pixels, kernel, borderType=opencv().BORDER_CONSTANT, borderValue=0)
+    return Crop(pixels ^ eroded, crop.x, crop.y)
+
+
+def _crop_iou(one: Crop, other: Crop) -> float:
+    width, height = one.columns.shape
+    other_width, other_height = other.columns.shape
+    x1, y1 = max(one.x, other.x), max(one.y, other.y)
+    x2, y2 = min(one.x + width, other.x + other_width), min(one.y + height, other.y + other_height)
+    shared: Any = 0
+    if x1 < x2 and y1 < y2:
+        first, second = (each.columns[x1 - each.x : x2 - each.x, y1 - each.y : y2 - each.y] for each in (one, other))
+        shared = np.count_nonzero(first & second)
+    union = np.count_nonzero(one.columns) + np.count_nonzero(other.columns) - shared
+    return float(shared / union) if union else 0.0
 
 
 def tolerant_iou(predicted: Rle, true: Rle, band_width: int, band_weight: float) -> float:
@@ -77,10 +103,10 @@ def semantic_overlap(predicted: Sequence[Rle], true: Sequence[GroundTruthInstanc
     crowd = [each.rle for each in true if each.crowd]
     predicted, objects = list(predicted), [each.rle for each in true if not each.crowd]
     area_predicted, area_true = _union_area(predicted, crowd), _union_area(objects, crowd)
-    intersection = 0
-    if predicted and objects:
-        common = coco_mask.merge([coco_mask.merge(predicted), coco_mask.merge(objects)], intersect=True)
-        intersection = _union_area([common], crowd)
+    if not predicted or not objects:
+        return 0, area_predicted + area_true
+    common = coco_mask.merge([_union(predicted), _union(objects)], intersect=True)
+    intersection = _union_area([common], crowd)
     return intersection, area_predicted + area_true - intersection
 
 
@@ -93,17 +119,15 @@ def _joint_box(one: Rle, other: Rle) -> tuple[int, int, int, int]:
     return int(min(x1)), int(min(y1)), int(max(x2)), int(max(y2))
 
 
-def _inner_boundary(mask: Mask, distance: int) -> Mask:
-    cv2, kernel = opencv(), np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
-    eroded = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(mask & (eroded == 0))
-
-
 def _union_area(rles: Sequence[Rle], without: Sequence[Rle]) -> int:
     """The number of pixels in any of ``rles`` and in none of ``without``."""
     if not rles:
         return 0
-    union = coco_mask.merge(list(rles))
+    union = _union(rles)
     if not without:
         return rle_area(union)
-    return rle_area(union) - rle_area(coco_mask.merge([union, coco_mask.merge(list(without))], intersect=True))
+    return rle_area(union) - rle_area(coco_mask.merge([union, _union(without)], intersect=True))
+
+
+def _union(rles: Sequence[Rle]) -> Rle:
+    return rles[0] if len(rles) == 1 else mask_union(rles)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labeler.errors import ModelError
 from labeler.files.retries import retrying
+from labeler.models.config import AUTO_BATCH
 from labeler.models.devices import resolved_device, torch_dtype
 from labeler.models.identity import is_on_this_machine, resolve
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 SAM3_CLASSES = {"sam3": "Sam3Model", "sam3_video": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"}
 # transformers 5.24 saves the tracker of a ``sam3_video`` with its prefix twice, and does not find it again.
 KEY_MAPPINGS = {"sam3_video": {r"^tracker_model\.tracker_model\.": "tracker_model."}}
+AUTOCAST_ROLES = ("detector", "segmenter")  # of models whose forward passes all run under ``Runtime.autocast``
 HUB_CHECK_WAITS = (0.5, 1.0)  # seconds between retries; short, so that a machine without a network fails fast
 
 
@@ -46,6 +48,7 @@ def load_checkpoint(
     """
     import transformers
 
+    from labeler.models.precision import lower_weights
     from labeler.models.runtime import Runtime
 
     transformers.logging.set_verbosity_error()
@@ -83,7 +86,10 @@ def load_checkpoint(
         raise
     except Exception as error:  # a damaged folder can raise anything
         raise ModelError(_message(source, role, error, reached)) from error
-    runtime = Runtime(device, torch_dtype(config.precision, device), config.batch_size, config.floor)
+    dtype, takes_all = torch_dtype(config.precision, device), config.batch_size == AUTO_BATCH
+    runtime = Runtime(device, dtype, config.images_per_pass, config.floor, takes_all)
+    if role in AUTOCAST_ROLES:
+        lower_weights(model, runtime.dtype)
     return model.to(device).eval(), processor, runtime
 
 

@@ -40,7 +40,7 @@ def cpu_threads(config: ModelConfig) -> int:
     """How many images a CPU processes at the same time, one thread each."""
     import torch
 
-    return min(torch.get_num_threads(), config.batch_size)
+    return min(torch.get_num_threads(), config.images_per_pass)
 
 
 def limit_threads() -> None:
@@ -55,6 +55,14 @@ def synchronizer(device: str) -> Callable[[], None]:
     import torch
 
     return lambda: torch.cuda.synchronize(device)
+
+
+def has_room_to_double(device: str) -> bool:
+    """Whether a CUDA device has memory for twice of what this process has used at most so far."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * torch.cuda.max_memory_allocated(device) <= free + torch.cuda.memory_reserved(device)
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labeler.models.checkpoints import SAM3_CLASSES, load_checkpoint
+from labeler.models.compiling import compile_detector, compile_segmenter
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.families import SIGMOID_TYPES, SOFTMAX_TYPES, UNSCORED_TYPES, scored, tokenless
 from labeler.models.identity import ULTRALYTICS, is_ultralytics
+from labeler.models.image_sizes import resize_detector, resize_segmenter, try_image_size
 
 ZERO_SHOT_TYPES = ("grounding-dino", "mm-grounding-dino", "owlv2", "omdet-turbo")
 TOKEN_TYPES = ("grounding-dino", "mm-grounding-dino")  # those that score each token of a prompt
@@ -56,7 +58,12 @@ def load_detector(config: ModelConfig) -> Detector:
     else:
         loaded = load_checkpoint(config.detector, "detector", DETECTOR_CLASSES, DETECTOR_CLASSES, config)
         model_type = loaded[0].config.model_type
+        resize_detector(*loaded[:2], config)
         detector = _makers(config)[model_type](*loaded)
+        if model_type in CLOSED_SET_TYPES:
+            try_image_size(detector, tuple(loaded[0].config.id2label.values()), config)
+        if config.compile:
+            compile_detector(detector, loaded[0], loaded[2], config.detector)
     what = f"{config.detector} ({model_type})"
     if config.prompt_score != "mean" and model_type not in TOKEN_TYPES:
         raise tokenless(config.prompt_score, what)
@@ -72,7 +79,13 @@ def load_detector(config: ModelConfig) -> Detector:
 def _load_ultralytics(config: ModelConfig) -> Detector:
     from labeler.models.detectors.ultralytics import load_ultralytics
 
-    return load_ultralytics(config.detector, resolved_device(config.device), config.floor, config.max_instances)
+    return load_ultralytics(
+        config.detector,
+        resolved_device(config.device),
+        config.floor,
+        config.max_instances,
+        config.detector_image_size,
+    )
 
 
 def _makers(config: ModelConfig) -> dict[str, Maker]:
@@ -104,7 +117,11 @@ def load_segmenter(config: ModelConfig) -> SamSegmenter:
     model, processor, runtime = load_checkpoint(
         config.segmenter, "segmenter", "AutoModelForMaskGeneration", SEGMENTER_TYPES, config
     )
-    return SamSegmenter(model, processor, runtime, config.clean_share)
+    resize_segmenter(model, processor, config)
+    segmenter = SamSegmenter(model, processor, runtime, config.clean_share)
+    if config.compile:
+        compile_segmenter(segmenter, config.segmenter)
+    return segmenter
 
 
 def load_sam3(config: ModelConfig) -> Sam3Labeler:

@@ -117,7 +117,7 @@ def test_methods_are_those_of_the_base(method: str) -> None:
         ({"box_threshold": 35}, UsageError, "box_threshold must be a number from 0 to 1, not 35"),
         ({"text_threshold": None}, UsageError, "text_threshold must be a number from 0 to 1, not None"),
         ({"model": "huge"}, UsageError, "model must be one of demo, fast, balanced, best, sam3, not 'huge'"),
-        ({"batch_size": 0}, UsageError, "--batch-size must be a whole number, 1 or more"),
+        ({"batch_size": 0}, UsageError, "--batch-size must be auto or a whole number, 1 or more"),
         ({"device": "tpu"}, UsageError, "device must be one of"),
         ({"detector": "embedded:nothing"}, ModelError, "the embedded models are"),
     ],

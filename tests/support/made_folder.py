@@ -10,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from labeler.demo.scenes import make_scene, scene_rng
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.listing import stamps
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
@@ -54,7 +55,7 @@ def write_labeled(folder: Path, names: Sequence[str], classes: Sequence[str], si
     run = RunFolder(folder / "dataset")
     run.records.mkdir(parents=True)
     run.begin(settings_of(job, images), restart=True)
-    run.plan(pa.array(names), pa.array(stamps(images, list(names)), pa.string()), SHARD_SIZE)
+    run.plan(ImageTable.of(pa.array(names), pa.array(stamps(images, list(names)), pa.string())), SHARD_SIZE)
     by_name = {record.image_id: record for record in records}
     for shard in run.shards():
         write_records(shard.records_path, [by_name[image_id] for image_id in shard.image_ids])

@@ -24,7 +24,7 @@ from workflows.run.exit_codes import NOTHING_LABELED, SOME_FAILED, TOO_MANY_FAIL
 from workflows.settings.manifest import ManifestConfig
 
 CONFIG_FOLDER = "/etc/labeler"
-SPARE_CPUS = 2  # for Ray Data's own tasks, beside the workers
+SPARE_CPUS = 2  # for the process that starts the run, beside the workers
 HEAD = {"cpu": str(SPARE_CPUS), "memory": "8Gi"}
 SUBMITTER = {"cpu": "1", "memory": "2Gi"}
 WORKER_CPUS = 4
@@ -87,9 +87,10 @@ def _in_pod(location: str, pods: ManifestConfig | None) -> str:
 
 def _ray_job(job: Submission, pods: ManifestConfig, name: str, address: str | None) -> tuple[str, str, Manifest]:
     # Workers that share a GPU share a pod.
-    workers, gpus = job.workers.workers or 1, _gpus(job)
-    together = max(1, min(workers, int(1 / gpus))) if 0 < gpus < 1 else 1
-    count = math.ceil(workers / together)
+    most, gpus = job.workers.most_workers or 1, _gpus(job)
+    least = job.workers.least_workers
+    together = max(1, min(most, int(1 / gpus))) if 0 < gpus < 1 else 1
+    first, count = math.ceil((least or most) / together), math.ceil(most / together)
     worker = _models_resources(job, pods, together)
     spec = {
         "entrypoint": shlex.join(["labeler", "label", *job.arguments(CONFIG_FOLDER)]),
@@ -98,12 +99,13 @@ def _ray_job(job: Submission, pods: ManifestConfig, name: str, address: str | No
         "backoffLimit": pods.retries,
         "rayClusterSpec": {
             "rayVersion": version("ray"),
+            **({"enableInTreeAutoscaling": True} if least else {}),
             "headGroupSpec": {"rayStartParams": {}, "template": _pod("ray-head", HEAD, pods, name)},
             "workerGroupSpecs": [
                 {
                     "groupName": "workers",
-                    "replicas": count,
-                    "minReplicas": count,
+                    "replicas": first,
+                    "minReplicas": first,
                     "maxReplicas": count,
                     "rayStartParams": {},
                     "template": _pod("ray-worker", worker, pods, name),
@@ -123,7 +125,12 @@ def _ray_cron_job(job: Submission, pods: ManifestConfig, name: str, address: str
 def _cron_job(job: Submission, pods: ManifestConfig, name: str, address: str | None) -> tuple[str, str, Manifest]:
     if address is None:
         command, final = ["labeler", "label", *job.arguments(CONFIG_FOLDER)], LABEL_IS_FINAL
-        resources = _models_resources(job, pods, job.workers.workers or 1, SPARE_CPUS)
+        if job.workers.least_workers:
+            raise UsageError(
+                f"--workers {job.workers.workers}: the one pod of a cronjob does not grow; give a plain number, or "
+                "--print-manifest raycronjob"
+            )
+        resources = _models_resources(job, pods, job.workers.most_workers or 1, SPARE_CPUS)
     else:
         own = ["--name", name, "--address", address]
         command, final = ["labeler", "submit", *job.arguments(CONFIG_FOLDER), *own], SUBMIT_IS_FINAL

@@ -21,7 +21,7 @@ from workflows.dataset.journal import SET_ASIDE
 from workflows.dataset.split_notes import leak_in_words
 from workflows.label import LabelSummary
 from workflows.run.reading import kept_deep_line
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.tag import TagSummary
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath
     _print_tagging(console, summary.labeled)
     if summary.labeled.splits:
         console.print(f"{summary.labeled.splits} batches failed and were halved", highlight=False)
+    if largest := summary.labeled.largest_batch:
+        console.print(f"--batch-size auto: up to {largest} images per batch fitted", highlight=False)
+    for model, gain in summary.labeled.compiled.items():
+        console.print(
+            f"--compile: {model} takes {gain.after_ms:.0f} ms an image instead of {gain.before_ms:.0f}, measured after "
+            f"{gain.seconds:.0f} s of compiling",
+            highlight=False,
+        )
     if timed:
         console.print(f"seconds: {timed}", highlight=False)
 
@@ -216,6 +224,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),
+        (output / "webdataset", "WebDataset"),
         (output / "cutouts", "cut-outs"),
         (output / "run", "records and settings"),
     ):

@@ -73,7 +73,8 @@ def _flag_rows(flags: Iterable[Flag]) -> str:
 def about(flag: Flag, with_default: bool = True) -> str:
     """What a flag does, the words that it takes, and its default."""
     choices = flag.setting.choices
-    known = f": {', '.join(choices)}" if choices and flag.setting.metavar else ""
+    is_known = set(choices) <= set((flag.setting.metavar or "|".join(choices)).split("|"))
+    known = "" if is_known else f": {', '.join(choices)}"
     is_off = flag.kind == "switch" and not flag.off_names  # as all switches are
     default = flag.default_text if with_default and not is_off else ""
     return f"{flag.setting.help}{known}{f' (default: {default})' if default else ''}"

@@ -33,9 +33,13 @@ def value_of(flag: Flag, texts: Sequence[str]) -> Any:
         return flag.setting.parse(text)
     if flag.kind == "list":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if flag.kind in ("whole number", "number"):
+    if text in flag.setting.choices:
+        return text
+    if flag.kind == "number or range" and "-" in text.strip("-"):
+        return text  # its ends are checked with its settings
+    if flag.kind in ("whole number", "number", "number or range"):
         try:
-            return int(text) if flag.kind == "whole number" else float(text)
+            return float(text) if flag.kind == "number" else int(text)
         except ValueError:
             raise UsageError(f"{flag.title} must be {expected(flag.setting, flag.kind)}, not {shown(text)}") from None
     return text

@@ -21,9 +21,12 @@ from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
-from workflows.dataset.files import DatasetFiles
+from workflows.dataset.files import ImageFiles, plan_data_yaml
+from workflows.dataset.group_files import CocoFiles, coco_names
 from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
+from workflows.dataset.judging import Judged, JudgedImage, Rules, annotations_of, chosen
+from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner
@@ -52,22 +55,39 @@ def entries_of_last_export(
     files: dict[str, str] = {}
     done: set[str] = set()
     imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
-    with imagined, DatasetFiles(imagined, ontology.class_names, config, _coco_head(destination)) as writer:
-        for record in numbered(records, ontology) if tagged else records:
-            image_id = record.image_id
-            if image_id not in files:
-                files[image_id] = imagined.names.give(image_id)
-            if record.status == "error" or image_id in done:
-                continue
-            verdicts = saved.get(image_id, [])
-            used = as_last_exported(record, verdicts, decisions.get(image_id, []), ontology.class_names)
-            split = SPLITS[in_validation(image_id, config.val_share, config.seed)]
-            if used is None or (placed := _placed(destination, root, record, files[image_id], split, config)) is None:
-                continue
-            done.add(image_id)
-            with suppress(ImageError):
+    rules = Rules(ontology, tagged, config)
+    splits: set[str] = set()
+    with imagined:
+        writer = ImageFiles(imagined, ontology.class_names, config)
+        cutouts = KnownCutouts(imagined.destination.building / "cutouts.json")
+        names = coco_names(config)
+        head = _coco_head(destination)
+        with CocoFiles(imagined.destination.building, names, ontology.class_names, config, head) as coco:
+            for record in numbered(records, ontology) if tagged else records:
+                image_id = record.image_id
+                if image_id not in files:
+                    files[image_id] = imagined.names.give(image_id)
+                if record.status == "error" or image_id in done:
+                    continue
+                verdicts = saved.get(image_id, [])
+                used = as_last_exported(record, verdicts, decisions.get(image_id, []), ontology.class_names)
+                split = SPLITS[in_validation(image_id, config.val_share, config.seed)]
+                if (
+                    used is None
+                    or (placed := _placed(destination, root, record, files[image_id], split, config)) is None
+                ):
+                    continue
+                done.add(image_id)
                 judgements = [Judgement(each.verdict) for each in verdicts]
-                writer.add(used.record, judgements, placed, files[image_id], split)
+                with suppress(ImageError):
+                    image = Judged(used, judgements, chosen(judgements, config))
+                    writer.add(JudgedImage.of(image, rules, cutouts), placed, files[image_id], split)
+                    splits.add(split)
+                    name = files[image_id] if config.link != "none" else str(placed.path)
+                    coco.add(split, name, record.width, record.height, annotations_of(image, rules))
+        imagined.commit([imagined.files.plan_made(name) for name in names.values()])
+        if "yolo" in config.formats and config.link != "none":
+            plan_data_yaml(imagined, ontology.class_names, splits)
     return imagined.planned()
 
 

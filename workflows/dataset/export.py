@@ -6,35 +6,33 @@ Only what changed is written, and what the user edited or added stays, see ``wor
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from labeler.decided import decide
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
-from labeler.files.parallel import in_order
-from labeler.files.storage import storage_of
-from labeler.quality import Judgement, judge
-from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
-from workflows.dataset.files import DatasetFiles
-from workflows.dataset.images import Originals, PlacedImage, may_be_asked
+from workflows.dataset.files import ImageFiles, plan_data_yaml
+from workflows.dataset.images import Originals, may_be_asked
 from workflows.dataset.journal import SPLIT_TABLE
+from workflows.dataset.judged_shards import JudgedShard, JudgedShards
+from workflows.dataset.judging import Outcome, Rules
 from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
-from workflows.dataset.planning import one_file
+from workflows.dataset.placing import placed
+from workflows.dataset.shared_files import SharedFiles
 from workflows.dataset.split_notes import empty_split, to_json
 from workflows.dataset.splitting import SplitSummary, Splitting, open_splitting
 from workflows.run.changes import own_links_noted
-from workflows.run.classes import SavedClasses, classes_of_tags, numbered, with_known_classes
+from workflows.run.classes import SavedClasses, classes_of_tags
 from workflows.run.folder import RunFolder
 from workflows.run.summary import RunSummary
 from workflows.settings.export import ExportConfig
@@ -162,8 +160,6 @@ def export(
     else:
         tagged = False
 
-    records = numbered(run.labeled(), ontology) if tagged else with_known_classes(run.labeled(), ontology)
-
     def last_export() -> Iterable[Entry]:
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
@@ -176,8 +172,10 @@ def export(
     ):
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
-        tally = CandidateTally(config.quality, ontology.classes)
-        summary = _plan(records, by_image(read_decisions(run, ontology)), dataset, ontology, config, splitting, tally)
+        decisions = by_image(read_decisions(run, ontology))
+        shards = JudgedShards(run, Rules(ontology, tagged, config), decisions)
+        shared = SharedFiles(dataset, ontology.class_names, config)
+        summary, outcomes = _plan(shards, decisions, dataset, ontology, config, splitting, shared)
         if summary.labeled_missing and not summary.images:
             raise RunError(
                 f"none of the labeled images is below {root} any more; put them back (the dataset is as it was)"
@@ -188,13 +186,24 @@ def export(
                 f"none of {len(summary.found_failed)} images can be in the dataset ({image_id}: {cause}); fix that and "
                 "export again (the dataset is as it was)"
             )
+        shared.plan(shards)
+        if "yolo" in config.formats and config.link != "none":
+            plan_data_yaml(dataset, ontology.class_names, list(summary.images))
         splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
         dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()
+        shared.published()
+        shards.forget_others()
     summary.splits = splitting.summary()
     summary.empty_split = empty_split(summary.splits, config)
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
     run.write_classes(SavedClasses(ontology, config.min_tag_count, config.max_classes))
+    tally = CandidateTally(config.quality, ontology.classes)
+    tally.count(sum(summary.images.values()), outcomes)
+    if not tally.accepted:
+        for image, split in zip(shards.again(), shared.splits, strict=True):
+            if split:
+                tally.look_for_best(image.decided.record, image.judgements)
     summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
     return summary
 
@@ -207,94 +216,64 @@ def _refusal(root: AnyPath, output: AnyPath) -> str:
 
 
 def _plan(
-    records: Iterable[ImageRecord],
-    decisions: dict[str, list[Decision]],
+    shards: Iterable[JudgedShard],
+    decisions: Mapping[str, Sequence[Decision]],
     dataset: Dataset,
     ontology: Ontology,
     config: ExportConfig,
     splitting: Splitting,
-    tally: CandidateTally,
-) -> ExportSummary:
-    """Plan every file of the dataset, and add every candidate to ``tally``."""
-    summary = ExportSummary()
-    with DatasetFiles(dataset, ontology.class_names, config) as files:
-        for row, image in enumerate(_placed(records, dataset, splitting)):
-            record = image.record
-            if image.fault:
-                summary.failures.append((record.image_id, image.fault))
-                if record.status != "error":
-                    summary.found_failed.add(record.image_id)
-                continue
-            if image.placed is None:
-                summary.missing.append(record.image_id)
-                summary.labeled_missing += record.status != "error"
-                continue
-            decided = decide(record, decisions.pop(record.image_id, ()), ontology.class_names)
-            judgements = judge(decided.record, config.quality, ontology.classes, decided.verdicts)
-            try:
-                instances = files.add(decided.record, judgements, image.placed, image.file_name, image.split)
-            except ImageError as error:
-                summary.failures.append((record.image_id, str(error)))
-                summary.found_failed.add(record.image_id)
-                continue
-            summary.unmatched += decided.unmatched
-            splitting.place(row, image.split)
-            _count(summary, decided.record, judgements, ontology)
-            tally.add(decided.record, judgements)
-            summary.images[image.split] += 1
-            summary.without_objects += not instances
-            if config.link != "none" and is_converted(record.image_id):
-                summary.converted[PurePosixPath(file_of(record.image_id)).suffix.lower() or "without an extension"] += 1
-    left = latest(each for on_image in decisions.values() for each in on_image)
-    summary.unmatched += (each for each in left if each.verdict != "none")
-    return summary
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """A record with the place of its image in the dataset.
-
-    Attributes:
-        placed: None if the image is gone.
-        fault: why the image cannot be in the dataset.
-    """
-
-    record: ImageRecord
-    file_name: str
-    split: str
-    placed: PlacedImage | None
-    fault: str = ""
-
-
-def _placed(records: Iterable[ImageRecord], dataset: Dataset, splitting: Splitting) -> Iterator[_Image]:
-    """Every record with the place of its image, in the order of the records; several at once where a store is asked."""
-
-    def place(named: tuple[ImageRecord, str, int]) -> _Image:
-        record, file_name, row = named
-        split = splitting.split(row)
+    shared: SharedFiles,
+) -> tuple[ExportSummary, Counter[Outcome]]:
+    """Plan the files of every image, tell ``shared`` of it, and count the outcomes."""
+    summary, outcomes = ExportSummary(), Counter[Outcome]()
+    files = ImageFiles(dataset, ontology.class_names, config)
+    undecided = dict(decisions)
+    cutouts = None
+    for row, image in enumerate(placed((image for shard in shards for image in shard.images()), dataset, splitting)):
+        record = image.judged.record
+        if image.judged.cutouts is not cutouts:  # all images of a shard are done
+            if cutouts is not None:
+                cutouts.keep()
+            cutouts = image.judged.cutouts
         try:
-            if record.status == "error":
-                fault = record.error if dataset.originals.may_hold(record.image_id) else ""
-                return _Image(record, file_name, split, None, fault)
-            with one_file():
-                split = dataset.images.split_of(record, file_name, split)
-            placed = dataset.images.place_image(record, file_name, split)
-            return _Image(record, file_name, (placed and placed.split) or split, placed)
+            if image.fault:
+                raise ImageError(image.fault)
+            if image.placed is not None:
+                undecided.pop(record.image_id, None)
+                files.add(image.judged, image.placed, image.file_name, image.split)
         except ImageError as error:
-            return _Image(record, file_name, split, None, str(error))
-
-    rows = zip(range(len(splitting)), records, strict=True)
-    named = ((record, dataset.names.give(record.image_id), row) for row, record in rows)
-    is_remote = storage_of(dataset.originals.root).is_remote or storage_of(dataset.destination.path("images")).is_remote
-    return in_order(place, named) if is_remote else map(place, named)
-
-
-def _count(summary: ExportSummary, record: ImageRecord, judgements: Sequence[Judgement], ontology: Ontology) -> None:
-    for instance, judgement in zip(record.instances, judgements, strict=True):
-        if (spec := ontology.classes[instance.class_id]).removed:
+            summary.failures.append((record.image_id, str(error)))
+            if record.status != "error":
+                summary.found_failed.add(record.image_id)
+            shared.leave_out()
             continue
-        summary.verdicts[spec.name][judgement.verdict] += 1
-        if judgement.by_hand:
-            summary.decided[judgement.verdict] += 1
-        if judgement.reason:
-            summary.reasons[judgement.reason] += 1
+        if image.placed is None:
+            summary.missing.append(record.image_id)
+            summary.labeled_missing += record.status != "error"
+            shared.leave_out()
+            continue
+        shared.add(image.judged, image.placed, image.file_name, image.split)
+        splitting.place(row, image.split)
+        outcomes.update(image.judged.outcomes)
+        summary.unmatched += image.judged.unmatched
+        summary.images[image.split] += 1
+        summary.without_objects += not image.judged.written
+        if config.link != "none" and is_converted(record.image_id):
+            summary.converted[PurePosixPath(file_of(record.image_id)).suffix.lower() or "without an extension"] += 1
+    if cutouts is not None:
+        cutouts.keep()
+    left = latest(each for on_image in undecided.values() for each in on_image)
+    summary.unmatched += (each for each in left if each.verdict != "none")
+    _count(summary, outcomes, ontology)
+    return summary, outcomes
+
+
+def _count(summary: ExportSummary, outcomes: Mapping[Outcome, int], ontology: Ontology) -> None:
+    for each, count in outcomes.items():
+        if (spec := ontology.classes[each.class_id]).removed:
+            continue
+        summary.verdicts[spec.name][each.verdict] += count
+        if each.by_hand:
+            summary.decided[each.verdict] += count
+        if each.reason:
+            summary.reasons[each.reason] += count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,7 @@ class FolderDestination:
         return self.output / name
 
     def stamp(self, name: str) -> str:
-        return _stamp(self.output / name)
+        return _stamp(os.path.join(self.output, name))
 
     def digest(self, name: str) -> str:
         return digest_at(self.output / name)
@@ -120,15 +121,15 @@ class FolderDestination:
             shutil.rmtree(self.building, ignore_errors=True)
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str | Path) -> str:
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    if os.path.islink(path):
+    if stat.S_ISLNK(status.st_mode):
         try:
             target = os.stat(path)
         except OSError:  # a broken link
             return ""
         return f"link:{os.readlink(path)}:{target.st_size}-{target.st_mtime_ns}"
-    return FOLDER if os.path.isdir(path) else f"{status.st_size}-{status.st_mtime_ns}"
+    return FOLDER if stat.S_ISDIR(status.st_mode) else f"{status.st_size}-{status.st_mtime_ns}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError, RunError
@@ -18,7 +17,6 @@ from labeler.files.images import digest_at, image_digest
 from labeler.files.paths import FileInfo
 from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
 from labeler.formats.splits import SPLITS
-from labeler.formats.yolo import label_path
 from workflows.dataset.conversion import Converter
 from workflows.dataset.file_names import is_converted
 from workflows.dataset.journal import Operation
@@ -280,4 +278,7 @@ class ImagePlanner:
 
 def label_name(split: str, file_name: str) -> str:
     """The label file of an image, both as paths in the dataset."""
-    return label_path(Path("images", split, file_name)).as_posix()
+    folder, _, name = f"images/{split}/{file_name}".rpartition("/")
+    before, _, after = f"/{folder}/".rpartition("/images/")  # as ``labeler.formats.yolo.label_path``
+    stem, _, suffix = name.rpartition(".")
+    return f"{before}/labels/{after}".strip("/") + f"/{stem if stem and suffix else name}.txt"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 VERSION = b"1"
 FOLDER = "folder"  # the stamp of a folder
-# What an export creates in the output folder.
-_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "cutouts": 2, "data.yaml": 1}  # minimum number of path parts
+# What an export creates in the output folder, and the minimum number of path parts.
+_DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "webdataset": 2, "cutouts": 2, "data.yaml": 1}
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -70,6 +70,9 @@ class Ledger:
         self.root = root
         names = self.table.column("name").to_pylist()
         keys = np.fromiter((hash(name) for name in names), np.int64, len(names))
+        self._columns = [
+            pa.concat_arrays(column.chunks or [pa.array([], pa.string())]) for column in self.table.columns
+        ]
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
 
@@ -79,12 +82,16 @@ class Ledger:
     def row(self, name: str) -> int | None:
         """The row of the entry with that name; None if there is none."""
         key = np.int64(hash(name))
-        first, last = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
-        names = self.table.column("name")
-        return next((row for row in self._order[first:last].tolist() if names[row].as_py() == name), None)
+        names = self._columns[0]
+        for place in range(int(self._keys.searchsorted(key)), len(self._keys)):
+            if self._keys[place] != key:
+                break
+            if names[row := int(self._order[place])].as_py() == name:
+                return row
+        return None
 
     def at(self, row: int) -> Entry:
-        return Entry(*(column[row].as_py() for column in self.table.columns))
+        return Entry(*(column[row].as_py() for column in self._columns))
 
 
 def to_table(entries: Iterable[Entry]) -> pa.Table:

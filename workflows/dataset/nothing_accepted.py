@@ -12,11 +12,11 @@ from labeler.quality import Judgement, effective_thresholds, judge, ranking_scor
 from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec
+from workflows.dataset.judging import STEPS, Outcome, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-STEPS = 1000  # of the histogram of scores
 CLASSES_NAMED = 5
 
 
@@ -48,17 +48,22 @@ class CandidateTally:
         self._lenient = replace(config, class_accept_scores={spec.name: 0.0 for spec in classes})
 
     def add(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
-        self._images += 1
-        for instance, judgement in zip(record.instances, judgements, strict=True):
-            if self._classes[instance.class_id].removed:
+        pairs = zip(record.instances, judgements, strict=True)
+        self.count(1, Counter(outcome(*pair, self._config.score) for pair in pairs))
+        if not self.accepted:
+            self.look_for_best(record, judgements)
+
+    def count(self, images: int, outcomes: Mapping[Outcome, int]) -> None:
+        """Add ``images`` with these outcomes of their candidates. ``look_for_best`` takes those same images."""
+        self._images += images
+        for each, number in outcomes.items():
+            if self._classes[each.class_id].removed:
                 continue
-            of_class = self._of_class[instance.class_id]
-            of_class.accepted += judgement.verdict == "accept"
-            of_class.scores[int(self._score(instance) * STEPS)] += 1
-            if judgement.reason:
-                self._reasons[judgement.reason] += 1
-        if not self._accepted:
-            self._look_for_best(record, judgements)
+            of_class = self._of_class[each.class_id]
+            of_class.accepted += number * (each.verdict == "accept")
+            of_class.scores[each.step] += number
+            if each.reason:
+                self._reasons[each.reason] += number
 
     def lines(self, floor: float, detector: str) -> list[str]:
         """What to tell; nothing if something of every class was accepted.
@@ -69,7 +74,7 @@ class CandidateTally:
         """
         if not self._images:
             return []
-        if self._accepted:
+        if self.accepted:
             return self._of_single_classes()
         told = [*(self._distribution() if self._of_class else self._no_candidate(floor))]
         if self._best is not None:
@@ -80,14 +85,15 @@ class CandidateTally:
         return told
 
     @property
-    def _accepted(self) -> int:
+    def accepted(self) -> int:
+        """The number of accepted candidates."""
         return sum(each.accepted for each in self._of_class.values())
 
     def _score(self, instance: Instance) -> float:
         return ranking_score(instance, self._config.score)
 
-    def _look_for_best(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
-        """Keep the best candidate that only its scores keep out."""
+    def look_for_best(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
+        """Keep the best candidate that only its scores keep out; needed only if nothing was accepted."""
         if all(self._best and self._score(self._best) >= self._score(each) for each in record.instances):
             return
         by_hand: Mapping[int, Any] = {n: each.verdict for n, each in enumerate(judgements) if each.by_hand}

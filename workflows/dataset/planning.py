@@ -90,22 +90,42 @@ class Planner:
         Raises:
             ImageError: no file of this name can be created.
         """
+        return self.plan_content(name, content_digest(content), image_id, lambda: content)
+
+    def plan_content(self, name: str, digest: str, image_id: str, content: Callable[[], bytes]) -> Plan:
+        """As ``plan_file``; ``content``, which has this digest, is made only if the file must be written."""
 
         def make() -> None:
-            path = self.destination.building / name
+            path, data = self.destination.building / name, content()
             path.parent.mkdir(parents=True, exist_ok=True)
             with naming(path):
-                path.write_bytes(content)
+                path.write_bytes(data)
 
-        return self.plan(name, content_digest(content), image_id, make)
+        return self.plan(name, digest, image_id, make)
 
-    def plan_made(self, name: str, image_id: str = "") -> Plan:
-        """A plan for a file that was created in ``building``, and is deleted there if no change is needed."""
-        made = self.destination.building / name
-        plan = self.plan(name, file_digest(made), image_id, lambda: None)
+    def digest_made(self, name: str) -> str:
+        """The digest of a file that was created in ``building``."""
+        return file_digest(self.destination.building / name)
+
+    def plan_made(self, name: str, image_id: str = "", digest: str = "") -> Plan:
+        """A plan for a file that was created in ``building``, and is deleted there if no change is needed.
+
+        Args:
+            digest: of the file, if that is known.
+        """
+        plan = self.plan(name, digest or self.digest_made(name), image_id, lambda: None)
         if plan.operation is None:
-            made.unlink()
+            (self.destination.building / name).unlink()
         return plan
+
+    def kept(self, name: str, digest: str) -> Plan | None:
+        """A plan to keep a file that the tool wrote with this digest; None if it is not there like that."""
+        try:
+            self.destination.check(name)
+        except ImageError:
+            return None
+        seen = self.look(name)
+        return Plan(name, row=seen.row) if seen.is_ours and seen.digest == digest else None
 
     def plan(self, name: str, digest: str, image_id: str, make: Callable[[], None]) -> Plan:
         """A plan for a file with this digest; ``make`` is called to create it in ``building`` if it must be written."""
@@ -131,8 +151,10 @@ class Planner:
 
     def is_edited(self, name: str) -> bool:
         """Whether the user edited a file that the tool wrote."""
+        if self.ledger.row(name) is None:
+            return False
         seen = self.look(name)
-        return seen.row is not None and seen.stamp != "" and not seen.is_ours
+        return seen.stamp != "" and not seen.is_ours
 
     def look(self, name: str) -> Seen:
         """What exists under ``name`` in the dataset."""

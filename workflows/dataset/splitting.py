@@ -122,7 +122,7 @@ def open_splitting(
         ledger: of the dataset.
         before: the rule that the dataset was last written with, if it was.
     """
-    contents = run.contents()
+    contents = run.current().contents()
     return Splitting(contents, stored_splits(run, ledger.table, contents, before), rule, resplit)
 
 
@@ -151,7 +151,7 @@ def leaks_of(groups: Groups, splits: Splits, image_ids: pa.Array, rule: SplitRul
 
 def splits_of_run(run: RunFolder, rule: SplitRule) -> SplitSummary:
     """The splits of the dataset of ``run`` as it was last written, by ``rule``."""
-    contents = run.contents()
+    contents = run.current().contents()
     rows, groups = _grouped(contents, rule)
     ids = contents.column("image_id").combine_chunks()
     ledger = read_ledger(run.output / LEDGER)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labeler.files.local import naming
 from labeler.files.storage import read_bytes
-from labeler.quality import Judgement, Verdict
+from labeler.quality import Verdict
 from labeler.record_checks import read_table
-from labeler.records import ImageRecord
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -79,28 +80,25 @@ class VerdictWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._writer = pq.ParquetWriter(path, self.SCHEMA, compression="zstd")
-        self._rows: list[dict[str, object]] = []
+        self._waiting: list[pa.Table] = []
 
-    def add(self, record: ImageRecord, judgements: Sequence[Judgement]) -> None:
-        for index, (instance, judgement) in enumerate(zip(record.instances, judgements, strict=True)):
-            self._rows.append(
-                {
-                    "image_id": record.image_id,
-                    "instance": index,
-                    "class_id": instance.class_id,
-                    "joint_score": instance.joint_score,
-                    "verdict": judgement.verdict,
-                    "reason": judgement.reason,
-                    "decided_by": "person" if judgement.by_hand else "gate",
-                }
-            )
-        if len(self._rows) >= self.ROWS:
+    def add(self, images: pa.Table) -> None:
+        """Add the instances of ``images``, which have the columns of ``workflows.dataset.judging.SCHEMA``."""
+        rows, ends = _instances(images, self.SCHEMA), np.cumsum(_counts(images))
+        done = 0
+        while len(rows) - done + (waiting := sum(map(len, self._waiting))) >= self.ROWS:
+            # A row group ends with the image that fills it.
+            end = int(ends[np.searchsorted(ends, done + self.ROWS - waiting)])
+            self._waiting.append(rows.slice(done, end - done))
             self._flush()
+            done = end
+        self._waiting.append(rows.slice(done))
 
     def _flush(self) -> None:
+        rows = pa.concat_tables([self.SCHEMA.empty_table(), *self._waiting]).combine_chunks()
         with naming(self._path):
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self.SCHEMA))
-        self._rows = []
+            self._writer.write_table(rows)
+        self._waiting = []
 
     def __enter__(self) -> VerdictWriter:
         return self
@@ -109,3 +107,24 @@ class VerdictWriter:
         self._flush()
         with naming(self._path):
             self._writer.close()
+
+
+def _counts(images: pa.Table) -> npt.NDArray[np.int64]:
+    """The number of instances of each image."""
+    lengths = images.column("class_id").combine_chunks().value_lengths()
+    return np.asarray(lengths).astype(np.int64)
+
+
+def _instances(images: pa.Table, schema: pa.Schema) -> pa.Table:
+    counts = _counts(images)
+    image = np.repeat(np.arange(len(counts)), counts)
+    flat = {name: images.column(name).combine_chunks().flatten() for name in ("class_id", "joint_score", "verdict")}
+    by_hand = images.column("by_hand").combine_chunks().flatten()
+    columns = {
+        "image_id": images.column("image_id").combine_chunks().take(pa.array(image)),
+        "instance": np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts),
+        **flat,
+        "reason": images.column("reason").combine_chunks().flatten(),
+        "decided_by": pc.if_else(by_hand, "person", "gate"),
+    }
+    return pa.table(columns).cast(schema)

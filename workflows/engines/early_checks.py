@@ -11,7 +11,7 @@ def check_job(job: LabelJob, may_be_done: bool) -> dict[str, str]:
     """Check the device, the models and the cluster of ``job``.
 
     Args:
-        may_be_done: there are records already, so perhaps no model will run: neither the hub nor the cluster is asked.
+        may_be_done: there are records already, so perhaps no model will run: nobody is asked for them.
 
     Returns:
         The model types that the hub told, by source.
@@ -22,7 +22,7 @@ def check_job(job: LabelJob, may_be_done: bool) -> dict[str, str]:
     address = None if job.engine.engine == "local" else job.engine.cluster_address
     if address:
         check_address(address, connect=not may_be_done)
-    else:
+    elif not may_be_done:  # to know the devices, torch is imported, which takes seconds
         check_device(job.model.device)  # a cluster may have other devices and models than this machine
     if job.ontology is not None and not job.tags_only:
         check_classes(job.labeler, job.model, [prompt for prompt, _ in job.ontology.prompts])

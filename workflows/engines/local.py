@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from workflows.engines.workers import WorkerConfig
-from workflows.run.shard_files import Shard
-from workflows.run.shards import ShardReport, label_shards
+from workflows.run.batch_size import BatchSize
+from workflows.run.shard import Shards
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import label_shards
 from workflows.settings.engine import EngineConfig
 
 if TYPE_CHECKING:
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_engine(
-    shards: Sequence[Shard], config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Callable[[str], None]
+    shards: Shards, config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Callable[[str], None]
 ) -> Iterator[Iterator[ShardReport]]:
     """Label ``shards`` in this process; yields one report per shard.
 
     ``engine``, ``output`` and ``say`` are not used; all engines have the same parameters.
     """
-    stages, size = config.load_stages(), config.model.batch_size
+    stages, size = config.load_stages(), BatchSize.of(config.model)
     with closing(label_shards(shards, config.root, stages, size, config.reading)) as reports:
         yield reports

@@ -1,51 +1,49 @@
-"""The Ray engine: distributes shards to workers, each of which loads the models once.
+"""The Ray engine: hands out shards to workers, each of which loads the models once.
 
-Workers receive only paths and return only figures. Ray restarts a worker that dies. Its shards are distributed again in
-the next round: record files show which shards are done, and the notes of ``workflows.run.attempts`` what killed a
-worker. Ray is imported on first use.
+Workers receive only paths and return only figures. The shards of a worker that is lost are handed out again: record
+files show which of them are done, and the notes of ``workflows.run.attempts`` what killed it. Ray is imported on first
+use.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
-import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from labeler.errors import RunError
-from labeler.files.storage import info
+from workflows.engines.attendance import CHECK_SECONDS, Attendance
+from workflows.engines.handing_out import Queue
 from workflows.engines.ray_cluster import (
     Say,
+    an_image,
     check_shared,
     checked_environment,
     joined_ray,
     last_line,
     nodes_alive,
+    nodes_by_id,
+    refuse_unseen,
     say_if_taken,
+    token_in,
 )
-from workflows.engines.ray_workers import SHARDS_PER_WORKER, label_on_workers
-from workflows.engines.resources import Pool, fitting, plan_pool
+from workflows.engines.ray_pool import Place, RayPool
+from workflows.engines.resources import Pool, plan_pool
 from workflows.engines.workers import WorkerConfig
-from workflows.run.attempts import Attempts
-from workflows.run.shard_files import Shard
-from workflows.run.shards import ShardReport, report_of
+from workflows.run.shard import Shard, Shards
+from workflows.run.shard_report import ShardReport
 from workflows.settings.engine import EngineConfig
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-FRUITLESS_ROUNDS = 2
-CHECK_SECONDS, LOST_SECONDS = 5.0, 60.0  # how often nodes are counted; how long none may have room
-
 
 @contextmanager
 def ray_engine(
-    shards: Sequence[Shard], config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Say
+    shards: Shards, config: WorkerConfig, engine: EngineConfig, output: AnyPath, say: Say
 ) -> Iterator[Iterator[ShardReport]]:
     """Label ``shards`` on Ray workers; yields one report per shard.
 
@@ -58,15 +56,19 @@ def ray_engine(
         UsageError: no cluster answers at the address, it has too few resources, or a node cannot see the folders.
         RunError: no worker can continue.
     """
+    coming, count = iter(shards), len(shards)
+    first = next(coming)
     with joined_ray(engine.cluster_address):
-        pool = plan_pool(nodes_alive(), engine, config.model.device, len(shards))
+        pool = plan_pool(nodes_alive(), engine, config.model.device, count)
         pool = replace(pool, environment=checked_environment(engine.environment))
-        check_shared(config.root, output, shards)
+        check_shared(config.root, output, first)
+        look = _Look(config.root, output, an_image(config.root, first))
         device = "cuda" if pool.gpus and config.model.device == "auto" else config.model.device
         config = _with_absolute_paths(replace(config, model=replace(config.model, device=device)))
         say(f"starting {pool}")
-        say_if_taken(pool, say)
-        with closing(_rounds(shards, config, pool, say)) as reports:
+        if pool.least is None:
+            say_if_taken(pool, say)
+        with closing(_reports(chain([first], coming), count, config, pool, look, say)) as reports:
             yield reports
 
 
@@ -86,69 +88,59 @@ def _absolute(model: str) -> str:
     return os.path.abspath(path) if os.path.exists(path) else model
 
 
-def _rounds(shards: Sequence[Shard], config: WorkerConfig, pool: Pool, say: Say) -> Generator[ShardReport, None, None]:
-    """Distribute shards until all are reported. One round is enough, unless nodes are lost with their workers."""
-    import ray
-
-    waiting = {shard.index: shard for shard in shards}
-    fruitless = 0
-    while waiting:
-        before = _progress(waiting.values())
-        cause = "workers were lost"
-        try:
-            yield from _round(waiting, config, pool)
-        except ray.exceptions.RayError as error:
-            cause = last_line(error)
-        for shard in [shard for shard in waiting.values() if info(shard.records_path)]:
-            del waiting[shard.index]  # written, but its report was lost
-            yield report_of(shard)
-        fruitless = fruitless + 1 if _progress(waiting.values()) == before else 0
-        if fruitless == FRUITLESS_ROUNDS:
-            raise RunError(f"Ray no longer finishes any shard: {cause}")
-        if waiting:
-            pool = replace(pool, workers=max(1, min(pool.workers, len(waiting), fitting(nodes_alive(), pool))))
-            say(f"{cause}; continuing with {pool}")
-
-
-def _progress(waiting: Collection[Shard]) -> tuple[int, int]:
-    """A value that changes whenever a shard is finished or an attempt kills its worker."""
-    return len(waiting), sum(Attempts(shard.attempts_path).total for shard in waiting)
-
-
-def _round(waiting: dict[int, Shard], config: WorkerConfig, pool: Pool) -> Generator[ShardReport, None, None]:
-    """Reports of the ``waiting`` shards, each removed from ``waiting``; ends early if the rest must be redistributed.
+def _reports(
+    shards: Iterator[Shard], count: int, config: WorkerConfig, pool: Pool, look: _Look, say: Say
+) -> Generator[ShardReport, None, None]:
+    """Hand out shards until all ``count`` of them are reported.
 
     Raises:
-        RunError: no node has had room for a worker for ``LOST_SECONDS``.
+        RunError: no node has had room for a worker of a fixed number of them for ``LOST_SECONDS``, or Ray has ended.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Ray Data runs in its own process. Killing that process stops it and its workers at once, even while they wait.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    labeling = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(label_on_workers)
-    table = pa.table({"shard": [pickle.dumps(shard) for shard in waiting.values()]})
-    outcomes = labeling.remote(table, config, pool, next(iter(waiting.values())).attempts_path.parent)
-    last_room = time.monotonic()
+    queue = Queue(shards, count, pool.workers)
+    workers = RayPool(pool, config, queue)
+    attendance = Attendance(pool, say)
     try:
-        while waiting:
-            ready, _ = ray.wait([outcomes], timeout=CHECK_SECONDS)
-            if ready:
-                for index, outcome in map(pickle.loads, ray.get(next(outcomes))):
-                    if isinstance(outcome, Exception):
-                        raise outcome
-                    if waiting.pop(index, None):
-                        yield outcome
-                continue
-            lost = pool.workers - fitting(nodes_alive(), pool)
-            if lost < pool.workers:
-                last_room = time.monotonic()
-            elif time.monotonic() - last_room > LOST_SECONDS:
-                raise RunError(f"no node has room any more for one of {pool}")
-            # Ray Data does not reassign the shards of a worker that was lost with its node. End if only those are left.
-            if lost > 0 and len(waiting) <= lost * SHARDS_PER_WORKER and lost < pool.workers:
+        while True:
+            attendance.note(workers.ready)
+            if attendance.may_begin:
+                workers.hand_out()
+            if not queue and not workers.is_busy:
                 return
-    except StopIteration:
-        return
+            for each in workers.wait(CHECK_SECONDS):
+                if isinstance(each, ShardReport):
+                    yield each
+                else:
+                    look.at(each)
+    except ray.exceptions.RayError as error:
+        raise RunError(f"Ray no longer answers: {last_line(error)}; re-run the same command to resume") from error
     finally:
-        ray.cancel(outcomes, force=True)
+        workers.close()
+
+
+class _Look:
+    """Makes sure that workers on nodes that joined the cluster later see the folders.
+
+    Args:
+        image: a file of the input.
+    """
+
+    def __init__(self, root: AnyPath, output: AnyPath, image: AnyPath) -> None:
+        self._root, self._output, self._image = root, output, image
+        self._seen = set(nodes_by_id())  # were looked at before anything was started
+
+    def at(self, place: Place) -> None:
+        """Look from the node of ``place``, unless that was done before.
+
+        Raises:
+            UsageError: it does not see one of them.
+        """
+        import ray
+
+        if place.node in self._seen:
+            return
+        with token_in(self._output) as token:
+            what = ray.get(place.actor.unseen.remote(token, self._image))
+        refuse_unseen(what, self._root, self._output, nodes_by_id().get(place.node, place.node))
+        self._seen.add(place.node)

@@ -9,8 +9,8 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
@@ -18,7 +18,7 @@ from labeler.files.frames import file_path
 from labeler.files.storage import info, read_bytes, remove, write_bytes
 from labeler.own_packages import check_own_packages
 from workflows.engines.resources import RESERVED_CPUS, Node, Pool
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -134,8 +134,11 @@ def say_if_taken(pool: Pool, say: Say) -> None:
             say(f"{free.get(name, 0.0):g} of the {needed:g} {name}s needed are free; waiting for the rest")
 
 
-def check_shared(root: AnyPath, output: AnyPath, shards: Sequence[Shard]) -> None:
+def check_shared(root: AnyPath, output: AnyPath, first: Shard) -> None:
     """Check that every node of the cluster can see the input and the output.
+
+    Args:
+        first: a shard that is to be labeled.
 
     Raises:
         UsageError: a node cannot, or does not answer.
@@ -143,32 +146,42 @@ def check_shared(root: AnyPath, output: AnyPath, shards: Sequence[Shard]) -> Non
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
+    nodes = nodes_by_id()
     if len(nodes) < 2:
         return
-    token = output / "run" / f"seen-by-all-{uuid.uuid4().hex}"
-    image = next((path for i in shards[0].image_ids if info(path := file_path(root, i))), root)
-    write_bytes(token, token.name.encode())
+    image = an_image(root, first)
     try:
-        look = ray.remote(num_cpus=0, max_retries=0)(_unseen)
-        there = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
-        asked = {look.options(scheduling_strategy=there[node]).remote(token, image): node for node in nodes}
-        _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-        if silent:
-            raise UsageError(f"node {nodes[asked[silent[0]]]} of the cluster does not answer; is it overloaded?")
-        for answer, node in asked.items():
-            if unseen := ray.get(answer):
-                raise UsageError(
-                    f"{output if unseen == 'output' else root} is not visible to node {nodes[node]}: on a "
-                    "cluster, put input and output where all nodes can see them, such as NFS or a store (s3://…)"
-                )
+        with token_in(output) as token:
+            look = ray.remote(num_cpus=0, max_retries=0)(unseen)
+            there = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
+            asked = {look.options(scheduling_strategy=there[node]).remote(token, image): node for node in nodes}
+            _, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+            if silent:
+                raise UsageError(f"node {nodes[asked[silent[0]]]} of the cluster does not answer; is it overloaded?")
+            for answer, node in asked.items():
+                with suppress(ray.exceptions.TaskUnschedulableError):  # the node has left the cluster
+                    refuse_unseen(ray.get(answer), root, output, nodes[node])
     except ray.exceptions.RayError as error:
         raise UsageError(f"a node of the cluster cannot run labeler: {last_line(error)}") from error
+
+
+@contextmanager
+def token_in(output: AnyPath) -> Iterator[AnyPath]:
+    """A file in the output, for other nodes to look for."""
+    token = output / "run" / f"seen-by-all-{uuid.uuid4().hex}"
+    write_bytes(token, token.name.encode())
+    try:
+        yield token
     finally:
         remove(token)
 
 
-def _unseen(token: AnyPath, image: AnyPath) -> str:
+def an_image(root: AnyPath, shard: Shard) -> AnyPath:
+    """An image of ``shard`` that is there, or else the input itself."""
+    return next((path for i in shard.image_ids if info(path := file_path(root, i))), root)
+
+
+def unseen(token: AnyPath, image: AnyPath) -> str:
     """Which of ``output`` and ``input`` this node cannot see; empty if it sees both."""
     try:
         if read_bytes(token).decode() != token.name:
@@ -176,6 +189,24 @@ def _unseen(token: AnyPath, image: AnyPath) -> str:
     except OSError:
         return "output"
     return "" if info(image) else "input"
+
+
+def refuse_unseen(what: str, root: AnyPath, output: AnyPath, node: str) -> None:
+    """Raise if ``what``, the answer of ``unseen``, says that a node does not see a folder.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if what:
+        raise UsageError(
+            f"{output if what == 'output' else root} is not visible to node {node}: on a cluster, put input and output "
+            "where all nodes can see them, such as NFS or a store (s3://…)"
+        )
+
+
+def nodes_by_id() -> dict[str, str]:
+    """The addresses of the nodes that are alive."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in _alive()}
 
 
 def one_line(error: BaseException) -> str:

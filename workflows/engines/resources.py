@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labeler.errors import UsageError
 from workflows.settings.engine import EngineConfig
 
-RESERVED_CPUS = 2  # for the tasks of Ray Data, which otherwise waits forever
+RESERVED_CPUS = 2  # for the process that starts the run, and what Ray runs beside the workers
 CPUS_PER_WORKER = 8  # default maximum; more hardly speed up a model
 CPU_CHOICES = tuple(float(cpus) for cpus in range(CPUS_PER_WORKER, 0, -1))
 SHARES_OF_CPU = (0.5, 0.25)  # for workers with a GPU
@@ -30,19 +30,27 @@ class Pool:
     """A number of equal workers.
 
     Attributes:
+        workers: how many there are to be, at most.
         cpus, gpus: per worker.
         environment: Ray's ``runtime_env`` of the workers.
+        least: with how many the run begins, if it grows with its cluster; None for a fixed number.
     """
 
     workers: int
     cpus: float
     gpus: float
     environment: Mapping[str, Any] | None = None
+    least: int | None = None
+
+    def of(self, workers: int) -> Pool:
+        """So many of these workers."""
+        return replace(self, workers=workers)
 
     def __str__(self) -> str:
         gpus = f"{self.gpus:g} GPU{'s' if self.gpus > 1 else ''} and " if self.gpus else ""
         cpus = f"{self.cpus:g} CPU{'s' if self.cpus > 1 else ''}"
-        return f"{self.workers} worker{'s' if self.workers > 1 else ''} of {gpus}{cpus}"
+        least = f"{self.least} to " if self.least not in (None, self.workers) else ""
+        return f"{least}{self.workers} worker{'s' if self.workers > 1 else ''} of {gpus}{cpus}"
 
 
 def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
@@ -51,7 +59,7 @@ def takes_ray(config: EngineConfig, device: str, shards: int) -> bool:
         return config.engine == "ray"
     if config.cluster_address or config.labeler_env:
         return True
-    if shards < 2 or config.workers == 1:
+    if shards < 2 or config.most_workers == 1:
         return False
     return config.workers is not None or (device in ("auto", "cuda") and visible_gpus() > 1)
 
@@ -74,11 +82,13 @@ def visible_gpus() -> int:
 def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: int) -> Pool:
     """The workers to start, at most one per shard.
 
+    A range of workers on a cluster may be more than fit now. On this machine alone it is cut to what fits.
+
     Args:
         device: as in ``ModelConfig``.
 
     Raises:
-        UsageError: the cluster has too few resources; the message says what is missing.
+        UsageError: there are too few resources; the message says what is missing.
     """
     gpus = config.gpus_per_worker
     if gpus is None:
@@ -87,16 +97,21 @@ def plan_pool(nodes: Sequence[Node], config: EngineConfig, device: str, shards: 
     choices = CPU_CHOICES + (SHARES_OF_CPU if gpus else ())
     if config.cpus_per_worker is not None:
         choices = (config.cpus_per_worker,)
-    if config.workers is None:
+    if config.most_workers is None:
         # As many as the GPUs allow or, without GPUs, as many as the CPUs allow.
         wanted = _fitting(nodes, 0.0, gpus) if gpus else max(1, _fitting(nodes, _first_fitting(nodes, choices), 0.0))
     else:
-        wanted = config.workers
-    workers = max(1, min(wanted, shards))
-    for cpus in choices:
-        if _fitting(nodes, cpus, gpus) >= workers:
-            return Pool(workers, cpus, gpus)
-    raise UsageError(_what_is_missing(nodes, Pool(workers, choices[-1], gpus)))
+        wanted = config.most_workers
+    most = max(1, min(wanted, shards))
+    least = min(config.least_workers or most, most)
+    grows = config.least_workers is not None and config.cluster_address is not None
+    for workers in (most, least) if grows else range(most, least - 1, -1):
+        for cpus in choices:
+            if _fitting(nodes, cpus, gpus) >= workers:
+                return Pool(most if grows else workers, cpus, gpus, least=least if grows else None)
+    if grows:  # the nodes are still to come
+        return Pool(most, config.cpus_per_worker or 1.0, gpus, least=least)
+    raise UsageError(_what_is_missing(nodes, Pool(least, choices[-1], gpus)))
 
 
 def fitting(nodes: Sequence[Node], pool: Pool) -> int:
@@ -105,9 +120,9 @@ def fitting(nodes: Sequence[Node], pool: Pool) -> int:
 
 
 def _fitting(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
-    """How many such workers fit, each on a single node, with CPUs left for Ray Data."""
+    """How many such workers fit, each on a single node, with CPUs left for others."""
     rooms = [_room(node.cpus, node.gpus, cpus, gpus) for node in nodes]
-    # Ray Data takes its CPUs from one node; assume the node where that costs the fewest workers.
+    # Of one node; assume the node where that costs the fewest workers.
     spared = [_room(node.cpus - RESERVED_CPUS, node.gpus, cpus, gpus) for node in nodes]
     return max((sum(rooms) - room + less for room, less in zip(rooms, spared, strict=True)), default=0)
 

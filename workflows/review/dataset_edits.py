@@ -21,6 +21,7 @@ from labeler.decisions import Decision
 from labeler.errors import FormatError
 from labeler.files.images import content_digest
 from labeler.formats.label_edits import read_label_file
+from labeler.formats.parts import group_of
 from labeler.formats.yolo import yolo_labels
 from labeler.geometry.masks import Rle, mask_to_rle
 from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
@@ -78,7 +79,7 @@ def dataset_edits(labeled: Labeled) -> DatasetEdits:
     edits = DatasetEdits(len(files.labels) + len(files.coco))
     if edits.files:
         with tempfile.TemporaryDirectory(prefix="labeler-") as folder, ExitStack() as stack:
-            coco = [EditedCocoFile(split, file, labeled, Path(folder), stack) for split, file in files.coco.items()]
+            coco = [EditedCocoFile(group, file, labeled, Path(folder), stack) for group, file in files.coco.items()]
             _collect(labeled, files, coco, edits, stack)
     return edits
 
@@ -111,7 +112,7 @@ def _collect(
 ) -> None:
     found = list(_find(labeled, files, coco))
     stack.close()  # which finishes the files of the writers
-    certain = {each.split: not each.fault and each.is_as_exported() for each in coco}
+    certain = {each.group: not each.fault and each.is_as_exported() for each in coco}
     stuck = set[str]()  # names of files that stay
     for each in coco:
         faults = each.faults()
@@ -121,7 +122,7 @@ def _collect(
             logger.warning(text, each.file.name, len(each.absent), each.absent[0])
         stuck.update([each.file.name] if faults else [])
     for image in found:
-        outcome = _outcome(image, image.coco is not None and certain[image.coco.split])
+        outcome = _outcome(image, image.coco is not None and certain[image.coco.group])
         if isinstance(outcome, str):
             edits.faults.append(outcome)
             stuck.update(image.files())
@@ -146,7 +147,7 @@ def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) 
     for record in labeled.records():
         label_file = files.labels.get(record.image_id)
         name = _name(labeled, files, record)
-        in_file = next((each for each in coco if _is_in(each, files.splits.get(record.image_id), name)), None)
+        in_file = next((each for each in coco if _is_in(each, _group(labeled, files, record.image_id), name)), None)
         if record.status == "error" or (label_file is None and in_file is None):
             continue
         on_image = decisions.get(record.image_id, [])
@@ -170,8 +171,14 @@ def _name(labeled: Labeled, files: EditedFiles, record: ImageRecord) -> str:
     return files.file_names.get(record.image_id, record.image_id)
 
 
-def _is_in(coco: EditedCocoFile, split: str | None, name: str) -> bool:
-    return coco.split == split if split is not None else name in coco.content.annotations
+def _group(labeled: Labeled, files: EditedFiles, image_id: str) -> str | None:
+    """Which COCO file the image is in; None if that is not known."""
+    split = files.splits.get(image_id)
+    return None if split is None else group_of(split, image_id, labeled.export.dataset_shards)
+
+
+def _is_in(coco: EditedCocoFile, group: str | None, name: str) -> bool:
+    return coco.group == group if group is not None else name in coco.content.annotations
 
 
 def _written(

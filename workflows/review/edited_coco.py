@@ -27,12 +27,13 @@ class EditedCocoFile:
     Attributes:
         fault: why the file cannot be read; empty if it can.
         content: empty if it cannot be read.
-        seen: names of the images of the split that are in it.
+        group: the split, or part of it, that the file is about.
+        seen: names of the images of the group that are in it.
         absent: names of the others, which came later, or which somebody took out.
     """
 
-    def __init__(self, split: str, file: EditedFile, labeled: Labeled, folder: Path, stack: ExitStack) -> None:
-        self.split, self.file = split, file
+    def __init__(self, group: str, file: EditedFile, labeled: Labeled, folder: Path, stack: ExitStack) -> None:
+        self.group, self.file = group, file
         self.fault = ""
         self.content = EditedCoco({}, {})
         try:
@@ -41,13 +42,13 @@ class EditedCocoFile:
             self.fault = str(error)
         self.seen: set[str] = set()
         self.absent: list[str] = []
-        self._path = folder / f"{split}.json"
+        self._path = folder / f"{group}.json"
         self._writer = stack.enter_context(
             CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
         )
 
     def add(self, image: WrittenImage) -> Change | str:
-        """The change of an image of this split, or why there is none to take."""
+        """The change of an image of this group, or why there is none to take."""
         record = image.decided.record
         if image.name not in self.content.annotations:
             self.absent.append(image.name)
@@ -71,5 +72,5 @@ class EditedCocoFile:
         if self.fault:
             return [self.fault]
         unknown = [name for name in self.content.annotations if name not in self.seen]
-        images = [f"{len(unknown)} images that are not in this split, such as {unknown[0]!r}"] if unknown else []
+        images = [f"{len(unknown)} images that do not belong in it, such as {unknown[0]!r}"] if unknown else []
         return self.content.faults + images

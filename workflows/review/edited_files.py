@@ -50,7 +50,7 @@ class EditedFiles:
 
     Attributes:
         labels: label files, by image id.
-        coco: COCO files, by split.
+        coco: COCO files, by split, or by part of one.
         splits: the split of each image whose file is in the dataset, by image id.
         file_names: names of images below ``images/SPLIT``, by image id, where they differ from the id.
     """

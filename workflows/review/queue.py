@@ -25,7 +25,7 @@ from workflows.dataset.decision_log import append_decisions, by_image, read_deci
 from workflows.dataset.labeled import Labeled
 from workflows.review.drawn import drawn_object
 from workflows.review.shown import last_verdict, shown_item, shown_look, shown_objects
-from workflows.run.current_records import Place
+from workflows.run.shard_records import Place
 
 if TYPE_CHECKING:
     from labeler.files.paths import FileInfo

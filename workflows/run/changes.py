@@ -11,19 +11,22 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from labeler.files.image_table import ImageTable, Positions
 from labeler.files.images import image_digest
-from labeler.files.listing import stamps as stamps_of
+from labeler.files.listing import stamps
 from labeler.files.parallel import in_order
 from labeler.files.paths import NO_TIME, OF_CONTENT
 from labeler.files.storage import storage_of
+from workflows.run.current_records import CurrentRecords
 from workflows.run.folder import RunFolder
+from workflows.run.planning import Changes
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -31,50 +34,59 @@ if TYPE_CHECKING:
 _LOCAL_STAMP = r"^(?P<rest>\d+--?\d+)-(?P<ctime>-?\d+)$"  # size-mtime-ctime; earlier versions wrote no ctime
 
 
-@dataclass(frozen=True)
-class Changes:
-    """The result of ``changed_images``.
-
-    Attributes:
-        images: ids of the images whose content changed.
-        stamps: the stamps to save. A labeled image that is missing now keeps its old stamp. A file that could not be
-            read gets an empty stamp, so the next run checks it again.
-    """
-
-    images: list[str]
-    stamps: pa.Array
-
-
-def changed_images(run: RunFolder, root: AnyPath, image_ids: pa.Array, stamps: pa.Array, verify: bool) -> Changes:
-    """The images below ``root`` whose content differs from the labeled content.
+def changed_images(run: RunFolder, root: AnyPath, images: ImageTable, verify: bool) -> Changes:
+    """Which of the ``images`` below ``root`` have another content than what was labeled.
 
     An image that could not be read when it was labeled has no digest, so it counts as changed once its stamp differs.
 
     Args:
-        image_ids, stamps: of the input, from ``labeler.files.listing``.
         verify: read every file whose stamp is not a checksum, instead of only those whose stamp differs.
     """
-    known = run.known()
-    now = pc.fill_null(pc.take(stamps, pc.index_in(known.column("image_id"), image_ids)), "")
-    before, was_read = known.column("stamp"), pc.not_equal(known.column("digest"), "")
-    is_there = pc.not_equal(now, "")
-    differs = pc.invert(pc.or_(pc.equal(now, before), pc.equal(_without_ctime(now), before)))
-    says_little = pc.invert(pc.starts_with(now, OF_CONTENT)) if verify else pc.ends_with(now, NO_TIME)
-    changed: list[str] = known.filter(pc.and_(is_there, pc.and_not(differs, was_read))).column("image_id").to_pylist()
-    unsure = known.filter(pc.and_(pc.and_(is_there, was_read), pc.or_(differs, says_little)))
-    ids, labeled = unsure.column("image_id").to_pylist(), unsure.column("digest").to_pylist()
-    digests = list(in_order(lambda image_id: image_digest(root, image_id), ids))
-    changed += [i for i, old, new in zip(ids, labeled, digests, strict=True) if new not in ("", old)]
-    unread = pa.array([i for i, new in zip(ids, digests, strict=True) if not new], pa.string())
-    labeled_before = known.filter(was_read)
-    kept = pc.take(
-        labeled_before.column("stamp"), pc.index_in(image_ids, labeled_before.column("image_id").combine_chunks())
-    )
-    stamps = pc.if_else(pc.equal(stamps, ""), pc.fill_null(kept, ""), stamps)
-    return Changes(changed, pc.if_else(pc.is_in(image_ids, unread), "", stamps))
+    run.refuse_records_alone()
+    current, changes = run.current(), Changes.none(images)
+    for known in current.known():
+        positions, now = images.look_up(known.column("image_id"))
+        is_there = pc.fill_null(pc.not_equal(now, ""), False)
+        before = known.column("stamp")
+        differs = pc.invert(pc.or_(pc.equal(now, before), pc.equal(_without_ctime(now), before)))
+        says_little = pc.invert(pc.starts_with(now, OF_CONTENT)) if verify else pc.ends_with(now, NO_TIME)
+        unsure = pc.and_(is_there, pc.or_(differs, says_little))
+        asked = np.asarray(pc.fill_null(pc.or_(pc.equal(now, ""), unsure), False))
+        if asked.any():
+            mask = pa.array(asked)
+            columns = [known.filter(mask), is_there.filter(mask), differs.filter(mask)]
+            _compare(current, root, changes, positions[asked], *columns)
+    return changes
 
 
-def _without_ctime(stamps: pa.ChunkedArray) -> pa.ChunkedArray:
+def _compare(
+    current: CurrentRecords,
+    root: AnyPath,
+    changes: Changes,
+    positions: Positions,
+    known: pa.RecordBatch,
+    is_there: pa.BooleanArray,
+    differs: pa.BooleanArray,
+) -> None:
+    """Note in ``changes`` what became of labeled images whose stamp does not settle it.
+
+    Args:
+        positions: of the images in the input.
+        known: what ``CurrentRecords.known`` tells of them.
+        is_there, differs: whether the file is there, with another stamp.
+    """
+    digests = np.array(current.digests(known), object)
+    was_read, there, other = digests != "", np.asarray(is_there), np.asarray(differs)
+    changes.missing[positions[~there & was_read]] = True
+    changes.changed[positions[there & other & ~was_read]] = True
+    unsure = np.flatnonzero(there & was_read)
+    ids = known.column("image_id").take(pa.array(unsure)).to_pylist()
+    for row, digest in zip(unsure, in_order(lambda image_id: image_digest(root, image_id), ids), strict=True):
+        changes.unread[positions[row]] = not digest
+        changes.changed[positions[row]] |= digest not in ("", digests[row])
+
+
+def _without_ctime(stamps: pa.StringArray) -> pa.StringArray:
     return pc.replace_substring_regex(stamps, _LOCAL_STAMP, r"\1")
 
 
@@ -89,22 +101,33 @@ def own_links_noted(run: RunFolder, root: AnyPath) -> Iterator[None]:
     if not (storage_of(root).has_links and storage_of(run.output).has_links):
         yield
         return
-    saved = run.stamps()
-    ids = saved.column("image_id").to_pylist()
-    as_saved = pc.equal(saved.column("stamp"), pa.array(stamps_of(root, ids), pa.string()))
-    saved = saved.filter(as_saved)
-    ids = saved.column("image_id").to_pylist()
+    saved = ImageTable(filter(len, (_as_saved(batch, root) for batch in run.current_images())))
     began = _time_of(run.path)
     yield
     ended = _time_of(run.path)
-    now = pa.chunked_array([pa.array(stamps_of(root, ids), pa.string())])
-    same_but_ctime = pc.equal(_without_ctime(now), _without_ctime(saved.column("stamp")))
+    linked = ImageTable(filter(len, (_linked(batch, root, began, ended) for batch in saved.batches())))
+    if len(linked):
+        run.restamp(linked)
+
+
+def _as_saved(images: pa.RecordBatch, root: AnyPath) -> pa.RecordBatch:
+    """Those of ``images`` whose stamp is up to date."""
+    return images.filter(pc.equal(images.column(1), _stamps_now(images, root)))
+
+
+def _linked(saved: pa.RecordBatch, root: AnyPath, began: int, ended: int) -> pa.RecordBatch:
+    """Those of ``saved`` whose ctime alone has changed, between ``began`` and ``ended``, with their new stamps."""
+    now = _stamps_now(saved, root)
+    same_but_ctime = pc.equal(_without_ctime(now), _without_ctime(saved.column(1)))
     ctimes = pc.struct_field(pc.extract_regex(now, _LOCAL_STAMP), "ctime")
     ctimes = pc.cast(pc.if_else(same_but_ctime, ctimes, None), pa.int64())
     meanwhile = pc.and_(pc.greater_equal(ctimes, began), pc.less_equal(ctimes, ended))
-    linked = pc.fill_null(pc.and_(meanwhile, pc.not_equal(now, saved.column("stamp"))), False)
-    if pc.any(linked).as_py():
-        run.restamp(saved.column("image_id").filter(linked).combine_chunks(), now.filter(linked).combine_chunks())
+    linked = pc.fill_null(pc.and_(meanwhile, pc.not_equal(now, saved.column(1))), False)
+    return pa.record_batch([saved.column(0), now], schema=saved.schema).filter(linked)
+
+
+def _stamps_now(images: pa.RecordBatch, root: AnyPath) -> pa.StringArray:
+    return pa.array(stamps(root, images.column(0).to_pylist()), pa.string())
 
 
 def _time_of(folder: AnyPath) -> int:

@@ -21,7 +21,7 @@ from labeler.files.storage import remove, write_bytes
 from labeler.migrations import read_object
 from workflows.run.exit_codes import TOO_MANY_FAILURES
 from workflows.run.folder import RunFolder
-from workflows.run.shard_files import Shard
+from workflows.run.waiting import WaitingShards
 from workflows.settings.limits import FailureLimit
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,9 @@ class FailureLedger:
         """The images that failed in a run that had too many failures."""
         return [image_id for image_id, _ in self._run.failed_in(self.pending)] if self.retry else []
 
-    def begin(self, todo: Sequence[Shard]) -> None:
+    def begin(self, todo: WaitingShards) -> None:
         """Note that the shards ``todo`` are started, before any of them is labeled."""
-        self.pending.update(shard.index for shard in todo)
+        self.pending.update(todo.index.tolist())
         if self.failed:
             self.failed.difference_update(image_id for shard in todo for image_id in shard.image_ids)
         self.retry = False

@@ -9,6 +9,7 @@
     OUT/run/attempts/…            unfinished work, see attempts.py
     OUT/run/reported.json         which failures were reported, see failures.py
     OUT/run/summary.json          what the last run did, see summary.py
+    OUT/run/export-cache/…        what exports need not judge again; may be deleted
     OUT/run/unusable/…            record files that could not be used
 
 ``OUT`` is a local folder or a URI. A shard is done when its record file exists and holds the records of its images.
@@ -23,10 +24,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from labeler.errors import RunError
+from labeler.files.image_table import SCHEMA as IMAGES
+from labeler.files.image_table import ImageTable
 from labeler.files.local import PARTIAL, remove_partial
 from labeler.files.storage import as_local, info, is_link, remove, scan, storage_of
 from labeler.records import ImageRecord
@@ -34,8 +38,12 @@ from workflows.run import manifest
 from workflows.run.classes import SavedClasses, read_classes, write_classes
 from workflows.run.current_records import CurrentRecords, failed_or_noted
 from workflows.run.locks import hold
+from workflows.run.manifest import Manifest
+from workflows.run.planning import Changes, Planning, with_stamps
 from workflows.run.same_settings import refuse_other
-from workflows.run.shard_files import Shard, ShardFiles, pass_of
+from workflows.run.shard import Shard
+from workflows.run.shard_files import RecordFiles, ShardFiles, pass_of
+from workflows.run.waiting import WaitingShards
 from workflows.settings.passes import passes_for
 from workflows.settings.run_json import RunJson
 from workflows.settings.run_settings import RunSettings
@@ -43,8 +51,8 @@ from workflows.settings.run_settings import RunSettings
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-DATASET_ENTRIES = ("images", "labels", "annotations", "cutouts", "data.yaml")
-_FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings")
+DATASET_ENTRIES = ("images", "labels", "annotations", "webdataset", "cutouts", "data.yaml")
+_FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings", "export-cache")
 _ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # the names that attempts.py gives
 
 
@@ -56,7 +64,7 @@ class RunFolder:
         self.path = output / "run"
         self.records = self.path / "records"
         self.settings = RunJson(output)
-        self._manifest = self.path / "images.parquet"
+        self._manifest = Manifest(self.path / "images.parquet")
         self._classes = self.path / "classes.json"
         self._files = ShardFiles(self.records, self.path / "unusable")
 
@@ -78,7 +86,7 @@ class RunFolder:
         self.refuse_links()
         with hold(self.path) as still_held:
             if local := as_local(self.path):
-                for name in ("", "records", "attempts"):
+                for name in ("", "records", "attempts", "export-cache"):
                     remove_partial(local / name)
             yield still_held
 
@@ -120,7 +128,7 @@ class RunFolder:
                 settings = replace(settings, passes=passes_for(made, settings.asked, add_pass))
         if restart or not has_records:
             self._files.clear()
-            for path in (self._manifest, self._classes):
+            for path in (self._manifest.path, self._classes):
                 remove(path)
         self.settings.write(settings)
         return settings
@@ -131,8 +139,6 @@ class RunFolder:
             for entry in list(scan(self.path / "attempts")):
                 if _ATTEMPT.fullmatch(entry.name) or entry.name.endswith(PARTIAL):  # of a killed worker
                     remove(self.path / "attempts" / entry.name)
-
-    # ------------------------------------------------------------ classes
 
     def classes(self) -> SavedClasses | None:
         """The classes of the dataset, by id, as the last export saved them; None before the first export.
@@ -154,20 +160,18 @@ class RunFolder:
 
     def plan(
         self,
-        image_ids: pa.Array,
-        stamps: pa.Array,
+        images: ImageTable,
         shard_size: int,
-        changed: Collection[str] = (),
+        changes: Changes | None = None,
         prune: bool = False,
         passes: Collection[int] = (0,),
         retried: Collection[str] = (),
     ) -> int:
-        """Assign images that are new or ``changed`` to new shards, after the existing ones.
+        """Assign images that are new or have changed to new shards, after the existing ones.
 
         Args:
-            image_ids: string array, all images of the input.
-            stamps: string array, the stamp of each, from ``labeler.files.listing.stamps``.
-            changed: images that no pass has labeled any more.
+            images: all images of the input, from ``labeler.files.sorting``.
+            changes: what became of them since they were labeled; None for nothing.
             prune: forget images that are not in the input.
             passes: the labeling passes that can be run now. Others get no images.
             retried: images that failed, which ``passes`` are to label again.
@@ -175,54 +179,64 @@ class RunFolder:
         Returns:
             The number of forgotten images.
         """
-        known = self._read_manifest()
+        self.refuse_records_alone()
+        changes = Changes.none(images) if changes is None else changes
         failed = self.current().failed_in() if max(passes, default=0) else ()
-        given_up = {image_id for image_id, _ in failed}.difference(changed, retried)  # no other pass asks them
+        given_up = {image_id for image_id, _ in failed}.difference(retried)  # no other pass asks them
         try:
-            planned, forgotten = manifest.with_all_images(
-                known, image_ids, stamps, shard_size, changed, prune, passes, retried, given_up
-            )
+            planning = Planning(images, shard_size, changes, prune, passes, retried, given_up)
+            if any(differs for _, differs in planning.batches(self._manifest)):
+                self._manifest.replace(batch for batch, _ in planning.batches(self._manifest))
         except ValueError as error:
             raise RunError(f"{self.output}: {error}") from None
-        if not planned.equals(known):
-            manifest.write_manifest(self._manifest, planned)
-        return forgotten
+        return planning.forgotten
+
+    def current_images(self) -> Iterator[pa.RecordBatch]:
+        """``image_id`` and ``stamp`` of every image, labeled or not."""
+        if pass_of(self._manifest.shards().index[-1:]).any():
+            batches = manifest.first_of_each(self._manifest.table()).to_batches()
+        else:
+            batches = (batch.filter(pc.invert(batch.column(3))) for batch in self._manifest.batches())
+        return (pa.record_batch([batch.column(0), batch.column(2)], schema=IMAGES) for batch in batches)
 
     def stamps(self) -> pa.Table:
-        """``image_id`` and ``stamp`` of every image, labeled or not."""
-        return manifest.first_of_each(self._images()).select(["image_id", "stamp"])
+        """``image_id`` and ``stamp`` of every image, labeled or not, in memory."""
+        return pa.Table.from_batches(self.current_images(), IMAGES)
 
-    def restamp(self, image_ids: pa.Array, stamps: pa.Array) -> None:
-        """Replace the stamps of the images ``image_ids``."""
-        manifest.write_manifest(self._manifest, manifest.with_stamps(self._read_manifest(), image_ids, stamps))
+    def restamp(self, images: ImageTable) -> None:
+        """Replace the stamps of ``images``."""
+        self.refuse_records_alone()
+        self._manifest.replace(with_stamps(batch, images) for batch in self._manifest.batches())
 
     def shards(self) -> list[Shard]:
-        """Every shard of the manifest, in order."""
-        return [self._shard(index, ids) for index, ids in manifest.ids_by_shard(self._read_manifest()).items()]
+        """Every shard of the manifest, in order, in memory."""
+        self.refuse_records_alone()
+        return list(WaitingShards(self._manifest, self._files, self._manifest.shards().index))
 
-    def waiting(self, passes: Collection[int] | None = None) -> list[Shard]:
+    def waiting(self, passes: Collection[int] | None = None) -> WaitingShards:
         """The shards to be labeled: their record file is missing, damaged, or of other images.
 
         Args:
             passes: of these labeling passes alone; None for all whose prompts the classes still have.
         """
+        self.refuse_records_alone()
         done, passes = self._labeled(), self.current().passes if passes is None else passes
-        return [shard for shard in self.shards() if shard.index not in done and pass_of(shard.index) in passes]
-
-    def _shard(self, index: int, ids: pa.Array) -> Shard:
-        return Shard(index, tuple(ids.to_pylist()), self._files.path(index))
+        index = np.setdiff1d(self._manifest.shards().index, done.shards, assume_unique=True)
+        return WaitingShards(self._manifest, self._files, index[np.isin(pass_of(index), list(passes))])
 
     def count_in(self, shards: Collection[int]) -> int:
         """The number of images in ``shards``."""
-        if not shards:
-            return 0
-        images = self._read_manifest()
-        rows = pc.is_in(images.column("shard"), pa.array(sorted(shards), pa.int32()))
-        return len(images.filter(pc.and_not(rows, images.column("superseded"))).column("image_id").unique())
+        self.refuse_records_alone()
+        planned = self._manifest.shards()
+        chosen = np.isin(planned.index, np.fromiter(shards, np.int32, len(shards)))
+        if len(np.unique(pass_of(planned.index[chosen]))) <= 1:
+            return int(planned.current[chosen].sum())
+        current = (rows.filter(pc.invert(rows.column(3))) for rows in self._manifest.of_shards(planned.index[chosen]))
+        return len(set[str]().union(*(rows.column(0).to_pylist() for rows in current)))
 
-    def record_paths(self) -> list[AnyPath]:
+    def record_paths(self) -> Collection[AnyPath]:
         """The usable record files, in shard order."""
-        return [path for _, path in sorted(self._labeled().items())]
+        return self._labeled().values()
 
     def labeled_shards(self) -> set[int]:
         """The indices of the labeled shards."""
@@ -233,50 +247,37 @@ class RunFolder:
         self._labeled()
         self._files.set_unfit_aside()
 
-    def _labeled(self) -> dict[int, AnyPath]:
+    def _labeled(self) -> RecordFiles:
         """``record_paths`` by shard; a warning names all other files among the records, once.
 
         Raises:
             RunError: a record file was written by a newer labeler, or the manifest cannot be read.
         """
-        if info(self._manifest) is None:  # nothing to check them against
+        if not self._manifest.exists():  # nothing to check them against
             return self._files.by_name()
-        return self._files.labeled(manifest.ids_by_shard(self._read_manifest()))
+        by_shard = self._manifest.by_shard
+        return self._files.labeled(
+            self._manifest.shards().index, lambda wanted: ((index, rows.column(0)) for index, rows in by_shard(wanted))
+        )
 
-    def _images(self) -> pa.Table:
-        """The manifest; empty if there is none."""
-        images = manifest.read_manifest(self._manifest)
-        return manifest.SCHEMA.empty_table() if images is None else images
-
-    def _read_manifest(self) -> pa.Table:
-        """The manifest; empty if there are neither a manifest nor records.
+    def refuse_records_alone(self) -> None:
+        """Refuse records without a manifest.
 
         Raises:
-            RunError: there are records without a manifest, so their images are unknown.
+            RunError: there are some, and their images are unknown.
         """
-        images = manifest.read_manifest(self._manifest)
-        if images is None and self._files.by_name():
-            raise manifest.unusable(self._manifest, "is missing")
-        return manifest.SCHEMA.empty_table() if images is None else images
+        if not self._manifest.exists() and self._files.by_name():
+            raise manifest.unusable(self._manifest.path, "is missing")
 
     # ------------------------------------------------------------ what is in the records
 
     def current(self) -> CurrentRecords:
         """The records as they are now, one an image."""
-        return CurrentRecords(self._images(), self._labeled(), lambda: self.settings.read(replacing=("export",)))
+        return CurrentRecords(self._manifest, self._labeled(), lambda: self.settings.read(replacing=("export",)))
 
     def labeled(self) -> Iterator[ImageRecord]:
         """The records of ``CurrentRecords.placed``."""
         return (record for _, record in self.current().placed())
-
-    def known(self) -> pa.Table:
-        """``image_id``, ``stamp`` and ``digest`` (from the record) of every labeled image."""
-        self._read_manifest()  # refuses records without a manifest
-        return self.current().known()
-
-    def contents(self) -> pa.Table:
-        """``image_id``, ``digest`` and ``status`` of every labeled image, in the order of ``labeled``."""
-        return self.current().contents()
 
     def tags(self) -> Iterator[list[str]]:
         """The tags of every labeled image, in the order of ``labeled``, without reading the rest of the records."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping
 
 from ontologies import Ontology
 from ontologies.ontology import DISTRACTOR
-from workflows.run.shard_files import Shard, pass_of
 from workflows.settings.passes import Pass, named, prompt_key, prompt_keys
 from workflows.settings.run_settings import RunSettings
 
@@ -21,17 +19,10 @@ def passes_now(settings: RunSettings) -> list[int]:
     ]
 
 
-def by_pass(shards: Sequence[Shard]) -> Iterator[tuple[int, list[Shard]]]:
-    """``shards``, which are in order, by their pass."""
-    for number, of_pass in groupby(shards, key=lambda shard: pass_of(shard.index)):
-        yield number, list(of_pass)
-
-
-def asking(settings: RunSettings, number: int, shards: Sequence[Shard]) -> str:
-    """What a pass asks of how many images; empty if it is the only one."""
+def asking(settings: RunSettings, number: int, images: int) -> str:
+    """What a pass asks of how many ``images``; empty if it is the only one."""
     if len(settings.passes) == 1:
         return ""
-    images = sum(len(shard.image_ids) for shard in shards)
     prompts = _prompts(settings.passes[number], settings.ontology)
     new = "new " if number == len(settings.passes) - 1 else ""
     return f"asking {_count(len(prompts), f'{new}prompt')} ({named(prompts)}) of {_count(images, 'image')}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,10 +17,12 @@ from labeler.errors import ImageError
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage, ImageFile
 from workflows.run.attempts import CRASHES, Attempts
-from workflows.run.shard_files import Shard
+from workflows.run.batch_size import BatchSize
+from workflows.run.shard import Shard
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
+    from labeler.models.detectors.detector import Image
 
 BATCHES_AHEAD = 3
 BYTES_PER_PIXEL = 7  # while an image is decoded: four of Pillow, three of the result
@@ -43,6 +45,7 @@ class Batch:
     Attributes:
         is_last: it is the last batch of the shard.
         memory: in bytes, at most.
+        is_alone: all work on it must be done before the next batch is asked for.
     """
 
     shard: Shard
@@ -50,19 +53,24 @@ class Batch:
     decoding: Sequence[Future[Decoded]]
     is_last: bool
     memory: int = 0
+    is_alone: bool = False
 
 
 def read_ahead(
     shards: Iterable[Shard | None],
     root: AnyPath,
-    batch_size: int,
+    batch_size: BatchSize,
     readers: ThreadPoolExecutor,
     reading: ImageConfig,
+    prepare: Callable[[Image], None] = lambda image: None,
 ) -> Iterator[Batch | None]:
     """Batches whose images are being read. None asks the caller to finish all earlier batches before the next one.
 
     A batch that was yielded may be in memory until the next is asked for, and not longer. It and those ahead of it take
     ``reading.read_ahead`` MB or less, or are one image.
+
+    Args:
+        prepare: is called by the reading threads with the pixels of each image.
     """
     most = reading.read_ahead * 10**6
     ahead: deque[Batch] = deque()
@@ -76,38 +84,51 @@ def read_ahead(
             continue
         attempts.begin()
         if attempts.unfinished >= CRASHES:
-            yield from _one_by_one(shard, attempts, root, readers, reading)
+            yield from _one_by_one(shard, attempts, root, readers, reading, prepare)
             continue
         files = {image_id: ImageFile.of(root, image_id, reading) for image_id in shard.image_ids}
-        batches = _batches(shard, files, batch_size, most // 2, readers)
-        for image_ids, memory in batches:
+        sizes = readers.map(lambda image_id, files=files: _size(files[image_id]), shard.image_ids)
+        by_size = sorted(zip(sizes, shard.image_ids, strict=True))
+        for image_ids, memory, is_last in _batches(by_size, batch_size, most // 2):
             while ahead and memory + sum(batch.memory for batch in ahead) > most:
                 yield ahead.popleft()
-            decoding = [readers.submit(_decode, image_id, files[image_id]) for image_id in image_ids]
-            ahead.append(Batch(shard, attempts, decoding, image_ids is batches[-1][0], memory))
+            decoding = [readers.submit(_decode, image_id, files[image_id], prepare) for image_id in image_ids]
+            ahead.append(Batch(shard, attempts, decoding, is_last, memory))
             if len(ahead) > BATCHES_AHEAD:
                 yield ahead.popleft()
     yield from ahead
 
 
 def _batches(
-    shard: Shard, files: dict[str, ImageFile], batch_size: int, most: int, readers: ThreadPoolExecutor
-) -> list[tuple[list[str], int]]:
-    """Image ids by size, and the memory that they take: ``most`` or less, or that of one image."""
-    sizes = readers.map(lambda image_id: _size(files[image_id]), shard.image_ids)
-    batches: list[tuple[list[str], int]] = []
-    for (width, height), image_id in sorted(zip(sizes, shard.image_ids, strict=True)):
-        bytes_now = width * height * BYTES_PER_PIXEL
-        ids, memory = batches[-1] if batches else ([], 0)
-        if batches and len(ids) < batch_size and memory + bytes_now <= most:
-            batches[-1] = ([*ids, image_id], memory + bytes_now)
-        else:
-            batches.append(([image_id], bytes_now))
-    return batches
+    by_size: Sequence[tuple[tuple[int, int], str]], batch_size: BatchSize, most: int
+) -> Iterator[tuple[list[str], int, bool]]:
+    """Image ids of one batch, the memory that they take, ``most`` or less or that of one image, and if it is the last.
+
+    Args:
+        by_size: (width, height) and id of each image.
+        batch_size: may change from one batch to the next.
+    """
+    first = 0
+    while first < len(by_size):
+        ids: list[str] = []
+        memory = 0
+        for (width, height), image_id in by_size[first:]:
+            bytes_now = width * height * BYTES_PER_PIXEL
+            if ids and (len(ids) >= batch_size.images or memory + bytes_now > most):
+                break
+            ids.append(image_id)
+            memory += bytes_now
+        first += len(ids)
+        yield ids, memory, first == len(by_size)
 
 
 def _one_by_one(
-    shard: Shard, attempts: Attempts, root: AnyPath, readers: ThreadPoolExecutor, reading: ImageConfig
+    shard: Shard,
+    attempts: Attempts,
+    root: AnyPath,
+    readers: ThreadPoolExecutor,
+    reading: ImageConfig,
+    prepare: Callable[[Image], None],
 ) -> Iterator[Batch]:
     """Batches of one image, each noted before it is read; one that has killed its process repeatedly is not read."""
     for image_id in shard.image_ids:
@@ -116,8 +137,8 @@ def _one_by_one(
                 decoding: Future[Decoded] = Future()
                 decoding.set_result(Decoded(image_id, None, "crashed the worker", 0.0))
             else:
-                decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading))
-            yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1])
+                decoding = readers.submit(_decode, image_id, ImageFile.of(root, image_id, reading), prepare)
+            yield Batch(shard, attempts, [decoding], is_last=image_id == shard.image_ids[-1], is_alone=True)
 
 
 def _size(file: ImageFile) -> tuple[int, int]:
@@ -127,10 +148,11 @@ def _size(file: ImageFile) -> tuple[int, int]:
         return (0, 0)  # reading it will report why
 
 
-def _decode(image_id: str, file: ImageFile) -> Decoded:
+def _decode(image_id: str, file: ImageFile, prepare: Callable[[Image], None]) -> Decoded:
     started = time.perf_counter()
     try:
         image, error = file.read(), ""
+        prepare(image.pixels)
     except ImageError as raised:
         image, error = None, str(raised)
     return Decoded(image_id, image, error, time.perf_counter() - started)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from labeler.errors import FormatError
 from labeler.files.parallel import in_order
@@ -16,10 +18,12 @@ from labeler.record_files import read_columns
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
+Superseded = Mapping[int, npt.NDArray[np.int32]]
+
 
 def read_rows(
     files: Mapping[int, AnyPath],
-    superseded: Collection[tuple[int, str]],
+    superseded: Superseded,
     columns: list[str],
     where: Callable[[pa.Table], pa.Array] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -29,7 +33,7 @@ def read_rows(
 
 def read_tables(
     files: Mapping[int, AnyPath],
-    superseded: Collection[tuple[int, str]],
+    superseded: Superseded,
     columns: list[str],
     where: Callable[[pa.Table], pa.Array] | None = None,
 ) -> Iterator[pa.Table]:
@@ -37,16 +41,12 @@ def read_tables(
 
     Args:
         files: by shard index.
-        superseded: (shard, image id) of records to leave out.
+        superseded: rows to leave out, by shard.
         where: returns a mask of the rows to keep.
 
     Raises:
         FormatError: a file is damaged; or ``columns`` contains the sizes, and one is impossible.
     """
-    replaced: dict[int, list[str]] = {}
-    for shard, image_id in superseded:
-        replaced.setdefault(shard, []).append(image_id)
-    shards = sorted(files)
 
     def read(shard: int) -> pa.Table:
         try:
@@ -64,21 +64,24 @@ def read_tables(
                 check_images(rows)
             except ValueError as error:
                 raise FormatError(f"{files[shard]}: not what a record file may hold: {error}") from error
+        if shard in superseded:
+            current = np.ones(len(rows), bool)
+            current[superseded[shard]] = False
+            rows = rows.filter(pa.array(current))
         return rows.filter(where(rows)) if where else rows
 
-    for shard, rows in zip(shards, in_order(read, shards), strict=True):
-        if shard in replaced:
-            rows = rows.filter(pc.invert(pc.is_in(rows.column("image_id"), pa.array(replaced[shard], pa.string()))))
-        yield rows
+    return in_order(read, sorted(files))
 
 
-def with_digests(manifest: pa.Table, files: Mapping[int, AnyPath]) -> pa.Table:
-    """``image_id`` and ``stamp`` of the current images in the record ``files``, with the ``digest`` from the record."""
-    shards = pa.array(sorted(files), pa.int32())
-    rows = manifest.filter(pc.is_in(manifest.column("shard"), shards)).select(["image_id", "stamp", "superseded"])
-    # The records of a shard are in the order of the manifest.
-    digests = pa.table({"digest": pa.array([], pa.string())})
-    read_all = in_order(lambda shard: read_columns(files[shard], ["digest"]), shards.to_pylist())
-    digests = pa.concat_tables([digests, *read_all], promote_options="permissive")
-    rows = rows.append_column("digest", digests.column("digest"))
-    return rows.filter(pc.invert(rows.column("superseded"))).drop_columns("superseded")
+def read_digests(rows: pa.RecordBatch, files: Mapping[int, AnyPath]) -> list[str]:
+    """The digests of images, in order; empty for an image that could not be read.
+
+    Args:
+        rows: ``shard`` and ``row``, where the record of each image is; those of a shard follow each other.
+    """
+    shards, places = rows.column("shard").to_numpy(), rows.column("row").to_numpy()
+    starts = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)]
+    groups = [places[start:end] for start, end in pairwise(starts)] if len(shards) else []
+    read = in_order(lambda shard: read_columns(files[shard], ["digest"]), [int(shards[start]) for start in starts[:-1]])
+    pairs = zip(read, groups, strict=True) if groups else ()
+    return [digest for table, group in pairs for digest in table.column(0).take(pa.array(group)).to_pylist()]

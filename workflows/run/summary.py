@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labeler.quality_config import QualityConfig
     from workflows.run.failures import Failure
     from workflows.run.folder import RunFolder
-    from workflows.run.shards import ShardReport
+    from workflows.run.shard_report import ShardReport
     from workflows.settings.run_settings import RunSettings
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ class RunSummary:
             "tagger": tagging.get("tagger"),
             "detector": model.get("detector"),
             "segmenter": model.get("segmenter"),
+            "detector_image_size": model.get("detector_image_size"),
+            "segmenter_image_size": model.get("segmenter_image_size"),
         }
         own = {spec.name: spec.min_score for spec in ontology.classes if spec.min_score is not None} if ontology else {}
         self.thresholds = {**asdict(quality), "class_min_scores": own}

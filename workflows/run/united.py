@@ -111,7 +111,7 @@ class Links:
     later: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, manifest: pa.Table, labeled: Sequence[int]) -> Links:
+    def of(cls, manifest: pa.Table, labeled: npt.NDArray[np.int32]) -> Links:
         """The links of the records in the ``labeled`` shards."""
         shards = manifest.column("shard").to_numpy()
         starts = np.searchsorted(shards, shards)

@@ -32,6 +32,8 @@ class EngineConfig:
     """What labels the shards; None leaves the choice to the engine.
 
     Attributes:
+        workers: a number, or a range such as ``2-8``: the run starts with two, and takes up to eight as the cluster
+            grows.
         engine: ``auto`` takes Ray for several workers, several GPUs or a cluster.
         gpus_per_worker: may be a share of one.
         cpus_per_worker: threads that a worker's models use.
@@ -47,8 +49,13 @@ class EngineConfig:
         group=GROUP,
         unset="RAY_ADDRESS, or no cluster",
     )
-    workers: int | None = setting(
-        None, "worker processes, each with its own models", metavar="N", group=GROUP, least=1, unset="one per GPU"
+    workers: int | str | None = setting(
+        None,
+        "worker processes, each with its own models; MIN-MAX grows with the cluster",
+        metavar="N|MIN-MAX",
+        group=GROUP,
+        least=1,
+        unset="one per GPU",
     )
     gpus_per_worker: float | None = setting(
         None,
@@ -74,9 +81,30 @@ class EngineConfig:
         check(self)
         if self.labeler_env is not None and self.engine == "local":
             raise UsageError("--labeler-env is for the workers of Ray; add --engine ray")
+        if isinstance(self.workers, str):
+            least, most = self._range(self.workers)
+            if least > most:
+                raise UsageError(f"--workers {self.workers}: the smaller number comes first, as in {most}-{least}")
+            if self.engine == "local":
+                raise UsageError(f"--workers {self.workers} is for Ray; add --engine ray, or --address of a cluster")
         gpus = self.gpus_per_worker or 0
         if gpus > 1 and gpus % 1:
             raise UsageError(f"--gpus-per-worker must be 0, a share of 1, or a whole number, not {gpus}")
+
+    @staticmethod
+    def _range(text: str) -> tuple[int, int]:
+        least, _, most = text.partition("-")
+        return int(least), int(most)
+
+    @property
+    def least_workers(self) -> int | None:
+        """The workers that a run with a range of them starts with; None without a range."""
+        return self._range(self.workers)[0] if isinstance(self.workers, str) else None
+
+    @property
+    def most_workers(self) -> int | None:
+        """The workers at most; None leaves the choice to the engine."""
+        return self._range(self.workers)[1] if isinstance(self.workers, str) else self.workers
 
     @property
     def environment(self) -> dict[str, Any] | None:

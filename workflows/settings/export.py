@@ -14,7 +14,7 @@ from labeler.setting import check, setting
 from labeler.sizes import shown
 
 LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo", "cutouts")
+FORMATS = ("coco", "yolo", "cutouts", "webdataset")
 SEGMENTATIONS = ("rle", "polygon")
 GROUP = "dataset"
 
@@ -31,6 +31,7 @@ class ExportConfig:
             class, and how many classes there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
         cutouts: what these look like.
+        dataset_shards: parts per split of the formats that have one file per split.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -77,6 +78,16 @@ class ExportConfig:
         "the same first capture group, or match, of a regular expression",
         metavar=SPLIT_BY,
         group=GROUP,
+    )
+
+    dataset_shards: int | None = setting(
+        None,
+        "write COCO and WebDataset in N parts per split, for datasets of millions of images",
+        metavar="N",
+        group=GROUP,
+        least=1,
+        most=10_000,
+        unset="one file per split",
     )
 
     def __post_init__(self) -> None:

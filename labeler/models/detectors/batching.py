@@ -17,6 +17,7 @@ from labeler.models.strips import padded, padded_to_ratio
 
 LEAST_SIDE = 32  # of the input: the stride of the backbones
 LONGEST_STRIP = 64  # times the short side: padded before it is scaled, since the short side may become 0
+CACHED_PROMPT_LISTS = 16  # whose text features a detector keeps
 Item = TypeVar("Item")
 
 

@@ -53,7 +53,9 @@ class ClosedSetDetector:
             if wanted
         }
         for batch in batches_by_key(
-            list(inputs), lambda index: inputs[index][0]["pixel_values"].shape, self.runtime.batch_size
+            list(inputs),
+            lambda index: inputs[index][0]["pixel_values"].shape,
+            self.runtime.images_per_pass(len(images)),
         ):
             found = self._forward([inputs[index] for index in batch])
             for index, result in zip(batch, found, strict=True):

@@ -14,17 +14,23 @@ from labeler.errors import ModelError, UsageError
 from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.detectors.known_classes import KnownClasses
 from labeler.models.detectors.ultralytics_prompts import PromptedClasses, threads
+from labeler.models.image_sizes import STRIDE, needs_multiple
 
 TASKS = ("detect", "segment")
 NMS_IOU = 0.7  # Ultralytics' default
 
 
-def load_ultralytics(path: str, device: str, candidate_floor: float, max_instances: int) -> UltralyticsDetector:
+def load_ultralytics(
+    path: str, device: str, candidate_floor: float, max_instances: int, image_size: int | None = None
+) -> UltralyticsDetector:
     """The detector in the file ``path``. The file is a pickle, so loading it runs what its author put into it.
 
     Raises:
         ModelError: it cannot be loaded, or is for another task.
+        UsageError: ``image_size`` is no multiple of the stride.
     """
+    if image_size is not None and image_size % STRIDE:
+        raise needs_multiple("detector", image_size, STRIDE)
     file = Path(path).expanduser()
     # Without these, Ultralytics would install packages while it runs, and report its use to its makers.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
@@ -37,7 +43,7 @@ def load_ultralytics(path: str, device: str, candidate_floor: float, max_instanc
         yolo = YOLO(str(file))
         if yolo.task in TASKS:
             prompted = PromptedClasses(yolo, file.name) if isinstance(yolo, (YOLOE, YOLOWorld)) else None
-            return UltralyticsDetector(yolo, file.name, device, candidate_floor, max_instances, prompted)
+            return UltralyticsDetector(yolo, file.name, device, candidate_floor, max_instances, prompted, image_size)
     except Exception as error:  # a damaged or foreign pickle can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"detector {path!r} cannot be loaded by ultralytics: {reason:.300}") from error
@@ -59,6 +65,7 @@ class UltralyticsDetector:
         yolo: ``ultralytics.YOLO``.
         name: of the checkpoint, for messages.
         prompted: sets the classes of a YOLO-World or YOLOE; None for other models.
+        image_size: pixels of the longer side that images are scaled to; None for that of the checkpoint.
     """
 
     def __init__(
@@ -69,12 +76,15 @@ class UltralyticsDetector:
         candidate_floor: float,
         max_instances: int,
         prompted: PromptedClasses | None = None,
+        image_size: int | None = None,
     ) -> None:
         self._yolo = yolo
         self._options = dict(
             device=device, conf=candidate_floor, max_det=max_instances, iou=NMS_IOU, agnostic_nms=False, verbose=False,
             save=False,
         )  # fmt: skip
+        if image_size is not None:
+            self._options["imgsz"] = image_size
         names = yolo.model.names if prompted is None or prompted.stored else {}
         self._classes = KnownClasses(names if isinstance(names, dict) else dict(enumerate(names)), f"detector {name!r}")
         self._prompted = prompted if prompted and prompted.possible else None

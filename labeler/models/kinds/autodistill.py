@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from labeler.errors import ModelError, UsageError
 from labeler.models.config import ModelConfig
 from labeler.models.identity import model_identity
+from labeler.models.kinds.grounded_sam import segmenter_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import SEGMENTER_TYPES
 from ontologies.documents import DocumentError, parse_json
@@ -71,7 +72,7 @@ class AutodistillKind:
             "labeler_args": [f"{name}={_argument_identity(text)}" for name, text in sorted(self.arguments)],
             "labeler_package": self.environment or _package(self.path),
             "bgr_fix": self.bgr_fix,
-            **({"segmenter": model_identity(config.segmenter)} if config.segmenter else {}),
+            **(segmenter_identity(config) if config.segmenter else {}),
         }
 
     def check(self) -> None:

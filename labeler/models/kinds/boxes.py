@@ -11,7 +11,7 @@ from labeler.errors import UsageError
 from labeler.files.storage import absolute, locate
 from labeler.image_pairs import find_pairs
 from labeler.models.config import ModelConfig
-from labeler.models.identity import model_identity
+from labeler.models.kinds.grounded_sam import segmenter_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import SEGMENTER_TYPES
 from ontologies import ClassSpec, Ontology
@@ -35,7 +35,7 @@ class BoxesKind:
 
     kind: ClassVar[str] = "boxes"
     about: ClassVar[str] = "the boxes are given, a segmenter turns each into a mask"
-    flags: ClassVar[tuple[str, ...]] = ("--boxes", "--segmenter")
+    flags: ClassVar[tuple[str, ...]] = ("--boxes", "--segmenter", "--segmenter-image-size", "--compile")
 
     file: str
     digest: str
@@ -78,7 +78,7 @@ class BoxesKind:
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
 
     def identity(self, config: ModelConfig) -> dict[str, Any]:
-        return {"labeler": self.kind, "box_file": self.digest, "segmenter": model_identity(config.segmenter)}
+        return {"labeler": self.kind, "box_file": self.digest, **segmenter_identity(config)}
 
     def fitted(self, image_ids: Sequence[str]) -> tuple[BoxesKind, list[str]]:
         """See ``labeler.models.kinds.kind.fitted``.

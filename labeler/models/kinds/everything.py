@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from labeler.errors import ModelError, UsageError
 from labeler.models.config import ModelConfig
-from labeler.models.identity import model_identity
+from labeler.models.kinds.grounded_sam import segmenter_identity
 from labeler.models.kinds.kind import NeededModel
 from labeler.models.loading import SEGMENTER_TYPES
 from labeler.setting import check, setting
@@ -33,6 +33,8 @@ class EverythingKind:
     flags: ClassVar[tuple[str, ...]] = (
         "--everything",
         "--segmenter",
+        "--segmenter-image-size",
+        "--compile",
         "--points-per-side",
         "--crop-layers",
         "--point-mask-score",
@@ -88,7 +90,7 @@ class EverythingKind:
         yield NeededModel(config.segmenter, "segmenter", SEGMENTER_TYPES)
 
     def identity(self, config: ModelConfig) -> dict[str, Any]:
-        return {"labeler": self.kind, "segmenter": model_identity(config.segmenter), **asdict(self)}
+        return {"labeler": self.kind, **segmenter_identity(config), **asdict(self)}
 
     def load(self, config: ModelConfig) -> Labeler:
         from labeler.models.labelers.everything import EverythingLabeler

@@ -24,6 +24,7 @@ class GroundedSamKind:
     about: ClassVar[str] = "a detector finds boxes for the prompts, a segmenter turns each box into a mask"
     flags: ClassVar[tuple[str, ...]] = (
         "--detector", "--segmenter", "--prompts-per-caption", "--prompt-score", "--verify",
+        "--detector-image-size", "--segmenter-image-size", "--compile",
     )  # fmt: skip
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:
@@ -34,7 +35,7 @@ class GroundedSamKind:
         return {
             "labeler": self.kind,
             **detector_identity(config),
-            "segmenter": model_identity(config.segmenter),
+            **segmenter_identity(config),
             "prompts_per_caption": config.prompts_per_caption,
         }
 
@@ -59,4 +60,17 @@ def detector_identity(config: ModelConfig) -> dict[str, Any]:
         "detector": model_identity(config.detector),
         "prompt_score": config.prompt_score,
         "verify": model_identity(verifier) if verifier is not None else None,
+        **_image_size("detector_image_size", config.detector_image_size),
     }
+
+
+def segmenter_identity(config: ModelConfig) -> dict[str, Any]:
+    """What decides the masks of a segmenter."""
+    return {
+        "segmenter": model_identity(config.segmenter),
+        **_image_size("segmenter_image_size", config.segmenter_image_size),
+    }
+
+
+def _image_size(name: str, side: int | None) -> dict[str, int]:
+    return {} if side is None else {name: side}

@@ -62,7 +62,9 @@ class TiledKind:
     def load(self, config: ModelConfig) -> Labeler:
         from labeler.models.labelers.tiled import TiledLabeler
 
-        return TiledLabeler(self.inner.load(config), self.size, self.overlap, config.batch_size, config.max_instances)
+        return TiledLabeler(
+            self.inner.load(config), self.size, self.overlap, config.images_per_pass, config.max_instances
+        )
 
 
 def tiles_of(kind: LabelerKind) -> TiledKind | None:

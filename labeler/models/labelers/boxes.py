@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from labeler.errors import ImageError
 from labeler.formats.given_boxes import GivenBoxes, ImageBoxes, as_prompt
 from labeler.ground_truth import class_key
 from labeler.models.labelers.candidates import instance_of
-from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
+from labeler.models.labelers.labeler import LabelRequest, PendingInstances
+from labeler.models.segmenters.segmenter import PendingMaskList, Segmenter, SegmentPrompts, begin_masks
 from labeler.records import Instance
 
 
@@ -29,19 +30,18 @@ class BoxLabeler:
     segmenter: Segmenter
 
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        return [instances() for instances in self.begin(requests)]
+
+    def begin(self, requests: Sequence[LabelRequest]) -> list[PendingInstances]:
+        """See ``labeler.models.labelers.labeler.begin``."""
         given = [self._boxes_of(request) for request in requests]
         asked = [self._asked(request, boxes) for request, boxes in zip(requests, given, strict=True)]
-        masks = self.segmenter.segment(
+        masks = begin_masks(
+            self.segmenter,
             [request.pixels for request in requests],
             [SegmentPrompts.of_boxes(boxes.boxes_xyxy[list(rows)]) for boxes, rows in zip(given, asked, strict=True)],
         )
-        return [
-            [
-                instance_of(prompt, boxes.boxes_xyxy[row].tolist(), 1.0, mask)
-                for (row, prompt), mask in zip(rows.items(), image_masks, strict=True)
-            ]
-            for boxes, rows, image_masks in zip(given, asked, masks, strict=True)
-        ]
+        return [partial(_instances, *of_image) for of_image in zip(given, asked, masks, strict=True)]
 
     def _boxes_of(self, request: LabelRequest) -> ImageBoxes:
         """Raises ImageError if the image has no entry, or one for another size."""
@@ -66,3 +66,11 @@ class BoxLabeler:
             for row, class_id in enumerate(boxes.class_ids.tolist())
             if names[class_id] in asked
         }
+
+
+def _instances(boxes: ImageBoxes, asked: Mapping[int, tuple[str, int]], masks: PendingMaskList) -> list[Instance]:
+    """The instances of one image; ``asked`` as ``BoxLabeler._asked`` returns it, in the order of ``masks``."""
+    return [
+        instance_of(prompt, boxes.boxes_xyxy[row].tolist(), 1.0, mask)
+        for (row, prompt), mask in zip(asked.items(), masks(), strict=True)
+    ]

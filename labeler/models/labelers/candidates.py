@@ -29,15 +29,18 @@ def best_candidates(
     class_ids = np.asarray([class_id for _, class_id in ontology.prompts], np.int_)
     sizes = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
     usable = (sizes > 0).all(axis=1) & ~_is_distractor(detections, class_ids)
-    candidates = []
-    for class_id in range(len(ontology.classes)):
-        columns = np.flatnonzero(class_ids == class_id)
-        best = columns[detections.scores[:, columns].argmax(axis=1)]
-        scores = detections.scores[np.arange(len(best)), best]
-        for box in np.flatnonzero(usable & (scores >= candidate_floor)):
-            candidates.append((int(box), int(best[box]), float(scores[box])))
-    candidates.sort(key=lambda candidate: (-candidate[2], candidate[0], candidate[1]))
-    return candidates[:max_instances]
+    by_class = np.argsort(class_ids, kind="stable")
+    by_class = by_class[class_ids[by_class] >= 0]
+    starts = np.searchsorted(class_ids[by_class], np.arange(len(ontology.classes) + 1))  # of the prompts of each class
+    scores = detections.scores[:, by_class]
+    best = np.maximum.reduceat(scores, starts[:-1], axis=1)
+    boxes, classes = np.nonzero(usable[:, None] & (best >= candidate_floor))
+    kept = best[boxes, classes]
+    is_best = scores[boxes] == np.repeat(best[boxes], np.diff(starts), axis=1)
+    is_best &= np.repeat(np.arange(len(ontology.classes)), np.diff(starts)) == classes[:, None]
+    prompts = by_class[is_best.argmax(axis=1)]  # the first of equal ones
+    order = np.lexsort((prompts, boxes, -kept))[:max_instances]
+    return list(zip(boxes[order].tolist(), prompts[order].tolist(), kept[order].tolist(), strict=True))
 
 
 def instance_of(prompt: tuple[str, int], box_xyxy: Sequence[float], score: float, mask: SegmentedMask) -> Instance:

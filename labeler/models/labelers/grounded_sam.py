@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from labeler.models.detectors.detector import Detector
+from labeler.models.detectors.detector import Detections, Detector
 from labeler.models.labelers.candidates import best_candidates, instance_of
-from labeler.models.labelers.labeler import LabelRequest
-from labeler.models.segmenters.segmenter import Segmenter, SegmentPrompts
+from labeler.models.labelers.labeler import LabelRequest, PendingInstances
+from labeler.models.segmenters.segmenter import PendingMaskList, Segmenter, SegmentPrompts, begin_masks
 from labeler.records import Instance
+from ontologies import Ontology
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class GroundedSamLabeler:
     max_instances: int = 300
 
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
+        return [instances() for instances in self.begin(requests)]
+
+    def begin(self, requests: Sequence[LabelRequest]) -> list[PendingInstances]:
+        """See ``labeler.models.labelers.labeler.begin``."""
         images = [request.pixels for request in requests]
         ontologies = [request.ontology for request in requests]
         prompts = [tuple(prompt for prompt, _ in ontology.prompts) for ontology in ontologies]
@@ -40,22 +46,35 @@ class GroundedSamLabeler:
         ]
         # A box that is a candidate of several classes is segmented once.
         boxes = [sorted({box for box, _, _ in image_candidates}) for image_candidates in candidates]
-        masks = self.segmenter.segment(
+        masks = begin_masks(
+            self.segmenter,
             images,
             [
                 SegmentPrompts.of_boxes(detected.boxes_xyxy[rows])
                 for detected, rows in zip(detections, boxes, strict=True)
             ],
         )
-        labeled = []
-        for detected, ontology, image_candidates, rows, image_masks in zip(
-            detections, ontologies, candidates, boxes, masks, strict=True
-        ):
-            mask_of = dict(zip(rows, image_masks, strict=True))
-            labeled.append(
-                [
-                    instance_of(ontology.prompts[prompt], detected.boxes_xyxy[box].tolist(), score, mask_of[box])
-                    for box, prompt, score in image_candidates
-                ]
-            )
-        return labeled
+        return [
+            partial(_instances, *of_image)
+            for of_image in zip(detections, ontologies, candidates, boxes, masks, strict=True)
+        ]
+
+
+def _instances(
+    detected: Detections,
+    ontology: Ontology,
+    candidates: Sequence[tuple[int, int, float]],
+    boxes: Sequence[int],
+    masks: PendingMaskList,
+) -> list[Instance]:
+    """The instances of one image.
+
+    Args:
+        candidates: see ``best_candidates``.
+        boxes: rows of ``detected`` that were segmented, in the order of ``masks``.
+    """
+    mask_of = dict(zip(boxes, masks(), strict=True))
+    return [
+        instance_of(ontology.prompts[prompt], detected.boxes_xyxy[box].tolist(), score, mask_of[box])
+        for box, prompt, score in candidates
+    ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labeler.models.config import ModelConfig
 from labeler.models.devices import cpu_threads, device_checked, limit_threads, resolved_device, synchronizer
-from labeler.models.labelers.labeler import Labeler, LabelRequest, detector_of
+from labeler.models.labelers.labeler import Labeler, LabelRequest, PendingInstances, begin, detector_of
+from labeler.models.uploads import UPLOADS
 from labeler.records import Instance
 
 if TYPE_CHECKING:
-    from labeler.models.detectors.detector import Detector
+    from labeler.models.detectors.detector import Detector, Image
 
 
 def labeler_on_device(labeler: Labeler, config: ModelConfig) -> Labeler:
@@ -21,7 +23,7 @@ def labeler_on_device(labeler: Labeler, config: ModelConfig) -> Labeler:
     device = resolved_device(config.device)
     if device == "cpu":
         return SingleImageLabeler(labeler, cpu_threads(config), limit_threads)
-    return DeviceCheckedLabeler(labeler, synchronizer(device)) if device.startswith("cuda") else labeler
+    return DeviceCheckedLabeler(labeler, synchronizer(device), device) if device.startswith("cuda") else labeler
 
 
 class SingleImageLabeler:
@@ -51,15 +53,34 @@ class SingleImageLabeler:
 
 @dataclass(frozen=True)
 class DeviceCheckedLabeler:
-    """Raises ``DeviceError`` if the GPU fails, rather than an image; see ``device_checked``."""
+    """Raises ``DeviceError`` if the GPU fails, rather than an image; see ``device_checked``.
+
+    Attributes:
+        device: the GPU; images are sent to it once, whatever the number of models; None if they need not.
+    """
 
     labeler: Labeler
     synchronize: Callable[[], None]
+    device: str | None = None
 
     @property
     def detector(self) -> Detector | None:
         return detector_of(self.labeler)
 
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
-        with device_checked(self.synchronize):
+        with device_checked(self.synchronize), self._uploaded(requests):
             return self.labeler.label(requests)
+
+    def begin(self, requests: Sequence[LabelRequest]) -> list[PendingInstances]:
+        with device_checked(self.synchronize), self._uploaded(requests):
+            return begin(self.labeler, requests)
+
+    def prepare(self, image: Image) -> None:
+        """See ``labeler.models.labelers.labeler.preparation``."""
+        if self.device is not None:
+            UPLOADS.ahead(image, self.device)
+
+    def _uploaded(self, requests: Sequence[LabelRequest]) -> AbstractContextManager[None]:
+        if self.device is None:
+            return nullcontext()
+        return UPLOADS.shared([request.pixels for request in requests], self.device)

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from labeler.models.detectors.batching import preprocess, tokenize_to_length
 from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.labelers.candidates import best_candidates, instance_of
-from labeler.models.labelers.labeler import LabelRequest
+from labeler.models.labelers.labeler import LabelRequest, PendingInstances
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, stability, windows
 from labeler.models.segmenters.upscaling import axis, upscaled
@@ -76,24 +76,21 @@ class Sam3Labeler:
         """What gets the prompts: tags are checked against it, and the tagger ``detector`` uses it."""
         return self
 
-    @torch.inference_mode()
     def label(self, requests: Sequence[LabelRequest]) -> list[list[Instance]]:
-        labeled = []
+        return [instances() for instances in self.begin(requests)]
+
+    @torch.inference_mode()
+    def begin(self, requests: Sequence[LabelRequest]) -> list[PendingInstances]:
+        """See ``labeler.models.labelers.labeler.begin``."""
+        begun: list[PendingInstances] = []
         for request, vision in zip(requests, self._seen([request.pixels for request in requests]), strict=True):
-            prompts = request.ontology.prompts
             found, candidates = self._best(vision, request.pixels, request.ontology)
             boxes = [found.detections.boxes_xyxy[row].tolist() for row, _, _ in candidates]
             masks = PendingMasks(self._encoder)
             for chunk in self._masks([found.masks[row] for row, _, _ in candidates], request.pixels.shape[:2]):
                 masks.add(chunk)
-            labeled.append((prompts, candidates, boxes, masks))
-        return [
-            [
-                instance_of(prompts[prompt], box, score, mask)
-                for (_, prompt, score), box, mask in zip(candidates, boxes, masks.result(), strict=True)
-            ]
-            for prompts, candidates, boxes, masks in labeled
-        ]
+            begun.append(partial(_instances, request.ontology.prompts, candidates, boxes, masks))
+        return begun
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Image], prompts: Sequence[Prompts]) -> list[Detections]:
@@ -117,8 +114,9 @@ class Sam3Labeler:
 
     def _seen(self, images: Sequence[Image]) -> Iterator[Any]:
         """The vision features of each image, from one pass per batch."""
-        for start in range(0, len(images), self.runtime.batch_size):
-            batch = images[start : start + self.runtime.batch_size]
+        most = self.runtime.images_per_pass(len(images))
+        for start in range(0, len(images), most):
+            batch = images[start : start + most]
             pixels = torch.stack([preprocess(self.processor.image_processor, image, self.runtime) for image in batch])
             with self.runtime.autocast():
                 features = self.model.get_vision_features(pixels.to(self.runtime.device))
@@ -217,6 +215,19 @@ def prompt_bytes(config: Any) -> int:
     height, width = config.vision_config.backbone_feature_sizes[0]
     channels = 6 * config.vision_config.fpn_hidden_size + 2 * config.detr_decoder_config.num_queries
     return 4 * int(height * width * channels)
+
+
+def _instances(
+    prompts: Sequence[tuple[str, int]],
+    candidates: Sequence[tuple[int, int, float]],
+    boxes: Sequence[Sequence[float]],
+    masks: PendingMasks,
+) -> list[Instance]:
+    """The instances of one image: each candidate has a box and a mask."""
+    return [
+        instance_of(prompts[prompt], box, score, mask)
+        for (_, prompt, score), box, mask in zip(candidates, boxes, masks.result(), strict=True)
+    ]
 
 
 def _each_level(vision: Any, change: Any) -> Any:

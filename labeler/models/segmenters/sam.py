@@ -17,7 +17,7 @@ from labeler.models.detectors.detector import Image
 from labeler.models.runtime import Runtime
 from labeler.models.segmenters.encoded import EncodedImage, calls, prompt_tensors
 from labeler.models.segmenters.encoding import MaskChunk, MaskEncoder, PendingMasks, encode, stability, windows
-from labeler.models.segmenters.segmenter import SegmentedMask, SegmentPrompts
+from labeler.models.segmenters.segmenter import PendingMaskList, SegmentedMask, SegmentPrompts
 from labeler.models.segmenters.upscaling import axis, upscaled
 from labeler.models.strips import padded_to_ratio
 
@@ -47,18 +47,23 @@ class SamSegmenter:
         self._longest_strip = int(self.image_processor.size["longest_edge"] or 1024) if self._keeps_ratio else 1024
         self._encoder = MaskEncoder(clean_share)
 
-    @torch.inference_mode()
     def segment(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[list[SegmentedMask]]:
+        return [masks() for masks in self.begin(images, prompts)]
+
+    @torch.inference_mode()
+    def begin(self, images: Sequence[Image], prompts: Sequence[SegmentPrompts]) -> list[PendingMaskList]:
+        """See ``begin_masks``."""
         for image, image_prompts in zip(images, prompts, strict=True):
             image_prompts.check(*image.shape[:2])
         pending = [PendingMasks(self._encoder) for _ in images]
         with_prompts = [index for index, image_prompts in enumerate(prompts) if len(image_prompts)]
-        for start in range(0, len(with_prompts), self.runtime.batch_size):
-            batch = with_prompts[start : start + self.runtime.batch_size]
+        most = self.runtime.images_per_pass(len(images))
+        for start in range(0, len(with_prompts), most):
+            batch = with_prompts[start : start + most]
             encoded = self._encode([images[index] for index in batch])
             for row, chunk in self._decode(encoded, [prompts[index] for index in batch]):
                 pending[batch[row]].add(chunk)
-        return [masks.result() for masks in pending]
+        return [masks.result for masks in pending]
 
     @torch.inference_mode()
     def encode(self, image: Image) -> EncodedImage:

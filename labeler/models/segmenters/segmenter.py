@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -136,6 +136,9 @@ class SegmentedMask:
     stability: float
 
 
+PendingMaskList = Callable[[], list[SegmentedMask]]
+
+
 class Segmenter(Protocol):
     """Turns boxes, points and rough masks into masks."""
 
@@ -153,3 +156,21 @@ class Segmenter(Protocol):
             UsageError: see ``SegmentPrompts.check``.
         """
         ...
+
+
+def begin_masks(
+    segmenter: Segmenter, images: Sequence[Image], prompts: Sequence[SegmentPrompts]
+) -> list[PendingMaskList]:
+    """As ``segment``, but masks may still be encoded by other threads when this returns; the model is done.
+
+    A segmenter that has such threads has a method ``begin`` that does this.
+
+    Returns:
+        For each image a function that waits for its masks and returns them.
+    """
+    own: Callable[[Sequence[Image], Sequence[SegmentPrompts]], list[PendingMaskList]] | None = getattr(
+        segmenter, "begin", None
+    )
+    if own is not None:
+        return own(images, prompts)
+    return [lambda masks=masks: masks for masks in segmenter.segment(images, prompts)]  # type: ignore[misc]

@@ -55,7 +55,7 @@ def load_bare_tagger(
     checkpoint = tagging.tagger_model
     if checkpoint is None:
         raise UsageError("--tagger ram needs --tagger-model FILE, a checkpoint published by RAM's authors")
-    return load_ram(checkpoint, ram_kind(checkpoint), resolved_device(config.device), config.batch_size)
+    return load_ram(checkpoint, ram_kind(checkpoint), resolved_device(config.device), config.images_per_pass)
 
 
 def with_long_captions(detector: Detector) -> Detector:

@@ -17,7 +17,8 @@ from labeler.files.conversion import source_at, write_png
 from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile, image_digest, image_size, read_image
-from labeler.files.listing import find_images, further_frames
+from labeler.files.listing import find_images, search_images, with_further_frames
+from labeler.files.sorting import sorted_images
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -48,8 +49,9 @@ def test_frames(tmp_path: Path, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     pages[0].save(tmp_path / name, kind, save_all=True, append_images=pages[1:], **options)
     Image.new("RGB", (8, 6)).save(tmp_path / "z.png")
-    ids = further_frames(tmp_path, find_images(tmp_path).image_ids)
-    assert ids == (name, f"{name}#0002", f"{name}#0003", "z.png")
+    found_with_frames = with_further_frames(tmp_path, search_images(tmp_path).found)
+    ids = sorted_images(tmp_path, found_with_frames).ids()
+    assert ids == [name, f"{name}#0002", f"{name}#0003", "z.png"]
     assert read_image(tmp_path / name).further_frames == 2
     found = [ImageFile.of(tmp_path, image_id).read() for image_id in ids[:3]]
     assert [tuple(image.pixels[3, 3]) for image in found] == [RED, GREEN, BLUE]

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from labeler.geometry.masks import mask_to_rle, rle_to_mask
-from labeler.geometry.polygons import mask_to_polygons, mask_to_single_polygon, polygons_to_rle, single_polygon_to_mask
+from labeler.geometry.polygons import (
+    mask_to_polygons,
+    mask_to_single_polygon,
+    masks_to_single_polygons,
+    polygons_to_rle,
+    single_polygon_to_mask,
+)
 from tests.support.hard_masks import HARD_MASKS, random_masks
 
 
@@ -88,3 +94,29 @@ def test_empty_mask() -> None:
 def test_column_major_masks() -> None:
     for mask in HARD_MASKS.values():
         assert mask_to_polygons(np.asfortranarray(mask)) == mask_to_polygons(mask)
+
+
+def test_single_polygons_of_many_masks() -> None:
+    """Together as one by one; those with one outline follow the contour that OpenCV finds in the whole mask."""
+    rng = np.random.default_rng(8)
+    followed = 0
+    for _ in range(60):
+        masks = [cv2.GaussianBlur(rng.random((30, 40)), (0, 0), rng.uniform(0.4, 5)) for _ in range(5)]
+        masks = [values > np.quantile(values, rng.choice([0.1, 0.7, 0.98])) for values in masks]
+        polygons = list(masks_to_single_polygons([mask_to_rle(mask) for mask in masks]))
+        for mask, polygon in zip(masks, polygons, strict=True):
+            np.testing.assert_array_equal(polygon, mask_to_single_polygon(mask))
+            contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+            if len(contours) == 1 and len(contours[0]) > 2:
+                np.testing.assert_array_equal(polygon, contours[0][:, 0])
+                followed += 1
+    assert followed > 20
+
+
+def test_outline_that_comes_back_to_its_first_pixel() -> None:
+    mask = np.zeros((6, 9), dtype=bool)
+    mask[1, 4] = mask[1, 5:7] = True
+    mask[2:4, 1:4] = True
+    mask[3, 3:7] = True
+    np.testing.assert_array_equal(through_single_polygon(mask), mask)
+    np.testing.assert_array_equal(mask_to_single_polygon(mask_to_rle(mask)), mask_to_single_polygon(mask))

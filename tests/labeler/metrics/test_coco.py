@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
 from labeler.metrics.coco import LVIS_LIMIT, CocoAccumulator, CocoMetrics
+from labeler.metrics.matching import match_detections
 from labeler.records import Instance
 from tests.support.made_up import CLASSES, Found, as_coco, as_results, by_pycocotools, ellipse, made_up
 
@@ -135,3 +137,28 @@ def test_the_rules_of_lvis_by_hand() -> None:
     assert ap(GroundTruthImage("a", 320, 240, objects), many) == pytest.approx(1)
     assert ap(GroundTruthImage("a", 320, 240, objects), many, LVIS_LIMIT) == 0
     assert ap(GroundTruthImage("a", 320, 240, objects), many[1:], LVIS_LIMIT) == pytest.approx(1)
+
+
+def test_matching_is_that_of_pycocotools() -> None:
+    """With equal IoUs, crowds, and objects that do not count, at every threshold and range of areas."""
+    rng = np.random.default_rng(4)
+    evaluation = COCOeval(iouType="bbox")
+    params = evaluation.params
+    ranges, limit = params.areaRng, params.maxDets[-1]
+    for _ in range(150):
+        count, objects = int(rng.integers(1, 7)), int(rng.integers(1, 6))
+        ious = rng.choice([0, 0.5, 0.55, 0.7, 0.75, 0.949, 1], (count, objects))
+        crowd = rng.random(objects) < 0.3
+        areas = rng.choice([500.0, 32.0**2, 5000.0, 20000.0], objects)
+        outside = np.array([[not low <= area <= high for area in areas] for low, high in ranges])
+        matched, ignored = match_detections(ious, params.iouThrs, crowd | outside, crowd)
+        evaluation._gts[0, 0] = [
+            {"id": n + 1, "area": area, "iscrowd": int(is_crowd), "ignore": int(is_crowd)}
+            for n, (area, is_crowd) in enumerate(zip(areas, crowd, strict=True))
+        ]
+        evaluation._dts[0, 0] = [{"id": n + 1, "score": 1 - n / 10, "area": 5000.0} for n in range(count)]
+        evaluation.ious = {(0, 0): ious}
+        for index, each in enumerate(ranges):
+            expected = evaluation.evaluateImg(0, 0, each, limit)
+            np.testing.assert_array_equal(matched[index], expected["dtMatches"].T > 0)
+            np.testing.assert_array_equal(ignored[index], expected["dtIgnore"].T * matched[index] > 0)

@@ -259,6 +259,28 @@ def test_with_real_models(detector: str, segmenter: str, checkpoint: Callable[[s
             assert 0 <= instance.stability <= 1
 
 
+@pytest.mark.parametrize(("batch_size", "passes"), [("auto", [9]), (4, [4, 4, 1])])
+def test_with_auto_a_call_decides_the_batch(
+    batch_size: int | str, passes: list[int], checkpoint: Callable[[str], Path]
+) -> None:
+    models = str(checkpoint("mm_grounding_dino")), str(checkpoint("sam2"))
+    labeler: Any = load_grounded_sam(ModelConfig(*models, device="cpu", batch_size=batch_size, max_instances=1))
+    seen: list[int] = []
+    encode = labeler.segmenter.model.get_image_embeddings
+
+    def counted(pixels: Any) -> Any:
+        seen.append(len(pixels))
+        return encode(pixels)
+
+    labeler.segmenter.model.get_image_embeddings = counted
+    labeler.detector.model.register_forward_pre_hook(
+        lambda model, args, inputs: seen.append(len(inputs["pixel_values"])), with_kwargs=True
+    )
+    labeler.label([LabelRequest("", make_image(60, 90, index), Ontology.from_text("dog")) for index in range(9)])
+    assert seen == passes + passes
+    assert labeler.detector.runtime.images_per_pass(3) == (8 if batch_size == "auto" else 4)
+
+
 def test_results_do_not_depend_on_batch_or_cores() -> None:
     import torch
 
@@ -296,6 +318,8 @@ def test_a_failed_device_is_distinguished_from_a_bad_image() -> None:
 
     with pytest.raises(DeviceError, match=r"no longer responds \(CUDA error: an illegal memory access was enc.*\);"):
         DeviceCheckedLabeler(BrokenLabeler(), lost).label([LabelRequest("", make_image(9, 9), PETS)])
+    with pytest.raises(DeviceError):
+        DeviceCheckedLabeler(BrokenLabeler(), lost).begin([LabelRequest("", make_image(9, 9), PETS)])
     with pytest.raises(RuntimeError, match="illegal") as raised:
         DeviceCheckedLabeler(BrokenLabeler(), lambda: None).label([LabelRequest("", make_image(9, 9), PETS)])
     assert not isinstance(raised.value, DeviceError)

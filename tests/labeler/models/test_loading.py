@@ -111,7 +111,7 @@ def test_precision_on_the_cpu(precision: str, dtype: torch.dtype, checkpoint: Ch
         ({"device": "cuda:"}, "--device must be"),
         ({"device": "cuda:-1"}, "--device must be"),
         ({"precision": "fp8"}, "--precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
-        ({"batch_size": 0}, "--batch-size must be a whole number, 1 or more, not 0"),
+        ({"batch_size": 0}, "--batch-size must be auto or a whole number, 1 or more, not 0"),
         ({"max_instances": 0}, "--max-instances must be a whole number, 1 or more, not 0"),
         ({"prompts_per_caption": 0}, "--prompts-per-caption must be a whole number, 1 or more, not 0"),
         ({"floor": 0.0}, "--floor must be a number above 0 and at most 1, not 0.0"),

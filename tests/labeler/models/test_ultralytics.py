@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,12 +40,13 @@ def config_for(file: Path) -> ModelConfig:
     return ModelConfig(str(file), "embedded:segmenter", device="cpu", floor=FLOOR, max_instances=50)
 
 
-def predicted(yolo: Any, classes: Sequence[int]) -> list[NDArray[np.float32]]:
+def predicted(yolo: Any, classes: Sequence[int], **options: Any) -> list[NDArray[np.float32]]:
     """Ultralytics' own boxes: x1, y1, x2, y2, score and class. It reads RGB from pictures of Pillow."""
     threads = torch.get_num_threads()
-    yolo.predict(Image.new("RGB", (32, 32)), classes=classes, **OPTIONS)
+    options = OPTIONS | options
+    yolo.predict(Image.new("RGB", (32, 32)), classes=classes, **options)
     torch.set_num_threads(threads)  # its first prediction changes that, which changes the last bits
-    return [yolo.predict(Image.fromarray(image), classes=classes, **OPTIONS)[0].boxes.data.numpy() for image in IMAGES]
+    return [yolo.predict(Image.fromarray(image), classes=classes, **options)[0].boxes.data.numpy() for image in IMAGES]
 
 
 def assert_same(found: Any, expected: NDArray[np.float32], columns: dict[int, int]) -> None:
@@ -67,6 +69,17 @@ def test_boxes_and_scores_are_those_of_ultralytics(checkpoint_file: Path) -> Non
         assert_same(each, expected, {2: 0, 0: 1, 1: 2})
     (alone,) = load_detector(config_for(checkpoint_file)).detect(IMAGES[1:], [prompts])
     np.testing.assert_array_equal(alone.boxes_xyxy, found[1].boxes_xyxy)
+
+
+def test_image_size(checkpoint_file: Path) -> None:
+    from ultralytics import YOLO
+
+    config = replace(config_for(checkpoint_file), detector_image_size=320)
+    found = load_detector(config).detect(IMAGES, [NAMES] * 2)
+    for each, expected in zip(found, predicted(YOLO(checkpoint_file), [0, 1, 2], imgsz=320), strict=True):
+        assert_same(each, expected, {0: 0, 1: 1, 2: 2})
+    with pytest.raises(UsageError, match="--detector-image-size 100: this detector needs a multiple of 32, such as 96"):
+        load_detector(replace(config, detector_image_size=100))
 
 
 def test_the_network_gets_rgb(checkpoint_file: Path) -> None:

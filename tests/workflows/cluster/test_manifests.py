@@ -191,10 +191,22 @@ def test_workers(flags: tuple[str, ...], pods: int, cpu: str, gpu: str | None, p
     assert ("tolerations" in pod) == (gpu is not None)
 
 
+def test_a_range_of_workers_lets_the_cluster_grow(printed: Any) -> None:
+    _, job = printed("rayjob", *IN_POD, *ON_CLAIM, "--workers", "3-8", "--gpus-per-worker", "0.5")
+    cluster = job["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 4)
+    _, fixed = printed("rayjob", *IN_POD, *ON_CLAIM, "--workers", "3")
+    assert "enableInTreeAutoscaling" not in fixed["spec"]["rayClusterSpec"]
+    configs, _ = printed("rayjob", *IN_POD, *ON_CLAIM, "--workers", "3-8")
+    assert 'workers = "3-8"' in configs["data"]["job.toml"]
+
+
 def test_one_pod_for_all_workers(printed: Any) -> None:
     _, job = printed("cronjob", *IN_POD, *ON_CLAIM, "--workers", "4", "--cpus-per-worker", "2")
     (pod,) = pod_specs(job)
-    # Four workers of two CPUs, and two for Ray Data, which waits for ever if it gets none.
+    # Four workers of two CPUs, and two beside them.
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "10", "memory": "16Gi", "nvidia.com/gpu": "4"}
 
 
@@ -287,8 +299,24 @@ def test_mistakes_are_one_line(
         (("in", "-o", "out", "--classes", "dog", "--accept-score", "7"), "--accept-score must be"),
         (
             ("in", "-o", "out", "--classes", "dog", "--workers", "0"),
-            "--workers must be a whole number, 1 or more, not 0",
+            "--workers must be a whole number, 1 or more, or a range such as 2-8, not 0",
         ),
+        (
+            (
+                "s3://b/in",
+                "-o",
+                "s3://b/out",
+                "--classes",
+                "dog",
+                "--workers",
+                "2-8",
+                "--print-manifest",
+                "cronjob",
+                "-q",
+            ),
+            "--workers 2-8: the one pod of a cronjob does not grow",
+        ),
+        (("in", "-o", "out", "--classes", "dog", "--workers", "8-2"), "--workers 8-2: the smaller number comes first"),
         (
             ("in", "-o", "out", "--classes", "dog", "--shard-size", "0"),
             "--shard-size must be a whole number from 1 to 1000000",

@@ -20,9 +20,9 @@ from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from tests.support.command_line import CLASSES, Run
+from tests.support.samples import sample_of
 from tests.support.stand_in import Silent, StandIn
 from workflows.drawing.sheets import CAPTION, CELL, COLUMNS, LEGEND, write_sheet
-from workflows.recording import chosen
 from workflows.reporting.preview import preview
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
@@ -58,7 +58,7 @@ def test_the_sheet_shows_the_images_that_a_sample_takes(scenes: Path, tmp_path: 
     assert summary.verdicts == {"accept": 5}
     cells = cells_of(tmp_path / "sheet.png")
     assert len(cells) == 2 * COLUMNS
-    for name, cell in zip(chosen(names, 5), cells, strict=False):
+    for name, cell in zip(sample_of(names, 5), cells, strict=False):
         original = plain(scenes / name)
         changed = np.abs(cell[:CELL].astype(int) - original).max(axis=2) > 8
         bright = plain(scenes / name).mean(axis=2) > read_image(scenes / name).pixels.mean()

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from labeler.errors import RunError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.storage import locate, read_bytes, write_bytes
 from labeler.record_files import read_records, write_records
@@ -44,7 +45,7 @@ def make_run(root: Any, output: Any, ids: tuple[str, ...] = IDS) -> RunFolder:
     run = RunFolder(output)
     with run.locked():
         run.begin(run_settings(root), restart=False)
-        run.plan(pa.array(ids), pa.array([""] * len(ids)), shard_size=4)
+        run.plan(ImageTable.of(pa.array(ids), pa.array([""] * len(ids))), shard_size=4)
     for shard in run.shards():
         digests = {image_id: content_digest(image(ids.index(image_id))) for image_id in shard.image_ids}
         records = [ImageRecord(i, 60, 40, digest, instances=(instance(0, 0.8, 0),)) for i, digest in digests.items()]

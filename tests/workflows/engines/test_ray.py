@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from tests.support.stand_in import (
     stand_in_job,
     write_images,
 )
-from workflows.engines import ray as engines
+from workflows.engines import attendance
 from workflows.label import LabelSummary, label
 from workflows.settings.engine import EngineConfig
 
@@ -73,10 +74,7 @@ def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thr
     """Act once, from another thread, as soon as the condition holds."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(condition)
         act()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -84,10 +82,18 @@ def when(condition: Callable[[], bool], act: Callable[[], Any]) -> threading.Thr
     return thread
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def lose_power(cluster: Any, node: Any) -> None:
     """All processes of a node at once; those of a removed one may live long enough to finish what they are at."""
     kill_with_children(node.all_processes["raylet"][0].process.pid)
     cluster.remove_node(node, allow_graceful=False)
+    cluster.wait_for_nodes()  # until the cluster knows, since the next test counts nodes
 
 
 def records_written(output: Path, count: int) -> Callable[[], bool]:
@@ -172,15 +178,14 @@ def test_a_node_lost_for_good(cluster: Any, tmp_path: Path) -> None:
     remover = when(all_are_at_work, lambda: lose_power(cluster, node))
     three = EngineConfig("ray", workers=3, cpus_per_worker=1)
     labeler = StandIn(seconds=0.3, pids=tmp_path / "pids")
-    _, progress = run(tmp_path / "images", tmp_path / "ray", labeler, three)
+    run(tmp_path / "images", tmp_path / "ray", labeler, three)
     remover.join()
-    assert any("continuing with" in message for message in progress.said)
     assert_whole(tmp_path / "ray", ids)
     assert record_files(tmp_path / "ray") == local_records(tmp_path / "images", tmp_path / "local")
 
 
 def test_the_last_node_with_room_lost(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "LOST_SECONDS", 3.0)
+    monkeypatch.setattr(attendance, "LOST_SECONDS", 3.0)
     ids = write_images(tmp_path / "images", [GOOD] * 72)
     node = cluster.add_node(**NODE | {"num_gpus": 2})
     when(records_written(tmp_path / "ray", 2), lambda: lose_power(cluster, node))
@@ -188,6 +193,41 @@ def test_the_last_node_with_room_lost(cluster: Any, tmp_path: Path, monkeypatch:
         run(tmp_path / "images", tmp_path / "ray", StandIn(seconds=0.3), EngineConfig("ray", gpus_per_worker=2))
     run(tmp_path / "images", tmp_path / "ray", StandIn())  # with what there is, it goes on
     assert_whole(tmp_path / "ray", ids)
+
+
+def test_a_run_grows_and_shrinks_with_its_cluster(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three to four workers are asked for where there is room for two; a node comes, and goes again without a word."""
+    monkeypatch.setattr(attendance, "LINE_SECONDS", 0.5)
+    ids = write_images(tmp_path / "images", [GOOD] * 120)
+    (tmp_path / "pids").mkdir()
+    progress = Silent()
+
+    def said(words: str) -> Callable[[], bool]:
+        return lambda: any(words in message for message in progress.said)
+
+    def at_work() -> int:
+        return len(list((tmp_path / "pids").iterdir()))
+
+    engine = EngineConfig("ray", address=cluster.address, workers="3-4", cpus_per_worker=1)
+    job = stand_in_job(tmp_path / "images", tmp_path / "ray", StandIn(seconds=0.3, pids=tmp_path / "pids"), engine)
+    with ThreadPoolExecutor(1) as aside:  # since only the main thread can add a node
+        labeling = aside.submit(label, job, progress)
+        until(said("2 of at least 3 workers are there; waiting for room on the cluster"))
+        assert at_work() == 0  # nothing is labeled before three are there
+        node = cluster.add_node(**NODE)
+        until(lambda: at_work() == 3)
+        lose_power(cluster, node)
+        labeling.result()
+    assert_whole(tmp_path / "ray", ids)
+    assert record_files(tmp_path / "ray") == local_records(tmp_path / "images", tmp_path / "local")
+    assert progress.said[:2] == [
+        "starting 3 to 4 workers of 1 GPU and 1 CPU",
+        "the cluster has room for 2 of at least 3 workers; waiting for it to grow",
+    ]
+    assert said("3 of up to 4 workers are there")()
+    assert said("2 of at least 3 workers are there; waiting for room on the cluster; these go on")()
 
 
 def test_a_worker_that_never_starts_ends_the_run(cluster: Any, tmp_path: Path) -> None:
@@ -288,7 +328,7 @@ def cluster_nodes() -> list[Any]:
 
 
 def worker_of(pid: int) -> psutil.Process:
-    return next(p for p in psutil.Process(pid).children(recursive=True) if "ray::MapWorker" in "".join(p.cmdline()))
+    return next(p for p in psutil.Process(pid).children(recursive=True) if "ray::RayWorker" in "".join(p.cmdline()))
 
 
 def kill_with_children(pid: int) -> None:

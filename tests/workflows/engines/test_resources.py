@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ MANY = 10_000
     ("nodes", "options", "shards", "pool"),
     [
         (EIGHT_GPUS, {}, MANY, Pool(8, 8, 1)),  # a worker takes no more CPUs than help it
-        ([Node(32, 8)], {}, MANY, Pool(8, 3, 1)),  # two CPUs stay free for Ray Data
+        ([Node(32, 8)], {}, MANY, Pool(8, 3, 1)),  # two CPUs stay free for others
         ([Node(8, 8)], {}, MANY, Pool(8, 0.5, 1)),
         (EIGHT_GPUS, {"gpus_per_worker": 0.5}, MANY, Pool(16, 5, 0.5)),
         (EIGHT_GPUS, {"gpus_per_worker": 0.3, "workers": 24}, MANY, Pool(24, 3, 0.3)),
@@ -27,7 +28,7 @@ MANY = 10_000
         (EIGHT_GPUS, {"workers": 3}, MANY, Pool(3, 8, 1)),
         (EIGHT_GPUS, {}, 5, Pool(5, 8, 1)),  # no more than there is work for
         (EIGHT_GPUS, {"gpus_per_worker": 0}, MANY, Pool(11, 8, 0)),
-        (HEAD_AND_FOUR, {}, MANY, Pool(4, 8, 1)),  # the head has CPUs for Ray Data
+        (HEAD_AND_FOUR, {}, MANY, Pool(4, 8, 1)),  # the head has CPUs for others
         (CPUS_ONLY, {}, MANY, Pool(3, 8, 0)),
         (CPUS_ONLY, {"cpus_per_worker": 1}, MANY, Pool(30, 1, 0)),
         ([Node(4, 0)], {"workers": 2}, MANY, Pool(2, 1, 0)),
@@ -56,6 +57,46 @@ def test_pools(nodes: list[Node], options: dict[str, float], shards: int, pool: 
 def test_what_is_missing(nodes: list[Node], options: dict[str, float], device: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         plan_pool(nodes, EngineConfig("ray", **options), device, MANY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "shards", "pool"),
+    [
+        (EIGHT_GPUS, {"workers": "2-6"}, MANY, Pool(6, 8, 1, least=2)),
+        (EIGHT_GPUS, {"workers": "2-16"}, MANY, Pool(16, 8, 1, least=2)),  # the rest is to come
+        (EIGHT_GPUS, {"workers": "12-16", "cpus_per_worker": 6}, MANY, Pool(16, 6, 1, least=12)),
+        ([Node(4, 0)], {"workers": "1-4", "gpus_per_worker": 1}, MANY, Pool(4, 1, 1, least=1)),
+        (EIGHT_GPUS, {"workers": "4-6"}, 3, Pool(3, 8, 1, least=3)),  # no more than there is work for
+    ],
+)
+def test_a_range_of_workers_on_a_cluster(nodes: list[Node], options: dict[str, str], shards: int, pool: Pool) -> None:
+    engine = EngineConfig("ray", address="10.0.0.1:6379", **options)  # type: ignore[arg-type]
+    assert plan_pool(nodes, engine, "auto", shards) == pool
+
+
+def test_a_range_of_workers_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not grow: as many as fit, and no fewer than asked."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert plan_pool([Node(8, 2)], EngineConfig("ray", workers="1-4"), "auto", MANY) == Pool(2, 3, 1)
+    with pytest.raises(UsageError, match=r"3 workers of 1 GPU .* room for 2"):
+        plan_pool([Node(8, 2)], EngineConfig("ray", workers="3-4"), "auto", MANY)
+
+
+@pytest.mark.parametrize(
+    ("workers", "engine", "said"),
+    [
+        ("8-2", "ray", "--workers 8-2: the smaller number comes first, as in 2-8"),
+        ("0-2", "ray", "--workers must be a whole number, 1 or more, or a range such as 2-8, not '0-2'"),
+        ("2-", "ray", "or a range such as 2-8, not '2-'"),
+        ("2-4-8", "ray", "or a range such as 2-8, not '2-4-8'"),
+        ("-3", "ray", "or a range such as 2-8, not '-3'"),
+        ("many", "ray", "or a range such as 2-8, not 'many'"),
+        ("2-8", "local", "--workers 2-8 is for Ray; add --engine ray"),
+    ],
+)
+def test_ranges_that_cannot_be_meant(workers: str, engine: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        EngineConfig(engine, workers=workers)
 
 
 def test_models_on_the_cpu_leave_gpus_alone() -> None:
@@ -103,6 +144,8 @@ def test_visible_gpus(two_gpus: None, monkeypatch: pytest.MonkeyPatch, chosen: s
         ({"workers": 1}, "auto", 9, False),
         ({"workers": 2}, "cpu", 9, True),
         ({"workers": 2}, "cpu", 1, False),
+        ({"workers": "1-2"}, "cpu", 9, True),
+        ({"workers": "1-1"}, "auto", 9, False),
         ({"address": "10.0.0.1:6379"}, "cpu", 1, True),
         ({"address": "local"}, "cpu", 9, False),
         ({"engine": "ray"}, "cpu", 1, True),

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import read_image
 from labeler.formats.ground_truth import read_ground_truth
 from labeler.ground_truth import GroundTruth, GroundTruthImage, GroundTruthInstance, match_masks
@@ -62,7 +63,7 @@ def write_run(
         export = ExportConfig(quality=quality, val_share=0, formats=("coco",))
         run.begin(run_settings(folder / "images", Ontology(CLASSES), export, floor), restart=False)
         image_ids = pa.array([record.image_id for record, _ in pairs])
-        run.plan(image_ids, pa.array([""] * len(pairs)), shard_size=len(pairs))
+        run.plan(ImageTable.of(image_ids, pa.array([""] * len(pairs))), shard_size=len(pairs))
     seen = [replace(each, digest=read_image(folder / "images" / each.image_id).digest) for each, _ in pairs]
     write_records(run.records / "000000.parquet", seen)
     write_truth(folder / "truth.json", [truth for _, truth in pairs])

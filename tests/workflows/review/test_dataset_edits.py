@@ -181,6 +181,24 @@ def test_edited_annotations_are_decisions_and_the_dataset_holds_them(segmentatio
     assert not dataset_edits(open_labeled(run.output)).files
 
 
+def test_edits_in_a_part_of_a_coco_file(tmp_path: Path) -> None:
+    run = published(tmp_path, "a.png", "b.png", "c.png")
+    publish(run, dataset_shards=2)
+    paths = sorted((run.output / "annotations").glob("instances_train-*"))
+    whole = [json.loads(path.read_text()) for path in paths]
+    number = next(number for number, each in enumerate(whole) if len(each["images"]) == 2)
+    second = whole[number]["images"][1]
+    whole[number]["annotations"] = [
+        each for each in whole[number]["annotations"] if (each["image_id"], each["bbox"][0]) != (second["id"], 16)
+    ]
+    paths[number].write_text(json.dumps(whole[number]))
+    assert taken(run).faults == []
+    rejected = [each for each in saved(run) if each.verdict == "reject"]
+    assert rejected == [Decision(second["file_name"], "reject", "dog", SECOND.rle)]
+    assert {each.image_id for each in saved(run)} == {second["file_name"]}  # what was seen beside it is accepted
+    assert not dataset_edits(open_labeled(run.output)).files
+
+
 def test_a_small_change_of_an_outline_is_a_change(tmp_path: Path) -> None:
     run = published(tmp_path)
     points = [(0, 5), (0, 24), (14, 24), (14, 6), (13, 5)]  # without the pixel in the corner

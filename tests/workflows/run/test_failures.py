@@ -26,7 +26,7 @@ from workflows.commands.cli import main
 from workflows.label import LabelSummary, label
 from workflows.run.failures import FailureLedger, TooManyFailuresError
 from workflows.run.folder import RunFolder
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.settings.engine import EngineConfig
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
@@ -320,7 +320,8 @@ def test_what_the_summary_says(tmp_path: Path) -> None:
     assert (content["version"], content["command"], content["labeler"]) == (1, "label", version("autodistill-labeler"))
     assert content["asked"] == {
         "input": str(tmp_path / "images"), "classes": ["thing"], "tagger": None, "detector": "embedded:detector",
-        "segmenter": "embedded:segmenter", "max_failures": "50%", "allow_failures": False,
+        "segmenter": "embedded:segmenter", "detector_image_size": None, "segmenter_image_size": None,
+        "max_failures": "50%", "allow_failures": False,
     }  # fmt: skip
     files = {split: len(list((tmp_path / "out" / "images" / split).iterdir())) for split in ("train", "val")}
     assert {name: content["images"][name] for name in ("found", "labeled", "train", "val")} == {

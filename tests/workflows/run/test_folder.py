@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labeler.errors import RunError
+from labeler.files.image_table import ImageTable
 from labeler.files.storage import info, locate, read_bytes, scan, write_bytes
 from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord
@@ -34,7 +35,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def plan(run: RunFolder, image_ids: list[str], shard_size: int) -> None:
-    run.plan(pa.array(image_ids), pa.array([""] * len(image_ids)), shard_size)
+    run.plan(ImageTable.of(pa.array(image_ids), pa.array([""] * len(image_ids))), shard_size)
 
 
 def test_new_images_get_shards_behind_the_old_ones(run: RunFolder) -> None:
@@ -88,7 +89,7 @@ def test_another_input_is_refused_unless_the_old_one_is_gone(run: RunFolder, tmp
 def test_restart_drops_the_records(run: RunFolder) -> None:
     with_a_record(run)
     run.begin(OTHER, restart=True)
-    assert run.record_paths() == []
+    assert list(run.record_paths()) == []
     assert run.shards() == []
 
 
@@ -193,7 +194,7 @@ def waiting(run: RunFolder) -> list[tuple[str, ...]]:
 def test_the_shards_without_records_wait(anywhere: RunFolder) -> None:
     assert waiting(anywhere) == [("e",)]
     assert labeled(anywhere) == "abcd"
-    label(anywhere.waiting()[0].records_path, "e")
+    label(next(iter(anywhere.waiting())).records_path, "e")
     assert (waiting(anywhere), labeled(anywhere)) == ([], "abcde")
     manifest = pandas.read_parquet(io.BytesIO(read_bytes(anywhere.path / "images.parquet")))
     assert list(manifest["shard"]) == [0, 0, 1, 1, 2]

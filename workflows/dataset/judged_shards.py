@@ -1,0 +1,232 @@
+"""What every shard gives, judged only where something changed since the last export.
+
+    OUT/run/export-cache/000012-DIGEST.parquet         see ``judging.SCHEMA``
+    OUT/run/export-cache/000012-DIGEST.cutouts.json    see ``known_cutouts``
+
+DIGEST stands for all that the content depends on: record files, decisions, settings and the code of labeler. So a file
+is right or it is not looked for, in whatever state an export was killed, and it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import labeler
+from labeler.decisions import Decision
+from labeler.errors import RunError
+from labeler.files.image_ids import check_image_ids
+from labeler.files.images import content_digest, file_digest
+from labeler.files.parallel import REQUESTS, in_order
+from labeler.files.processes import cores, on_all_cores
+from labeler.files.storage import read_bytes, remove, scan, storage_of, write_bytes
+from labeler.record_checks import read_table
+from labeler.records import ImageRecord
+from ontologies import ontology
+from workflows.dataset import judging
+from workflows.dataset.judging import SCHEMA, Judged, JudgedImage, Outcome, Rules, judge_shard, judged, label_of
+from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.run import classes, shard_records, united
+from workflows.run.folder import RunFolder
+from workflows.run.shard_records import ShardRecords
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "export-cache"
+FILES_AHEAD = 4  # of a local folder; more would fill memory where shards are large
+_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)")
+WORTH_IT = 256  # images to judge; with fewer, starting processes takes longer than judging
+Decisions = Mapping[str, Sequence[Decision]]
+Judge = Callable[[ShardRecords, Decisions], tuple[pa.Table, list[bytes]]]
+
+
+class JudgedShard:
+    """What one shard gives.
+
+    Attributes:
+        table: a row of ``SCHEMA`` for each image.
+    """
+
+    def __init__(
+        self,
+        path: AnyPath,
+        source: ShardRecords,
+        rules: Rules,
+        decisions: Decisions,
+        table: pa.Table,
+        labels: list[bytes] | None = None,
+    ) -> None:
+        self.table = table
+        self._path, self._source, self._rules, self._decisions = path, source, rules, decisions
+        self._labels = labels
+        self._cutouts = KnownCutouts(_cutouts_of(path))
+
+    def images(self) -> Iterator[JudgedImage]:
+        """The images, without their instances, which are judged again if they are asked for."""
+        columns = self.table.select(["written", "content", "label", "unmatched"]).to_pydict()
+        fields = self.table.select(["image_id", "width", "height", "digest", "status", "error"]).to_pydict()
+        records = (ImageRecord(*values) for values in zip(*fields.values(), strict=True))
+        rows = enumerate(zip(records, *columns.values(), self._outcomes(), strict=True))
+        for row, (record, written, content, label, unmatched, outcomes) in rows:
+            on_image = self._decisions.get(record.image_id, ())
+            yield JudgedImage(
+                record,
+                written,
+                content,
+                tuple(on_image[index] for index in unmatched if index < len(on_image)),
+                outcomes,
+                label,
+                lambda row=row: self._label(row),  # type: ignore[misc]
+                lambda row=row: self._judged[row],  # type: ignore[misc]
+                self._cutouts,
+            )
+
+    def _outcomes(self) -> Iterator[list[Outcome]]:
+        names = Outcome._fields
+        every = zip(*(self.table.column(name).combine_chunks().flatten().to_pylist() for name in names), strict=True)
+        for count in self.table.column("class_id").combine_chunks().value_lengths().to_pylist():
+            yield [Outcome(*next(every)) for _ in range(count)]
+
+    @cached_property
+    def _judged(self) -> list[Judged]:
+        return list(judged(self._source, self._rules, self._decisions))
+
+    def _label(self, row: int) -> bytes:
+        if self._labels is None:
+            self._labels = [label_of(image, self._rules) for image in self._judged]
+        label = self._labels[row]
+        if content_digest(label) != self.table.column("label")[row].as_py():
+            raise RunError(f"{self._path} does not hold what its records give; delete its folder and export again")
+        return label
+
+
+class JudgedShards:
+    """Every shard of a run, judged by ``rules``; can be iterated over several times.
+
+    Args:
+        decisions: all of them, by image id.
+    """
+
+    def __init__(self, run: RunFolder, rules: Rules, decisions: Decisions) -> None:
+        self._folder = run.path / FOLDER
+        self._records, self._rules, self._decisions = run.current(), rules, decisions
+        self._there = self._files()
+        self._names: list[str] = []
+        self._new = 0  # images to judge
+        digests = _Digests(self._records.files, rules)
+        for source in self._records.shards():
+            self._names.append(f"{source.index:06d}-{digests.of(source, self._on(source))}.parquet")
+            self._new += 0 if self._names[-1] in self._there else len(source.image_ids or [""])
+
+    def __iter__(self) -> Iterator[JudgedShard]:
+        ahead = REQUESTS if storage_of(self._folder).is_remote else max(FILES_AHEAD, cores())
+        with on_all_cores(partial(judge_shard, self._rules), self._new >= WORTH_IT) as judge:
+
+            def shard(named: tuple[str, ShardRecords]) -> JudgedShard:
+                return self._shard(*named, judge)
+
+            yield from in_order(shard, zip(self._names, self._records.shards(), strict=True), ahead)
+        self._new = 0
+
+    def again(self) -> Iterator[Judged]:
+        """Every image with its instances, judged again."""
+        return (image for source in self._records.shards() for image in judged(source, self._rules, self._on(source)))
+
+    def _shard(self, name: str, source: ShardRecords, judge: Judge) -> JudgedShard:
+        path, decisions = self._folder / name, self._on(source)
+        table = _read(path, source, len(self._rules.ontology.classes)) if name in self._there else None
+        labels = None
+        if table is None:
+            table, labels = judge(source, decisions)
+            data = io.BytesIO()
+            pq.write_table(table, data, compression="zstd")
+            write_bytes(path, data.getvalue())
+            self._there.add(name)
+        return JudgedShard(path, source, self._rules, decisions, table, labels)
+
+    def _on(self, source: ShardRecords) -> Decisions:
+        """The decisions on the images of a shard."""
+        if source.image_ids is None or not self._decisions:
+            return self._decisions
+        return {image_id: self._decisions[image_id] for image_id in source.image_ids if image_id in self._decisions}
+
+    def forget_others(self) -> None:
+        """Delete what earlier exports kept and this one does not need."""
+        kept = {*self._names, *(_cutouts_of(self._folder / name).name for name in self._names)}
+        for name in self._files() - kept:
+            remove(self._folder / name)
+
+    def _files(self) -> set[str]:
+        try:
+            return {entry.name for entry in scan(self._folder) if _NAME.fullmatch(entry.name)}
+        except FileNotFoundError:
+            return set()
+
+
+class _Digests:
+    """Digests of all that the result of judging a shard depends on."""
+
+    def __init__(self, files: Mapping[int, AnyPath], rules: Rules) -> None:
+        self._files = dict(zip(files, in_order(file_digest, files.values()), strict=True))
+        config = rules.config
+        settings = (config.quality, config.include_review, config.formats, config.segmentation, config.cutouts)
+        self._rules = repr((labeler.__version__, _code(), rules.ontology, rules.tagged, settings))
+
+    def of(self, source: ShardRecords, decisions: Decisions) -> str:
+        asked = [made.ontology for made in source.class_ids.passes]
+        files = [(shard, self._files[shard]) for shard in source.files]
+        records = (source.index, files, source.rows, source.later, source.class_ids.ontology, asked)
+        on_images = sorted((image_id, list(each)) for image_id, each in decisions.items())
+        seed = repr((self._rules, records, on_images))
+        return hashlib.blake2b(seed.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """A digest of the code that judges and writes, so that no version keeps what another one made."""
+    package = Path(labeler.__file__).parent
+    files = [path for folder in ("", "formats", "geometry") for path in sorted((package / folder).glob("*.py"))]
+    files += [Path(str(module.__file__)) for module in (judging, classes, shard_records, united, ontology)]
+    return content_digest(b"".join(path.read_bytes() for path in files))
+
+
+def _read(path: AnyPath, source: ShardRecords, classes: int) -> pa.Table | None:
+    """The table at ``path``; None if it is not what ``judge_shard`` makes of ``source``."""
+    try:
+        table = read_table(read_bytes(path))
+        if not table.schema.equals(SCHEMA):
+            raise ValueError("it has other columns")
+        table.validate(full=True)
+        ids = table.column("image_id")
+        check_image_ids(ids)
+        lists = [table.column(name).combine_chunks() for name in Outcome._fields]
+        is_whole = not any(column.null_count or column.flatten().null_count for column in lists)
+        is_whole &= not any(column.null_count for column in table.columns)
+        is_whole &= all(column.value_lengths().equals(lists[0].value_lengths()) for column in lists)
+        is_whole &= all(0 <= class_id < classes for class_id in lists[0].flatten().unique().to_pylist())
+        if not is_whole or (source.image_ids is not None and ids.to_pylist() != source.image_ids):
+            raise ValueError("it holds something else")
+        return table
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        logger.debug("%s: %s; judged again", path, str(error).splitlines()[0])
+        return None
+
+
+def _cutouts_of(path: AnyPath) -> AnyPath:
+    return path.with_name(path.name.removesuffix(".parquet") + ".cutouts.json")

@@ -1,0 +1,210 @@
+"""What a shard's records, people's decisions and the settings give, wherever the images will be placed.
+
+It depends on nothing else, so it can be computed in any process, and kept: see ``workflows.dataset.judged_shards``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from labeler.decided import Decided, decide
+from labeler.decisions import Decision
+from labeler.files.images import content_digest
+from labeler.formats.coco import coco_annotations
+from labeler.formats.yolo import yolo_labels
+from labeler.quality import Judgement, Verdict, judge, ranking_score
+from labeler.quality_config import Score
+from labeler.records import ImageRecord, Instance
+from ontologies import Ontology
+from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.run.classes import numbered, with_known_classes
+from workflows.run.shard_records import ShardRecords
+from workflows.settings.export import ExportConfig
+
+STEPS = 1000  # of scores, in the figures of an export
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that decide.
+
+    Attributes:
+        ontology: the classes of the dataset.
+        tagged: the classes come from tags.
+    """
+
+    ontology: Ontology
+    tagged: bool
+    config: ExportConfig
+
+
+class Outcome(NamedTuple):
+    """What the figures of an export tell of one instance; ``step`` is the score that ranks it, in ``STEPS``."""
+
+    class_id: int
+    verdict: Verdict
+    reason: str
+    by_hand: bool
+    step: int
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("image_id", "digest", "status", "error")),
+        *((name, pa.int32()) for name in ("width", "height", "written")),
+        ("content", pa.string()),
+        ("label", pa.string()),
+        ("annotations", pa.string()),
+        ("unmatched", pa.list_(pa.int32())),
+        ("class_id", pa.list_(pa.int32())),
+        ("verdict", pa.list_(pa.string())),
+        ("reason", pa.list_(pa.string())),
+        ("by_hand", pa.list_(pa.bool_())),
+        ("step", pa.list_(pa.int32())),
+        ("joint_score", pa.list_(pa.float32())),
+    ]
+)
+"""A row for each image: fields of its record, and
+
+written: the number of its instances in the dataset.
+content: a digest of what COCO files and ``verdicts.parquet`` hold of it.
+label: the digest of its YOLO label file; empty without that format.
+annotations: the lines of ``coco_annotations``.
+unmatched: indices of the decisions on it that fit no instance.
+the others: a value for each instance, also those that people added.
+"""
+
+
+class Judged(NamedTuple):
+    """One image.
+
+    Attributes:
+        decided: its record after the decisions; unchanged for an image that failed.
+        chosen: indices of the instances that are in the dataset.
+    """
+
+    decided: Decided
+    judgements: Sequence[Judgement]
+    chosen: Sequence[int]
+
+    @property
+    def kept(self) -> ImageRecord:
+        """The record with the instances that are in the dataset."""
+        record = self.decided.record
+        return replace(record, instances=tuple(record.instances[index] for index in self.chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedImage:
+    """One image, as far as an export needs it where little has changed.
+
+    Attributes:
+        record: without instances.
+        written, content: as in ``SCHEMA``.
+        unmatched: decisions on it that fit no instance.
+        outcomes: one for each instance.
+        label_digest: of ``label``.
+        label: makes the content of the label file.
+        judged: makes the whole result.
+        cutouts: those of its shard.
+    """
+
+    record: ImageRecord
+    written: int
+    content: str
+    unmatched: tuple[Decision, ...]
+    outcomes: Sequence[Outcome]
+    label_digest: str
+    label: Callable[[], bytes]
+    judged: Callable[[], Judged]
+    cutouts: KnownCutouts
+
+    @classmethod
+    def of(cls, image: Judged, rules: Rules, cutouts: KnownCutouts) -> JudgedImage:
+        """An image that is judged already."""
+        label = label_of(image, rules)
+        written, digest = len(image.chosen), content_digest(label)
+        return cls(image.decided.record, written, "", (), (), digest, lambda: label, lambda: image, cutouts)
+
+
+def judged(source: ShardRecords, rules: Rules, decisions: Mapping[str, Sequence[Decision]]) -> Iterator[Judged]:
+    """Apply ``decisions``, by image id, and the gate to every record."""
+    ontology = rules.ontology
+    records = (record for _, record in source.placed())
+    for record in numbered(records, ontology) if rules.tagged else with_known_classes(records, ontology):
+        if record.status == "error":
+            yield Judged(Decided(record, replace(record, instances=()), ontology.class_names), (), ())
+            continue
+        decided = decide(record, decisions.get(record.image_id, ()), ontology.class_names)
+        judgements = judge(decided.record, rules.config.quality, ontology.classes, decided.verdicts)
+        yield Judged(decided, judgements, chosen(judgements, rules.config))
+
+
+def chosen(judgements: Sequence[Judgement], config: ExportConfig) -> list[int]:
+    """Indices of the instances that are in the dataset."""
+    wanted = ("accept", "review") if config.include_review else ("accept",)
+    return [index for index, judgement in enumerate(judgements) if judgement.verdict in wanted]
+
+
+def judge_shard(
+    rules: Rules, source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]
+) -> tuple[pa.Table, list[bytes]]:
+    """A row of ``SCHEMA`` for each image, and the content of each label file."""
+    rows, labels = [], []
+    for image in judged(source, rules, decisions):
+        labels.append(label_of(image, rules))
+        rows.append(_row(image, labels[-1], rules, decisions.get(image.decided.record.image_id, ())))
+    return pa.Table.from_pylist(rows, schema=SCHEMA), labels
+
+
+def label_of(image: Judged, rules: Rules) -> bytes:
+    """The content of the image's YOLO label file."""
+    wanted = "yolo" in rules.config.formats and image.decided.record.status != "error"
+    return yolo_labels(image.kept).encode("ascii") if wanted else b""
+
+
+def annotations_of(image: Judged, rules: Rules) -> list[str]:
+    """The ``coco_annotations`` of the image; none without a format that has them."""
+    config = rules.config
+    if not {"coco", "webdataset"}.intersection(config.formats):
+        return []
+    return coco_annotations(image.kept, len(rules.ontology.classes), config.segmentation)
+
+
+def _row(image: Judged, label: bytes, rules: Rules, decisions: Sequence[Decision]) -> dict[str, Any]:
+    record, config = image.decided.record, rules.config
+    outcomes = [outcome(*each, config.quality.score) for each in zip(record.instances, image.judgements, strict=True)]
+    columns: list[Sequence[Any]] = list(zip(*outcomes, strict=True)) or [()] * len(Outcome._fields)
+    row = {
+        "image_id": record.image_id,
+        "digest": record.digest,
+        "status": record.status,
+        "error": record.error,
+        "width": record.width,
+        "height": record.height,
+        "written": len(image.chosen),
+        "label": content_digest(label) if "yolo" in config.formats else "",
+        "annotations": "\n".join(annotations_of(image, rules)),
+        "unmatched": _places(image.decided.unmatched, decisions),
+        "joint_score": [instance.joint_score for instance in record.instances],
+        **dict(zip(Outcome._fields, columns, strict=True)),
+    }
+    row["content"] = hashlib.blake2b(repr(row).encode(errors="replace"), digest_size=16).hexdigest()
+    return row
+
+
+def outcome(instance: Instance, judgement: Judgement, score: Score) -> Outcome:
+    """What the figures tell of an instance, ranked by ``score``."""
+    step = int(ranking_score(instance, score) * STEPS)
+    return Outcome(instance.class_id, judgement.verdict, judgement.reason, judgement.by_hand, step)
+
+
+def _places(some: Sequence[Decision], decisions: Sequence[Decision]) -> list[int]:
+    """The indices of ``some`` among ``decisions``."""
+    indices = {id(each): index for index, each in enumerate(decisions)}
+    return [indices[id(each)] for each in some]
