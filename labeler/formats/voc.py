@@ -1,0 +1,116 @@
+"""Writes Pascal VOC: XML with boxes, class and object masks, and the lists of each split.
+
+``labeler.formats.voc_reader`` reads the boxes, ``labeler.formats.mask_images`` the class masks.
+
+    Annotations/a.xml  JPEGImages/a.jpg  SegmentationClass/a.png  SegmentationObject/a.png  labelmap.txt
+    ImageSets/Main/train.txt  ImageSets/Segmentation/train.txt
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from labeler.errors import UsageError
+from labeler.formats.index_masks import IGNORED, MOST, by_score, painted, palette_png, voc_palette
+from labeler.formats.mask_classes import BACKGROUND
+from labeler.formats.semantic import check_classes
+from labeler.geometry.masks import rle_area, rle_box_xyxy
+from labeler.records import ImageRecord
+
+_NOT_IN_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class VocMasks:
+    """The mask images of an image as PNG.
+
+    Attributes:
+        classes: each pixel has the class id + 1 of the object with the best score there; 0 is the background.
+        objects: each pixel has the number of that object, counted from 1 in the order of the XML.
+        beyond: objects whose number is above 254; their pixels have the value 255, which readers ignore.
+    """
+
+    classes: bytes
+    objects: bytes
+    beyond: int = 0
+
+
+def voc_xml(record: ImageRecord, file_name: str, class_names: Sequence[str]) -> str:
+    """The annotation of an image: an object for each instance, except for those with an empty mask.
+
+    A box holds the first and the last pixel of the mask, counted from 1.
+
+    Args:
+        file_name: of the image in ``JPEGImages``.
+
+    Raises:
+        UsageError: a class id is not in ``class_names``, or a name has characters that XML forbids.
+    """
+    check_classes(record, len(class_names))
+    path = PurePosixPath(file_name)
+    root = Element("annotation")
+    _add(root, "folder", "JPEGImages")
+    _add(root, "filename", path.name)
+    _add(SubElement(root, "source"), "database", "Unknown")
+    size = SubElement(root, "size")
+    for name, value in (("width", record.width), ("height", record.height), ("depth", 3)):
+        _add(size, name, str(value))
+    _add(root, "segmented", "1")
+    for instance in record.instances:
+        if not rle_area(instance.rle):
+            continue
+        x1, y1, x2, y2 = map(int, rle_box_xyxy(instance.rle))
+        element = SubElement(root, "object")
+        _add(element, "name", class_names[instance.class_id])
+        _add(element, "pose", "Unspecified")
+        _add(element, "truncated", "0")
+        _add(element, "difficult", "0")
+        box = SubElement(element, "bndbox")
+        for name, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(box, name, str(value))
+    indent(root)
+    return tostring(root, encoding="unicode") + "\n"
+
+
+def voc_masks(record: ImageRecord, class_count: int) -> VocMasks:
+    """The class mask and the object mask of an image.
+
+    Raises:
+        UsageError: there are more than 254 classes, or a class id is not below ``class_count``.
+    """
+    check_classes(record, class_count)
+    kept = sorted(by_score(record))  # in the order of the XML
+    numbers = {index: number if number <= MOST else IGNORED for number, index in enumerate(kept, start=1)}
+    classes = painted(record, {index: record.instances[index].class_id + 1 for index in kept})
+    return VocMasks(palette_png(classes), palette_png(painted(record, numbers)), max(0, len(kept) - MOST))
+
+
+def voc_label_map(class_names: Sequence[str]) -> str:
+    """The content of ``labelmap.txt``: the colour of each class, in the order of the class ids.
+
+    Raises:
+        UsageError: a name has a colon or spans several lines, which the file cannot express.
+    """
+    if broken := [name for name in class_names if ":" in name or name.startswith("#") or len(name.splitlines()) != 1]:
+        raise UsageError(
+            f"class {broken[0]!r}: labelmap.txt of Pascal VOC cannot hold names with a colon, a line break or a # in "
+            "front; rename the class"
+        )
+    colours = voc_palette().tolist()
+    lines = [f"{name}:{','.join(map(str, colours[value]))}::" for value, name in enumerate([BACKGROUND, *class_names])]
+    return "".join(f"{line}\n" for line in ["# label:color_rgb:parts:actions", *lines])
+
+
+def voc_image_set(file_names: Iterable[str]) -> str:
+    """The content of ``ImageSets/*/SPLIT.txt``: the images' names without their suffix, a line each."""
+    return "".join(f"{PurePosixPath(name).with_suffix('')}\n" for name in file_names)
+
+
+def _add(parent: Element, tag: str, text: str) -> None:
+    if found := _NOT_IN_XML.search(text):
+        raise UsageError(f"{text!r}: XML cannot hold the character {found[0]!r}; rename it")
+    SubElement(parent, tag).text = text
