@@ -2,7 +2,7 @@
 
 The mask of ``images/train/a.jpg`` is ``masks/train/a.png``. Value 0 is the background, which is a class of its own
 here, and the value of a class is its id + 1. No pixel has the value 255, which readers ignore.
-``labeler.formats.mask_images`` reads masks with ``_classes.csv`` beside them, as Roboflow writes it.
+``labeler.formats.mask_images`` reads the masks with ``masks/labelmap.txt``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from labeler.errors import UsageError
 from labeler.formats.index_masks import MOST, grey_png, painted
-from labeler.formats.mask_classes import BACKGROUND
+from labeler.formats.mask_classes import BACKGROUND, label_map
 from labeler.formats.yolo import SAME_NAMES, data_yaml
 from labeler.records import ImageRecord
 
@@ -42,14 +42,6 @@ def semantic_yaml(class_names: Sequence[str], folders: Mapping[str, str] = SAME_
     return data_yaml([BACKGROUND, *class_names], folders) + f"masks_dir: {MASKS}\n"
 
 
-def classes_csv(class_names: Sequence[str]) -> str:
-    """The content of ``_classes.csv``: the value of each class.
-
-    Raises:
-        UsageError: a name spans several lines.
-    """
-    if broken := [name for name in class_names if len(name.splitlines()) != 1]:
-        raise UsageError(f"class {broken[0]!r}: the name must be one line for {MASKS}/_classes.csv")
-    return "".join(
-        f"{value}, {name}\n" for value, name in [("Pixel Value", "Class"), *enumerate([BACKGROUND, *class_names])]
-    )
+def semantic_label_map(class_names: Sequence[str]) -> str:
+    """The content of ``masks/labelmap.txt``, with the grey of each class; see ``label_map``."""
+    return label_map(class_names, [(value, value, value) for value in range(len(class_names) + 1)])

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from labeler.errors import UsageError
 from labeler.formats.index_masks import IGNORED, MOST, by_score, painted, palette_png, voc_palette
-from labeler.formats.mask_classes import BACKGROUND
+from labeler.formats.mask_classes import label_map
 from labeler.formats.semantic import check_classes
 from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.records import ImageRecord
@@ -90,19 +90,8 @@ def voc_masks(record: ImageRecord, class_count: int) -> VocMasks:
 
 
 def voc_label_map(class_names: Sequence[str]) -> str:
-    """The content of ``labelmap.txt``: the colour of each class, in the order of the class ids.
-
-    Raises:
-        UsageError: a name has a colon or spans several lines, which the file cannot express.
-    """
-    if broken := [name for name in class_names if ":" in name or name.startswith("#") or len(name.splitlines()) != 1]:
-        raise UsageError(
-            f"class {broken[0]!r}: labelmap.txt of Pascal VOC cannot hold names with a colon, a line break or a # in "
-            "front; rename the class"
-        )
-    colours = voc_palette().tolist()
-    lines = [f"{name}:{','.join(map(str, colours[value]))}::" for value, name in enumerate([BACKGROUND, *class_names])]
-    return "".join(f"{line}\n" for line in ["# label:color_rgb:parts:actions", *lines])
+    """The content of ``labelmap.txt``, with the colour of each class; see ``label_map``."""
+    return label_map(class_names, voc_palette().tolist())
 
 
 def voc_image_set(file_names: Iterable[str]) -> str:

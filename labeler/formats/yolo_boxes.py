@@ -13,7 +13,7 @@ def yolo_boxes(record: ImageRecord) -> str:
     """The content of an image's label file: ``class x y width height`` per instance, divided by the image's size.
 
     x and y are those of the centre. The box is the tight one around the mask, along pixel edges. Instances with an
-    empty mask are left out. With seven decimals, edges are off by at most 0.002 pixels in images of up to 16,384 pixels.
+    empty mask are left out. With seven decimals, edges are off by less than 0.002 pixels in images of up to 16,384.
     """
     lines = []
     for instance in record.instances:
