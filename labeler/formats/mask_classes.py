@@ -39,8 +39,8 @@ def label_map(class_names: Sequence[str], colours: Sequence[Sequence[int]]) -> s
     for name in class_names:
         if ":" in name or name.startswith("#") or len(name.splitlines()) != 1 or name.casefold() == BACKGROUND:
             raise UsageError(
-                f"class {name!r}: {LABEL_MAP} cannot hold the name {BACKGROUND!r}, nor one with a colon, a line break or a "
-                "# in front; rename the class"
+                f"class {name!r}: {LABEL_MAP} cannot hold the name {BACKGROUND!r}, nor one with a colon, a line break "
+                "or a # in front; rename the class"
             )
     named = zip([BACKGROUND, *class_names], colours, strict=False)
     lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in named]
