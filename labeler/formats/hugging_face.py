@@ -30,7 +30,7 @@ ROWS = 500  # per row group, which is all that is held in memory
 
 
 def features(class_names: Sequence[str]) -> dict[str, Any]:
-    """The columns as ``datasets.Features.to_dict`` describes them, in the words of all its versions.
+    """The columns as ``datasets.Features.to_dict`` describes them, in words that its versions 3 to 5 know.
 
     ``bbox`` is x, y, width, height in pixels; ``segmentation`` has the polygons of each object along pixel edges, which
     pycocotools turns back into the exact mask.

@@ -174,6 +174,21 @@ def read_traits(file: BinaryIO, file_name: str) -> ImageTraits:
         return ImageTraits(file_name, name, width, height, orientation(image), depth)
 
 
+def as_png(image: ImageTraits, suffix: str = ".png") -> ImageTraits:
+    """The traits after a conversion to an upright PNG of 8 bits per channel, whose name gets ``suffix``."""
+    name = str(PurePosixPath(image.file_name).with_suffix(suffix))
+    width, height = (image.height, image.width) if image.orientation > 4 else (image.width, image.height)
+    return ImageTraits(name, "PNG", width, height)
+
+
+def helped_by(readers: Iterable[Reader], image: ImageTraits, changed: ImageTraits) -> bool:
+    """Whether a tool that does not see ``image`` as it was labeled would see ``changed``, such as ``as_png`` of it."""
+    return any(
+        (reader.unseen(image) or reader.altered(image)) and not (reader.unseen(changed) or reader.altered(changed))
+        for reader in readers
+    )
+
+
 @dataclass
 class Sight:
     """How many images of a dataset a tool sees.

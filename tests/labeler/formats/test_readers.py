@@ -26,6 +26,8 @@ from labeler.formats.readers import (
     ImageTraits,
     Reader,
     Sight,
+    as_png,
+    helped_by,
     read_traits,
     readers_of,
     sights,
@@ -230,3 +232,31 @@ def test_summary_lines() -> None:
 def test_each_tool_is_named_once() -> None:
     assert readers_of(["yolo", "yolo-detect", "cutouts"]) == [ULTRALYTICS, SUPERVISION_YOLO]
     assert readers_of(["coco", "roboflow"]) == [SUPERVISION_COCO, TORCHVISION, RF_DETR]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "more", "helped"),
+    [
+        # file    format   traits                 who sees it as PNG: Ultralytics, RF-DETR
+        ("a.png", "PNG", {}, (False, False)),
+        ("a.gif", "GIF", {}, (True, False)),
+        ("a.heic", "HEIF", {}, (True, True)),
+        ("a.jpg", "JPEG", {"orientation": 6}, (False, True)),
+        ("a.tif", "TIFF", {"depth": "other"}, (True, True)),
+        ("a.png", "PNG", {"depth": "grey 16"}, (True, True)),
+        ("a.gif", "GIF", {"height": 9}, (False, False)),
+    ],
+)
+def test_what_a_conversion_helps(name: str, format: str, more: dict, helped: tuple[bool, bool]) -> None:
+    image = ImageTraits(**{"file_name": name, "format": format, "width": 20, "height": 30, **more})
+    assert tuple(helped_by([reader], image, as_png(image)) for reader in (ULTRALYTICS, RF_DETR)) == helped
+    assert helped_by([ULTRALYTICS, RF_DETR], image, as_png(image)) == any(helped)
+
+
+def test_a_converted_file_has_the_traits_of_a_conversion(dataset: Path, labeled: Pixels) -> None:
+    for name in FILES:
+        traits = read_traits(BytesIO((dataset / "images" / "train" / name).read_bytes()), name)
+        file = BytesIO()
+        Image.fromarray(labeled[name]).save(file, "PNG")
+        file.seek(0)
+        assert as_png(traits) == read_traits(file, str(Path(name).with_suffix(".png")))
