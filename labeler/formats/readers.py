@@ -130,6 +130,15 @@ RF_DETR = Reader(
     high_byte=frozenset({"colour 16"}),
     white=_PILLOW,
 )
+RF_DETR_YOLO = Reader(
+    "RF-DETR (YOLO)",
+    suffixes=_YOLO_SUFFIXES,
+    not_formats=_NOT_IN_PILLOW,
+    nested=False,
+    turns=frozenset({"TIFF"}),
+    high_byte=frozenset({"colour 16"}),
+    white=_PILLOW,
+)
 HUGGING_FACE = Reader("datasets", not_formats=_NOT_IN_PILLOW, high_byte=frozenset({"colour 16"}), white=_PILLOW)
 # torchvision appends ".jpg" to the names of a Pascal VOC dataset, and opens the file whatever is in it.
 TORCHVISION_VOC = Reader(
@@ -143,8 +152,8 @@ TORCHVISION_VOC = Reader(
 )
 READERS: dict[str, tuple[Reader, ...]] = {
     "coco": (SUPERVISION_COCO, TORCHVISION),
-    "yolo": (ULTRALYTICS, SUPERVISION_YOLO),
-    "yolo-detect": (ULTRALYTICS, SUPERVISION_YOLO),
+    "yolo": (ULTRALYTICS, SUPERVISION_YOLO, RF_DETR_YOLO),
+    "yolo-detect": (ULTRALYTICS, SUPERVISION_YOLO, RF_DETR_YOLO),
     "roboflow": (RF_DETR, SUPERVISION_COCO),
     "voc": (TORCHVISION_VOC,),
     "semantic": (ULTRALYTICS,),

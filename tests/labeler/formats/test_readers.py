@@ -18,6 +18,7 @@ from labeler.files.images import ImageFile
 from labeler.formats.readers import (
     HUGGING_FACE,
     RF_DETR,
+    RF_DETR_YOLO,
     SUPERVISION_COCO,
     SUPERVISION_YOLO,
     TORCHVISION,
@@ -42,6 +43,7 @@ NEWER: Mapping[Reader, set[str]] = {
     SUPERVISION_COCO: {"a.gif", "gif_called.jpg", "a.avif"},
     **{each: {"a.avif", "phone.heic"} for each in (TORCHVISION, RF_DETR, HUGGING_FACE)},
     TORCHVISION_VOC: set(),
+    RF_DETR_YOLO: set(),
 }
 
 
@@ -119,6 +121,13 @@ def by_rf_detr(home: Path) -> Pixels:
     return by_pillow(home, read)
 
 
+def by_rf_detr_yolo(home: Path) -> Pixels:
+    yolo = pytest.importorskip("rfdetr.datasets.yolo")
+    images, labels = str(home / "images" / "train"), str(home / "labels" / "train")
+    found = yolo.YoloDetection(images, labels, str(home / "data.yaml"), include_masks=True)
+    return {path: pixels for path, pixels, _ in map(found.sv_dataset.__getitem__, range(len(found)))}
+
+
 def by_hugging_face(home: Path) -> Pixels:
     datasets = pytest.importorskip("datasets")
     reader = datasets.Image()
@@ -178,6 +187,7 @@ def coco_file(home: Path, *names: str) -> str:
         (TORCHVISION, by_torchvision),
         (TORCHVISION_VOC, by_torchvision_voc),
         (RF_DETR, by_rf_detr),
+        (RF_DETR_YOLO, by_rf_detr_yolo),
         (HUGGING_FACE, by_hugging_face),
     ],
     ids=lambda value: value.title if isinstance(value, Reader) else "",
@@ -230,7 +240,7 @@ def test_summary_lines() -> None:
 
 
 def test_each_tool_is_named_once() -> None:
-    assert readers_of(["yolo", "yolo-detect", "cutouts"]) == [ULTRALYTICS, SUPERVISION_YOLO]
+    assert readers_of(["yolo", "yolo-detect", "cutouts"]) == [ULTRALYTICS, SUPERVISION_YOLO, RF_DETR_YOLO]
     assert readers_of(["coco", "roboflow"]) == [SUPERVISION_COCO, TORCHVISION, RF_DETR]
 
 
