@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -17,28 +17,29 @@ BACKGROUND, IGNORED = 0, 255
 MOST = 254  # the largest index of a class or an instance
 
 
-def by_score(record: ImageRecord) -> list[int]:
+def _by_score(record: ImageRecord) -> list[int]:
     """The positions of the instances that have a mask, the best joint score first; equal ones in their order."""
     order = sorted(range(len(record.instances)), key=lambda index: -record.instances[index].joint_score)
     return [index for index in order if rle_area(record.instances[index].rle)]
 
 
-def painted(record: ImageRecord, values: Mapping[int, int]) -> Indices:
-    """The instances of an image in one mask; where several overlap, the one with the best score is visible.
-
-    Args:
-        values: position of an instance -> its value; others are left out.
+def visible(record: ImageRecord) -> npt.NDArray[np.int32]:
+    """Which instance each pixel shows: where several overlap, the one with the best score.
 
     Returns:
-        uint8 ``(H, W)``, 0 for the background.
+        int32 ``(H, W)``: the position of the instance + 1, and 0 for the background.
     """
-    mask = np.full((record.height, record.width), BACKGROUND, dtype=np.uint8)
-    for index in reversed(by_score(record)):
-        if index in values:
-            rle = record.instances[index].rle
-            x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))
-            mask[y1:y2, x1:x2][rle_crop(rle, x1, y1, x2, y2)] = values[index]
-    return mask
+    shown = np.zeros((record.height, record.width), dtype=np.int32)
+    for index in reversed(_by_score(record)):
+        rle = record.instances[index].rle
+        x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))
+        shown[y1:y2, x1:x2][rle_crop(rle, x1, y1, x2, y2)] = index + 1
+    return shown
+
+
+def painted(shown: npt.NDArray[np.int32], values: Sequence[int]) -> Indices:
+    """The mask with a value, 0 to 255, for each instance; see ``visible``."""
+    return np.array([BACKGROUND, *values], dtype=np.uint8)[shown]
 
 
 def grey_png(mask: Indices) -> bytes:

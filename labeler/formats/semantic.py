@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from labeler.errors import UsageError
-from labeler.formats.index_masks import MOST, grey_png, painted
+from labeler.formats.index_masks import MOST, grey_png, painted, visible
 from labeler.formats.mask_classes import BACKGROUND, label_map
 from labeler.formats.yolo import SAME_NAMES, data_yaml
 from labeler.records import ImageRecord
@@ -25,7 +25,7 @@ def semantic_png(record: ImageRecord, class_count: int) -> bytes:
         UsageError: there are more classes than a mask can tell apart, or a class id is not below ``class_count``.
     """
     check_classes(record, class_count)
-    return grey_png(painted(record, {index: each.class_id + 1 for index, each in enumerate(record.instances)}))
+    return grey_png(painted(visible(record), [instance.class_id + 1 for instance in record.instances]))
 
 
 def check_classes(record: ImageRecord, class_count: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from labeler.errors import UsageError
-from labeler.formats.index_masks import IGNORED, MOST, by_score, painted, palette_png, voc_palette
+from labeler.formats.index_masks import IGNORED, MOST, painted, palette_png, visible, voc_palette
 from labeler.formats.mask_classes import label_map
 from labeler.formats.semantic import check_classes
 from labeler.geometry.masks import rle_area, rle_box_xyxy
@@ -83,10 +83,13 @@ def voc_masks(record: ImageRecord, class_count: int) -> VocMasks:
         UsageError: there are more than 254 classes, or a class id is not below ``class_count``.
     """
     check_classes(record, class_count)
-    kept = sorted(by_score(record))  # in the order of the XML
-    numbers = {index: number if number <= MOST else IGNORED for number, index in enumerate(kept, start=1)}
-    classes = painted(record, {index: record.instances[index].class_id + 1 for index in kept})
-    return VocMasks(palette_png(classes), palette_png(painted(record, numbers)), max(0, len(kept) - MOST))
+    numbers, count = [], 0
+    for instance in record.instances:
+        count += rle_area(instance.rle) > 0  # in the XML, too, an object with an empty mask has no number
+        numbers.append(min(count, IGNORED))
+    shown = visible(record)
+    classes = painted(shown, [instance.class_id + 1 for instance in record.instances])
+    return VocMasks(palette_png(classes), palette_png(painted(shown, numbers)), max(0, count - MOST))
 
 
 def voc_label_map(class_names: Sequence[str]) -> str:

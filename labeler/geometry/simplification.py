@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +53,8 @@ def simplified(polygon: Points, tolerance: float) -> Points:
     walk = (fixed[0] + np.arange(count + 1)) % count
     closed = polygon[walk].astype(np.float64)
     kept = np.zeros(count + 1, dtype=np.bool_)
-    stops = [*(fixed - fixed[0]).tolist(), count]
-    for start, stop in pairwise(stops):
-        _keep(closed, start, stop, tolerance, kept)
+    kept[fixed - fixed[0]] = kept[count] = True
+    _keep_more(closed, kept, tolerance)
     places = np.sort(walk[:-1][kept[:-1]])
     return polygon[places] if len(places) >= 3 else polygon
 
@@ -71,32 +69,36 @@ def _fixed_points(polygon: Points) -> npt.NDArray[np.int64]:
     return np.array([0, int((offsets**2).sum(axis=1).argmax())])
 
 
-def _keep(
-    points: npt.NDArray[np.float64], first: int, last: int, tolerance: float, kept: npt.NDArray[np.bool_]
-) -> None:
-    """Mark in ``kept`` the ends of an open line, and the points between them that it needs."""
-    kept[first] = kept[last] = True
-    pending = [(first, last)]
-    while pending:
-        start, stop = pending.pop()
-        if stop - start < 2:
-            continue
-        distances = _distances(points[start + 1 : stop], points[start], points[stop])
-        furthest = int(distances.argmax())
-        if distances[furthest] > tolerance**2:
-            middle = start + 1 + furthest
-            kept[middle] = True
-            pending += [(start, middle), (middle, stop)]
+def _keep_more(points: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], tolerance: float) -> None:
+    """Mark in ``kept`` the points of an open line that it needs besides those marked, the ends among them.
+
+    Each round looks at all segments between marked points at once, and marks the furthest point of each.
+    """
+    left = np.flatnonzero(~kept)
+    while left.size:
+        stops = np.flatnonzero(kept)
+        segment = np.searchsorted(stops, left)
+        distances = _distances(points[left], points[stops[segment - 1]], points[stops[segment]])
+        first = np.flatnonzero(np.diff(segment, prepend=-1))
+        counts = np.diff(first, append=left.size)
+        furthest = np.repeat(np.maximum.reduceat(distances, first), counts)
+        too_far = furthest > tolerance**2
+        candidates = np.flatnonzero(too_far & (distances == furthest))
+        _, once = np.unique(segment[candidates], return_index=True)
+        chosen = candidates[once]
+        kept[left[chosen]] = True
+        too_far[chosen] = False
+        left = left[too_far]
 
 
 def _distances(
-    points: npt.NDArray[np.float64], start: npt.NDArray[np.float64], stop: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64], starts: npt.NDArray[np.float64], stops: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """The squared distance of each point to a segment, float64 ``(n,)``."""
-    along, offsets = stop - start, points - start
-    length = float(along @ along)
-    share = np.clip(offsets @ along / length, 0, 1) if length else np.zeros(len(points))
-    gaps: npt.NDArray[np.float64] = offsets - share[:, None] * along
+    """The squared distance of each point to its segment, float64 ``(n,)``."""
+    along, offsets = stops - starts, points - starts
+    length = np.einsum("ij,ij->i", along, along)
+    share = np.divide(np.einsum("ij,ij->i", offsets, along), length, out=np.zeros(len(points)), where=length > 0)
+    gaps = offsets - np.clip(share, 0, 1)[:, None] * along
     squares: npt.NDArray[np.float64] = np.einsum("ij,ij->i", gaps, gaps)
     return squares
 
