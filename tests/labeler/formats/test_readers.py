@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision.datasets import CocoDetection, VOCDetection
 
 from labeler.files.images import ImageFile
+from labeler.formats.image_traits import ImageTraits, as_png, read_traits
 from labeler.formats.readers import (
     HUGGING_FACE,
     RF_DETR,
@@ -24,19 +25,15 @@ from labeler.formats.readers import (
     TORCHVISION,
     TORCHVISION_VOC,
     ULTRALYTICS,
-    ImageTraits,
     Reader,
-    Sight,
-    as_png,
     helped_by,
-    read_traits,
     readers_of,
-    sights,
 )
+from labeler.formats.sights import Sight, sights
 from tests.support.reader_files import FILES, write_files
 
 Pixels = dict[str, np.ndarray]  # RGB of each image that a tool opened, by file name
-# What the installed versions read beyond the table, which holds for older ones and for systems without an HEIF plugin.
+# What the installed versions read beyond the table, which also holds for older ones, and without a plugin for HEIF.
 NEWER: Mapping[Reader, set[str]] = {
     ULTRALYTICS: {"a.avif", "a.jp2", "phone.heic"},
     SUPERVISION_YOLO: {"gif_called.jpg"},
