@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from labeler.files.local import naming
 from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.geometry.polygons import mask_to_polygons
 from labeler.records import ImageRecord
+from ontologies.documents import parse_json
 
 FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 METADATA = "metadata.parquet"
@@ -78,6 +79,13 @@ def schema(class_names: Sequence[str]) -> pa.Schema:
     return pa.schema(columns).with_metadata({"huggingface": info})
 
 
+def _polygons(segmentation: Any) -> list[Any]:
+    """The polygons of a COCO segmentation."""
+    if isinstance(segmentation, list):
+        return segmentation
+    return mask_to_polygons({"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")})
+
+
 class HuggingFaceWriter:
     """Writes ``metadata.parquet`` of one split, one image at a time, atomically and in constant memory.
 
@@ -118,8 +126,20 @@ class HuggingFaceWriter:
             objects["area"].append(area)
             objects["score"].append(instance.joint_score)
             objects["segmentation"].append(mask_to_polygons(instance.rle))
-        row = {"file_name": file_name, "width": record.width, "height": record.height, "objects": objects}
-        self._rows.append(row)
+        self._add_row(file_name, record.width, record.height, objects)
+
+    def add_made(self, file_name: str, width: int, height: int, annotations: Iterable[str]) -> None:
+        """Append an image with its ``labeler.formats.coco.coco_annotations``, which round scores to six digits."""
+        made = [parse_json("{" + text) for text in annotations]
+        objects = {
+            "category": [each["category_id"] - 1 for each in made],
+            **{name: [each[name] for each in made] for name in ("bbox", "area", "score")},
+            "segmentation": [_polygons(each["segmentation"]) for each in made],
+        }
+        self._add_row(file_name, width, height, objects)
+
+    def _add_row(self, file_name: str, width: int, height: int, objects: dict[str, list[Any]]) -> None:
+        self._rows.append({"file_name": file_name, "width": width, "height": height, "objects": objects})
         if len(self._rows) >= ROWS:
             self._flush()
 

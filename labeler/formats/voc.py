@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.sax.saxutils import escape
 
 from labeler.errors import UsageError
 from labeler.formats.index_masks import IGNORED, MOST, painted, palette_png, visible, voc_palette
@@ -45,7 +46,7 @@ def voc_xml(record: ImageRecord, file_name: str, class_names: Sequence[str]) -> 
     A box holds the first and the last pixel of the mask, counted from 1.
 
     Args:
-        file_name: of the image in ``JPEGImages``.
+        file_name: of the image in ``JPEGImages``; empty if ``with_file_name`` fills it in.
 
     Raises:
         UsageError: a class id is not in ``class_names``, or a name has characters that XML forbids.
@@ -76,6 +77,16 @@ def voc_xml(record: ImageRecord, file_name: str, class_names: Sequence[str]) -> 
     return tostring(root, encoding="unicode") + "\n"
 
 
+def with_file_name(xml: str, file_name: str) -> str:
+    """A ``voc_xml`` that was made with an empty file name, with that of the image.
+
+    Raises:
+        UsageError: the name has characters that XML forbids.
+    """
+    name = escape(_checked(PurePosixPath(file_name).name))
+    return xml.replace("<filename />", f"<filename>{name}</filename>", 1)
+
+
 def voc_masks(record: ImageRecord, class_count: int) -> VocMasks:
     """The class mask and the object mask of an image.
 
@@ -103,6 +114,10 @@ def voc_image_set(file_names: Iterable[str]) -> str:
 
 
 def _add(parent: Element, tag: str, text: str) -> None:
+    SubElement(parent, tag).text = _checked(text)
+
+
+def _checked(text: str) -> str:
     if found := _NOT_IN_XML.search(text):
         raise UsageError(f"{text!r}: XML cannot hold the character {found[0]!r}; rename it")
-    SubElement(parent, tag).text = text
+    return text

@@ -7,6 +7,7 @@ written files (``ledger.py``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -19,9 +20,12 @@ import pyarrow.compute as pc
 from labeler.files.conversion import source_at
 from labeler.files.images import file_digest
 from labeler.files.storage import as_local, info, remove
+from labeler.formats.hugging_face import METADATA
+from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
 from workflows.dataset.file_names import FileNames, is_converted
 from workflows.dataset.folder_destination import FolderDestination
+from workflows.dataset.image_formats import shows_image
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
@@ -31,7 +35,13 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 LEDGER = "run/ledger.parquet"
-LAST = ("annotations", "data.yaml")  # published last, in this order, since readers start with them
+# Published last, in this order, since readers start with them.
+LAST = ("annotations", "data.yaml")
+START = {
+    ANNOTATIONS,
+    METADATA,
+    "semantic.yaml",
+}  # names of files in other folders that are published with the last ones
 
 
 class Dataset:
@@ -130,6 +140,7 @@ class Dataset:
         done = {name for each in self._operations for name in (each.name, each.source)}
         done |= {entry.name for entry in self._entries}
         removals = []
+        aside = set[str]()  # digests of images that are set aside
         for row in np.flatnonzero(~self._kept).tolist():
             entry = self.ledger.at(row)
             if entry.name in done:
@@ -140,9 +151,10 @@ class Dataset:
                 self._edited_rows.add(row)
                 self.edited.append(entry.name)
                 continue
-            is_last = entry.name.startswith("images/") and seen.stamp != "" and self._may_be_last(entry)
-            if is_last:
+            is_last = shows_image(entry.name) and seen.stamp != "" and self._may_be_last(entry)
+            if is_last := is_last and entry.digest not in aside:
                 self.set_aside.append(entry.name)
+                aside.add(entry.digest)
             old = seen.digest if seen.is_ours else ""
             do: Literal["set aside", "delete"] = "set aside" if is_last else "delete"
             removals.append(Operation(do, entry.name, expected=seen.stamp, old=old))
@@ -173,6 +185,12 @@ class Dataset:
         kept = set(self.ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
         return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
 
+    @cached_property
+    def _files_of(self) -> Counter[str]:
+        """How many files of the dataset show an image, by image id; they may be links to one another."""
+        names, ids = (self.ledger.table.column(each).to_pylist() for each in ("name", "image_id"))
+        return Counter(image_id for name, image_id in zip(names, ids, strict=True) if shows_image(name))
+
     def _may_be_last(self, entry: Entry) -> bool:
         """Whether this may be the last copy of an image that the user did not ask to delete."""
         if entry.digest in self._contents:
@@ -180,7 +198,7 @@ class Dataset:
         if self._prune and not self.originals.may_hold(entry.image_id):
             return False
         file = as_local(self.destination.path(entry.name))
-        if file is not None and (file.is_symlink() or file.stat().st_nlink > 1):
+        if file is not None and (file.is_symlink() or file.stat().st_nlink > self._files_of[entry.image_id]):
             return False
         digest = source_at(self.destination.path(entry.name)) if is_converted(entry.image_id) else ""
         return not self.originals.has(entry.image_id, digest or entry.digest)
@@ -196,6 +214,8 @@ class Dataset:
 
 def _rank(operation: Operation) -> int:
     """The position of a new file in the order of publishing: COCO and ``data.yaml`` come last."""
+    if operation.name.rpartition("/")[2] in START:
+        return len(LAST)
     entry = operation.name.partition("/")[0]
     return LAST.index(entry) + 1 if entry in LAST else int(operation.name == VERDICTS)
 

@@ -1,4 +1,4 @@
-"""Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
+"""Records to dataset: judge every instance, split the images, write the formats. No model runs here.
 
 Only what changed is written, and what the user edited or added stays, see ``workflows.dataset.dataset``.
 """
@@ -20,7 +20,7 @@ from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
-from workflows.dataset.files import ImageFiles, plan_data_yaml
+from workflows.dataset.files import ImageFiles, plan_class_files
 from workflows.dataset.images import Originals, may_be_asked
 from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.judged_shards import JudgedShard, JudgedShards
@@ -187,8 +187,7 @@ def export(
                 "export again (the dataset is as it was)"
             )
         shared.plan(shards)
-        if "yolo" in config.formats and config.link != "none":
-            plan_data_yaml(dataset, ontology.class_names, list(summary.images))
+        plan_class_files(dataset, ontology.class_names, list(summary.images), config)
         splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
         dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()

@@ -20,7 +20,7 @@ from workflows.run.shard_records import ShardRecords
 
 WORTH_IT = 256  # images; with fewer, starting processes takes longer than judging
 _SERVE = "import sys; sys.path[:] = {path!r}; from workflows.dataset.judging_processes import serve; serve()"
-Result: TypeAlias = tuple[pa.Table, list[bytes]]
+Result: TypeAlias = tuple[pa.Table, list[list[bytes]]]
 Judge: TypeAlias = Callable[[ShardRecords, Mapping[str, Sequence[Decision]]], Result]
 
 

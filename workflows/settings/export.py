@@ -14,7 +14,8 @@ from labeler.setting import check, setting
 from labeler.sizes import shown
 
 LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo", "cutouts", "webdataset")
+FORMATS = ("coco", "yolo", "yolo-detect", "roboflow", "voc", "semantic", "hf", "cutouts", "webdataset")
+WITH_IMAGES = ("roboflow", "voc", "hf")  # these have the images beside their annotations
 SEGMENTATIONS = ("rle", "polygon")
 GROUP = "dataset"
 
@@ -93,6 +94,10 @@ class ExportConfig:
     def __post_init__(self) -> None:
         check(self)
         check_split(self.split_rule)
+        if {"yolo", "yolo-detect"}.issubset(self.formats):
+            raise UsageError("formats: yolo and yolo-detect both write labels/; choose one of them for a folder")
+        if self.link == "none" and (named := [name for name in self.formats if name in WITH_IMAGES]):
+            raise UsageError(f"link none: {', '.join(named)} must hold the images; choose hard, symlink or copy")
 
     @property
     def split_rule(self) -> SplitRule:

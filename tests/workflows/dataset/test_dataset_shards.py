@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from labeler.errors import RunError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.listing import stamps
 from labeler.record_files import write_records
@@ -46,7 +47,7 @@ def add(run: RunFolder, root: Path, names: list[str]) -> None:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((40, 60, 3), number, np.uint8)).save(root / name)
-    run.plan(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string()), shard_size=5)
+    run.plan(ImageTable.of(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string())), shard_size=5)
     for shard in run.waiting():
         records = []
         for image_id in shard.image_ids:

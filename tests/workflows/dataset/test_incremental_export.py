@@ -13,6 +13,7 @@ from PIL import Image
 
 from labeler.decisions import Decision
 from labeler.errors import FormatError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.listing import stamps
 from labeler.quality_config import QualityConfig
@@ -23,6 +24,7 @@ from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.image_formats import shows_image
 from workflows.dataset.judging import Rules, judge_shard
 from workflows.dataset.judging_processes import WORTH_IT, judges
 from workflows.dataset.ledger import read_ledger
@@ -31,6 +33,10 @@ from workflows.settings.export import ExportConfig
 
 EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"))
 OTHERS = ExportConfig(val_share=0.4, link="none", segmentation="polygon", include_review=True, test_share=0.2)
+MASKS = ExportConfig(
+    val_share=0.4, formats=("yolo-detect", "roboflow", "voc", "semantic", "hf"), segmentation="polygon", link="copy"
+)
+LINKS = ExportConfig(val_share=0.4, formats=("hf", "voc", "roboflow"), dataset_shards=2)
 PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=3)
 PARTS_OF_INPUT = ExportConfig(formats=("webdataset", "yolo"), link="none")
 KEPT_BY_A_FULL_EXPORT = ("run.json", "images.parquet", "records", "decisions.jsonl", "splits.parquet")
@@ -53,7 +59,7 @@ def label(run: RunFolder, root: Path, names: Sequence[str]) -> None:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((40, 60, 3), number, np.uint8)).save(root / name)
-    run.plan(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string()), shard_size=3)
+    run.plan(ImageTable.of(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string())), shard_size=3)
     for shard in run.waiting():
         records = []
         for image_id in shard.image_ids:
@@ -104,14 +110,22 @@ def check(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig) 
     return summary
 
 
+def files_of(run: RunFolder, image_id: str) -> list[Path]:
+    """The files of the dataset that show an image."""
+    ledger = read_ledger(run.path / "ledger.parquet")
+    assert ledger is not None
+    rows = ledger.table.select(["name", "image_id"]).to_pylist()
+    return [run.output / row["name"] for row in rows if row["image_id"] == image_id and shows_image(row["name"])]
+
+
 def kept(run: RunFolder) -> set[str]:
     return {path.name for path in (run.path / "export-cache").glob("*.parquet")}
 
 
 @pytest.mark.parametrize(
     "config",
-    [EVERY_FORMAT, OTHERS, PARTS, PARTS_OF_INPUT],
-    ids=["every format", "others", "parts", "parts of the input"],
+    [EVERY_FORMAT, OTHERS, MASKS, LINKS, PARTS, PARTS_OF_INPUT],
+    ids=["every format", "others", "masks", "links", "parts", "parts of the input"],
 )
 def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labeled: tuple[RunFolder, Path]) -> None:
     run, root = labeled
@@ -143,11 +157,27 @@ def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labele
     check(run, root, ONTOLOGY, config)
     # an image that is gone from the input, and from a dataset that has images
     (root / NAMES[1]).unlink()
-    for path in run.output.glob(f"images/*/{NAMES[1]}"):
+    for path in files_of(run, NAMES[1]):
         path.unlink()
     summary = check(run, root, ONTOLOGY, config)
     assert summary.missing == [NAMES[1]]
     assert summary.failures == [(NAMES[5], "cut short")]
+
+
+@pytest.mark.parametrize("link", ["hard", "copy"])
+def test_the_last_copy_of_an_image_is_set_aside_once(link: str, labeled: tuple[RunFolder, Path]) -> None:
+    run, root = labeled
+    config = ExportConfig(formats=("hf", "voc", "roboflow"), link=link)
+    export(run, root, ONTOLOGY, config)
+    content = (root / NAMES[1]).read_bytes()
+    files = files_of(run, NAMES[1])
+    assert len(files) == 4
+    assert {path.read_bytes() for path in files} == {content}
+    (root / NAMES[1]).unlink()
+    files[0].unlink()
+    aside = export(run, root, ONTOLOGY, config).set_aside
+    assert [(run.path / "set-aside" / name).read_bytes() for name in aside] == [content]
+    assert not any(path.exists() for path in files)
 
 
 def test_notes_on_nothing_accepted_are_the_same_when_nothing_is_judged(labeled: tuple[RunFolder, Path]) -> None:
