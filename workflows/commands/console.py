@@ -218,6 +218,10 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),
+        (output / "semantic.yaml", "semantic masks for Ultralytics"),
+        (output / "roboflow", "RF-DETR"),
+        (output / "voc", "Pascal VOC"),
+        (output / "hf", "Hugging Face datasets"),
         (output / "webdataset", "WebDataset"),
         (output / "cutouts", "cut-outs"),
         (output / "run", "records and settings"),

@@ -54,7 +54,7 @@ def entries_of_last_export(
     records = read_records(run.record_paths())  # including those of images that have changed since
     files: dict[str, str] = {}
     done: set[str] = set()
-    imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
+    imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link, layout="nested")
     rules = Rules(ontology, tagged, config)
     splits: set[str] = set()
     with imagined:

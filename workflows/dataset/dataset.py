@@ -23,11 +23,12 @@ from labeler.files.storage import as_local, info, remove
 from labeler.formats.hugging_face import METADATA
 from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
-from workflows.dataset.file_names import FileNames, is_converted
+from workflows.dataset.file_names import is_converted
 from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.image_formats import shows_image
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
+from workflows.dataset.layouts import image_names
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
 from workflows.dataset.planning import Plan, Planner
 
@@ -50,6 +51,7 @@ class Dataset:
     Args:
         link: as in ``ExportConfig``.
         prune: delete images that are gone from the input, instead of setting them aside.
+        layout: as ``image_names`` takes it.
 
     Attributes:
         files, images: create plans, to be passed to ``commit``.
@@ -60,12 +62,14 @@ class Dataset:
         set_aside: images that the dataset would delete, but that may be the last copy.
     """
 
-    def __init__(self, files: Planner, originals: Originals, link: str, prune: bool = False) -> None:
+    def __init__(
+        self, files: Planner, originals: Originals, link: str, prune: bool = False, layout: str | None = None
+    ) -> None:
         self.files = files
         self.images = ImagePlanner(files, originals, link)
         self.destination, self.ledger = files.destination, files.ledger
         self.originals = originals
-        self.names = FileNames(*names_given(self.ledger))
+        self.names = image_names(self.ledger, self.destination, layout)
         self.edited: list[str] = []
         self.restored: list[str] = []
         self.set_aside: list[str] = []
@@ -228,12 +232,17 @@ def open_dataset(
     overwrite: bool = False,
     prune: bool = False,
     taken_in: Mapping[str, str] | None = None,
+    layout: str | None = None,
 ) -> Dataset:
     """Start publishing the dataset in ``output``, which must be locked.
 
     Args:
         adopted: returns the entries of a dataset that an early version wrote without a ledger.
         taken_in: as ``Planner`` takes it.
+        layout: as ``image_names`` takes it.
+
+    Raises:
+        RunError: the dataset has another layout.
     """
     destination = destination_of(output)
     ledger, begun = read_ledger(destination.path(LEDGER)), read_journal(destination.path(JOURNAL))
@@ -246,7 +255,7 @@ def open_dataset(
         replaced = [replace(each, source="") for each in there]
         table = after(ledger.table, replaced, (each.entry(destination.stamp(each.name)) for each in there))
         ledger = Ledger(table, ledger.root)
-    return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune)
+    return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune, layout)
 
 
 def recover(output: AnyPath) -> None:

@@ -168,7 +168,9 @@ def export(
     originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading)
     with (
         own_links_noted(run, root),
-        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
+        open_dataset(
+            run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in, config.layout
+        ) as dataset,
     ):
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)

@@ -151,7 +151,8 @@ def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
     """The file names of images in the dataset: a mapping for those that differ from the image id, and a set of the
     rest.
 
-    A file name is a path below ``images/SPLIT``. If the dataset contains no images, it is derived from the label or mask file.
+    A file name is a path below ``images/SPLIT``. If the dataset contains no images, it is derived from the label or
+    mask file.
     """
     rows = ledger.table.filter(pc.not_equal(ledger.table.column("image_id"), ""))
     given: dict[str, str] = {}

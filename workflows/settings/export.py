@@ -16,6 +16,7 @@ from labeler.sizes import shown
 LINKS = ("hard", "symlink", "copy", "none")
 FORMATS = ("coco", "yolo", "yolo-detect", "roboflow", "voc", "semantic", "hf", "cutouts", "webdataset")
 WITH_IMAGES = ("roboflow", "voc", "hf")  # these have the images beside their annotations
+LAYOUTS = ("flat", "nested")
 SEGMENTATIONS = ("rle", "polygon")
 GROUP = "dataset"
 
@@ -32,6 +33,7 @@ class ExportConfig:
             class, and how many classes there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
         cutouts: what these look like.
+        layout: None is ``flat`` in a new folder, and that of the dataset in others.
         dataset_shards: parts per split of the formats that have one file per split.
     """
 
@@ -80,7 +82,13 @@ class ExportConfig:
         metavar=SPLIT_BY,
         group=GROUP,
     )
-
+    layout: str | None = setting(
+        None,
+        "image files in one folder per split, which every trainer reads, or in the folders of the input",
+        choices=LAYOUTS,
+        group=GROUP,
+        unset="flat; a dataset that is there keeps its layout",
+    )
     dataset_shards: int | None = setting(
         None,
         "write COCO and WebDataset in N parts per split, for datasets of millions of images",

@@ -55,7 +55,7 @@ def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> No
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
 def test_links(link: str, tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a/b.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0, layout="nested"))
     written = run.output / "images" / "train" / "a" / "b.png"
     assert written.read_bytes() == (root / "a" / "b.png").read_bytes()
     assert written.is_symlink() == (link == "symlink")
@@ -72,7 +72,7 @@ def test_no_link_names_images_where_they_are(tmp_path: Path) -> None:
 
 def test_images_of_one_stem_get_label_files_of_their_own(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.bmp", "a.png", "A.jpg", "a_2.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, layout="nested"))
     images = {path.name for path in (run.output / "images" / "train").iterdir()}
     labels = {path.name for path in (run.output / "labels" / "train").iterdir()}
     assert images == {"a.bmp", "a_2.png", "A_3.jpg", "a_2_2.png"}
@@ -145,7 +145,7 @@ def test_decisions_on_images_that_are_left_out_are_listed(tmp_path: Path) -> Non
 
 def test_folders_named_images_do_not_draw_labels_to_them(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["images/a.png", "x/images/images.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, layout="nested"))
     written = {str(path.relative_to(run.output)) for path in run.output.rglob("*.txt")}
     assert written == {"labels/train/images_/a.txt", "labels/train/x/images_/images.txt"}
 

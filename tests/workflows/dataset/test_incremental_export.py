@@ -31,7 +31,7 @@ from workflows.dataset.ledger import read_ledger
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
-EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"))
+EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"), layout="nested")
 OTHERS = ExportConfig(val_share=0.4, link="none", segmentation="polygon", include_review=True, test_share=0.2)
 MASKS = ExportConfig(
     val_share=0.4, formats=("yolo-detect", "roboflow", "voc", "semantic", "hf"), segmentation="polygon", link="copy"
