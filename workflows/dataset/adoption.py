@@ -27,6 +27,7 @@ from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.judging import Judged, JudgedImage, Rules, annotations_of, chosen
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner
@@ -60,6 +61,7 @@ def entries_of_last_export(
     with imagined:
         writer = ImageFiles(imagined, ontology.class_names, config)
         cutouts = KnownCutouts(imagined.destination.building / "cutouts.json")
+        traits = KnownTraits(imagined.destination.building / "traits.json")
         shared = group_files(config)
         writing = Writing(ontology.class_names, config, _coco_head(destination))
         with GroupFiles(imagined.destination.building, shared, writing) as coco:
@@ -81,7 +83,7 @@ def entries_of_last_export(
                 judgements = [Judgement(each.verdict) for each in verdicts]
                 with suppress(ImageError):
                     image = Judged(used, judgements, chosen(judgements, config))
-                    writer.add(JudgedImage.of(image, rules, cutouts), placed, files[image_id], split)
+                    writer.add(JudgedImage.of(image, rules, cutouts, traits), placed, files[image_id], split)
                     splits.add(split)
                     name = files[image_id] if config.link != "none" else str(placed.path)
                     annotations = annotations_of(image, rules)

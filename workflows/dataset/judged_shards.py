@@ -2,6 +2,7 @@
 
     OUT/run/export-cache/000012-DIGEST.parquet         see ``judging.SCHEMA``
     OUT/run/export-cache/000012-DIGEST.cutouts.json    see ``known_cutouts``
+    OUT/run/export-cache/000012.traits.json            see ``known_traits``
 
 DIGEST stands for all that the content depends on: record files, decisions, settings and the code of labeler. So a file
 is right or it is not looked for, in whatever state an export was killed, and it may be deleted at any time.
@@ -34,6 +35,7 @@ from workflows.dataset.image_formats import file_names_of
 from workflows.dataset.judging import SCHEMA, Judged, JudgedImage, Outcome, Rules, contents_of_image, judged
 from workflows.dataset.judging_processes import Judge, cores, judges
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.run.folder import RunFolder
 from workflows.run.shard_records import ShardRecords
 
@@ -44,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "export-cache"
 FILES_AHEAD = 4  # of a local folder; more would fill memory where shards are large
-_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)")
+_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)|[0-9]{6,}\.traits\.json")
 Decisions = Mapping[str, Sequence[Decision]]
 
 
@@ -68,6 +70,7 @@ class JudgedShard:
         self._path, self._source, self._rules, self._decisions = path, source, rules, decisions
         self._contents = contents
         self._cutouts = KnownCutouts(_cutouts_of(path))
+        self._traits = KnownTraits(_traits_of(path))
 
     def images(self) -> Iterator[JudgedImage]:
         """The images, without their instances, which are judged again if they are asked for."""
@@ -88,6 +91,7 @@ class JudgedShard:
                 lambda row=row: self._contents_of(row),  # type: ignore[misc]
                 lambda row=row: self._judged[row],  # type: ignore[misc]
                 self._cutouts,
+                self._traits,
             )
 
     def _outcomes(self) -> Iterator[list[Outcome]]:
@@ -161,7 +165,8 @@ class JudgedShards:
 
     def forget_others(self) -> None:
         """Delete what earlier exports kept and this one does not need."""
-        kept = {*self._names, *(_cutouts_of(self._folder / name).name for name in self._names)}
+        paths = [self._folder / name for name in self._names]
+        kept = {*self._names, *(each(path).name for path in paths for each in (_cutouts_of, _traits_of))}
         for name in self._files() - kept:
             remove(self._folder / name)
 
@@ -240,3 +245,7 @@ def _digests_each(table: pa.Table, files: int) -> bool:
 
 def _cutouts_of(path: AnyPath) -> AnyPath:
     return path.with_name(path.name.removesuffix(".parquet") + ".cutouts.json")
+
+
+def _traits_of(path: AnyPath) -> AnyPath:
+    return path.with_name(f"{path.name.partition('-')[0]}.traits.json")

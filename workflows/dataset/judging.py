@@ -23,6 +23,7 @@ from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 from workflows.dataset.image_formats import contents_of
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.run.classes import numbered, with_known_classes
 from workflows.run.shard_records import ShardRecords
 from workflows.settings.export import ExportConfig
@@ -114,7 +115,7 @@ class JudgedImage:
         digests, voc: ``files`` and ``voc`` of ``SCHEMA``.
         contents: makes the contents of the files.
         judged: makes the whole result.
-        cutouts: those of its shard.
+        cutouts, traits: those of its shard.
     """
 
     record: ImageRecord
@@ -127,13 +128,16 @@ class JudgedImage:
     contents: Callable[[], list[bytes]]
     judged: Callable[[], Judged]
     cutouts: KnownCutouts
+    traits: KnownTraits
 
     @classmethod
-    def of(cls, image: Judged, rules: Rules, cutouts: KnownCutouts) -> JudgedImage:
+    def of(cls, image: Judged, rules: Rules, cutouts: KnownCutouts, traits: KnownTraits) -> JudgedImage:
         """An image that is judged already."""
         contents = contents_of_image(image, rules)
         written, digests, voc = len(image.chosen), list(map(content_digest, contents)), xml_of(image, rules)
-        return cls(image.decided.record, written, "", (), (), digests, voc, lambda: contents, lambda: image, cutouts)
+        return cls(
+            image.decided.record, written, "", (), (), digests, voc, lambda: contents, lambda: image, cutouts, traits
+        )
 
 
 def judged(source: ShardRecords, rules: Rules, decisions: Mapping[str, Sequence[Decision]]) -> Iterator[Judged]:
