@@ -36,13 +36,8 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 LEDGER = "run/ledger.parquet"
-# Published last, in this order, since readers start with them.
-LAST = ("annotations", "data.yaml")
-START = {
-    ANNOTATIONS,
-    METADATA,
-    "semantic.yaml",
-}  # names of files in other folders that are published with the last ones
+# What is published last, in this order, since readers start with it: top folders and names of files.
+LAST = (("annotations", ANNOTATIONS, METADATA, "README.md"), ("data.yaml", "semantic.yaml"))
 
 
 class Dataset:
@@ -101,6 +96,15 @@ class Dataset:
             made.unlink()
         else:
             self._operations.append(Operation("put", name, expected=self.destination.stamp(name), digest=digest))
+
+    def files_after(self) -> set[tuple[str, str]]:
+        """(name, digest) of each file of the dataset that is planned so far; an edited one as it is now."""
+        kept = self._kept.copy()
+        kept[list(self._edited_rows)] = False
+        rows = self.ledger.table.filter(pa.array(kept))
+        files = set(zip(*(rows.column(each).to_pylist() for each in ("name", "digest")), strict=True))
+        files |= {(each.name, each.digest) for each in (*self._entries, *self.planned())}
+        return files | {(name, self.destination.digest(name)) for name in self.edited}
 
     # ------------------------------------------------------------ publishing
 
@@ -218,10 +222,9 @@ class Dataset:
 
 def _rank(operation: Operation) -> int:
     """The position of a new file in the order of publishing: COCO and ``data.yaml`` come last."""
-    if operation.name.rpartition("/")[2] in START:
-        return len(LAST)
-    entry = operation.name.partition("/")[0]
-    return LAST.index(entry) + 1 if entry in LAST else int(operation.name == VERDICTS)
+    parts = {operation.name.partition("/")[0], operation.name.rpartition("/")[2]}
+    ranks = (rank for rank, names in enumerate(LAST, start=1) if not parts.isdisjoint(names))
+    return next(ranks, int(operation.name == VERDICTS))
 
 
 def open_dataset(

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
+from labeler.files.storage import storage_of
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
+from workflows.dataset.card import plan_card
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
@@ -196,6 +198,8 @@ def export(
             )
         shared.plan(shards)
         plan_class_files(dataset, ontology.class_names, list(summary.images), config)
+        by_hand = sum(summary.decided.values())
+        plan_card(dataset, ontology, config, saved, summary.images, summary.verdicts, by_hand)
         splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
         dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()
@@ -235,7 +239,8 @@ def _plan(
     summary, outcomes = ExportSummary(), Counter[Outcome]()
     files = ImageFiles(dataset, ontology.class_names, config)
     undecided = dict(decisions)
-    sightings = Sightings(config)
+    places = dataset.originals.root, dataset.destination.path("images")
+    sightings = Sightings(config, looks=not any(storage_of(place).is_remote for place in places))
     cutouts = traits = None
     for row, image in enumerate(placed((image for shard in shards for image in shard.images()), dataset, splitting)):
         record = image.judged.record

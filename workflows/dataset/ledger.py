@@ -30,7 +30,7 @@ VERSION = b"1"
 FOLDER = "folder"  # the stamp of a folder
 # What an export creates in the output folder, and the minimum number of path parts.
 _DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "webdataset": 2, "cutouts": 2, "data.yaml": 1}
-_DEPTHS |= {"masks": 2, "semantic.yaml": 1, "roboflow": 3, "voc": 2, "hf": 3}
+_DEPTHS |= {"masks": 2, "semantic.yaml": 1, "roboflow": 3, "voc": 2, "hf": 3, "README.md": 1}
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labeler.files.storage import storage_of
 from labeler.formats.image_traits import ImageTraits
 from labeler.formats.readers import READERS, Reader
 from labeler.formats.sights import Sight
@@ -23,9 +22,14 @@ UNREADABLE = "cannot be read"
 
 
 class Sightings:
-    """Looks at one image after the other. Without image files in the dataset, there is nothing to see."""
+    """Looks at one image after the other. Without image files in the dataset, there is nothing to see.
 
-    def __init__(self, config: ExportConfig) -> None:
+    Args:
+        looks: read the headers of files. If not, as where they are in a store, the images are only counted.
+    """
+
+    def __init__(self, config: ExportConfig, looks: bool) -> None:
+        self._looks = looks
         formats = config.formats if config.link != "none" else ()
         self._sights: dict[Reader, Sight] = {}
         self._voc = set[Reader]()
@@ -36,15 +40,15 @@ class Sightings:
         self._unread = 0
 
     def add(self, record: ImageRecord, placed: PlacedImage, file_name: str, known: KnownTraits) -> None:
-        """Look at an image of the dataset. Headers of files in a store are not read; these images are only counted."""
+        """Look at an image of the dataset."""
         if not self._sights or placed.plan is None:
+            return
+        if not self._looks:
+            self._unread += 1
             return
         traits: ImageTraits | None
         if is_converted(record.image_id) and not placed.plan.edited:
             traits = ImageTraits(file_name, "PNG", record.width, record.height)
-        elif storage_of(placed.path).is_remote:
-            self._unread += 1
-            return
         else:
             digest = "" if placed.plan.edited else record.digest
             traits = known.of(record.image_id, digest, placed.path, file_name)
@@ -64,7 +68,7 @@ class Sightings:
             yield f"{', '.join(whole)}: {'each sees' if len(whole) > 1 else 'sees'} all {sights[0].images:,} images"
         yield from (sight.line() for sight in sights if sight.reader.title not in whole)
         if self._unread:
-            yield f"{self._unread:,} images in a store were not looked at: which tools read them is not known"
+            yield f"which tools see the {self._unread:,} images was not looked at, since they are in a store"
 
     def seen(self) -> dict[str, int]:
         """How many images each tool sees, by its name."""

@@ -22,6 +22,8 @@ from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.settings.export import ExportConfig
 
+DATASET = {"README.md", "annotations", "data.yaml", "images", "labels", "run"}
+
 
 def test_verdicts_reasons_and_class_thresholds(tmp_path: Path) -> None:
     candidates = (instance(0, 0.8, 0), instance(0, 0.31, 20), instance(1, 0.55, 40), instance(0, 0.1, 40))
@@ -46,7 +48,7 @@ def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> No
     everything = ExportConfig(val_share=0.0, quality=QualityConfig(min_score=0.9))
     summary = export(run, root, ONTOLOGY, everything, resplit=True)
     assert summary.without_objects == 12
-    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+    assert {path.name for path in run.output.iterdir()} == DATASET
     assert len(list((run.output / "images" / "train").iterdir())) == 12
     assert not list((run.output / "images").glob("val/*"))
     assert all(path.read_text() == "" for path in (run.output / "labels").rglob("*.txt"))
@@ -172,7 +174,7 @@ def test_cut_outs(tmp_path: Path) -> None:
         assert (shown[~inside] == 255).all()
         assert np.abs(shown[6:24, left + 2 : left + 13] - colour).max() < 9  # JPEG
     export(run, root, ONTOLOGY, ExportConfig())
-    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+    assert {path.name for path in run.output.iterdir()} == DATASET
 
 
 def test_an_image_that_changed_or_broke_since_has_no_cut_outs(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_formats_that_are_dropped_leave_with_their_images(dataset: Path) -> None
     root = dataset.parent / "input"
     summary = export(run, root, ONTOLOGY, ExportConfig(val_share=0.4, formats=("coco",)))
     try:
-        assert sorted(path.name for path in dataset.iterdir()) == ["annotations", "images", "run"]
+        assert sorted(path.name for path in dataset.iterdir()) == ["README.md", "annotations", "images", "run"]
         assert summary.set_aside == []
     finally:
         export(run, root, ONTOLOGY, ExportConfig(val_share=0.4, formats=FORMATS))
