@@ -23,9 +23,8 @@ from labeler.files.storage import as_local, info, remove
 from labeler.formats.hugging_face import METADATA
 from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
-from workflows.dataset.file_names import is_converted
+from workflows.dataset.file_names import is_converted, shows_image
 from workflows.dataset.folder_destination import FolderDestination
-from workflows.dataset.image_formats import shows_image
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.layouts import image_names

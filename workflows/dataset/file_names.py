@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from labeler.files.frames import split_frame
 from labeler.files.image_formats import image_extensions
 from labeler.files.storage import NAME_BYTES
+from labeler.formats import hugging_face, roboflow
 
 LABEL_SUFFIX = ".txt"
 CONVERTED = ".png"
@@ -45,6 +46,13 @@ def _suffix(name: str) -> str:
     """As ``PurePosixPath(name).suffix``, which takes ten times as long; it is asked for every file."""
     stem, _, suffix = name.rpartition("/")[2].rpartition(".")
     return f".{suffix}" if stem and suffix else ""
+
+
+def shows_image(name: str) -> bool:
+    """Whether a file that an export wrote for an image is that image."""
+    if name.startswith(("hf/", "roboflow/")):
+        return not name.endswith((hugging_face.METADATA, roboflow.ANNOTATIONS))
+    return name.startswith(("images/", "voc/JPEGImages/"))
 
 
 class FileNames:

@@ -80,13 +80,6 @@ def image_copies(formats: Iterable[str], split: str, file_name: str) -> list[str
     return [_IMAGE_COPIES[each](split, file_name) for each in formats if each in _IMAGE_COPIES]
 
 
-def shows_image(name: str) -> bool:
-    """Whether a file that an export wrote for an image is that image."""
-    if name.startswith(("hf/", "roboflow/")):
-        return not name.endswith((hugging_face.METADATA, roboflow.ANNOTATIONS))
-    return name.startswith(("images/", "voc/JPEGImages/"))
-
-
 def voc_image_name(file_name: str) -> str:
     """The name of an image in Pascal VOC, which is ``.jpg`` whatever the file holds: readers append that suffix."""
     return _with_suffix(file_name, ".jpg")

@@ -9,9 +9,6 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
-from PIL import UnidentifiedImageError
-
-from labeler.errors import ImageError
 from labeler.files.documents import load_json
 from labeler.files.storage import storage_of, write_bytes
 from labeler.formats.image_traits import Depth, ImageTraits, read_traits
@@ -42,7 +39,7 @@ class KnownTraits:
         try:
             with storage_of(file).open(file, _HEAD) as opened:
                 traits = read_traits(opened, file_name)
-        except (OSError, ImageError, UnidentifiedImageError, ValueError, SyntaxError):
+        except Exception:  # Pillow raises whatever a damaged header leads to
             return None
         if digest:
             about = [traits.format, traits.width, traits.height, traits.orientation, traits.depth]

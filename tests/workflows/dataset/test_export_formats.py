@@ -158,6 +158,27 @@ def test_formats_that_are_dropped_leave_with_their_images(dataset: Path) -> None
         export(run, root, ONTOLOGY, ExportConfig(val_share=0.4, formats=FORMATS))
 
 
+@pytest.mark.parametrize("link", ["symlink", "copy"])
+def test_images_of_a_format_come_and_go_with_it(link: str, tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png", "film.gif"], ())
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, formats=("hf",), link=link))
+    images = {name: run.output / "hf" / "train" / name for name in ("a.png", "film.png")}
+    assert all(Image.open(path).size == (60, 40) for path in images.values())
+    assert images["a.png"].is_symlink() == (link == "symlink")
+    assert not images["film.png"].is_symlink()  # a link to another file of the dataset would break with it
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=0, formats=("coco",), link=link))
+    assert (summary.edited, summary.set_aside) == ([], [])
+    assert not (run.output / "hf").exists()
+    assert (root / "a.png").exists()
+
+
+def test_a_linked_image_becomes_a_copy(tmp_path: Path) -> None:
+    run, root = make_run(tmp_path, ["a.png"], ())
+    for link in ("hard", "copy"):
+        export(run, root, ONTOLOGY, ExportConfig(val_share=0, formats=("hf",), link=link))
+    assert (run.output / "hf" / "train" / "a.png").stat().st_nlink == 1
+
+
 def test_an_own_file_beside_the_images_stays(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.png"], (instance(0, 0.9, 0),))
     own = run.output / "roboflow" / "train" / "_annotations.coco.json"

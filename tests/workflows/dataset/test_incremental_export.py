@@ -24,7 +24,7 @@ from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import ExportSummary, export
-from workflows.dataset.image_formats import shows_image
+from workflows.dataset.file_names import shows_image
 from workflows.dataset.judging import Rules, judge_shard
 from workflows.dataset.judging_processes import WORTH_IT, judges
 from workflows.dataset.ledger import read_ledger
@@ -36,7 +36,7 @@ OTHERS = ExportConfig(val_share=0.4, link="none", segmentation="polygon", includ
 MASKS = ExportConfig(
     val_share=0.4, formats=("yolo-detect", "roboflow", "voc", "semantic", "hf"), segmentation="polygon", link="copy"
 )
-LINKS = ExportConfig(val_share=0.4, formats=("hf", "voc", "roboflow"), dataset_shards=2)
+LINKS = ExportConfig(val_share=0.4, formats=("hf", "voc", "roboflow"), dataset_shards=2, link="symlink")
 PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=3)
 PARTS_OF_INPUT = ExportConfig(formats=("webdataset", "yolo"), link="none")
 KEPT_BY_A_FULL_EXPORT = ("run.json", "images.parquet", "records", "decisions.jsonl", "splits.parquet")
