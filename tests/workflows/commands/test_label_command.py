@@ -143,7 +143,7 @@ DEMO = ("--model", "demo")  # other models are not where tests run, and that wou
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--min-area", "-1"), 2, "--min-area"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--link", "soft"), 2, "--link must be"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--shard-size", "0"), 2, "--shard-size"),
-        (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--formats", "voc"), 2, "--formats must be"),
+        (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--formats", "lvis"), 2, "--formats must be"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/scenes", "--classes", "dog", *DEMO), 2, "same folder"),
         (("label", "{tmp}/scenes", "-o", "{tmp}", "--classes", "dog", *DEMO), 2, "lies in the output folder"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--min-score", "0.05"), 2, "--floor 0.05"),

@@ -80,6 +80,8 @@ def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(nam
         '      "group_share": 0.8,\n',
         ',\n      "min_agreement": 0.0',
         ',\n    "test_share": 0.0,\n    "split_by": "content"',
+        ',\n    "layout": null',
+        ',\n    "dataset_shards": null',
     ):
         written = written.replace(newer, "")
     assert written == expected
