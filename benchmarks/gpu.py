@@ -6,7 +6,9 @@ Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model 
 boxes an image reach the segmenter.
 
 - ``images/s``: JPEG files to instances, as a worker does it.
-- ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU.
+- ``compile``: with the image encoders compiled, as by ``--compile``; compiling itself is not in the time.
+- ``of bare``: that, against the forward passes of both models alone, on inputs that are already on the GPU; they are
+  never compiled.
 - ``plain loop``: images a second of a loop with the classes of transformers, one image after the other, without RLE.
 - ``wait``: the share of time in which the models wait for files.
 - ``peak``: memory of the GPU at most, in MiB.
@@ -32,6 +34,7 @@ from PIL import Image
 
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile
+from labeler.models.compiling import compile_detector, compile_segmenter
 from labeler.models.config import ModelConfig
 from labeler.models.detectors.grounding_dino import GroundingDinoDetector
 from labeler.models.devices import resolved_device, torch_dtype
@@ -63,12 +66,14 @@ class Case:
     classes: int
     precision: str
     batch: int
+    compiled: bool = False
 
 
 def cases(presets: list[str], batch: int) -> Iterator[Case]:
     """The most telling first, since time may run out."""
     for preset in presets:
         yield Case(preset, "640x480", 1, "bf16", batch)
+        yield Case(preset, "640x480", 1, "bf16", batch, compiled=True)
         for size in ("1080p", "4K"):
             yield Case(preset, size, 20, "bf16", batch)
         yield Case(preset, "640x480", 20, "bf16", batch)
@@ -102,15 +107,12 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
     detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
     scores = detector.detect([pixels], [prompts(case.classes)])[0].scores
     runtime = replace(runtime, candidate_floor=float(np.sort(scores.max(1))[-2 * BOXES]))
-    return labeler_on_device(
-        GroundedSamLabeler(
-            GroundingDinoDetector(models.detector, models.detector_processor, runtime),
-            SamSegmenter(models.segmenter, models.segmenter_processor, runtime),
-            runtime.candidate_floor,
-            BOXES,
-        ),
-        config,
-    )
+    detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
+    segmenter = SamSegmenter(models.segmenter, models.segmenter_processor, runtime)
+    if case.compiled:
+        compile_detector(detector, models.detector, runtime, case.preset)
+        compile_segmenter(segmenter, case.preset)
+    return labeler_on_device(GroundedSamLabeler(detector, segmenter, runtime.candidate_floor, BOXES), config)
 
 
 def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
@@ -239,34 +241,37 @@ def main() -> None:
     cuda = args.device.startswith("cuda")
     card = torch.cuda.get_device_name() if cuda else "CPU"
     print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {READERS} reader threads\n")
-    print("| models | images | classes | precision | batch | images/s | of bare | plain loop | wait | peak | objects |")
-    print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    columns = "models images classes precision batch compile images/s of_bare plain_loop wait peak objects"
+    print(f"| {' | '.join(columns.split()).replace('_', ' ')} |")
+    print("| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         files: dict[str, list[Path]] = {}
-        built: tuple[tuple[str, str], Models] | None = None
+        built: tuple[tuple[str, str, bool], Models] | None = None
         for case in cases(args.presets, args.batch):
             if time.monotonic() - begun > 60 * args.minutes:
                 print(f"\nleft out from here on, after {args.minutes:g} minutes: {case}")
                 break
             paths = files.setdefault(case.size, [])
             paths += [] if paths else write_images(Path(scratch), SIZES[case.size])
-            if built is None or built[0] != (case.preset, case.precision):
+            key = (case.preset, case.precision, case.compiled)
+            if built is None or built[0] != key:
                 built = None
-                built = ((case.preset, case.precision), build(case.preset, args.device, args.small))
+                built = (key, build(case.preset, args.device, args.small))
                 for model in (built[1].detector, built[1].segmenter):
                     lower_weights(model, torch_dtype(case.precision, args.device))
             models = built[1]
+            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
+            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
             if cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             labeler = labeler_of(models, case, args.device, paths[0])
             images, wait, objects = files_to_instances(labeler, paths, case, args.seconds)
             peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
-            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
-            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
             print(
-                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} | {images:.1f} "
-                f"| {images / bare:.0%} | {plain:.1f} | {wait:.0%} | {peak:.0f} | {objects:.1f} |",
+                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} "
+                f"| {'on' if case.compiled else 'off'} | {images:.1f} | {images / bare:.0%} | {plain:.1f} | {wait:.0%} "
+                f"| {peak:.0f} | {objects:.1f} |",
                 flush=True,
             )
 

@@ -1,6 +1,9 @@
 """Seconds and peak memory of evaluate, tune and report, and of pycocotools alone on the same instances.
 
-python benchmarks/quality_loop.py [--images 5000] [--folder DIR]
+python benchmarks/quality_loop.py [--images 5000] [--folder DIR] [--rounds 3]
+
+In each round pycocotools and evaluate take turns, so that the ratio of the two says something on a busy machine too.
+CPU seconds are those of all processes; the memory is that of the largest.
 
 The labeled folder is made without models: ten ellipses per image are the ground truth; nine of ten candidates are such
 an ellipse, moved further the lower their scores are, and the others lie anywhere.
@@ -17,6 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,11 +55,12 @@ for kind in ("segm", "bbox"):
     evaluation = COCOeval(truth, detections, kind)
     evaluation.evaluate(); evaluation.accumulate(); evaluation.summarize()
 """
-# Only Linux reports a child's peak memory this way; the command's own children (none here) would count too.
+# Only Linux reports a child's peak memory this way.
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
 """
 Ellipse = NDArray[np.float64]  # x, y, half axes, angle in degrees
 
@@ -132,8 +138,15 @@ def make_labeled(folder: Path, count: int) -> None:
         export(run, source.root, ontology, ExportConfig())
 
 
-def measure(name: str, *arguments: str | Path) -> float:
-    """Run a command; print and return its seconds."""
+class Used(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def measure(name: str, *arguments: str | Path) -> Used:
+    """Run a command; print and return what it took."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, sys.executable, *map(str, arguments)],
@@ -142,30 +155,37 @@ def measure(name: str, *arguments: str | Path) -> float:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     seconds = time.perf_counter() - started
-    code, peak = map(int, done.stdout.split())
+    code, cpu_seconds, peak = map(float, done.stdout.split())
     if code:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
-    print(f"{name:28}  {seconds:6.1f} s  {peak:6} MiB", flush=True)
-    return seconds
+    print(f"{name:28}  {seconds:6.1f} s  {cpu_seconds:6.1f} CPU s  {peak:6.0f} MiB", flush=True)
+    return Used(seconds, cpu_seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--folder", type=Path, help="keep the labeled folder here, and reuse it if it exists")
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary) / "data"
         if not folder.exists():
             make_labeled(folder, args.images)
         output, truth = folder / "labeled", folder / "truth.json"
-        alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "detections.json")
         command = ("-m", "labeler")
-        evaluate = measure("labeler evaluate", *command, "evaluate", output, "--truth", truth)
+        ratios = []
+        for _ in range(args.rounds):
+            alone = measure("pycocotools alone", "-c", PYCOCOTOOLS, truth, folder / "detections.json")
+            ours = measure("labeler evaluate", *command, "evaluate", output, "--truth", truth)
+            ratios.append([mine / theirs for mine, theirs in zip(ours, alone, strict=True)])
+        seconds, cpu_seconds = map(median, zip(*ratios, strict=True))
+        print(
+            f"evaluate takes {seconds:.2f} of pycocotools alone, {cpu_seconds:.2f} in CPU seconds (medians)", flush=True
+        )
         measure("labeler tune", *command, "tune", output, "--truth", truth, "-o", folder / "tuned.toml")
         measure("labeler report", *command, "report", output)
-        size = (output / "report.html").stat().st_size / 2**20
-        print(f"evaluate takes {evaluate / alone:.2f} of pycocotools alone; report.html has {math.ceil(size)} MiB")
+        print(f"report.html has {math.ceil((output / 'report.html').stat().st_size / 2**20)} MiB")
 
 
 if __name__ == "__main__":

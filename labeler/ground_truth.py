@@ -116,20 +116,35 @@ def match_masks(predicted: Sequence[Rle], true: Sequence[GroundTruthInstance], i
     Returns:
         For each mask the index of its object in ``true``, ``UNMATCHED`` or ``IGNORED``; int64 ``(n,)``.
     """
-    matches = np.full(len(predicted), UNMATCHED, dtype=np.int64)
     if not predicted or not true:
-        return matches
+        return np.full(len(predicted), UNMATCHED, dtype=np.int64)
     crowd = np.array([each.crowd for each in true])
-    overlaps = match_iou(predicted, true)
-    overlaps[:, crowd] = 0
     in_crowd = mask_containment(predicted, [each.rle for each in true if each.crowd])
-    for row, overlap in enumerate(overlaps):
+    return match_overlaps(match_iou(predicted, true), in_crowd, crowd, iou)
+
+
+def match_overlaps(
+    ious: NDArray[np.float64], in_crowd: NDArray[np.float64], crowd: NDArray[np.bool_], iou: float
+) -> NDArray[np.int64]:
+    """``match_masks`` for known overlaps.
+
+    Args:
+        ious: float64 ``(n, m)``, what ``match_iou`` gives; those of crowds do not count.
+        in_crowd: float64 ``(n, crowds)``, the share of each mask that lies in each crowd.
+        crowd: bool ``(m,)``, which objects are crowds.
+    """
+    matches = np.full(len(ious), UNMATCHED, dtype=np.int64)
+    if not crowd.size:
+        return matches
+    ious = np.where(crowd, 0.0, ious)
+    least = min(iou, 1 - 1e-10)
+    for row in (ious.max(axis=1) >= least).nonzero()[0].tolist():
+        overlap = ious[row]
         best = len(overlap) - 1 - int(overlap[::-1].argmax())  # the last one of equals
-        if overlap[best] >= min(iou, 1 - 1e-10):
+        if overlap[best] >= least:
             matches[row] = best
-            overlaps[:, best] = 0
-        elif in_crowd.shape[1] and in_crowd[row].max() >= iou:
-            matches[row] = IGNORED
+            ious[:, best] = 0
+    matches[(matches == UNMATCHED) & (in_crowd.max(axis=1, initial=0.0) >= iou)] = IGNORED
     return matches
 
 

@@ -21,6 +21,7 @@ from rich.progress import track
 from labeler.errors import ImageError, UsageError
 from labeler.files.given_images import Pixels, find_by_extension, pixels_of
 from labeler.formats.autodistill import to_detections, write_data_yaml, write_image
+from labeler.models.compiling import check_compile
 from labeler.models.config import DEFAULT_BATCH, PRESETS, ModelConfig
 from labeler.models.families import GENERAL, Family, check_prompt_score, check_verify, family_of
 from labeler.models.image_sizes import check_image_sizes
@@ -73,8 +74,8 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         detector, segmenter: hub id or folder of another model than the preset's.
         labeler: another kind of labeler than the preset's: its name, as ``--labeler`` takes it, or any ``LabelerKind``.
         device, precision, batch_size, prompts_per_caption, prompt_score, verify, detector_image_size,
-            segmenter_image_size: see ``ModelConfig``. autodistill's own ``GroundedSAM`` has the ``prompt_score``
-            ``max``.
+            segmenter_image_size, compile: see ``ModelConfig``. autodistill's own ``GroundedSAM`` has the
+            ``prompt_score`` ``max``.
         quality: the gate's other thresholds; by default those of the model's family. Only accepted instances are
             returned.
 
@@ -102,6 +103,7 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
         verify: str | None = None,
         detector_image_size: int | None = None,
         segmenter_image_size: int | None = None,
+        compile: bool = False,
         quality: QualityConfig | None = None,
     ) -> None:
         from_caption_ontology(ontology)
@@ -123,12 +125,14 @@ class GroundedSAM(DetectionBaseModel):  # type: ignore[misc]  # autodistill is n
             verify=verify,
             detector_image_size=detector_image_size,
             segmenter_image_size=segmenter_image_size,
+            compile=compile,
             floor=LEAST_FLOOR,
         )
         family = family_of(kind, config)
         check_prompt_score(kind, config, family)
         check_verify(kind, config, family)
         check_image_sizes(kind, config)
+        check_compile(kind, config)
         self.labeler = _loaded(kind, config, family)
         family = family_of(kind, config)  # a model that had to be downloaded now tells what it is
         if isinstance(box_threshold, _Unset) and not family.scores_tokens and family is not GENERAL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labeler.files.writable import check_writable
+from labeler.models.compiling import check_compile
 from labeler.models.families import Family, check_prompt_score, check_verify, family_of
 from labeler.models.image_sizes import check_image_sizes
 from ontologies import Ontology
@@ -31,6 +32,7 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     family = family_of(job.labeler, job.model)
     check_verify(job.labeler, job.model, family)
     check_image_sizes(job.labeler, job.model)
+    check_compile(job.labeler, job.model)
     settled_for(as_labeled(job, saved, family), run, saved, family)  # its mistakes are told before the hub is asked
     has_records = not job.restart and bool(run.record_paths())
     told = check_job(job, may_be_done=has_records)

@@ -10,21 +10,25 @@ from __future__ import annotations
 import contextlib
 import io
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from labeler.geometry.masks import Rle, mask_areas, mask_containment, rle_area
+from labeler.geometry.masks import mask_containment
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
+from labeler.metrics.matching import match_detections
+from labeler.metrics.overlaps import ImageOverlaps
 from labeler.records import Instance
 
+Ints = NDArray[np.int64]
+Bits = NDArray[np.uint16]
 COCO_LIMIT = 100  # maximum detections per image and class
 LVIS_LIMIT = 300  # maximum detections per image
 INSIDE_BOX = 0.5  # share of a detection's area
@@ -85,9 +89,17 @@ class CocoAccumulator:
         params.maxDets = [1, 10, image_limit or COCO_LIMIT]
         self._lowest, self._highest = np.array(params.areaRng, dtype=np.float64).T[:, :, None]
         self._bits = 1 << np.arange(len(params.iouThrs), dtype=np.uint16)
-        self._classes: dict[int, _ClassDetections] = defaultdict(lambda: _ClassDetections(len(params.areaRng)))
+        self._found = _Detections(len(params.areaRng))
+        self._objects: dict[int, Ints] = {}  # by class, how many count in each range of areas
 
-    def add(self, index: int, image: GroundTruthImage, candidates: Sequence[Instance], scores: Sequence[float]) -> None:
+    def add(
+        self,
+        index: int,
+        image: GroundTruthImage,
+        candidates: Sequence[Instance],
+        scores: Sequence[float],
+        overlaps: ImageOverlaps | None = None,
+    ) -> None:
         """Add an image.
 
         Args:
@@ -95,63 +107,54 @@ class CocoAccumulator:
             image: the ground truth.
             candidates: the detections, with class ids of the ground truth.
             scores: one per candidate, to rank them by.
+            overlaps: of ``candidates`` and the objects of ``image``, if they are known.
         """
-        ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])
-        ranked = ranked[: self._image_limit]
-        detections: dict[int, list[int]] = defaultdict(list)
-        for position in ranked:
-            detections[candidates[position].class_id].append(position)
-        objects: dict[int, list[GroundTruthInstance]] = defaultdict(list)
-        maskless: dict[int, list[Rle]] = defaultdict(list)
-        for instance in image.instances:
-            if instance.box_only and self._kind == "segm":
-                maskless[instance.class_id].append(instance.rle)
-            else:
-                objects[instance.class_id].append(instance)
-        limit = self._evaluation.params.maxDets[-1]
-        for class_id in {**objects, **detections}:
-            if image.looked_for(class_id):
-                kept = self._classes[class_id]
-                positions = detections[class_id][:limit]
-                found = [candidates[position] for position in positions]
-                unjudged = np.full(len(found), class_id in image.not_exhaustive)
-                if found and maskless[class_id]:
-                    inside = mask_containment([each.rle for each in found], maskless[class_id])
-                    unjudged |= inside.max(axis=1) >= INSIDE_BOX
-                kept.add(index, [scores[position] for position in positions])
-                self._add_class(kept, objects[class_id], found, unjudged)
-
-    def _add_class(
-        self,
-        kept: _ClassDetections,
-        objects: list[GroundTruthInstance],
-        found: list[Instance],
-        unjudged: NDArray[np.bool_],
-    ) -> None:
-        """Add one class of an image; ``unjudged``, (n,), tells which detections are not wrong if unmatched."""
-        areas = np.array([rle_area(each.rle) if each.area is None else each.area for each in objects], np.float64)
-        crowd = np.array([each.crowd for each in objects], np.bool_)
-        uncounted = crowd | self._outside(areas)
-        for area, count in enumerate((~uncounted).sum(axis=1).tolist()):
-            kept.objects[area] += count
-        if not found:
+        overlaps = overlaps or ImageOverlaps(candidates, image.instances)
+        counted = np.ones(len(image.instances), np.bool_) if self._kind == "bbox" else ~overlaps.box_only
+        crowd, object_classes = overlaps.crowd[counted], overlaps.object_classes[counted]
+        uncounted = crowd | self._outside(overlaps.object_areas[counted])
+        for class_id, counts in zip(object_classes.tolist(), (~uncounted).T.astype(np.int64), strict=True):
+            self._objects[class_id] = self._objects.get(class_id, 0) + counts
+        ranked = sorted(range(len(candidates)), key=lambda position: -scores[position])[: self._image_limit]
+        chosen, ranks = self._ranks(image, [(position, candidates[position].class_id) for position in ranked])
+        if not chosen:
             return
+        rows = np.array(chosen)
         if self._kind == "segm":
-            shapes: Any = [each.rle for each in found]
-            true_shapes: Any = [each.rle for each in objects]
-            outside = self._outside(mask_areas(shapes))
+            areas: NDArray[Any] = overlaps.areas
+            ious = overlaps.masks
         else:
-            shapes, true_shapes = (
-                _boxes_xywh(each.box_xyxy for each in found),
-                _boxes_xywh(each.box for each in objects),
-            )
-            outside = self._outside(shapes[:, 2] * shapes[:, 3])
-        ious = coco_mask.iou(shapes, true_shapes, crowd.astype(np.uint8)) if objects else np.zeros((len(found), 0))
-        matched, ignored = match_detections(ious, self._evaluation.params.iouThrs, uncounted, crowd)
-        ignored |= ~matched & (outside | unjudged)[:, :, None]
-        for bits, columns in ((matched @ self._bits, kept.matched), (ignored @ self._bits, kept.ignored)):
-            for row, column in zip(bits.astype(np.uint16), columns, strict=True):
-                column.frombytes(row.tobytes())
+            areas, ious = overlaps.boxes[:, 2] * overlaps.boxes[:, 3], overlaps.of_boxes
+        matched, ignored = match_detections(ious[rows][:, counted], self._evaluation.params.iouThrs, uncounted, crowd)
+        classes = overlaps.classes[rows].tolist()
+        unjudged = self._outside(areas[rows])
+        if image.not_exhaustive:
+            unjudged |= np.array([class_id in image.not_exhaustive for class_id in classes])
+        if not counted.all():
+            unjudged |= _in_boxes(candidates, image.instances, chosen)
+        ignored |= ~matched & unjudged[:, :, None]
+        bits = np.stack([matched, ignored]) @ self._bits
+        self._found.add(index, classes, ranks, [scores[position] for position in chosen], bits)
+
+    def _ranks(self, image: GroundTruthImage, ranked: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+        """The positions of the detections that count, from (position, class id), and their ranks in their classes."""
+        limit = self._evaluation.params.maxDets[-1]
+        seen: Counter[int] = Counter()
+        looked_for = {class_id: image.looked_for(class_id) for class_id in {class_id for _, class_id in ranked}}
+        chosen: list[int] = []
+        ranks: list[int] = []
+        for position, class_id in ranked:
+            if looked_for[class_id] and seen[class_id] < limit:
+                chosen.append(position)
+                ranks.append(seen[class_id])
+                seen[class_id] += 1
+        return chosen, ranks
+
+    def include(self, other: CocoAccumulator) -> None:
+        """Add the images of another accumulator of the same kind and limit."""
+        self._found.extend(other._found)
+        for class_id, counts in other._objects.items():
+            self._objects[class_id] = self._objects.get(class_id, 0) + counts
 
     def _outside(self, areas: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of n areas lie outside each range of object areas, bool ``(ranges, n)``."""
@@ -160,111 +163,105 @@ class CocoAccumulator:
 
     def per_class(self, class_count: int) -> list[CocoMetrics]:
         """The metrics of each class, by class id; ``CocoMetrics.mean`` of them gives the published figures."""
+        found = self._found.by_class(class_count)
         return [
-            self._metrics(self._classes[class_id]) if class_id in self._classes else CocoMetrics()
-            for class_id in range(class_count)
+            self._metrics(each, self._objects[class_id]) if class_id in self._objects else CocoMetrics()
+            for class_id, each in enumerate(found)
         ]
 
-    def _metrics(self, kept: _ClassDetections) -> CocoMetrics:
+    def _metrics(self, found: _ClassDetections, objects: Ints) -> CocoMetrics:
         limits = self._evaluation.params.maxDets
-        precision, recall = self._accumulated(kept, limits[-1])
-        few = [self._accumulated(kept, limit, areas=1)[1][:, 0] for limit in limits[:-1]]
+        precision, recall = self._accumulated(found, objects, limits[-1])
+        few = [self._accumulated(found, objects[:1], limit)[1][:, 0] for limit in limits[:-1]]
         means = [precision[:, :, 0], precision[0, :, 0], precision[5, :, 0]]
         means += [precision[:, :, area] for area in (1, 2, 3)]
         means += [*few, *(recall[:, area] for area in range(4))]
         return CocoMetrics(*(float(np.mean(each)) if each.min() > -1 else None for each in means))
 
     def _accumulated(
-        self, kept: _ClassDetections, limit: int, areas: int = 4
+        self, found: _ClassDetections, objects: Ints, limit: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Precision ``(IoU, recall, area)`` and recall ``(IoU, area)`` with at most ``limit`` detections per image.
 
         Args:
-            areas: how many of the ranges of object areas; the first is that of all areas.
+            objects: how many count in each of the ranges of object areas that are asked for, beginning with the first.
         """
-        scores, ranks, images = map(np.array, (kept.scores, kept.ranks, kept.images))
-        order = np.argsort(images, kind="stable")
-        order = order[ranks[order] < limit]
+        kept = found.ranks < limit
+        scores, bits = found.scores[kept], found.bits[kept]
         evaluation = COCOeval(iouType=self._kind)
         params = evaluation.params
-        params.areaRng = params.areaRng[:areas]
-        params.imgIds, params.catIds, params.maxDets = [0], [0], [max(len(order), 1)]
+        params.areaRng = params.areaRng[: len(objects)]
+        params.imgIds, params.catIds, params.maxDets = [0], [0], [max(len(scores), 1)]
         evaluation._paramsEval = params
         evaluation.evalImgs = [
             {
-                "dtScores": scores[order],
-                "dtMatches": (np.array(kept.matched[area])[order] & self._bits[:, None]) > 0,
-                "dtIgnore": (np.array(kept.ignored[area])[order] & self._bits[:, None]) > 0,
-                "gtIgnore": np.zeros(kept.objects[area]),
+                "dtScores": scores,
+                "dtMatches": (bits[:, 0, area] & self._bits[:, None]) > 0,
+                "dtIgnore": (bits[:, 1, area] & self._bits[:, None]) > 0,
+                "gtIgnore": np.zeros(count),
             }
-            for area in range(areas)
+            for area, count in enumerate(objects)
         ]
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             evaluation.accumulate()
         return evaluation.eval["precision"][:, :, 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
 
 
-class _ClassDetections:
-    """The detections of one class: image index, rank within the image and score of each.
+class _ClassDetections(NamedTuple):
+    """The detections of one class, image by image; ``bits`` as in ``_Detections``."""
 
-    ``matched`` and ``ignored`` have one bit per IoU threshold, and one array per range of object areas, as ``objects``
-    has one count.
+    ranks: NDArray[np.uint16]
+    scores: NDArray[np.float64]
+    bits: NDArray[np.uint16]
+
+
+class _Detections:
+    """Columns with a row for each detection: class, image index, rank within class and image, score, and bits.
+
+    Bits tell for each IoU threshold whether it is matched, and whether it is ignored, for each range of object areas;
+    uint16 ``(2, ranges)`` in a row.
     """
 
-    def __init__(self, areas: int) -> None:
-        self.images, self.ranks, self.scores = array("I"), array("H"), array("d")
-        self.matched = [array("H") for _ in range(areas)]
-        self.ignored = [array("H") for _ in range(areas)]
-        self.objects = [0] * areas
+    def __init__(self, ranges: int) -> None:
+        self._ranges = ranges
+        self._classes, self._images, self._ranks = array("i"), array("I"), array("H")
+        self._scores, self._bits = array("d"), array("H")
 
-    def add(self, index: int, scores: Sequence[float]) -> None:
-        self.images.extend([index] * len(scores))
-        self.ranks.extend(range(len(scores)))
-        self.scores.extend(scores)
+    def add(
+        self, index: int, classes: Sequence[int], ranks: Sequence[int], scores: Sequence[float], bits: Bits
+    ) -> None:
+        """Add the detections of an image; ``bits``: uint16 ``(2, ranges, n)``."""
+        self._classes.extend(classes)
+        self._images.extend([index] * len(ranks))
+        self._ranks.extend(ranks)
+        self._scores.extend(scores)
+        self._bits.frombytes(np.moveaxis(bits, 2, 0).astype(np.uint16).tobytes())
 
+    def extend(self, other: _Detections) -> None:
+        """Add all detections of ``other``."""
+        for name, column in vars(other).items():
+            if isinstance(column, array):
+                getattr(self, name).extend(column)
 
-def match_detections(
-    ious: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
-    uncounted: NDArray[np.bool_],
-    crowd: NDArray[np.bool_],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The matching of ``COCOeval.evaluateImg`` for all IoU thresholds and ranges of object areas at once.
-
-    Each detection in turn takes, of the objects that reach the threshold and are not taken yet, the counted one with
-    the highest IoU, or else the uncounted one; the last one of equals. Crowds can be taken many times.
-
-    Args:
-        ious: (detections, objects), the best score first.
-        thresholds: (thresholds,), ascending.
-        uncounted: (ranges, objects), which objects do not count in a range.
-        crowd: (objects,).
-
-    Returns:
-        Which detections match an object, and which of them an uncounted one; bool (ranges, detections, thresholds).
-    """
-    count, objects = ious.shape
-    thresholds = np.minimum(thresholds, 1 - 1e-10)
-    matched = np.zeros((len(uncounted), count, len(thresholds)), dtype=np.bool_)
-    ignored = matched.copy()
-    free = np.ones((len(uncounted), len(thresholds), objects), dtype=np.bool_)
-    for detection in np.flatnonzero(ious.max(axis=1, initial=0.0) >= thresholds[0]).tolist():
-        overlap = ious[detection]
-        possible = free & (overlap >= thresholds[:, None])
-        counted = possible & ~uncounted[:, None]
-        possible &= counted | ~counted.any(axis=2, keepdims=True)
-        # The last of equals is the first from behind.
-        best = objects - 1 - np.where(possible, overlap, -1.0)[:, :, ::-1].argmax(axis=2)
-        hit = possible.any(axis=2)
-        matched[:, detection] = hit
-        ignored[:, detection] = hit & np.take_along_axis(uncounted, best, axis=1)
-        ranges, levels = hit.nonzero()
-        taken = best[ranges, levels]
-        free[ranges, levels, taken] = crowd[taken]
-    return matched, ignored
+    def by_class(self, count: int) -> Iterator[_ClassDetections]:
+        """The detections of each class id below ``count``, ordered by image and rank."""
+        classes = np.array(self._classes)
+        order = np.lexsort((np.array(self._images), classes))
+        bits = np.array(self._bits, np.uint16).reshape(-1, 2, self._ranges)
+        ranks, scores = np.array(self._ranks, np.uint16), np.array(self._scores, np.float64)
+        begins = np.searchsorted(classes[order], np.arange(count + 1))
+        for begin, end in pairwise(begins.tolist()):
+            rows = order[begin:end]
+            yield _ClassDetections(ranks[rows], scores[rows], bits[rows])
 
 
-def _boxes_xywh(boxes_xyxy: Iterable[tuple[float, float, float, float]]) -> NDArray[np.float64]:
-    boxes = np.array(list(boxes_xyxy), dtype=np.float64).reshape(-1, 4)
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
+def _in_boxes(
+    candidates: Sequence[Instance], objects: Sequence[GroundTruthInstance], chosen: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Which of the candidates ``chosen`` lie in the box of an object of their class that has no mask."""
+    inside = np.zeros(len(chosen), np.bool_)
+    for row, position in enumerate(chosen):
+        found = candidates[position]
+        boxes = [each.rle for each in objects if each.box_only and each.class_id == found.class_id]
+        inside[row] = mask_containment([found.rle], boxes).max(initial=0.0) >= INSIDE_BOX
+    return inside

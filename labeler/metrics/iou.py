@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from labeler.geometry.crops import Crop, tight_crops
-from labeler.geometry.masks import Rle, mask_iou, rle_area, rle_box_xyxy, rle_crop
+from labeler.geometry.masks import Rle, mask_iou, mask_union, rle_area, rle_box_xyxy, rle_crop
 from labeler.ground_truth import GroundTruthInstance
 from labeler.opencv import opencv
 
@@ -103,10 +103,10 @@ def semantic_overlap(predicted: Sequence[Rle], true: Sequence[GroundTruthInstanc
     crowd = [each.rle for each in true if each.crowd]
     predicted, objects = list(predicted), [each.rle for each in true if not each.crowd]
     area_predicted, area_true = _union_area(predicted, crowd), _union_area(objects, crowd)
-    intersection = 0
-    if predicted and objects:
-        common = coco_mask.merge([coco_mask.merge(predicted), coco_mask.merge(objects)], intersect=True)
-        intersection = _union_area([common], crowd)
+    if not predicted or not objects:
+        return 0, area_predicted + area_true
+    common = coco_mask.merge([_union(predicted), _union(objects)], intersect=True)
+    intersection = _union_area([common], crowd)
     return intersection, area_predicted + area_true - intersection
 
 
@@ -123,7 +123,11 @@ def _union_area(rles: Sequence[Rle], without: Sequence[Rle]) -> int:
     """The number of pixels in any of ``rles`` and in none of ``without``."""
     if not rles:
         return 0
-    union = coco_mask.merge(list(rles))
+    union = _union(rles)
     if not without:
         return rle_area(union)
-    return rle_area(union) - rle_area(coco_mask.merge([union, coco_mask.merge(list(without))], intersect=True))
+    return rle_area(union) - rle_area(coco_mask.merge([union, _union(without)], intersect=True))
+
+
+def _union(rles: Sequence[Rle]) -> Rle:
+    return rles[0] if len(rles) == 1 else mask_union(rles)

@@ -68,6 +68,8 @@ class ModelConfig:
         detector_image_size: pixels of the shorter side that the detector scales images to, or of the square if it does
             not keep the aspect ratio; None for that of the checkpoint.
         segmenter_image_size: pixels of the side of the square that the segmenter works on.
+        compile: run the parts that take most of the time by ``torch.compile``. This changes results by no more than
+            another batch size or GPU does, so like these it is no part of what decides the records.
         floor: candidate floor. Labeling a new folder from the command line takes that of the model's family instead.
     """
 
@@ -126,6 +128,11 @@ class ModelConfig:
         least=LEAST_IMAGE_SIZE,
         most=MOST_IMAGE_SIZE,
         unset="as the checkpoint says",
+    )
+    compile: bool = setting(
+        False,
+        "compile the models for this machine (torch.compile): minutes once per process, then less time per image",
+        group=GROUP,
     )
     floor: float = setting(
         0.1,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labeler.models.checkpoints import SAM3_CLASSES, load_checkpoint
+from labeler.models.compiling import compile_detector, compile_segmenter
 from labeler.models.config import ModelConfig
 from labeler.models.devices import resolved_device
 from labeler.models.families import SIGMOID_TYPES, SOFTMAX_TYPES, UNSCORED_TYPES, scored, tokenless
@@ -61,6 +62,8 @@ def load_detector(config: ModelConfig) -> Detector:
         detector = _makers(config)[model_type](*loaded)
         if model_type in CLOSED_SET_TYPES:
             try_image_size(detector, tuple(loaded[0].config.id2label.values()), config)
+        if config.compile:
+            compile_detector(detector, loaded[0], loaded[2], config.detector)
     what = f"{config.detector} ({model_type})"
     if config.prompt_score != "mean" and model_type not in TOKEN_TYPES:
         raise tokenless(config.prompt_score, what)
@@ -115,7 +118,10 @@ def load_segmenter(config: ModelConfig) -> SamSegmenter:
         config.segmenter, "segmenter", "AutoModelForMaskGeneration", SEGMENTER_TYPES, config
     )
     resize_segmenter(model, processor, config)
-    return SamSegmenter(model, processor, runtime, config.clean_share)
+    segmenter = SamSegmenter(model, processor, runtime, config.clean_share)
+    if config.compile:
+        compile_segmenter(segmenter, config.segmenter)
+    return segmenter
 
 
 def load_sam3(config: ModelConfig) -> Sam3Labeler:

@@ -14,8 +14,8 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,21 @@ from labeler.errors import RunError
 from labeler.files.image_ids import check_image_ids
 from labeler.files.images import content_digest, file_digest
 from labeler.files.parallel import REQUESTS, in_order
+from labeler.files.processes import cores, on_all_cores
 from labeler.files.storage import read_bytes, remove, scan, storage_of, write_bytes
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
 from workflows.dataset.image_formats import file_names_of
-from workflows.dataset.judging import SCHEMA, Judged, JudgedImage, Outcome, Rules, contents_of_image, judged
-from workflows.dataset.judging_processes import Judge, cores, judges
+from workflows.dataset.judging import (
+    SCHEMA,
+    Judged,
+    JudgedImage,
+    Outcome,
+    Rules,
+    contents_of_image,
+    judge_shard,
+    judged,
+)
 from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.known_traits import KnownTraits
 from workflows.run.folder import RunFolder
@@ -47,7 +56,9 @@ logger = logging.getLogger(__name__)
 FOLDER = "export-cache"
 FILES_AHEAD = 4  # of a local folder; more would fill memory where shards are large
 _NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)|[0-9]{6,}\.traits\.json")
+WORTH_IT = 256  # images to judge; with fewer, starting processes takes longer than judging
 Decisions = Mapping[str, Sequence[Decision]]
+Judge = Callable[[ShardRecords, Decisions], tuple[pa.Table, list[list[bytes]]]]
 
 
 class JudgedShard:
@@ -133,7 +144,7 @@ class JudgedShards:
 
     def __iter__(self) -> Iterator[JudgedShard]:
         ahead = REQUESTS if storage_of(self._folder).is_remote else max(FILES_AHEAD, cores())
-        with judges(self._rules, self._new) as judge:
+        with on_all_cores(partial(judge_shard, self._rules), self._new >= WORTH_IT) as judge:
 
             def shard(named: tuple[str, ShardRecords]) -> JudgedShard:
                 return self._shard(*named, judge)

@@ -160,7 +160,7 @@ def chosen(judgements: Sequence[Judgement], config: ExportConfig) -> list[int]:
 
 
 def judge_shard(
-    source: ShardRecords, rules: Rules, decisions: Mapping[str, Sequence[Decision]]
+    rules: Rules, source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]
 ) -> tuple[pa.Table, list[list[bytes]]]:
     """A row of ``SCHEMA`` for each image, and the contents of its files."""
     rows, contents = [], []

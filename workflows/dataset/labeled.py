@@ -9,6 +9,7 @@ from itertools import tee
 from typing import TYPE_CHECKING
 
 from labeler.decided import Decided, decide
+from labeler.decisions import Decision
 from labeler.errors import ImageError, RunError, UsageError
 from labeler.files.conversion import source_at
 from labeler.files.images import DecodedImage, ImageFile, digest_at
@@ -20,6 +21,7 @@ from ontologies import Ontology
 from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.images import may_be_asked
+from workflows.dataset.judging import Rules
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
 from workflows.run.current_records import CurrentRecords
 from workflows.run.folder import RunFolder
@@ -107,17 +109,22 @@ class Labeled:
         if self.root_is_named or may_be_asked(self.root, self.run.output):
             yield ImageFile.of(self.root, image_id, reading)
 
-    def judged(self, by_hand: bool = True) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
-        """Each record as people's decisions left it, with the verdict on every instance.
+    @property
+    def rules(self) -> Rules:
+        """What ``judged`` judges by."""
+        return Rules(self.ontology, self.settings.ontology is None, self.export)
 
-        Args:
-            by_hand: False leaves the decisions aside.
-        """
-        return ((decided.record, judgements) for decided, judgements in self.decided(by_hand))
+    def decisions(self) -> dict[str, list[Decision]]:
+        """People's decisions by image id, each image's in the order they were made."""
+        return by_image(read_decisions(self.run, self.ontology))
 
-    def decided(self, by_hand: bool = True) -> Iterator[tuple[Decided, list[Judgement]]]:
+    def judged(self) -> Iterator[tuple[ImageRecord, list[Judgement]]]:
+        """Each record as people's decisions left it, with the verdict on every instance."""
+        return ((decided.record, judgements) for decided, judgements in self.decided())
+
+    def decided(self) -> Iterator[tuple[Decided, list[Judgement]]]:
         """As ``judged``, with what decisions did to each record."""
-        decisions = by_image(read_decisions(self.run, self.ontology)) if by_hand else {}
+        decisions = self.decisions()
         for record in self.records():
             decided = decide(record, decisions.get(record.image_id, ()), self.ontology.class_names)
             yield decided, judge(decided.record, self.export.quality, self.ontology.classes, decided.verdicts)

@@ -179,7 +179,7 @@ class SharedFiles:
             for shard in shards:
                 splits = self.splits[row : row + len(shard.table)]
                 if verdicts:
-                    verdicts.add(shard.table.filter(pa.array([split > 0 for split in splits])))
+                    verdicts.add(shard.table.filter(pa.array([split > 0 for split in splits], pa.bool_())))
                 if grouped:
                     self._add_to(writers, shard, splits, row)
                 row += len(shard.table)

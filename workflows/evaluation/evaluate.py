@@ -5,40 +5,25 @@ Images are paired by name, and classes by name or by a given mapping.
 
 from __future__ import annotations
 
-import heapq
-from array import array
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 from labeler.errors import UsageError
-from labeler.ground_truth import GroundTruth, GroundTruthInstance, class_key
+from labeler.files.parallel import in_order
+from labeler.files.processes import cores, on_all_cores
+from labeler.ground_truth import GroundTruth, class_key
 from labeler.image_pairs import ImagePairs, find_pairs
-from labeler.metrics.accumulator import MeasureAccumulator
-from labeler.metrics.measures import DatasetMeasures, ImageMeasures
-from labeler.quality import Judgement
+from labeler.metrics.measures import DatasetMeasures
 from labeler.quality_config import QualityConfig
-from labeler.records import ImageRecord, Instance
+from labeler.record_files import read_columns
 from workflows.dataset.labeled import Labeled
+from workflows.evaluation.measuring import Comparison, MeasuredImages, WorstImage, measure_shard
+from workflows.run.shard_records import ShardRecords
 from workflows.settings.evaluation import EvaluationConfig
 
-WORST = 12
 NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class WorstImage:
-    """One of the images with the lowest scores, and what to draw on it.
-
-    Attributes:
-        accepted: the accepted instances, with class ids of the ground truth.
-        true: the objects of the ground truth.
-    """
-
-    image_id: str
-    digest: str
-    measures: ImageMeasures
-    accepted: tuple[Instance, ...]
-    true: tuple[GroundTruthInstance, ...]
+WORTH_IT = 1000  # images; with fewer, starting processes takes longer than measuring
 
 
 @dataclass(frozen=True)
@@ -101,62 +86,35 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
             f"no image in common: {_some('labeled', list(sizes))}; "
             f"{_some('ground truth', [image.name for image in ground_truth.images])}{_unclear(found)}"
         )
-    indices = {image.name: index for index, image in enumerate(ground_truth.images)}
-    measures = MeasureAccumulator(
-        ground_truth.class_names, config.measures, None if config.every_class else sorted(compared)
-    )
-    only_labeled: list[str] = []
-    ambiguous: list[str] = []
-    other_size: list[str] = []
-    failed: list[str] = []
-    scores = array("f")
-    worst = _WorstImages()
-    images = decided = 0
-    for record, judgements in labeled.judged(config.by_hand):
-        if record.image_id not in pairs:
-            (ambiguous if record.image_id in unclear else only_labeled).append(record.image_id)
-            continue
-        index = indices[pairs[record.image_id]]
-        image = ground_truth.images[index]
-        if record.status == "error":
-            failed.append(record.image_id)
-        elif (record.width, record.height) != (image.width, image.height):
-            other_size.append(record.image_id)
-            continue
-        candidates, accepted = _candidates(record, judgements, class_ids, labeled.export.include_review)
-        decided += sum(judgement.by_hand for judgement in judgements)
-        measured = measures.add(index, image, candidates, accepted)
-        images += 1
-        if measured.score is None:
-            continue
-        scores.append(measured.score)
-        kept = tuple(each for each, is_accepted in zip(candidates, accepted, strict=True) if is_accepted)
-        true = tuple(each for each in image.instances if config.every_class or each.class_id in compared)
-        worst.add(measured.score, WorstImage(record.image_id, record.digest, measured, kept, true))
-    if not images:
-        raise UsageError(f"every image in common has another size in the ground truth; {_some('these', other_size)}")
+    measured = range(len(ground_truth.class_names)) if config.every_class else sorted(compared)
+    how = Comparison(labeled.rules, class_ids, ground_truth.class_names, measured, config.measures)
+    images = _measured_images(labeled, how, pairs, ground_truth, config.by_hand)
+    if not images.images:
+        raise UsageError(
+            f"every image in common has another size in the ground truth; {_some('these', images.other_size)}"
+        )
     labeled_names = set(pairs.values())
     return Evaluation(
         config=config,
         semantic=ground_truth.semantic,
-        images=images,
-        only_labeled=only_labeled,
-        ambiguous=ambiguous,
+        images=images.images,
+        only_labeled=[image_id for image_id in images.unpaired if image_id not in unclear],
+        ambiguous=[image_id for image_id in images.unpaired if image_id in unclear],
         only_in_ground_truth=[image.name for image in ground_truth.images if image.name not in labeled_names],
-        other_size=other_size,
-        failed=failed,
+        other_size=images.other_size,
+        failed=images.failed,
         quality=labeled.export.quality,
         include_review=labeled.export.include_review,
-        decided=decided,
+        decided=images.decided,
         classes_only_labeled=[name for name, class_id in zip(names, class_ids, strict=True) if class_id is None],
         classes_only_in_ground_truth=[
             name for class_id, name in enumerate(ground_truth.class_names) if class_id not in compared
         ],
-        measured=measures.result(),
+        measured=images.measures.result(),
         class_names=ground_truth.class_names,
         frequencies=ground_truth.frequencies,
-        image_scores=scores,
-        worst=worst.sorted(),
+        image_scores=images.scores,
+        worst=images.worst.sorted(),
         ground_truth_notes=ground_truth.notes + renamed_note(found),
     )
 
@@ -173,43 +131,26 @@ def renamed_note(pairs: ImagePairs) -> tuple[str, ...]:
     return (f"{len(pairs.renamed)} {what} ({shown}{more})",)
 
 
-def _candidates(
-    record: ImageRecord, judgements: Sequence[Judgement], class_ids: Sequence[int | None], include_review: bool
-) -> tuple[list[Instance], list[bool]]:
-    """The record's candidates with class ids of the ground truth, and whether each counts as accepted.
+def _measured_images(
+    labeled: Labeled, how: Comparison, pairs: Mapping[str, str], ground_truth: GroundTruth, by_hand: bool
+) -> MeasuredImages:
+    """All images, compared on all cores, and added up shard by shard."""
+    indices = {image.name: index for index, image in enumerate(ground_truth.images)}
+    decisions = labeled.decisions() if by_hand else {}
+    found = MeasuredImages(how)
+    with on_all_cores(partial(measure_shard, how), len(pairs) >= WORTH_IT) as measure:
 
-    Candidates of classes that are not in the ground truth, and those that a person rejected, are left out.
-    """
-    counted = ("accept", "review") if include_review else ("accept",)
-    candidates: list[Instance] = []
-    accepted: list[bool] = []
-    for instance, judgement in zip(record.instances, judgements, strict=True):
-        class_id = class_ids[instance.class_id]
-        if class_id is not None and not (judgement.by_hand and judgement.verdict == "reject"):
-            candidates.append(replace(instance, class_id=class_id))
-            accepted.append(judgement.verdict in counted)
-    return candidates, accepted
+        def measured(source: ShardRecords) -> MeasuredImages:
+            ids = source.image_ids
+            if ids is None:
+                ids = read_columns(source.files[source.index], ["image_id"]).column(0).to_pylist()
+            paired = [(image_id, indices[pairs[image_id]]) for image_id in ids if image_id in pairs]
+            truth = {image_id: (index, ground_truth.images[index]) for image_id, index in paired}
+            return measure(source, {each: decisions[each] for each in ids if each in decisions}, truth)
 
-
-class _WorstImages:
-    """Keeps the ``WORST`` images with the lowest scores; of equal scores those with more errors, then earlier ones."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, int, WorstImage]] = []
-        self._added = 0
-
-    def add(self, score: float, image: WorstImage) -> None:
-        self._added += 1
-        errors = image.measures.false_negatives + image.measures.false_positives
-        item = (-score, errors, -self._added, image)
-        if len(self._heap) < WORST:
-            heapq.heappush(self._heap, item)
-        else:
-            heapq.heappushpop(self._heap, item)
-
-    def sorted(self) -> list[WorstImage]:
-        """The worst first."""
-        return [item[-1] for item in sorted(self._heap, key=lambda item: item[:3], reverse=True)]
+        for part in in_order(measured, labeled.run.current().shards(), cores()):
+            found.include(part)
+    return found
 
 
 def pair_classes(

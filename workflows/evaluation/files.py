@@ -19,7 +19,8 @@ from labeler.files.images import DecodedImage
 from labeler.files.storage import remove, write_bytes
 from labeler.migrations import VERSIONS
 from workflows.drawing.comparison import comparison
-from workflows.evaluation.evaluate import WORST, Evaluation, WorstImage
+from workflows.evaluation.evaluate import Evaluation
+from workflows.evaluation.measuring import WORST, WorstImage
 from workflows.evaluation.tables import (
     NOT_COMPARED,
     SEMANTIC_NOTE,

@@ -17,6 +17,7 @@ from labeler.errors import ImageError, LabelerError
 from labeler.files.frames import split_frame
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import DecodedImage
+from labeler.models.compiling import GAINS
 from labeler.models.labelers.labeler import LabelRequest, PendingInstances, begin, preparation
 from labeler.models.prompters.prompter import ImagePrompts, Prompter
 from labeler.records import ImageRecord, Instance
@@ -90,6 +91,7 @@ def _label_batch(batch: Batch, stages: Stages, size: BatchSize) -> LabeledBatch:
         records = {image_id: _finished(record()) for image_id, record in records.items()}
     report.first_image = time.time()
     report.largest_batch = size.largest
+    report.compiled = dict(GAINS)
     return LabeledBatch(batch.shard, batch.attempts, records, batch.is_last, report)
 
 

@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from labeler.models.compiling import Gain
+
 STAGES = ("decode", "wait", "tag", "model", "write")
 
 
@@ -26,6 +28,7 @@ class ShardReport:
         further_frames, with_frames: pages or frames that were not read, and the number of files that have them.
         first_image: when the models were done with the first images, in seconds since 1970.
         largest_batch: the most images that the models took at a time, if the batch size was searched for.
+        compiled: what ``--compile`` gained, by model; of one worker.
         workers: images per worker, for an engine with several.
     """
 
@@ -45,6 +48,7 @@ class ShardReport:
     with_frames: int = 0
     first_image: float = math.inf
     largest_batch: int = 0
+    compiled: dict[str, Gain] = field(default_factory=dict)
     workers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
@@ -65,6 +69,7 @@ class ShardReport:
         self.with_frames += other.with_frames
         self.first_image = min(self.first_image, other.first_image)
         self.largest_batch = max(self.largest_batch, other.largest_batch)
+        self.compiled |= other.compiled
         self.workers.update(other.workers)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] += seconds

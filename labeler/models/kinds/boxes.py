@@ -35,7 +35,7 @@ class BoxesKind:
 
     kind: ClassVar[str] = "boxes"
     about: ClassVar[str] = "the boxes are given, a segmenter turns each into a mask"
-    flags: ClassVar[tuple[str, ...]] = ("--boxes", "--segmenter", "--segmenter-image-size")
+    flags: ClassVar[tuple[str, ...]] = ("--boxes", "--segmenter", "--segmenter-image-size", "--compile")
 
     file: str
     digest: str

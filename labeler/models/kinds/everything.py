@@ -34,6 +34,7 @@ class EverythingKind:
         "--everything",
         "--segmenter",
         "--segmenter-image-size",
+        "--compile",
         "--points-per-side",
         "--crop-layers",
         "--point-mask-score",

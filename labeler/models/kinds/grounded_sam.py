@@ -24,7 +24,7 @@ class GroundedSamKind:
     about: ClassVar[str] = "a detector finds boxes for the prompts, a segmenter turns each box into a mask"
     flags: ClassVar[tuple[str, ...]] = (
         "--detector", "--segmenter", "--prompts-per-caption", "--prompt-score", "--verify",
-        "--detector-image-size", "--segmenter-image-size",
+        "--detector-image-size", "--segmenter-image-size", "--compile",
     )  # fmt: skip
 
     def models(self, config: ModelConfig) -> Iterator[NeededModel]:

@@ -14,7 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.ground_truth import GroundTruthImage, GroundTruthInstance
-from labeler.metrics.coco import LVIS_LIMIT, CocoAccumulator, CocoMetrics, match_detections
+from labeler.metrics.coco import LVIS_LIMIT, CocoAccumulator, CocoMetrics
+from labeler.metrics.matching import match_detections
 from labeler.records import Instance
 from tests.support.made_up import CLASSES, Found, as_coco, as_results, by_pycocotools, ellipse, made_up
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -187,3 +189,27 @@ def test_matches_and_ap_equal_those_of_pycocotools() -> None:
     # pycocotools takes only the 100 best per image and class, so it has no more matches.
     assert total.matched >= sum(hits.sum() for hits in counted) > 50
     assert total.objects == sum((each["gtIgnore"] == 0).sum() for each in whole)
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    images, found = made_up(seed=9)
+    names, config = [f"class {n}" for n in range(4)], MeasureConfig(band_width=2)
+    whole, joined = MeasureAccumulator(names, config), MeasureAccumulator(names, config)
+    for start in range(0, len(images), 3):
+        part = MeasureAccumulator(names, config)
+        for position in range(start, min(start + 3, len(images))):
+            added = (position, images[position], found[position], [True] * len(found[position]))
+            assert whole.add(*added) == part.add(*added)
+        joined.include(pickle.loads(pickle.dumps(part)))
+    assert joined.result() == whole.result()
+
+
+@pytest.mark.parametrize(("in_parts", "expected"), [([[0], [0]], 2), ([[0], [0, 50]], None), ([[0, 50], [0]], None)])
+def test_parts_with_single_objects(in_parts: list[list[int]], expected: int | None) -> None:
+    joined = MeasureAccumulator(["thing"])
+    for position, lefts in enumerate(in_parts):
+        part = MeasureAccumulator(["thing"])
+        part.add(position, image(*map(true, lefts)), [instance(0, 0.9)], [True])
+        joined.include(part)
+    single = joined.result().single
+    assert single["joint score"].pairs == expected if expected else single == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from labeler.errors import FormatError
 from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
 from labeler.files.listing import stamps
+from labeler.files.processes import on_all_cores
 from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
@@ -26,7 +28,6 @@ from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import ExportSummary, export
 from workflows.dataset.file_names import shows_image
 from workflows.dataset.judging import Rules, judge_shard
-from workflows.dataset.judging_processes import WORTH_IT, judges
 from workflows.dataset.ledger import read_ledger
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
@@ -225,10 +226,10 @@ def test_processes_judge_as_this_one_does(labeled: tuple[RunFolder, Path]) -> No
     rules = Rules(ONTOLOGY, False, EVERY_FORMAT)
     decisions = {NAMES[4]: [Decision(NAMES[4], "accept", "dog", found(4)[2].rle)]}
     shards = list(run.current().shards())
-    with judges(rules, WORTH_IT) as judge:
+    with on_all_cores(partial(judge_shard, rules), is_worth_it=True) as judge:
         for shard in shards:
             table, labels = judge(shard, decisions)
-            expected, expected_labels = judge_shard(shard, rules, decisions)
+            expected, expected_labels = judge_shard(rules, shard, decisions)
             assert table.equals(expected)
             assert labels == expected_labels
         shards[0].files[0].write_bytes(b"PAR1")

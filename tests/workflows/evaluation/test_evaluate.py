@@ -188,6 +188,32 @@ def test_every_class_counts_if_a_protocol_says_so(labeled: Labeled) -> None:
     assert (some.objects, every.objects) == (5, 6)
 
 
+def test_processes_measure_as_this_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images paired and not, of another size, failed, decided on, and more than the worst ones, in shards of four."""
+    ids = [f"{number:02d}.png" for number in range(30)]
+    records = [record(each, instance(0, number), instance(1, 50 + number // 2)) for number, each in enumerate(ids)]
+    records[3] = replace(record(ids[3]), status="error", error="unreadable", width=0, height=0)
+    output = labeled_folder(tmp_path, ["dog", "cat"], records[:1])
+    run, images = RunFolder(output), tmp_path / "images"
+    for each in ids[1:]:
+        Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(images / each)
+    with run.locked():
+        run.plan(ImageTable.of(pa.array(ids), pa.array(["s"] * len(ids))), 4)
+        for shard in run.waiting():
+            write_records(shard.records_path, [records[ids.index(each)] for each in shard.image_ids])
+    labeled = open_labeled(output)
+    append_decisions(labeled.run, [Decision(ids[5], "reject", "dog", records[5].instances[0].rle)])
+    truth = truth_of(["dog", "cat"], {each: [(0, 3), (1, 60)] for each in ids[:28]})
+    resized = replace(truth.images[7], width=WIDTH + 1)
+    truth = replace(truth, images=(*truth.images[:7], resized, *truth.images[8:]))
+    here = evaluate(labeled, truth)
+    assert (here.images, here.decided, here.failed) == (27, 1, [ids[3]])
+    assert (here.other_size, here.only_labeled) == ([ids[7]], ids[28:])
+    monkeypatch.setattr("workflows.evaluation.evaluate.WORTH_IT", 1)
+    monkeypatch.setattr("labeler.files.processes.cores", lambda: 2)
+    assert evaluate(labeled, truth) == here
+
+
 def test_an_image_of_another_size_is_not_compared(labeled: Labeled) -> None:
     truth = truth_of(["dog"], {"a.jpg": [], "b.jpg": [(0, 10)]})
     turned = GroundTruthImage("a.jpg", HEIGHT, WIDTH)

@@ -1,4 +1,4 @@
-"""Judge shards on all cores, in processes that do nothing else."""
+"""Run calls on all cores, in processes that do nothing else."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, ParamSpec, TypeVar
 
-import pyarrow as pa
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
-from labeler.decisions import Decision
-from workflows.dataset.judging import Rules, judge_shard
-from workflows.run.shard_records import ShardRecords
-
-WORTH_IT = 256  # images; with fewer, starting processes takes longer than judging
-_SERVE = "import sys; sys.path[:] = {path!r}; from workflows.dataset.judging_processes import serve; serve()"
-Result: TypeAlias = tuple[pa.Table, list[list[bytes]]]
-Judge: TypeAlias = Callable[[ShardRecords, Mapping[str, Sequence[Decision]]], Result]
+_SERVE = "import sys; sys.path[:] = {path!r}; from labeler.files.processes import serve; serve()"
 
 
 def cores() -> int:
@@ -30,38 +24,37 @@ def cores() -> int:
 
 
 @contextmanager
-def judges(rules: Rules, images: int) -> Iterator[Judge]:
-    """``judge_shard`` by ``rules``, to be called from several threads at once.
+def on_all_cores(call: Callable[Arguments, Result], is_worth_it: bool) -> Iterator[Callable[Arguments, Result]]:
+    """``call``, to be called from several threads at once, in processes of their own.
 
     Args:
-        images: how many there are to judge. If they are few, or there is one core, no process is started.
+        call: a function of a module, or a ``partial`` of one; it and what it takes and gives can be pickled.
+        is_worth_it: whether calls take longer than starting processes. If not, or if there is one core, ``call`` runs
+            in this process.
     """
-
-    def here(source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]) -> Result:
-        return judge_shard(source, rules, decisions)
-
-    count = cores() if images >= WORTH_IT and sys.executable else 1
+    count = cores() if is_worth_it and sys.executable else 1
     if count == 1:
-        yield here
+        yield call
         return
-    processes = [_Process(rules) for _ in range(count)]
+    processes = [_Process(call) for _ in range(count)]
     idle: queue.LifoQueue[_Process] = queue.LifoQueue()  # one that runs already is taken first
     for process in processes:
         idle.put(process)
 
-    def elsewhere(source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]) -> Result:
+    def elsewhere(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         process = idle.get()
         try:
-            answer = process.ask(source, decisions)
+            answer = process.ask(args, kwargs)
         except (OSError, EOFError, pickle.UnpicklingError):  # it was killed, as for want of memory
             if process.is_closed:
                 raise
-            return here(source, decisions)
+            return call(*args, **kwargs)
         finally:
             idle.put(process)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        result: Result = answer
+        return result
 
     try:
         yield elsewhere
@@ -71,26 +64,26 @@ def judges(rules: Rules, images: int) -> Iterator[Judge]:
 
 
 class _Process:
-    """A process that judges one shard after the other; it starts with the first one.
+    """A process that makes one call after the other; it starts with the first one.
 
     It ends when this process does, since its input ends then.
     """
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
         self._process: subprocess.Popen[bytes] | None = None
         self.is_closed = False
 
-    def ask(self, source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]) -> Result | Exception:
+    def ask(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of the call, or the exception that it raised."""
         if self._process is None:
             # Not by ``multiprocessing``, which runs the user's own script once more in every process.
             command = [sys.executable, "-c", _SERVE.format(path=sys.path)]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            self._send(self._rules)
-        self._send((source, decisions))
+            self._send(self._call)
+        self._send((args, kwargs))
         assert self._process.stdout is not None
-        answer: Result | Exception = pickle.load(self._process.stdout)
-        return answer
+        return pickle.load(self._process.stdout)
 
     def _send(self, what: object) -> None:
         assert self._process is not None
@@ -110,15 +103,15 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not get among the answers
-    rules = pickle.load(asked)
+    call = pickle.load(asked)
     while True:
         try:
-            source, decisions = pickle.load(asked)
+            args, kwargs = pickle.load(asked)
         except EOFError:
             return
-        answer: Result | Exception
+        answer: object
         try:
-            answer = judge_shard(source, rules, decisions)
+            answer = call(*args, **kwargs)
         except Exception as error:
             answer = error
         try:
