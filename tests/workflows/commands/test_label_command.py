@@ -184,7 +184,10 @@ def test_failures_are_tried_again_on_request_or_once_the_file_is_another(
     (scenes / "scene_001.png").rename(scenes / "late.png")
     again = labeler(*command)
     assert again.returncode == 0, again.stderr
-    assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {"scene_000.png", "late.png"}
+    assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {
+        "scenes_scene_000.png",
+        "scenes_late.png",
+    }
 
 
 def test_odd_class_names_reach_the_terminal_whole(scenes: Path, tmp_path: Path, labeler: Run) -> None:
