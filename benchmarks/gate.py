@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from two_versions import ROOT, Version, unpacked
 
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.quality import judge
@@ -28,7 +27,6 @@ from labeler.quality_config import QualityConfig
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
 
-ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEIGHT, CLASSES = 1920, 1080, 5
 
 
@@ -70,30 +68,11 @@ def main() -> None:
         serve(args.instances)
         return
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", args.against, "labeler", "ontologies"], cwd=ROOT, check=True, capture_output=True
-        ).stdout
-        subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
-        versions = [
-            subprocess.Popen(
-                [sys.executable, __file__, "--serve", "--instances", str(args.instances)],
-                env={**os.environ, "PYTHONPATH": str(tree)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for tree in (ROOT, Path(folder))
-        ]
-        answers: list[list[dict[str, float]]] = []
-        for _ in range(args.rounds):
-            answers.append([])
-            for version in versions:
-                assert version.stdin is not None
-                assert version.stdout is not None
-                print(file=version.stdin, flush=True)
-                answers[-1].append(json.loads(version.stdout.readline()))
+        script = (__file__, "--serve", "--instances", str(args.instances))
+        versions = [Version(tree, *script) for tree in (ROOT, unpacked(args.against, Path(folder)))]
+        answers = [[version.measured() for version in versions] for _ in range(args.rounds)]
         for version in versions:
-            version.communicate()
+            version.close()
     now, before = (min(each[index]["ms"] for each in answers) for index in (0, 1))
     ratio = statistics.median(old["ms"] / new["ms"] for new, old in answers)
     same = len({each["digest"] for pair in answers for each in pair}) == 1

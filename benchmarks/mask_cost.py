@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -21,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, Version, unpacked
+
 # width, height, boxes, their sides in pixels at least and at most
 CASES = {
     "4K, 30 masks": (3840, 2160, 30, 150, 700),
@@ -119,29 +119,6 @@ def embedded() -> None:
     print(f"embedded segmenter, {case}: {seconds:.1f} CPU s and {grown:.0f} MiB above the encoded image")
 
 
-class Version:
-    """A process that measures one version of the code."""
-
-    def __init__(self, tree: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
-            env={**os.environ, "PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def measured(self, case: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(case, file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", metavar="COMMIT", help="the earlier version")
@@ -156,11 +133,8 @@ def main() -> None:
         embedded()
         return
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", args.against, "labeler", "ontologies"], cwd=ROOT, check=True, capture_output=True
-        ).stdout
-        subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
-        now, before = Version(ROOT), Version(Path(folder))
+        trees = (ROOT, unpacked(args.against, Path(folder)))
+        now, before = (Version(tree, __file__, "--serve") for tree in trees)
         print("| masks | CPU s now | before | before / now | MiB more at the peak, now | before | area that differs |")
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         for case in CASES:

@@ -16,14 +16,14 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, Version, unpacked
+
 CASES = {
     "full export": ("forget", "export"),
     "export, nothing new": ("export",),
@@ -32,12 +32,26 @@ CASES = {
 }
 
 
-def add_image(folder: Path, image_id: str) -> None:
-    """Add an image and its record, as ``labeler label`` leaves them."""
+def plan(run: Any, images: Path, ids: Any) -> None:
+    """Plan shards of 64 images with this version of the code or an earlier one."""
     import pyarrow as pa
 
+    from labeler.files.listing import stamps
+
+    columns = pa.array(ids, pa.string()), pa.array(stamps(images, ids), pa.string())
+    try:
+        from labeler.files.image_table import ImageTable
+    except ImportError:  # versions that held all images in memory
+        run.plan(*columns, 64)
+    else:
+        run.plan(ImageTable.of(*columns), 64)
+
+
+def add_image(folder: Path, image_id: str) -> None:
+    """Add an image and its record, as ``labeler label`` leaves them."""
+
     from labeler.files.images import content_digest
-    from labeler.files.listing import find_images, stamps
+    from labeler.files.listing import find_images
     from labeler.record_files import read_records, write_records
     from labeler.records import ImageRecord
     from workflows.run.folder import RunFolder
@@ -47,7 +61,7 @@ def add_image(folder: Path, image_id: str) -> None:
     ids = find_images(images).image_ids
     instances = next(read_records(run.record_paths())).instances
     with run.locked():
-        run.plan(pa.array(ids, pa.string()), pa.array(stamps(images, ids), pa.string()), 64)
+        plan(run, images, ids)
         for shard in run.waiting():
             digest = content_digest((images / image_id).read_bytes())
             write_records(shard.records_path, [ImageRecord(image_id, 640, 480, digest, instances=instances)])
@@ -56,10 +70,8 @@ def add_image(folder: Path, image_id: str) -> None:
 def make_many(folder: Path, count: int) -> None:
     """A labeled folder of ``count`` small images with one candidate each; no dataset."""
     import numpy as np
-    import pyarrow as pa
 
     from labeler.files.images import content_digest
-    from labeler.files.listing import stamps
     from labeler.geometry.masks import mask_to_rle
     from labeler.models.config import ModelConfig
     from labeler.record_files import write_records
@@ -85,7 +97,7 @@ def make_many(folder: Path, count: int) -> None:
     run = RunFolder(output)
     with run.locked():
         run.begin(settings_of(job, images), restart=False)
-        run.plan(pa.array(ids, pa.string()), pa.array(stamps(images, ids), pa.string()), 64)
+        plan(run, images, ids)
         for shard in run.shards():
             records = [ImageRecord(each, 64, 48, digests[each], instances=found) for each in shard.image_ids]
             write_records(shard.records_path, records)
@@ -137,45 +149,31 @@ def serve(folder: Path) -> None:
         answers.flush()
 
 
-class Version:
-    """A process that runs one version of the code on its own folder."""
-
-    def __init__(self, tree: Path, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(folder)],
-            env={**os.environ, "PYTHONPATH": str(tree), "HF_HUB_OFFLINE": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def measured(self, doings: tuple[str, ...]) -> dict[str, Any]:
-        """What the last of ``doings`` took."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        for doing in doings:
-            print(doing, file=self._process.stdin, flush=True)
-            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate()
+def forget_newer_settings(run_json: Path) -> None:
+    """Leave out settings that have their default, and that earlier versions refuse."""
+    content = json.loads(run_json.read_text())
+    for settings in (content["export"], (content.get("published") or {}).get("export", {})):
+        settings.pop("dataset_shards", None)
+    run_json.write_text(json.dumps(content))
 
 
 def compare(folder: Path, trees: dict[str, Path], rounds: int) -> None:
     for name in trees:
-        shutil.copytree(folder, folder.with_name(f"of_{name}"))
+        own = shutil.copytree(folder, folder.with_name(f"of_{name}"))
+        forget_newer_settings(own / "labeled" / "run" / "run.json")
     shutil.rmtree(folder)  # so that the copies of the images become the input of the copies
-    versions = {name: Version(tree, folder.with_name(f"of_{name}")) for name, tree in trees.items()}
+    versions = {
+        name: Version(tree, __file__, "--serve", str(folder.with_name(f"of_{name}"))) for name, tree in trees.items()
+    }
     for version in versions.values():
-        version.measured(("label",))
+        version.measured("label")
     print("| | " + " | ".join(f"{name}: wall s | CPU s" for name in versions) + " |")
     print("| --- |" + " ---: |" * 2 * len(versions))
     for case, doings in CASES.items():
         taken: dict[str, list[dict[str, Any]]] = {name: [] for name in versions}
         for _ in range(rounds):
             for name, version in versions.items():
-                taken[name].append(version.measured(doings))
+                taken[name].append([version.measured(doing) for doing in doings][-1])
         cells = [statistics.median(each[what] for each in taken[name]) for name in versions for what in ("wall", "cpu")]
         print(f"| {case} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
     for version in versions.values():
@@ -184,8 +182,8 @@ def compare(folder: Path, trees: dict[str, Path], rounds: int) -> None:
 
 def many(folder: Path, count: int) -> None:
     make_many(folder, count)
-    version = Version(ROOT, folder)
-    full, nothing = version.measured(("export",)), version.measured(("export",))
+    version = Version(ROOT, __file__, "--serve", str(folder))
+    full, nothing = version.measured("export"), version.measured("export")
     for name, taken in (("full export", full), ("nothing new", nothing)):
         print(
             f"{count} images, {name}: {taken['wall']:.1f} s, {taken['cpu']:.1f} CPU s, {taken['read']} image files "
@@ -209,11 +207,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         scratch, trees = Path(temporary), {"now": ROOT}
         if args.against:
-            command = ["git", "archive", args.against, "labeler", "ontologies", "workflows"]
-            archive = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
-            trees["before"] = scratch / "tree"
-            trees["before"].mkdir()
-            subprocess.run(["tar", "x", "-C", trees["before"]], input=archive, check=True)
+            trees["before"] = unpacked(args.against, scratch / "tree")
         if args.images:
             from quality_loop import make_labeled
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 from ray_parts import NoModel, Reports, job, link_images
+from two_versions import ROOT, unpacked
 
 from workflows.label import label
 from workflows.run.shards import ShardReport
@@ -31,7 +32,6 @@ from workflows.settings.engine import EngineConfig
 SHARD = 128
 GPUS_A_NODE = 8
 FREE_SHARDS = 1000
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class CountsCpu(Reports):
@@ -57,8 +57,7 @@ def _cpu_of_all() -> float:
 def compare(commit: str, workers: int, rounds: int) -> None:
     """Print shards per second of this version and of ``commit``."""
     with tempfile.TemporaryDirectory() as tree:
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "x", "-C", tree], input=archive, check=True)
+        unpacked(commit, Path(tree))
         pairs = [(_free_rate(ROOT, workers), _free_rate(Path(tree), workers)) for _ in range(rounds)]
     for place, what in enumerate(("shards a second", "CPU ms a shard, of all processes")):
         now, before = (statistics.median(pair[version][place] for pair in pairs) for version in range(2))

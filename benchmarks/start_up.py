@@ -22,7 +22,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, unpacked
+
 SCENES, MODULES_SHOWN = 12, 15
 
 
@@ -77,16 +78,8 @@ def main() -> None:
     parser.add_argument("--imports", action="store_true", help="print what takes long to import")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scratch, earlier = Path(folder), Path(folder, "earlier")
-        earlier.mkdir()
-        archive = subprocess.run(
-            ["git", "archive", args.against, "labeler", "ontologies", "workflows"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-        ).stdout
-        subprocess.run(["tar", "x", "-C", earlier], input=archive, check=True)
-        trees = {"now": ROOT, "before": earlier}
+        scratch = Path(folder)
+        trees = {"now": ROOT, "before": unpacked(args.against, scratch / "earlier")}
         commands = {name: prepared(tree, scratch / name) for name, tree in trees.items()}
         print("| command | CPU s now | before | before / now |\n| --- | ---: | ---: | ---: |")
         for case in commands["now"]:

@@ -22,7 +22,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, unpacked
+
 PACKAGES = ("labeler", "ontologies", "workflows", "tests/__init__.py", "tests/support")
 IN_FOLDER = 1000  # images
 NIGHTS = {"half": "plan, half of the shards done", "resume": "resume", "quiet": "nothing new"}
@@ -154,11 +155,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         versions = {"now": ROOT}
         if options.against:
-            versions["before"] = Path(scratch, "before")
-            versions["before"].mkdir()
-            archive = ["git", "archive", options.against, *PACKAGES]
-            data = subprocess.run(archive, cwd=ROOT, check=True, capture_output=True).stdout
-            subprocess.run(["tar", "x", "-C", str(versions["before"])], input=data, check=True)
+            versions["before"] = unpacked(options.against, Path(scratch, "before"))
         print("| night | version | sorting s (CPU) | MiB | driver s (CPU) | MiB |")
         print("|---|---|---|---|---|---|")
         for night, what in NIGHTS.items():

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from two_versions import ROOT, Version, unpacked
+
 WIDTH, HEIGHT, OBJECTS, BATCH, DISTINCT = 1920, 1080, 10, 8, 16
 SHARES = {"detector": 0.45, "encoder": 0.45, "decoder": 0.1}  # of the GPU's time for an image
 QUERIES, TOKENS = 900, 256
@@ -116,7 +116,15 @@ def stand_in_labeler(gpu: Gpu) -> Any:
     logits = torch.full((QUERIES, TOKENS), -6.0)
     logits[torch.arange(OBJECTS), 1 + 3 * torch.arange(OBJECTS)] = 3.0
 
+    class Backbone(torch.nn.Module):
+        position_embedding = None
+
+        def forward(self, pixels: Any, mask: Any) -> Any:
+            features = pixels[:, :1, :1, :1]  # part of what DetectorModel sleeps for
+            return [(features, features)], [features]
+
     class DetectorModel:
+        model = SimpleNamespace(text_backbone=torch.nn.Identity(), backbone=Backbone())
         config = SimpleNamespace(max_text_len=TOKENS, text_config=SimpleNamespace(max_position_embeddings=512))
 
         def __call__(self, pixel_values: Any, **texts: Any) -> Any:
@@ -181,8 +189,7 @@ def serve(folder: Path, rate: float, images: int) -> None:
 
     from labeler.models.prompters.prompter import FixedPrompts
     from ontologies import Ontology
-    from workflows.run.shard import Shard
-    from workflows.run.shards import Stages, label_shards
+    from workflows.run.shards import Shard, Stages, label_shards  # where earlier versions have them too
 
     torch.set_num_threads(1)
     names = [f"{index:05d}.jpg" for index in range(images)]
@@ -205,29 +212,6 @@ def serve(folder: Path, rate: float, images: int) -> None:
         wall, own, every = ((end - begin) / done for begin, end in zip(gpu.marks[1], gpu.marks[-1], strict=True))
         seconds = {"wall": wall, "model_thread": own, "others": every - own}
         print(json.dumps(seconds), flush=True)
-
-
-class Version:
-    """A process that runs one version of the code."""
-
-    def __init__(self, tree: Path, args: argparse.Namespace, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(folder), "--rate", str(args.rate), "--images", str(args.images)],
-            env={**os.environ, "PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def measured(self) -> dict[str, float]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print("run", file=self._process.stdin, flush=True)
-        answer: dict[str, float] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 def print_table(results: dict[str, list[dict[str, float]]], rate: float) -> None:
@@ -265,17 +249,13 @@ def main() -> None:
         write_images(folder, args.images)
         trees = {"now": ROOT}
         if args.against:
-            trees[args.against] = Path(scratch) / "before"
-            trees[args.against].mkdir()
-            archive = subprocess.run(
-                ["git", "archive", args.against, *PACKAGES], cwd=ROOT, check=True, capture_output=True
-            ).stdout
-            subprocess.run(["tar", "x", "-C", trees[args.against]], input=archive, check=True)
-        versions = {name: Version(tree, args, folder) for name, tree in trees.items()}
+            trees[args.against] = unpacked(args.against, Path(scratch) / "before")
+        script = (__file__, "--serve", str(folder), "--rate", str(args.rate), "--images", str(args.images))
+        versions = {name: Version(tree, *script) for name, tree in trees.items()}
         results: dict[str, list[dict[str, float]]] = {name: [] for name in versions}
         for _ in range(args.rounds):
             for name, version in versions.items():
-                results[name].append(version.measured())
+                results[name].append(version.measured("run"))
         for version in versions.values():
             version.close()
         print_table(results, args.rate)

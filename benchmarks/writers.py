@@ -12,18 +12,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
+from two_versions import ROOT, Version, unpacked
 
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
 from labeler.formats.coco import CocoWriter
@@ -32,7 +31,6 @@ from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
 
-ROOT = Path(__file__).resolve().parents[1]
 # width, height, and the sides of the blobs in pixels at least and at most
 SIZES = {
     "320 x 320": (320, 320, 30, 120),
@@ -85,40 +83,14 @@ def serve() -> None:
         print(json.dumps({"ms": 1000 * seconds / count, "digest": digest}), flush=True)
 
 
-class Version:
-    """A process that writes labels with one version of the code."""
-
-    def __init__(self, tree: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
-            env={**os.environ, "PYTHONPATH": str(tree)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def written(self, case: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(case, file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 def compare(commit: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", commit, "labeler", "ontologies"], cwd=ROOT, check=True, capture_output=True
-        ).stdout
-        subprocess.run(["tar", "x", "-C", folder], input=archive, check=True)
-        now, before = Version(ROOT), Version(Path(folder))
+        trees = (ROOT, unpacked(commit, Path(folder)))
+        now, before = (Version(tree, __file__, "--serve") for tree in trees)
         print("| masks | ms an instance now | before | before / now | same bytes |")
         print("| --- | ---: | ---: | ---: | --- |")
         for case in (*SIZES, SCENES):
-            pairs = [(now.written(case), before.written(case)) for _ in range(rounds)]
+            pairs = [(now.measured(case), before.measured(case)) for _ in range(rounds)]
             ratio = statistics.median(old["ms"] / new["ms"] for new, old in pairs)
             same = len({each["digest"] for pair in pairs for each in pair}) == 1
             print(

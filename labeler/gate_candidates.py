@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from labeler.geometry.boxes import shared_areas
+from labeler.geometry.boxes import overlapping_pairs, shared_areas
 from labeler.geometry.masks import mask_areas, mask_boxes
 from labeler.records import ImageRecord
 
@@ -31,6 +31,11 @@ class Candidates:
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         return mask_areas([item.rle for item in self.instances])
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """The ``overlapping_pairs`` of ``boxes``."""
+        return overlapping_pairs(self.boxes)
 
     @cached_property
     def shared(self) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ and one line in ``filters``.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -246,20 +247,25 @@ def _overlapping(
         ranked = sorted(
             kept, key=lambda index: (index not in first, -ranking_score(record.instances[index], score), index)
         )
-        items = [record.instances[index] for index in ranked]
-        rles = [item.rle for item in items]
-        classes = np.array([item.class_id for item in items])
+        rles = [record.instances[index].rle for index in ranked]
+        rank_of = np.full(len(record.instances), -1)
+        rank_of[ranked] = np.arange(len(ranked))
         # Masks overlap no more than their tight boxes do, so masks are compared only where the boxes overlap enough.
-        areas, shared = found.areas[ranked], found.shared[np.ix_(ranked, ranked)]
-        whole = areas[:, None] if contained else np.maximum(areas[:, None], areas)
-        possible = (shared / np.maximum(whole, 1) >= threshold) & ((classes[:, None] == classes) == same_class)
+        one, other, shared = found.pairs
+        classes = np.array([item.class_id for item in record.instances])
+        whole = found.areas[one] if contained else np.maximum(found.areas[one], found.areas[other])
+        possible = (shared / np.maximum(whole, 1) >= threshold) & ((classes[one] == classes[other]) == same_class)
+        ranks, better = rank_of[one[possible]], rank_of[other[possible]]
+        pairs = defaultdict[int, list[int]](list)  # the better ones, by rank
+        for rank, before in zip(ranks.tolist(), better.tolist(), strict=True):
+            if 0 <= before < rank:
+                pairs[rank].append(before)
         overlap = mask_containment if contained else mask_iou
-        stays = np.ones(len(ranked), dtype=np.bool_)
-        possible = np.tril(possible, -1)  # a better one, which ranks before it
-        for rank in np.flatnonzero(possible.any(axis=1)):
-            better = np.flatnonzero(possible[rank] & stays)
-            if better.size and ranked[rank] not in first:
-                stays[rank] = overlap([rles[rank]], [rles[other] for other in better]).max() < threshold
+        stays = [True] * len(ranked)
+        for rank in sorted(pairs):
+            others = [rles[before] for before in pairs[rank] if stays[before]]
+            if others and ranked[rank] not in first:
+                stays[rank] = bool(overlap([rles[rank]], others).max() < threshold)
         return {index: reason for index, stay in zip(ranked, stays, strict=True) if not stay}
 
     return find_drops

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from workflows.dataset.export import ExportSummary, export
 from workflows.recording import Progress, clock, recorded
 from workflows.run.exit_codes import TOO_MANY_FAILURES
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.job import LabelJob
 from workflows.settings.resolved import publishing

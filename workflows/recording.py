@@ -30,7 +30,7 @@ from workflows.run.failures import FailureLedger, RunLimit
 from workflows.run.folder import RunFolder
 from workflows.run.pass_work import asking, lacking, passes_now
 from workflows.run.reading import not_read_line, reading_figures, reading_lines, untiled_line
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.run.waiting import WaitingShards
 from workflows.settings.class_ids import changes_of_classes

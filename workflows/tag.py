@@ -15,7 +15,7 @@ from labeler.files.writable import check_writable
 from labeler.models.taggers.config import TAG_FLOORS
 from ontologies import Proposal, TagCounts, propose, write_proposal
 from workflows.recording import Progress, recorded
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.run.summary import RunSummary
 from workflows.settings.job import LabelJob
 

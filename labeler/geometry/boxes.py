@@ -27,10 +27,25 @@ def box_iou(boxes_a: Boxes, boxes_b: Boxes) -> Floats:
     return iou
 
 
+def overlapping_pairs(
+    boxes_xyxy: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Which of the boxes, float64 ``(n, 4)``, overlap each other.
+
+    Returns:
+        Two indices of each pair, in either order, and the area that its boxes share, ``(m,)`` each.
+    """
+    x1, y1, x2, y2 = boxes_xyxy.T
+    overlap = (x1[:, None] < x2) & (x1 < x2[:, None]) & (y1[:, None] < y2) & (y1 < y2[:, None])
+    one, other = np.nonzero(overlap)
+    widths = np.minimum(x2[one], x2[other]) - np.maximum(x1[one], x1[other])
+    heights = np.minimum(y2[one], y2[other]) - np.maximum(y1[one], y1[other])
+    return one, other, widths * heights
+
+
 def shared_areas(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The area that each pair of boxes shares: float64 ``(n, 4)`` to ``(n, n)``."""
-    x1, y1, x2, y2 = boxes_xyxy.T
-    widths = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
-    heights = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
-    areas: npt.NDArray[np.float64] = widths.clip(min=0) * heights.clip(min=0)
-    return areas
+    one, other, areas = overlapping_pairs(boxes_xyxy)
+    shared = np.zeros((len(boxes_xyxy), len(boxes_xyxy)))
+    shared[one, other] = areas
+    return shared

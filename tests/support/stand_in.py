@@ -28,7 +28,7 @@ from labeler.models.labelers.labeler import LabelRequest
 from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from workflows.label import label
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.settings.engine import EngineConfig
 from workflows.settings.job import LabelJob
 

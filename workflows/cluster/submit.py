@@ -98,12 +98,16 @@ def _start(client: JobSubmissionClient, job: Submission, folder: str, name: str,
             raise _under_way(f"{name}-{number}", address)
     run = f"{name}-{max(runs, default=0) + 1}"
     command = shlex.join(["labeler", "label", *job.arguments()])
-    try:
-        client.submit_job(entrypoint=command, submission_id=run, runtime_env={"working_dir": folder})
-    except RuntimeError as error:
-        if "already exists" in str(error):  # another start came in between
-            raise _under_way(run, address) from None
-        raise
+    for left in range(RETRIES, -1, -1):
+        try:
+            client.submit_job(entrypoint=command, submission_id=run, runtime_env={"working_dir": folder})
+            break
+        except RuntimeError as error:
+            if "already exists" in str(error):  # another start came in between
+                raise _under_way(run, address) from None
+            if "try again later" not in str(error) or not left:
+                raise
+            time.sleep(RETRY_SECONDS)  # a cluster that has just started has no agent yet
     return run
 
 

@@ -21,7 +21,7 @@ from workflows.dataset.journal import SET_ASIDE
 from workflows.dataset.split_notes import leak_in_words
 from workflows.label import LabelSummary
 from workflows.run.reading import kept_deep_line
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.tag import TagSummary
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 
 SECONDS_BETWEEN_LINES = 9.0  # without a terminal; with the ticks, no more than ten seconds pass in silence
 SECONDS_BETWEEN_TICKS = 0.5

@@ -32,6 +32,8 @@ from labeler.files.processes import cores, on_all_cores
 from labeler.files.storage import read_bytes, remove, scan, storage_of, write_bytes
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
+from ontologies import ontology
+from workflows.dataset import image_formats, judging
 from workflows.dataset.image_formats import file_names_of
 from workflows.dataset.judging import (
     SCHEMA,
@@ -45,6 +47,7 @@ from workflows.dataset.judging import (
 )
 from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.known_traits import KnownTraits
+from workflows.run import classes, shard_records, united
 from workflows.run.folder import RunFolder
 from workflows.run.shard_records import ShardRecords
 
@@ -211,7 +214,8 @@ def _code() -> str:
     """A digest of the code that judges and writes, so that no version keeps what another one made."""
     package = Path(labeler.__file__).parent
     files = [path for folder in ("", "formats", "geometry") for path in sorted((package / folder).glob("*.py"))]
-    files += (Path(__file__).with_name(name) for name in ("image_formats.py", "judging.py"))
+    modules = (image_formats, judging, classes, shard_records, united, ontology)
+    files += [Path(str(module.__file__)) for module in modules]
     return content_digest(b"".join(path.read_bytes() for path in files))
 
 

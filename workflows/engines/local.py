@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from workflows.engines.workers import WorkerConfig
 from workflows.run.batch_size import BatchSize
 from workflows.run.shard import Shards
-from workflows.run.shards import ShardReport, label_shards
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import label_shards
 from workflows.settings.engine import EngineConfig
 
 if TYPE_CHECKING:

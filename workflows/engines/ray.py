@@ -34,7 +34,7 @@ from workflows.engines.ray_pool import Place, RayPool
 from workflows.engines.resources import Pool, plan_pool
 from workflows.engines.workers import WorkerConfig
 from workflows.run.shard import Shard, Shards
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.settings.engine import EngineConfig
 
 if TYPE_CHECKING:

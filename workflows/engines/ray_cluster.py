@@ -10,7 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from labeler.errors import UsageError
@@ -159,7 +159,8 @@ def check_shared(root: AnyPath, output: AnyPath, first: Shard) -> None:
             if silent:
                 raise UsageError(f"node {nodes[asked[silent[0]]]} of the cluster does not answer; is it overloaded?")
             for answer, node in asked.items():
-                refuse_unseen(ray.get(answer), root, output, nodes[node])
+                with suppress(ray.exceptions.TaskUnschedulableError):  # the node has left the cluster
+                    refuse_unseen(ray.get(answer), root, output, nodes[node])
     except ray.exceptions.RayError as error:
         raise UsageError(f"a node of the cluster cannot run labeler: {last_line(error)}") from error
 

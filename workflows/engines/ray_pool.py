@@ -21,7 +21,8 @@ from workflows.engines.resources import Pool
 from workflows.engines.workers import WorkerConfig
 from workflows.run.attempts import CRASHES, Attempts
 from workflows.run.shard import Shard
-from workflows.run.shards import ShardReport, report_of
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import report_of
 
 BLOCKS_PER_WORKER = 2  # one being labeled, one waiting, so that images are read ahead
 

@@ -14,7 +14,7 @@ from ontologies import OntologyError
 from workflows.engines.ray_cluster import unseen
 from workflows.engines.workers import Worker, WorkerConfig
 from workflows.run.shard import Shard
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

@@ -23,8 +23,10 @@ from labeler.models.taggers.config import TaggingConfig
 from labeler.models.taggers.loading import load_tagger
 from ontologies import Ontology
 from workflows.run.batch_size import BatchSize
+from workflows.run.labeling import Stages
 from workflows.run.shard import Shard
-from workflows.run.shards import ShardReport, Stages, label_shards
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import label_shards
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

@@ -9,7 +9,7 @@ from labeler.models.kinds.kind import LabelerKind
 from labeler.models.kinds.tiled import tiles_of
 
 if TYPE_CHECKING:
-    from workflows.run.shards import ShardReport
+    from workflows.run.shard_report import ShardReport
 
 _KINDS = {
     "camera RAW": ".3fr .arw .cr2 .cr3 .dng .erf .kdc .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",

@@ -19,10 +19,9 @@ from labeler.record_files import read_records, write_records
 from labeler.records import ImageRecord
 from workflows.run.attempts import Attempts
 from workflows.run.batch_size import BatchSize
-from workflows.run.labeling import PendingRecord, label_batches
-from workflows.run.labeling import Stages as Stages
+from workflows.run.labeling import PendingRecord, Stages, label_batches
 from workflows.run.shard import Shard
-from workflows.run.shard_report import ShardReport as ShardReport
+from workflows.run.shard_report import ShardReport
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from labeler.quality_config import QualityConfig
     from workflows.run.failures import Failure
     from workflows.run.folder import RunFolder
-    from workflows.run.shards import ShardReport
+    from workflows.run.shard_report import ShardReport
     from workflows.settings.run_settings import RunSettings
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from tests.support.stand_in import StandIn, stand_in_job, write_images
 from workflows.commands import progress as progress_module
 from workflows.commands.progress import ConsoleProgress
 from workflows.label import label
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 
 
 class Clock:

@@ -9,7 +9,7 @@ from workflows.engines import attendance
 from workflows.engines.attendance import Attendance
 from workflows.engines.handing_out import MOST_SHARDS, Queue, next_size
 from workflows.engines.resources import Node, Pool
-from workflows.run.shard_files import Shard
+from workflows.run.shard import Shard
 
 
 def shards(count: int) -> Iterator[Shard]:

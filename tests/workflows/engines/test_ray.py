@@ -93,6 +93,7 @@ def lose_power(cluster: Any, node: Any) -> None:
     """All processes of a node at once; those of a removed one may live long enough to finish what they are at."""
     kill_with_children(node.all_processes["raylet"][0].process.pid)
     cluster.remove_node(node, allow_graceful=False)
+    cluster.wait_for_nodes()  # until the cluster knows, since the next test counts nodes
 
 
 def records_written(output: Path, count: int) -> Callable[[], bool]:

@@ -14,8 +14,8 @@ from labeler.records import Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.stand_in import GOOD, RAISES, StandIn, write_images
 from workflows.engines.workers import Worker, WorkerConfig
+from workflows.run.labeling import Stages
 from workflows.run.shard import Shard
-from workflows.run.shards import Stages
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from tests.support.stand_in import GOOD, RAISES, StandIn
 from workflows.run.batch_size import BatchSize
+from workflows.run.labeling import Stages
 from workflows.run.shard import Shard
-from workflows.run.shards import ShardReport, Stages, label_shards
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import label_shards
 
 SHARDS, IMAGES = 6, 64
 

@@ -26,7 +26,7 @@ from workflows.commands.cli import main
 from workflows.label import LabelSummary, label
 from workflows.run.failures import FailureLedger, TooManyFailuresError
 from workflows.run.folder import RunFolder
-from workflows.run.shards import ShardReport
+from workflows.run.shard_report import ShardReport
 from workflows.settings.engine import EngineConfig
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob

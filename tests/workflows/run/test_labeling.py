@@ -20,8 +20,9 @@ from tests.support import ROOT
 from tests.support.command_line import write_scenes
 from tests.support.stand_in import GOOD, StandIn, write_images
 from workflows.run.attempts import CRASHES, Attempts
+from workflows.run.labeling import Stages
 from workflows.run.shard import Shard
-from workflows.run.shards import Stages, label_shards
+from workflows.run.shards import label_shards
 
 
 class Encoding(StandIn):

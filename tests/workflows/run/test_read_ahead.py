@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from labeler.files.image_config import ImageConfig
+from workflows.run.batch_size import BatchSize
 from workflows.run.read_ahead import BYTES_PER_PIXEL, Batch, read_ahead
 from workflows.run.shard import Shard
 
@@ -20,7 +21,7 @@ MB_EACH = SIDE * SIDE * BYTES_PER_PIXEL / 1e6  # 1.12
 def batches(folder: Path, names: list[str], megabytes: int) -> Iterator[Batch | None]:
     shard = Shard(0, tuple(names), folder / "run" / "records" / "000000.parquet")
     with ThreadPoolExecutor(2) as readers:
-        yield from read_ahead([shard], folder, 8, readers, ImageConfig(read_ahead=megabytes))
+        yield from read_ahead([shard], folder, BatchSize(8), readers, ImageConfig(read_ahead=megabytes))
 
 
 @pytest.mark.parametrize(("megabytes", "sizes"), [(100, [8, 2]), (10, [4, 4, 2]), (5, [2] * 5), (1, [1] * 10)])

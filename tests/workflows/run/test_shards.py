@@ -19,8 +19,10 @@ from labeler.records import ImageRecord, Instance
 from ontologies import ClassSpec, Ontology
 from ontologies.taggers import Tags
 from workflows.run.attempts import Attempts
+from workflows.run.labeling import Stages
 from workflows.run.shard import Shard
-from workflows.run.shards import ShardReport, Stages, label_shards, report_of
+from workflows.run.shard_report import ShardReport
+from workflows.run.shards import label_shards, report_of
 
 ONTOLOGY = Ontology((ClassSpec("thing"),))
 
