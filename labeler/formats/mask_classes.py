@@ -1,11 +1,11 @@
-"""Reads which class each colour of mask images means."""
+"""Which class each colour of mask images means: reads the files that say it, and writes ``labelmap.txt``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from labeler.errors import FormatError
+from labeler.errors import FormatError, UsageError
 from labeler.files.storage import info, read_bytes
 
 if TYPE_CHECKING:
@@ -25,6 +25,26 @@ def mask_classes(folder: AnyPath) -> tuple[list[str], dict[int, int] | None, str
         if info(path) is not None:
             return *_read_label_map(path), LABEL_MAP
     return [BINARY_CLASS], None, ""
+
+
+def label_map(class_names: Sequence[str], colours: Sequence[Sequence[int]]) -> str:
+    """The content of ``labelmap.txt``, as CVAT and datumaro write it: a line per class, in the order of the class ids.
+
+    Args:
+        colours: r, g, b of the background, then of each class.
+
+    Raises:
+        UsageError: a name is that of the background, or cannot be in the file.
+    """
+    for name in class_names:
+        if ":" in name or name.startswith("#") or len(name.splitlines()) != 1 or name.casefold() == BACKGROUND:
+            raise UsageError(
+                f"class {name!r}: {LABEL_MAP} cannot hold the name {BACKGROUND!r}, nor one with a colon, a line break "
+                "or a # in front; rename the class"
+            )
+    named = zip([BACKGROUND, *class_names], colours, strict=False)
+    lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in named]
+    return "".join(f"{line}\n" for line in ["# label:color_rgb:parts:actions", *lines])
 
 
 def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:

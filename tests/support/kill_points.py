@@ -33,8 +33,10 @@ from workflows.settings.export import ExportConfig
 
 NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
 GONE = ("a.png", "images/d.png")
-BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"))
-AFTER = ExportConfig(val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1)
+BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"), layout="nested")
+AFTER = ExportConfig(
+    val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1, layout="nested"
+)
 
 
 FOUND = (instance(0, 0.95, 0), instance(1, 0.8, 21), instance(0, 0.4, 42))

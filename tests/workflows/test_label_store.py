@@ -34,7 +34,9 @@ def upload(folder: Path, bucket: Bucket) -> None:
 
 
 def on_disk(output: Path) -> dict[str, bytes]:
-    paths = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
+    """Its files; headers of images, which are kept of a local folder alone, are left out."""
+    files = (path for path in output.rglob("*") if path.is_file() and not path.name.endswith(".traits.json"))
+    paths = {path.relative_to(output).as_posix(): path for path in files}
     return {name: path.read_bytes() for name, path in paths.items() if name not in OF_A_RUN}
 
 

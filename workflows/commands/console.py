@@ -210,6 +210,8 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     if dataset.converted:
         kinds = ", ".join(f"{count} {extension}" for extension, count in dataset.converted.most_common())
         console.print(f"converted to PNG in the dataset, for trainers to read: {kinds}", highlight=False)
+    for line in dataset.sights:
+        console.print(line, highlight=False, markup=False)
     _print_splits(console, dataset)
     for what, names in (
         ("could not be labeled", [f"{image_id}: {error}" for image_id, error in dataset.new_failures]),
@@ -224,6 +226,10 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),
+        (output / "semantic.yaml", "semantic masks for Ultralytics"),
+        (output / "roboflow", "RF-DETR"),
+        (output / "voc", "Pascal VOC"),
+        (output / "hf", "Hugging Face datasets"),
         (output / "webdataset", "WebDataset"),
         (output / "cutouts", "cut-outs"),
         (output / "run", "records and settings"),

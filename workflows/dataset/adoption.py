@@ -21,12 +21,13 @@ from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
-from workflows.dataset.files import ImageFiles, plan_data_yaml
-from workflows.dataset.group_files import CocoFiles, coco_names
+from workflows.dataset.files import ImageFiles, plan_class_files
+from workflows.dataset.group_files import GroupFiles, GroupImage, Writing, group_files
 from workflows.dataset.images import Originals, PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.judging import Judged, JudgedImage, Rules, annotations_of, chosen
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
 from workflows.dataset.planning import Plan, Planner
@@ -54,15 +55,16 @@ def entries_of_last_export(
     records = read_records(run.record_paths())  # including those of images that have changed since
     files: dict[str, str] = {}
     done: set[str] = set()
-    imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link)
+    imagined = Dataset(Planner(Nowhere(), Ledger(to_table(()))), Originals(root), config.link, layout="nested")
     rules = Rules(ontology, tagged, config)
     splits: set[str] = set()
     with imagined:
         writer = ImageFiles(imagined, ontology.class_names, config)
         cutouts = KnownCutouts(imagined.destination.building / "cutouts.json")
-        names = coco_names(config)
-        head = _coco_head(destination)
-        with CocoFiles(imagined.destination.building, names, ontology.class_names, config, head) as coco:
+        traits = KnownTraits(imagined.destination.building / "traits.json")
+        shared = group_files(config)
+        writing = Writing(ontology.class_names, config, _coco_head(destination))
+        with GroupFiles(imagined.destination.building, shared, writing) as coco:
             for record in numbered(records, ontology) if tagged else records:
                 image_id = record.image_id
                 if image_id not in files:
@@ -81,13 +83,13 @@ def entries_of_last_export(
                 judgements = [Judgement(each.verdict) for each in verdicts]
                 with suppress(ImageError):
                     image = Judged(used, judgements, chosen(judgements, config))
-                    writer.add(JudgedImage.of(image, rules, cutouts), placed, files[image_id], split)
+                    writer.add(JudgedImage.of(image, rules, cutouts, traits), placed, files[image_id], split)
                     splits.add(split)
                     name = files[image_id] if config.link != "none" else str(placed.path)
-                    coco.add(split, name, record.width, record.height, annotations_of(image, rules))
-        imagined.commit([imagined.files.plan_made(name) for name in names.values()])
-        if "yolo" in config.formats and config.link != "none":
-            plan_data_yaml(imagined, ontology.class_names, splits)
+                    annotations = annotations_of(image, rules)
+                    coco.add([split], GroupImage(image_id, name, record.width, record.height, annotations))
+        imagined.commit([imagined.files.plan_made(name) for name in shared])
+        plan_class_files(imagined, ontology.class_names, splits, config)
     return imagined.planned()
 
 

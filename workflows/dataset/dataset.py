@@ -7,6 +7,7 @@ written files (``ledger.py``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -19,11 +20,14 @@ import pyarrow.compute as pc
 from labeler.files.conversion import source_at
 from labeler.files.images import file_digest
 from labeler.files.storage import as_local, info, remove
+from labeler.formats.hugging_face import METADATA
+from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
-from workflows.dataset.file_names import FileNames, is_converted
+from workflows.dataset.file_names import is_converted, shows_image
 from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.images import ImagePlanner, Originals
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
+from workflows.dataset.layouts import image_names
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
 from workflows.dataset.planning import Plan, Planner
 
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 LEDGER = "run/ledger.parquet"
-LAST = ("annotations", "data.yaml")  # published last, in this order, since readers start with them
+# What is published last, in this order, since readers start with it: top folders and names of files.
+LAST = (("annotations", ANNOTATIONS, METADATA, "README.md"), ("data.yaml", "semantic.yaml"))
 
 
 class Dataset:
@@ -40,6 +45,7 @@ class Dataset:
     Args:
         link: as in ``ExportConfig``.
         prune: delete images that are gone from the input, instead of setting them aside.
+        layout: as ``image_names`` takes it.
 
     Attributes:
         files, images: create plans, to be passed to ``commit``.
@@ -50,12 +56,14 @@ class Dataset:
         set_aside: images that the dataset would delete, but that may be the last copy.
     """
 
-    def __init__(self, files: Planner, originals: Originals, link: str, prune: bool = False) -> None:
+    def __init__(
+        self, files: Planner, originals: Originals, link: str, prune: bool = False, layout: str | None = None
+    ) -> None:
         self.files = files
         self.images = ImagePlanner(files, originals, link)
         self.destination, self.ledger = files.destination, files.ledger
         self.originals = originals
-        self.names = FileNames(*names_given(self.ledger))
+        self.names = image_names(self.ledger, self.destination, layout)
         self.edited: list[str] = []
         self.restored: list[str] = []
         self.set_aside: list[str] = []
@@ -87,6 +95,15 @@ class Dataset:
             made.unlink()
         else:
             self._operations.append(Operation("put", name, expected=self.destination.stamp(name), digest=digest))
+
+    def files_after(self) -> set[tuple[str, str]]:
+        """(name, digest) of each file of the dataset that is planned so far; an edited one as it is now."""
+        kept = self._kept.copy()
+        kept[list(self._edited_rows)] = False
+        rows = self.ledger.table.filter(pa.array(kept))
+        files = set(zip(*(rows.column(each).to_pylist() for each in ("name", "digest")), strict=True))
+        files |= {(each.name, each.digest) for each in (*self._entries, *self.planned())}
+        return files | {(name, self.destination.digest(name)) for name in self.edited}
 
     # ------------------------------------------------------------ publishing
 
@@ -130,6 +147,7 @@ class Dataset:
         done = {name for each in self._operations for name in (each.name, each.source)}
         done |= {entry.name for entry in self._entries}
         removals = []
+        aside = set[str]()  # digests of images that are set aside
         for row in np.flatnonzero(~self._kept).tolist():
             entry = self.ledger.at(row)
             if entry.name in done:
@@ -140,9 +158,10 @@ class Dataset:
                 self._edited_rows.add(row)
                 self.edited.append(entry.name)
                 continue
-            is_last = entry.name.startswith("images/") and seen.stamp != "" and self._may_be_last(entry)
-            if is_last:
+            is_last = shows_image(entry.name) and seen.stamp != "" and self._may_be_last(entry)
+            if is_last := is_last and entry.digest not in aside:
                 self.set_aside.append(entry.name)
+                aside.add(entry.digest)
             old = seen.digest if seen.is_ours else ""
             do: Literal["set aside", "delete"] = "set aside" if is_last else "delete"
             removals.append(Operation(do, entry.name, expected=seen.stamp, old=old))
@@ -173,6 +192,12 @@ class Dataset:
         kept = set(self.ledger.table.filter(pa.array(as_written)).column("digest").to_pylist())
         return kept | {entry.digest for entry in self._entries} | {each.digest for each in self._operations}
 
+    @cached_property
+    def _files_of(self) -> Counter[str]:
+        """How many files of the dataset show an image, by image id; they may be links to one another."""
+        names, ids = (self.ledger.table.column(each).to_pylist() for each in ("name", "image_id"))
+        return Counter(image_id for name, image_id in zip(names, ids, strict=True) if shows_image(name))
+
     def _may_be_last(self, entry: Entry) -> bool:
         """Whether this may be the last copy of an image that the user did not ask to delete."""
         if entry.digest in self._contents:
@@ -180,7 +205,7 @@ class Dataset:
         if self._prune and not self.originals.may_hold(entry.image_id):
             return False
         file = as_local(self.destination.path(entry.name))
-        if file is not None and (file.is_symlink() or file.stat().st_nlink > 1):
+        if file is not None and (file.is_symlink() or file.stat().st_nlink > self._files_of[entry.image_id]):
             return False
         digest = source_at(self.destination.path(entry.name)) if is_converted(entry.image_id) else ""
         return not self.originals.has(entry.image_id, digest or entry.digest)
@@ -196,8 +221,9 @@ class Dataset:
 
 def _rank(operation: Operation) -> int:
     """The position of a new file in the order of publishing: COCO and ``data.yaml`` come last."""
-    entry = operation.name.partition("/")[0]
-    return LAST.index(entry) + 1 if entry in LAST else int(operation.name == VERDICTS)
+    parts = {operation.name.partition("/")[0], operation.name.rpartition("/")[2]}
+    ranks = (rank for rank, names in enumerate(LAST, start=1) if not parts.isdisjoint(names))
+    return next(ranks, int(operation.name == VERDICTS))
 
 
 def open_dataset(
@@ -208,12 +234,17 @@ def open_dataset(
     overwrite: bool = False,
     prune: bool = False,
     taken_in: Mapping[str, str] | None = None,
+    layout: str | None = None,
 ) -> Dataset:
     """Start publishing the dataset in ``output``, which must be locked.
 
     Args:
         adopted: returns the entries of a dataset that an early version wrote without a ledger.
         taken_in: as ``Planner`` takes it.
+        layout: as ``image_names`` takes it.
+
+    Raises:
+        RunError: the dataset has another layout.
     """
     destination = destination_of(output)
     ledger, begun = read_ledger(destination.path(LEDGER)), read_journal(destination.path(JOURNAL))
@@ -226,7 +257,7 @@ def open_dataset(
         replaced = [replace(each, source="") for each in there]
         table = after(ledger.table, replaced, (each.entry(destination.stamp(each.name)) for each in there))
         ledger = Ledger(table, ledger.root)
-    return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune)
+    return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune, layout)
 
 
 def recover(output: AnyPath) -> None:

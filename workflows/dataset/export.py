@@ -1,4 +1,4 @@
-"""Records to dataset: judge every instance, split the images, write COCO, YOLO and cut-outs. No model runs here.
+"""Records to dataset: judge every instance, split the images, write the formats. No model runs here.
 
 Only what changed is written, and what the user edited or added stays, see ``workflows.dataset.dataset``.
 """
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
+from labeler.files.storage import storage_of
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
+from workflows.dataset.card import plan_card
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
-from workflows.dataset.files import ImageFiles, plan_data_yaml
+from workflows.dataset.files import ImageFiles, plan_class_files
 from workflows.dataset.images import Originals, may_be_asked
 from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.judged_shards import JudgedShard, JudgedShards
@@ -29,6 +31,7 @@ from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.dataset.placing import placed
 from workflows.dataset.shared_files import SharedFiles
+from workflows.dataset.sightings import Sightings
 from workflows.dataset.split_notes import empty_split, to_json
 from workflows.dataset.splitting import SplitSummary, Splitting, open_splitting
 from workflows.run.changes import own_links_noted
@@ -54,6 +57,8 @@ class ExportSummary:
         failures: (image id, error) of every image that is left out for an error, new or old.
         found_failed: those of them that were labeled, and failed when the dataset was written.
         new: ids of the images that no earlier run has reported as failed.
+        sights: how many images the tools see that read the formats, in lines.
+        seen: the same by the name of the tool.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         splits: groups, leaks, and what was moved.
         empty_split: in one line, what it means that no image is in val or train; empty if there are some.
@@ -77,6 +82,8 @@ class ExportSummary:
     set_aside: list[str] = field(default_factory=list)
     without_objects: int = 0
     converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension
+    sights: list[str] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
     splits: SplitSummary = field(default_factory=SplitSummary)
@@ -109,6 +116,7 @@ class ExportSummary:
         run.images["without_objects"] = self.without_objects
         run.images["missing"] = len(self.missing)
         run.reading["converted"] = dict(self.converted)
+        run.reading["seen_by"] = self.seen
         run.splits = to_json(self.splits)
         for verdicts in self.verdicts.values():
             run.instances.update(verdicts)
@@ -168,7 +176,9 @@ def export(
     originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading)
     with (
         own_links_noted(run, root),
-        open_dataset(run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in) as dataset,
+        open_dataset(
+            run.output, originals, config.link, last_export, overwrite_edits, prune, taken_in, config.layout
+        ) as dataset,
     ):
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
@@ -187,8 +197,9 @@ def export(
                 "export again (the dataset is as it was)"
             )
         shared.plan(shards)
-        if "yolo" in config.formats and config.link != "none":
-            plan_data_yaml(dataset, ontology.class_names, list(summary.images))
+        plan_class_files(dataset, ontology.class_names, list(summary.images), config)
+        by_hand = sum(summary.decided.values())
+        plan_card(dataset, ontology, config, saved, summary.images, summary.verdicts, by_hand)
         splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
         dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()
@@ -228,13 +239,16 @@ def _plan(
     summary, outcomes = ExportSummary(), Counter[Outcome]()
     files = ImageFiles(dataset, ontology.class_names, config)
     undecided = dict(decisions)
-    cutouts = None
+    places = dataset.originals.root, dataset.destination.path("images")
+    sightings = Sightings(config, looks=not any(storage_of(place).is_remote for place in places))
+    cutouts = traits = None
     for row, image in enumerate(placed((image for shard in shards for image in shard.images()), dataset, splitting)):
         record = image.judged.record
         if image.judged.cutouts is not cutouts:  # all images of a shard are done
-            if cutouts is not None:
+            if cutouts is not None and traits is not None:
                 cutouts.keep()
-            cutouts = image.judged.cutouts
+                traits.keep()
+            cutouts, traits = image.judged.cutouts, image.judged.traits
         try:
             if image.fault:
                 raise ImageError(image.fault)
@@ -253,6 +267,7 @@ def _plan(
             shared.leave_out()
             continue
         shared.add(image.judged, image.placed, image.file_name, image.split)
+        sightings.add(record, image.placed, image.file_name, image.judged.traits)
         splitting.place(row, image.split)
         outcomes.update(image.judged.outcomes)
         summary.unmatched += image.judged.unmatched
@@ -260,8 +275,10 @@ def _plan(
         summary.without_objects += not image.judged.written
         if config.link != "none" and is_converted(record.image_id):
             summary.converted[PurePosixPath(file_of(record.image_id)).suffix.lower() or "without an extension"] += 1
-    if cutouts is not None:
+    if cutouts is not None and traits is not None:
         cutouts.keep()
+        traits.keep()
+    summary.sights, summary.seen = list(sightings.lines()), sightings.seen()
     left = latest(each for on_image in undecided.values() for each in on_image)
     summary.unmatched += (each for each in left if each.verdict != "none")
     _count(summary, outcomes, ontology)

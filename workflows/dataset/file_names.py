@@ -1,4 +1,4 @@
-"""The file name of each image in the dataset: a path below ``images/SPLIT``, by default the image's id.
+"""The file name of each image in the dataset: a path below ``images/SPLIT``; in the nested layout, the image's id.
 
 YOLO has one label file per stem (``a.jpg`` and ``a.png`` share ``a.txt``), and finds it by replacing the last folder
 ``images`` with ``labels``. File systems limit the length of names, and a file and a folder cannot have the same name,
@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from labeler.files.frames import split_frame
 from labeler.files.image_formats import image_extensions
 from labeler.files.storage import NAME_BYTES
+from labeler.formats import hugging_face, roboflow
 
 LABEL_SUFFIX = ".txt"
 CONVERTED = ".png"
@@ -36,14 +37,26 @@ def is_converted(image_id: str) -> bool:
     return frame > 0 or (dataset_suffix(image_id) == CONVERTED and _suffix(name).lower() != CONVERTED)
 
 
+def has_dataset_suffix(image_id: str, name: str) -> bool:
+    """Whether the image's file may have this name; earlier versions kept every suffix."""
+    return _suffix(name) == dataset_suffix(image_id)
+
+
 def _suffix(name: str) -> str:
     """As ``PurePosixPath(name).suffix``, which takes ten times as long; it is asked for every file."""
     stem, _, suffix = name.rpartition("/")[2].rpartition(".")
     return f".{suffix}" if stem and suffix else ""
 
 
+def shows_image(name: str) -> bool:
+    """Whether a file that an export wrote for an image is that image."""
+    if name.startswith(("hf/", "roboflow/")):
+        return not name.endswith((hugging_face.METADATA, roboflow.ANNOTATIONS))
+    return name.startswith(("images/", "voc/JPEGImages/"))
+
+
 class FileNames:
-    """Assigns a unique file name to every image. An image keeps its name from export to export.
+    """Assigns a unique file name to every image, in the folders of the input. An image keeps its name.
 
     Names do not differ only in case, since some file systems ignore case.
 
@@ -53,9 +66,8 @@ class FileNames:
     """
 
     def __init__(self, given: Mapping[str, str], unchanged: Collection[str] = frozenset()) -> None:
-        # Earlier versions kept every suffix.
-        self._given = {i: name for i, name in given.items() if _suffix(name) == dataset_suffix(i)}
-        self._unchanged = {i for i in unchanged if _suffix(i) == dataset_suffix(i)}
+        self._given = {i: name for i, name in given.items() if has_dataset_suffix(i, name)}
+        self._unchanged = {i for i in unchanged if has_dataset_suffix(i, i)}
         self._labels: set[str] = set()  # label files, case-folded
         self._folders: set[str] = set()  # case-folded
         for names in (self._given.values(), self._unchanged):

@@ -2,6 +2,7 @@
 
     OUT/run/export-cache/000012-DIGEST.parquet         see ``judging.SCHEMA``
     OUT/run/export-cache/000012-DIGEST.cutouts.json    see ``known_cutouts``
+    OUT/run/export-cache/000012.traits.json            see ``known_traits``
 
 DIGEST stands for all that the content depends on: record files, decisions, settings and the code of labeler. So a file
 is right or it is not looked for, in whatever state an export was killed, and it may be deleted at any time.
@@ -32,9 +33,20 @@ from labeler.files.storage import read_bytes, remove, scan, storage_of, write_by
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
 from ontologies import ontology
-from workflows.dataset import judging
-from workflows.dataset.judging import SCHEMA, Judged, JudgedImage, Outcome, Rules, judge_shard, judged, label_of
+from workflows.dataset import image_formats, judging
+from workflows.dataset.image_formats import file_names_of
+from workflows.dataset.judging import (
+    SCHEMA,
+    Judged,
+    JudgedImage,
+    Outcome,
+    Rules,
+    contents_of_image,
+    judge_shard,
+    judged,
+)
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.run import classes, shard_records, united
 from workflows.run.folder import RunFolder
 from workflows.run.shard_records import ShardRecords
@@ -46,10 +58,10 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "export-cache"
 FILES_AHEAD = 4  # of a local folder; more would fill memory where shards are large
-_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)")
+_NAME = re.compile(r"[0-9]{6,}-[0-9a-f]{32}\.(parquet|cutouts\.json)|[0-9]{6,}\.traits\.json")
 WORTH_IT = 256  # images to judge; with fewer, starting processes takes longer than judging
 Decisions = Mapping[str, Sequence[Decision]]
-Judge = Callable[[ShardRecords, Decisions], tuple[pa.Table, list[bytes]]]
+Judge = Callable[[ShardRecords, Decisions], tuple[pa.Table, list[list[bytes]]]]
 
 
 class JudgedShard:
@@ -66,20 +78,21 @@ class JudgedShard:
         rules: Rules,
         decisions: Decisions,
         table: pa.Table,
-        labels: list[bytes] | None = None,
+        contents: list[list[bytes]] | None = None,
     ) -> None:
         self.table = table
         self._path, self._source, self._rules, self._decisions = path, source, rules, decisions
-        self._labels = labels
+        self._contents = contents
         self._cutouts = KnownCutouts(_cutouts_of(path))
+        self._traits = KnownTraits(_traits_of(path))
 
     def images(self) -> Iterator[JudgedImage]:
         """The images, without their instances, which are judged again if they are asked for."""
-        columns = self.table.select(["written", "content", "label", "unmatched"]).to_pydict()
+        columns = self.table.select(["written", "content", "files", "voc", "unmatched"]).to_pydict()
         fields = self.table.select(["image_id", "width", "height", "digest", "status", "error"]).to_pydict()
         records = (ImageRecord(*values) for values in zip(*fields.values(), strict=True))
         rows = enumerate(zip(records, *columns.values(), self._outcomes(), strict=True))
-        for row, (record, written, content, label, unmatched, outcomes) in rows:
+        for row, (record, written, content, digests, voc, unmatched, outcomes) in rows:
             on_image = self._decisions.get(record.image_id, ())
             yield JudgedImage(
                 record,
@@ -87,10 +100,12 @@ class JudgedShard:
                 content,
                 tuple(on_image[index] for index in unmatched if index < len(on_image)),
                 outcomes,
-                label,
-                lambda row=row: self._label(row),  # type: ignore[misc]
+                digests,
+                voc,
+                lambda row=row: self._contents_of(row),  # type: ignore[misc]
                 lambda row=row: self._judged[row],  # type: ignore[misc]
                 self._cutouts,
+                self._traits,
             )
 
     def _outcomes(self) -> Iterator[list[Outcome]]:
@@ -103,13 +118,13 @@ class JudgedShard:
     def _judged(self) -> list[Judged]:
         return list(judged(self._source, self._rules, self._decisions))
 
-    def _label(self, row: int) -> bytes:
-        if self._labels is None:
-            self._labels = [label_of(image, self._rules) for image in self._judged]
-        label = self._labels[row]
-        if content_digest(label) != self.table.column("label")[row].as_py():
+    def _contents_of(self, row: int) -> list[bytes]:
+        if self._contents is None:
+            self._contents = [contents_of_image(image, self._rules) for image in self._judged]
+        contents = self._contents[row]
+        if list(map(content_digest, contents)) != self.table.column("files")[row].as_py():
             raise RunError(f"{self._path} does not hold what its records give; delete its folder and export again")
-        return label
+        return contents
 
 
 class JudgedShards:
@@ -146,15 +161,15 @@ class JudgedShards:
 
     def _shard(self, name: str, source: ShardRecords, judge: Judge) -> JudgedShard:
         path, decisions = self._folder / name, self._on(source)
-        table = _read(path, source, len(self._rules.ontology.classes)) if name in self._there else None
-        labels = None
+        table = _read(path, source, self._rules) if name in self._there else None
+        contents = None
         if table is None:
-            table, labels = judge(source, decisions)
+            table, contents = judge(source, decisions)
             data = io.BytesIO()
             pq.write_table(table, data, compression="zstd")
             write_bytes(path, data.getvalue())
             self._there.add(name)
-        return JudgedShard(path, source, self._rules, decisions, table, labels)
+        return JudgedShard(path, source, self._rules, decisions, table, contents)
 
     def _on(self, source: ShardRecords) -> Decisions:
         """The decisions on the images of a shard."""
@@ -164,7 +179,8 @@ class JudgedShards:
 
     def forget_others(self) -> None:
         """Delete what earlier exports kept and this one does not need."""
-        kept = {*self._names, *(_cutouts_of(self._folder / name).name for name in self._names)}
+        paths = [self._folder / name for name in self._names]
+        kept = {*self._names, *(each(path).name for path in paths for each in (_cutouts_of, _traits_of))}
         for name in self._files() - kept:
             remove(self._folder / name)
 
@@ -198,11 +214,12 @@ def _code() -> str:
     """A digest of the code that judges and writes, so that no version keeps what another one made."""
     package = Path(labeler.__file__).parent
     files = [path for folder in ("", "formats", "geometry") for path in sorted((package / folder).glob("*.py"))]
-    files += [Path(str(module.__file__)) for module in (judging, classes, shard_records, united, ontology)]
+    modules = (image_formats, judging, classes, shard_records, united, ontology)
+    files += [Path(str(module.__file__)) for module in modules]
     return content_digest(b"".join(path.read_bytes() for path in files))
 
 
-def _read(path: AnyPath, source: ShardRecords, classes: int) -> pa.Table | None:
+def _read(path: AnyPath, source: ShardRecords, rules: Rules) -> pa.Table | None:
     """The table at ``path``; None if it is not what ``judge_shard`` makes of ``source``."""
     try:
         table = read_table(read_bytes(path))
@@ -211,11 +228,15 @@ def _read(path: AnyPath, source: ShardRecords, classes: int) -> pa.Table | None:
         table.validate(full=True)
         ids = table.column("image_id")
         check_image_ids(ids)
+        files = len(file_names_of(rules.config.formats, "train", "a.jpg"))
         lists = [table.column(name).combine_chunks() for name in Outcome._fields]
         is_whole = not any(column.null_count or column.flatten().null_count for column in lists)
         is_whole &= not any(column.null_count for column in table.columns)
+        is_whole &= _digests_each(table, files)
         is_whole &= all(column.value_lengths().equals(lists[0].value_lengths()) for column in lists)
-        is_whole &= all(0 <= class_id < classes for class_id in lists[0].flatten().unique().to_pylist())
+        is_whole &= all(
+            0 <= class_id < len(rules.ontology.classes) for class_id in lists[0].flatten().unique().to_pylist()
+        )
         if not is_whole or (source.image_ids is not None and ids.to_pylist() != source.image_ids):
             raise ValueError("it holds something else")
         return table
@@ -228,5 +249,18 @@ def _read(path: AnyPath, source: ShardRecords, classes: int) -> pa.Table | None:
         return None
 
 
+def _digests_each(table: pa.Table, files: int) -> bool:
+    """Whether each image has a digest for every one of its files, and an image that failed has none."""
+    digests = table.column("files").combine_chunks()
+    counts = zip(digests.value_lengths().to_pylist(), table.column("status").to_pylist(), strict=True)
+    return not digests.flatten().null_count and all(
+        count == (0 if status == "error" else files) for count, status in counts
+    )
+
+
 def _cutouts_of(path: AnyPath) -> AnyPath:
     return path.with_name(path.name.removesuffix(".parquet") + ".cutouts.json")
+
+
+def _traits_of(path: AnyPath) -> AnyPath:
+    return path.with_name(f"{path.name.partition('-')[0]}.traits.json")

@@ -16,12 +16,14 @@ from labeler.decided import Decided, decide
 from labeler.decisions import Decision
 from labeler.files.images import content_digest
 from labeler.formats.coco import coco_annotations
-from labeler.formats.yolo import yolo_labels
+from labeler.formats.voc import voc_xml
 from labeler.quality import Judgement, Verdict, judge, ranking_score
 from labeler.quality_config import Score
 from labeler.records import ImageRecord, Instance
 from ontologies import Ontology
+from workflows.dataset.image_formats import contents_of
 from workflows.dataset.known_cutouts import KnownCutouts
+from workflows.dataset.known_traits import KnownTraits
 from workflows.run.classes import numbered, with_known_classes
 from workflows.run.shard_records import ShardRecords
 from workflows.settings.export import ExportConfig
@@ -58,8 +60,9 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("image_id", "digest", "status", "error")),
         *((name, pa.int32()) for name in ("width", "height", "written")),
         ("content", pa.string()),
-        ("label", pa.string()),
+        ("files", pa.list_(pa.string())),
         ("annotations", pa.string()),
+        ("voc", pa.string()),
         ("unmatched", pa.list_(pa.int32())),
         ("class_id", pa.list_(pa.int32())),
         ("verdict", pa.list_(pa.string())),
@@ -73,8 +76,9 @@ SCHEMA = pa.schema(
 
 written: the number of its instances in the dataset.
 content: a digest of what COCO files and ``verdicts.parquet`` hold of it.
-label: the digest of its YOLO label file; empty without that format.
+files: the digests of its files, see ``image_formats.contents_of``.
 annotations: the lines of ``coco_annotations``.
+voc: the XML of Pascal VOC, without the name of the image file; empty without that format.
 unmatched: indices of the decisions on it that fit no instance.
 the others: a value for each instance, also those that people added.
 """
@@ -108,10 +112,10 @@ class JudgedImage:
         written, content: as in ``SCHEMA``.
         unmatched: decisions on it that fit no instance.
         outcomes: one for each instance.
-        label_digest: of ``label``.
-        label: makes the content of the label file.
+        digests, voc: ``files`` and ``voc`` of ``SCHEMA``.
+        contents: makes the contents of the files.
         judged: makes the whole result.
-        cutouts: those of its shard.
+        cutouts, traits: those of its shard.
     """
 
     record: ImageRecord
@@ -119,17 +123,21 @@ class JudgedImage:
     content: str
     unmatched: tuple[Decision, ...]
     outcomes: Sequence[Outcome]
-    label_digest: str
-    label: Callable[[], bytes]
+    digests: Sequence[str]
+    voc: str
+    contents: Callable[[], list[bytes]]
     judged: Callable[[], Judged]
     cutouts: KnownCutouts
+    traits: KnownTraits
 
     @classmethod
-    def of(cls, image: Judged, rules: Rules, cutouts: KnownCutouts) -> JudgedImage:
+    def of(cls, image: Judged, rules: Rules, cutouts: KnownCutouts, traits: KnownTraits) -> JudgedImage:
         """An image that is judged already."""
-        label = label_of(image, rules)
-        written, digest = len(image.chosen), content_digest(label)
-        return cls(image.decided.record, written, "", (), (), digest, lambda: label, lambda: image, cutouts)
+        contents = contents_of_image(image, rules)
+        written, digests, voc = len(image.chosen), list(map(content_digest, contents)), xml_of(image, rules)
+        return cls(
+            image.decided.record, written, "", (), (), digests, voc, lambda: contents, lambda: image, cutouts, traits
+        )
 
 
 def judged(source: ShardRecords, rules: Rules, decisions: Mapping[str, Sequence[Decision]]) -> Iterator[Judged]:
@@ -153,30 +161,37 @@ def chosen(judgements: Sequence[Judgement], config: ExportConfig) -> list[int]:
 
 def judge_shard(
     rules: Rules, source: ShardRecords, decisions: Mapping[str, Sequence[Decision]]
-) -> tuple[pa.Table, list[bytes]]:
-    """A row of ``SCHEMA`` for each image, and the content of each label file."""
-    rows, labels = [], []
+) -> tuple[pa.Table, list[list[bytes]]]:
+    """A row of ``SCHEMA`` for each image, and the contents of its files."""
+    rows, contents = [], []
     for image in judged(source, rules, decisions):
-        labels.append(label_of(image, rules))
-        rows.append(_row(image, labels[-1], rules, decisions.get(image.decided.record.image_id, ())))
-    return pa.Table.from_pylist(rows, schema=SCHEMA), labels
+        contents.append(contents_of_image(image, rules))
+        rows.append(_row(image, contents[-1], rules, decisions.get(image.decided.record.image_id, ())))
+    return pa.Table.from_pylist(rows, schema=SCHEMA), contents
 
 
-def label_of(image: Judged, rules: Rules) -> bytes:
-    """The content of the image's YOLO label file."""
-    wanted = "yolo" in rules.config.formats and image.decided.record.status != "error"
-    return yolo_labels(image.kept).encode("ascii") if wanted else b""
+def contents_of_image(image: Judged, rules: Rules) -> list[bytes]:
+    """The contents of the image's files; none of an image that failed."""
+    if image.decided.record.status == "error":
+        return []
+    return contents_of(rules.config.formats, image.kept, rules.ontology.class_names)
+
+
+def xml_of(image: Judged, rules: Rules) -> str:
+    """The XML of Pascal VOC without the name of the image file; empty without that format."""
+    wanted = "voc" in rules.config.formats and image.decided.record.status != "error"
+    return voc_xml(image.kept, "", rules.ontology.class_names) if wanted else ""
 
 
 def annotations_of(image: Judged, rules: Rules) -> list[str]:
     """The ``coco_annotations`` of the image; none without a format that has them."""
     config = rules.config
-    if not {"coco", "webdataset"}.intersection(config.formats):
+    if not {"coco", "webdataset", "roboflow", "hf"}.intersection(config.formats):
         return []
     return coco_annotations(image.kept, len(rules.ontology.classes), config.segmentation)
 
 
-def _row(image: Judged, label: bytes, rules: Rules, decisions: Sequence[Decision]) -> dict[str, Any]:
+def _row(image: Judged, contents: Sequence[bytes], rules: Rules, decisions: Sequence[Decision]) -> dict[str, Any]:
     record, config = image.decided.record, rules.config
     outcomes = [outcome(*each, config.quality.score) for each in zip(record.instances, image.judgements, strict=True)]
     columns: list[Sequence[Any]] = list(zip(*outcomes, strict=True)) or [()] * len(Outcome._fields)
@@ -188,8 +203,9 @@ def _row(image: Judged, label: bytes, rules: Rules, decisions: Sequence[Decision
         "width": record.width,
         "height": record.height,
         "written": len(image.chosen),
-        "label": content_digest(label) if "yolo" in config.formats else "",
+        "files": list(map(content_digest, contents)),
         "annotations": "\n".join(annotations_of(image, rules)),
+        "voc": xml_of(image, rules),
         "unmatched": _places(image.decided.unmatched, decisions),
         "joint_score": [instance.joint_score for instance in record.instances],
         **dict(zip(Outcome._fields, columns, strict=True)),

@@ -30,6 +30,7 @@ VERSION = b"1"
 FOLDER = "folder"  # the stamp of a folder
 # What an export creates in the output folder, and the minimum number of path parts.
 _DEPTHS = {"images": 3, "labels": 3, "annotations": 2, "webdataset": 2, "cutouts": 2, "data.yaml": 1}
+_DEPTHS |= {"masks": 2, "semantic.yaml": 1, "roboflow": 3, "voc": 2, "hf": 3, "README.md": 1}
 SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -150,7 +151,8 @@ def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
     """The file names of images in the dataset: a mapping for those that differ from the image id, and a set of the
     rest.
 
-    A file name is a path below ``images/SPLIT``. If the dataset contains no images, it is derived from the label file.
+    A file name is a path below ``images/SPLIT``. If the dataset contains no images, it is derived from the label or
+    mask file.
     """
     rows = ledger.table.filter(pc.not_equal(ledger.table.column("image_id"), ""))
     given: dict[str, str] = {}
@@ -158,8 +160,8 @@ def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
     for name, image_id in zip(*(rows.column(each).to_pylist() for each in ("name", "image_id")), strict=True):
         kind, _, below = name.partition("/")
         below = below.partition("/")[2]
-        if kind == "labels":
-            below = below.removesuffix(".txt") + dataset_suffix(image_id)
+        if kind in ("labels", "masks"):
+            below = below.rpartition(".")[0] + dataset_suffix(image_id)
         elif kind != "images":
             continue
         if below == image_id:

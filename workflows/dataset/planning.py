@@ -15,6 +15,7 @@ from labeler.errors import ImageError
 from labeler.files.images import content_digest, file_digest
 from labeler.files.local import naming
 from workflows.dataset.destination import Destination
+from workflows.dataset.file_names import shows_image
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry, Ledger
 
@@ -162,7 +163,7 @@ class Planner:
         if row is None or not stamp:
             return Seen(stamp, row, "", False)
         entry = self.ledger.at(row)
-        if stamp.startswith("link:") and not name.startswith("images/"):  # the tool links only images
+        if stamp.startswith("link:") and not shows_image(name):  # the tool links only images
             return Seen(stamp, row, self.destination.digest(name), False)
         if entry.stamp == stamp:
             return Seen(stamp, row, entry.digest, True)

@@ -1,4 +1,4 @@
-"""The files of a dataset that are about many images: verdicts, COCO files and WebDataset.
+"""The files of a dataset that are about many images: verdicts, and those of ``group_files``.
 
 A file is assembled only if what it holds has changed.
 """
@@ -24,7 +24,7 @@ from labeler.formats.parts import group_of
 from labeler.formats.splits import SPLITS
 from workflows.dataset.dataset import Dataset
 from workflows.dataset.file_names import dataset_suffix, is_converted
-from workflows.dataset.group_files import CocoFiles, SampleFiles, SampleImage, coco_names, sample_names
+from workflows.dataset.group_files import GroupFile, GroupFiles, GroupImage, SampleImage, Writing, group_files
 from workflows.dataset.images import PlacedImage
 from workflows.dataset.journal import VERDICTS
 from workflows.dataset.judged_shards import FOLDER, JudgedShard
@@ -75,9 +75,13 @@ class SharedFiles:
         self.splits.append(SPLITS.index(split) + 1)
         stamp = self._locate(row, image_id, placed, f"images/{split}/{file_name}")
         text = f"{image.content} {split} {name} {stamp}\0".encode(errors="surrogateescape")
-        for group in (ALL, group_of(split, image_id, self._config.dataset_shards)):
+        for group in (ALL, *self._groups(split, image_id)):
             self._content_of(group).update(text)
             self._annotations[group] = self._annotations.get(group, 0) + image.written
+
+    def _groups(self, split: str, image_id: str) -> set[str]:
+        """The groups of an image: its split, and its part of that."""
+        return {split, group_of(split, image_id, self._config.dataset_shards)}
 
     def _locate(self, row: int, image_id: str, placed: PlacedImage, name: str) -> str:
         """Note where the image is, and return what tells whether the user edited it again."""
@@ -114,16 +118,15 @@ class SharedFiles:
         Raises:
             RunError: a COCO file would be too large to read.
         """
-        present = self._present()
-        coco, samples = coco_names(self._config, present), sample_names(self._config, present)
-        self._refuse_large(coco)
-        groups = {name: group for group, name in (*coco.items(), *samples.items())} | {VERDICTS: ALL}
+        files = group_files(self._config, self._present())
+        self._refuse_large(files.values())
+        files[VERDICTS] = GroupFile("", ALL)
         last = self._last()
-        made = {name: group for name, group in groups.items() if not self._keep(name, group, last.get(name))}
+        made = {name: file for name, file in files.items() if not self._keep(name, file.group, last.get(name))}
         rest = iter(made.items())
         while some := dict(islice(rest, FILES_AT_ONCE)):
             self._assemble(shards, some)
-        self._assembled |= {name: last[name] for name in groups.keys() - made.keys()}
+        self._assembled |= {name: last[name] for name in files.keys() - made.keys()}
         if self._assembled == last:
             self._assembled = {}
 
@@ -140,9 +143,14 @@ class SharedFiles:
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
 
-    def _refuse_large(self, coco: Iterable[str]) -> None:
-        count = max((self._annotations.get(group, 0) for group in coco), default=0)
-        if count > MOST_ANNOTATIONS:
+    def _refuse_large(self, files: Iterable[GroupFile]) -> None:
+        counts = {file: self._annotations.get(file.group, 0) for file in files if file.format in ("coco", "roboflow")}
+        if (count := max(counts.values(), default=0)) > MOST_ANNOTATIONS:
+            if not any(file.format == "coco" for file in counts if counts[file] == count):
+                raise RunError(
+                    f"the COCO file of roboflow would hold {count:,} annotations, more than readers can load; choose "
+                    "other formats (the dataset is as it was)"
+                )
             parts = count * (self._config.dataset_shards or 1) // MOST_ANNOTATIONS + 1
             raise RunError(
                 f"a COCO file would hold {count:,} annotations, more than readers can load; add --dataset-shards "
@@ -159,41 +167,39 @@ class SharedFiles:
             self._dataset.commit([plan])
         return plan is not None
 
-    def _assemble(self, shards: Iterable[JudgedShard], files: dict[str, str]) -> None:
-        """Write files, given as groups by name."""
+    def _assemble(self, shards: Iterable[JudgedShard], files: dict[str, GroupFile]) -> None:
         dataset, building = self._dataset, self._dataset.destination.building
-        of_coco = {group: name for name, group in files.items() if name.startswith("annotations/")}
-        of_samples = {group: name for name, group in files.items() if name.startswith("webdataset/")}
+        grouped = {name: file for name, file in files.items() if name != VERDICTS}
         verdicts = VerdictWriter(building / VERDICTS) if VERDICTS in files else None
         row = 0
         with (
-            CocoFiles(building, of_coco, self._class_names, self._config) as coco,
-            SampleFiles(building, of_samples) as samples,
+            GroupFiles(building, grouped, Writing(self._class_names, self._config)) as writers,
             verdicts or nullcontext(),
         ):
             for shard in shards:
                 splits = self.splits[row : row + len(shard.table)]
                 if verdicts:
                     verdicts.add(shard.table.filter(pa.array([split > 0 for split in splits], pa.bool_())))
-                if of_coco or of_samples:
-                    self._add_to(coco, samples, shard, splits, row)
+                if grouped:
+                    self._add_to(writers, shard, splits, row)
                 row += len(shard.table)
         digests = {name: dataset.files.digest_made(name) for name in files}
-        self._assembled |= {name: [self._content_of(group).hexdigest(), digests[name]] for name, group in files.items()}
-        dataset.commit([dataset.files.plan_made(name, digest=digests[name]) for name in files if name != VERDICTS])
+        contents = {name: self._content_of(file.group).hexdigest() for name, file in files.items()}
+        self._assembled |= {name: [contents[name], digests[name]] for name in files}
+        dataset.commit([dataset.files.plan_made(name, digest=digests[name]) for name in grouped])
         if verdicts:
             dataset.publish_beside(VERDICTS)
 
-    def _add_to(self, coco: CocoFiles, samples: SampleFiles, shard: JudgedShard, splits: bytearray, first: int) -> None:
+    def _add_to(self, writers: GroupFiles, shard: JudgedShard, splits: bytearray, first: int) -> None:
         columns = (shard.table.column(each).to_pylist() for each in ("image_id", "width", "height", "annotations"))
         for row, (number, image_id, width, height, text) in enumerate(zip(splits, *columns, strict=True), first):
-            if not number:
+            split = SPLITS[number - 1]
+            if not number or not writers.writes(groups := self._groups(split, image_id)):
                 continue
-            split, annotations = SPLITS[number - 1], text.split("\n") if text else []
-            group = group_of(split, image_id, self._config.dataset_shards)
-            coco.add(group, self._names.get(row, image_id), width, height, annotations)
-            if samples.writes(group):
-                samples.add(group, image_id, width, height, annotations, self._image(row, image_id, split))
+            annotations = text.split("\n") if text else []
+            image = self._image(row, image_id, split) if writers.needs_images else None
+            name = self._names.get(row, image_id)
+            writers.add(groups, GroupImage(image_id, name, width, height, annotations, image))
 
     def _present(self) -> list[str]:
         return [SPLITS[number - 1] for number in sorted(set(self.splits)) if number]

@@ -28,7 +28,7 @@ def empty_split(splits: SplitSummary, config: ExportConfig) -> str:
         cause = "the dataset has two groups of images for three splits"
     else:
         cause = f"no image is in {empty}, and images keep their split; --resplit moves some there"
-    if "yolo" not in config.formats or config.link == "none":
+    if not {"yolo", "yolo-detect"}.intersection(config.formats) or config.link == "none":
         return f"no {'validation' if empty == 'val' else 'training'} images: {cause}"
     names = {"train": "training", "val": "validation", "test": "test"}
     same = f"{names[empty]} equals {names[other]}"

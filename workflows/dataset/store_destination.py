@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -64,13 +65,25 @@ class StoreDestination:
         pass  # uploads are atomic
 
     def carry_out(self, phases: Sequence[Sequence[Operation]]) -> list[Entry]:
-        for phase in phases:
-            for _ in in_order(self._do, phase):
+        for operations in (each for phase in phases for each in self._rounds(phase)):
+            for _ in in_order(self._do, operations):
                 pass
         self._folder.cache_clear()
         added = [each for phase in phases for each in phase if each.adds]
         known = stamps(self.output, [each.name for each in added])
         return [each.entry(stamp) for each, stamp in zip(added, known, strict=True)]
+
+    def _rounds(self, phase: Sequence[Operation]) -> list[list[Operation]]:
+        """The operations such that none of a round reads what another one reads, since some stores cannot do that."""
+        rounds: list[list[Operation]] = []
+        seen = Counter[str]()
+        for operation in phase:
+            source = str(self._sources.get(operation.name, operation.name))
+            if seen[source] == len(rounds):
+                rounds.append([])
+            rounds[seen[source]].append(operation)
+            seen[source] += 1
+        return rounds
 
     def _do(self, operation: Operation) -> None:
         path = self.output / operation.name

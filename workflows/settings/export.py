@@ -14,7 +14,9 @@ from labeler.setting import check, setting
 from labeler.sizes import shown
 
 LINKS = ("hard", "symlink", "copy", "none")
-FORMATS = ("coco", "yolo", "cutouts", "webdataset")
+FORMATS = ("coco", "yolo", "yolo-detect", "roboflow", "voc", "semantic", "hf", "cutouts", "webdataset")
+WITH_IMAGES = ("roboflow", "voc", "hf")  # these have the images beside their annotations
+LAYOUTS = ("flat", "nested")
 SEGMENTATIONS = ("rle", "polygon")
 GROUP = "dataset"
 
@@ -31,6 +33,7 @@ class ExportConfig:
             class, and how many classes there may be, the most frequent ones.
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
         cutouts: what these look like.
+        layout: None is ``flat`` in a new folder, and that of the dataset in others.
         dataset_shards: parts per split of the formats that have one file per split.
     """
 
@@ -79,7 +82,13 @@ class ExportConfig:
         metavar=SPLIT_BY,
         group=GROUP,
     )
-
+    layout: str | None = setting(
+        None,
+        "image files in one folder per split, which every trainer reads, or in the folders of the input",
+        choices=LAYOUTS,
+        group=GROUP,
+        unset="flat; a dataset that is there keeps its layout",
+    )
     dataset_shards: int | None = setting(
         None,
         "write COCO and WebDataset in N parts per split, for datasets of millions of images",
@@ -93,6 +102,10 @@ class ExportConfig:
     def __post_init__(self) -> None:
         check(self)
         check_split(self.split_rule)
+        if {"yolo", "yolo-detect"}.issubset(self.formats):
+            raise UsageError("formats: yolo and yolo-detect both write labels/; choose one of them for a folder")
+        if self.link == "none" and (named := [name for name in self.formats if name in WITH_IMAGES]):
+            raise UsageError(f"link none: {', '.join(named)} must hold the images; choose hard, symlink or copy")
 
     @property
     def split_rule(self) -> SplitRule:

@@ -43,6 +43,19 @@ def thresholds_in_force(settings: DatasetSettings) -> str:
     return "; ".join([", ".join(general), *per_class])
 
 
+def thresholds(settings: DatasetSettings) -> dict[str, str]:
+    """The thresholds of the gate that are in force, by name; those of single classes last."""
+    quality = settings.export.quality
+    values = {name: getattr(quality, name) for name in THRESHOLDS}
+    shown = {_words(name): _text(value) for name, value in values.items() if value or name == "accept_score"}
+    per_class = {
+        f"{_words(name)} of {class_name}": _text(value)
+        for name in PER_CLASS
+        for class_name, value in _per_class(settings, name).items()
+    }
+    return {"score": quality.score, **shown, **per_class}
+
+
 def changes(before: DatasetSettings | None, now: DatasetSettings) -> tuple[str, ...]:
     """Each setting that differs, such as ``accept score 0.30 → 0.70``; nothing if ``before`` is not known."""
     if before is None:

@@ -143,7 +143,7 @@ DEMO = ("--model", "demo")  # other models are not where tests run, and that wou
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--min-area", "-1"), 2, "--min-area"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--link", "soft"), 2, "--link must be"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--shard-size", "0"), 2, "--shard-size"),
-        (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--formats", "voc"), 2, "--formats must be"),
+        (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--formats", "lvis"), 2, "--formats must be"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/scenes", "--classes", "dog", *DEMO), 2, "same folder"),
         (("label", "{tmp}/scenes", "-o", "{tmp}", "--classes", "dog", *DEMO), 2, "lies in the output folder"),
         (("label", "{tmp}/scenes", "-o", "{tmp}/out", "--classes", "dog", "--min-score", "0.05"), 2, "--floor 0.05"),
@@ -184,7 +184,10 @@ def test_failures_are_tried_again_on_request_or_once_the_file_is_another(
     (scenes / "scene_001.png").rename(scenes / "late.png")
     again = labeler(*command)
     assert again.returncode == 0, again.stderr
-    assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {"scene_000.png", "late.png"}
+    assert {path.name for path in (tmp_path / "out" / "images").rglob("*.png")} == {
+        "scenes_scene_000.png",
+        "scenes_late.png",
+    }
 
 
 def test_odd_class_names_reach_the_terminal_whole(scenes: Path, tmp_path: Path, labeler: Run) -> None:

@@ -63,7 +63,8 @@ def label_again(run: RunFolder, image_id: str, data: bytes) -> None:
 
 
 def contents(output: Any) -> dict[str, bytes]:
-    return {name: read_bytes(output / name) for name in files_below(output) if name not in NEVER}
+    names = (name for name in files_below(output) if name not in NEVER and not name.endswith(".traits.json"))
+    return {name: read_bytes(output / name) for name in names}
 
 
 def place(kind: str, tmp_path: Path, bucket: Bucket) -> Any:
@@ -79,7 +80,7 @@ def place(kind: str, tmp_path: Path, bucket: Bucket) -> Any:
 @pytest.mark.parametrize("root", ["folder", "s3", "memory"])
 @pytest.mark.parametrize(
     "config",
-    [ExportConfig(formats=("coco", "yolo", "cutouts")), ExportConfig(formats=("coco",), val_share=1.0)],
+    [ExportConfig(formats=("coco", "yolo", "cutouts", "hf")), ExportConfig(formats=("coco",), val_share=1.0)],
     ids=["all", "coco"],
 )
 def test_a_dataset_is_the_same_wherever_it_lies(
@@ -89,7 +90,9 @@ def test_a_dataset_is_the_same_wherever_it_lies(
     run = make_run(sources, target)
     local = make_run(tmp_path / "here", tmp_path / "local")
     for _ in range(2):
-        assert export(run, sources, ONTOLOGY, config) == export(local, tmp_path / "here", ONTOLOGY, config)
+        made, expected = export(run, sources, ONTOLOGY, config), export(local, tmp_path / "here", ONTOLOGY, config)
+        # files in a store are not looked at
+        assert replace(made, sights=[], seen={}) == replace(expected, sights=[], seen={})
         assert contents(target) == contents(local.output)
     assert len([name for name in contents(target) if name.startswith("images/")]) == len(IDS)
 
@@ -111,7 +114,7 @@ def test_data_yaml_comes_last_and_nothing_is_sent_twice(
     config = ExportConfig(link=link, val_share=0)
     export(run, root, ONTOLOGY, config)
     first = sent(proxy)
-    assert len(first) == len(IDS) * 2 + 2 + 1
+    assert len(first) == len(IDS) * 2 + 2 + 1 + 1
     assert first[-1] == "PUT data.yaml"
     content = yaml.safe_load(bucket.get("out/data.yaml"))
     assert (content["train"], "path" in content) == (
@@ -128,20 +131,23 @@ def test_data_yaml_comes_last_and_nothing_is_sent_twice(
     label_again(run, "e.png", image(99))
     sent(proxy)
     export(run, root, ONTOLOGY, config)
-    assert sent(proxy) == ["PUT images/train/e.png"]
+    assert sent(proxy) == ["PUT images/train/e.png", "PUT README.md"]
     assert bucket.get("out/images/train/e.png") == image(99)
 
 
 def test_what_an_earlier_export_left_goes(bucket: Bucket, tmp_path: Path) -> None:
     run = make_run(tmp_path / "in", locate(f"{bucket.uri}/out"))
-    export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=0, formats=("coco", "yolo", "cutouts")))
+    export(
+        run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=0, formats=("coco", "yolo", "cutouts"), layout="nested")
+    )
     assert len(bucket.contents("out/cutouts/")) == len(IDS)
     export(run, tmp_path / "in", ONTOLOGY, ExportConfig(val_share=1, formats=("coco",)), resplit=True)
     names = {name for name in bucket.contents("out/") if not name.startswith("run/")}
-    assert names == {f"images/val/{i}" for i in IDS} | {f"annotations/instances_{s}.json" for s in ("train", "val")}
+    annotations = {f"annotations/instances_{split}.json" for split in ("train", "val")}
+    assert names == {f"images/val/{i}" for i in IDS} | annotations | {"README.md"}
     export(run, tmp_path / "in", ONTOLOGY, ExportConfig(link="none", formats=("yolo",)))
     names = {name.partition("/")[0] for name in bucket.contents("out/")}
-    assert names == {"run", "labels"}
+    assert names == {"run", "labels", "README.md"}
 
 
 def test_images_left_where_they_are_are_named_by_their_uri(bucket: Bucket) -> None:
@@ -154,15 +160,18 @@ def test_images_left_where_they_are_are_named_by_their_uri(bucket: Bucket) -> No
 
 
 def test_a_dataset_in_a_store_outlives_its_input(bucket: Bucket, tmp_path: Path) -> None:
+    """Also in the folders of formats that have images of their own."""
     root = tmp_path / "in"
     run = make_run(root, locate(f"{bucket.uri}/out"))
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, formats=("coco", "yolo", "hf"), layout="nested"))
     (root / "a.png").unlink()
     (root / "e.png").unlink()
-    bucket.remove("out/images/train/e.png")
-    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=1), resplit=True)
+    for folder in ("images/train", "hf/train"):
+        bucket.remove(f"out/{folder}/e.png")
+    summary = export(run, root, ONTOLOGY, ExportConfig(val_share=1, formats=("coco", "yolo", "hf")), resplit=True)
     assert summary.missing == ["e.png"]
     assert bucket.get("out/images/val/a.png") == image(0)
+    assert bucket.get("out/hf/validation/a.png") == image(0)
     assert set(bucket.contents("out/images/")) == {f"val/{i}" for i in IDS if i != "e.png"}
 
 

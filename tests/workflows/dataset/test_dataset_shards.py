@@ -47,7 +47,7 @@ def add(run: RunFolder, root: Path, names: list[str]) -> None:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((40, 60, 3), number, np.uint8)).save(root / name)
-    run.plan(ImageTable.of(pa.array(names), pa.array(stamps(root, names))), shard_size=5)
+    run.plan(ImageTable.of(pa.array(names, pa.string()), pa.array(stamps(root, names), pa.string())), shard_size=5)
     for shard in run.waiting():
         records = []
         for image_id in shard.image_ids:

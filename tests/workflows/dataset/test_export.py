@@ -22,6 +22,8 @@ from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.settings.export import ExportConfig
 
+DATASET = {"README.md", "annotations", "data.yaml", "images", "labels", "run"}
+
 
 def test_verdicts_reasons_and_class_thresholds(tmp_path: Path) -> None:
     candidates = (instance(0, 0.8, 0), instance(0, 0.31, 20), instance(1, 0.55, 40), instance(0, 0.1, 40))
@@ -46,7 +48,7 @@ def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> No
     everything = ExportConfig(val_share=0.0, quality=QualityConfig(min_score=0.9))
     summary = export(run, root, ONTOLOGY, everything, resplit=True)
     assert summary.without_objects == 12
-    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+    assert {path.name for path in run.output.iterdir()} == DATASET
     assert len(list((run.output / "images" / "train").iterdir())) == 12
     assert not list((run.output / "images").glob("val/*"))
     assert all(path.read_text() == "" for path in (run.output / "labels").rglob("*.txt"))
@@ -55,7 +57,7 @@ def test_exporting_again_leaves_nothing_of_the_old_dataset(tmp_path: Path) -> No
 @pytest.mark.parametrize("link", ["hard", "symlink", "copy"])
 def test_links(link: str, tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a/b.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(link=link, val_share=0, layout="nested"))
     written = run.output / "images" / "train" / "a" / "b.png"
     assert written.read_bytes() == (root / "a" / "b.png").read_bytes()
     assert written.is_symlink() == (link == "symlink")
@@ -72,7 +74,7 @@ def test_no_link_names_images_where_they_are(tmp_path: Path) -> None:
 
 def test_images_of_one_stem_get_label_files_of_their_own(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["a.bmp", "a.png", "A.jpg", "a_2.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, layout="nested"))
     images = {path.name for path in (run.output / "images" / "train").iterdir()}
     labels = {path.name for path in (run.output / "labels" / "train").iterdir()}
     assert images == {"a.bmp", "a_2.png", "A_3.jpg", "a_2_2.png"}
@@ -145,7 +147,7 @@ def test_decisions_on_images_that_are_left_out_are_listed(tmp_path: Path) -> Non
 
 def test_folders_named_images_do_not_draw_labels_to_them(tmp_path: Path) -> None:
     run, root = make_run(tmp_path, ["images/a.png", "x/images/images.png"], (instance(0, 0.8, 0),))
-    export(run, root, ONTOLOGY, ExportConfig(val_share=0))
+    export(run, root, ONTOLOGY, ExportConfig(val_share=0, layout="nested"))
     written = {str(path.relative_to(run.output)) for path in run.output.rglob("*.txt")}
     assert written == {"labels/train/images_/a.txt", "labels/train/x/images_/images.txt"}
 
@@ -172,7 +174,7 @@ def test_cut_outs(tmp_path: Path) -> None:
         assert (shown[~inside] == 255).all()
         assert np.abs(shown[6:24, left + 2 : left + 13] - colour).max() < 9  # JPEG
     export(run, root, ONTOLOGY, ExportConfig())
-    assert sorted(path.name for path in run.output.iterdir()) == ["annotations", "data.yaml", "images", "labels", "run"]
+    assert {path.name for path in run.output.iterdir()} == DATASET
 
 
 def test_an_image_that_changed_or_broke_since_has_no_cut_outs(tmp_path: Path) -> None:

@@ -26,13 +26,18 @@ from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.file_names import shows_image
 from workflows.dataset.judging import Rules, judge_shard
 from workflows.dataset.ledger import read_ledger
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
-EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"))
+EVERY_FORMAT = ExportConfig(val_share=0.4, formats=("coco", "yolo", "cutouts"), layout="nested")
 OTHERS = ExportConfig(val_share=0.4, link="none", segmentation="polygon", include_review=True, test_share=0.2)
+MASKS = ExportConfig(
+    val_share=0.4, formats=("yolo-detect", "roboflow", "voc", "semantic", "hf"), segmentation="polygon", link="copy"
+)
+LINKS = ExportConfig(val_share=0.4, formats=("hf", "voc", "roboflow"), dataset_shards=2, link="symlink")
 PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=3)
 PARTS_OF_INPUT = ExportConfig(formats=("webdataset", "yolo"), link="none")
 KEPT_BY_A_FULL_EXPORT = ("run.json", "images.parquet", "records", "decisions.jsonl", "splits.parquet")
@@ -106,14 +111,22 @@ def check(run: RunFolder, root: Path, ontology: Ontology, config: ExportConfig) 
     return summary
 
 
+def files_of(run: RunFolder, image_id: str) -> list[Path]:
+    """The files of the dataset that show an image."""
+    ledger = read_ledger(run.path / "ledger.parquet")
+    assert ledger is not None
+    rows = ledger.table.select(["name", "image_id"]).to_pylist()
+    return [run.output / row["name"] for row in rows if row["image_id"] == image_id and shows_image(row["name"])]
+
+
 def kept(run: RunFolder) -> set[str]:
     return {path.name for path in (run.path / "export-cache").glob("*.parquet")}
 
 
 @pytest.mark.parametrize(
     "config",
-    [EVERY_FORMAT, OTHERS, PARTS, PARTS_OF_INPUT],
-    ids=["every format", "others", "parts", "parts of the input"],
+    [EVERY_FORMAT, OTHERS, MASKS, LINKS, PARTS, PARTS_OF_INPUT],
+    ids=["every format", "others", "masks", "links", "parts", "parts of the input"],
 )
 def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labeled: tuple[RunFolder, Path]) -> None:
     run, root = labeled
@@ -145,11 +158,27 @@ def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labele
     check(run, root, ONTOLOGY, config)
     # an image that is gone from the input, and from a dataset that has images
     (root / NAMES[1]).unlink()
-    for path in run.output.glob(f"images/*/{NAMES[1]}"):
+    for path in files_of(run, NAMES[1]):
         path.unlink()
     summary = check(run, root, ONTOLOGY, config)
     assert summary.missing == [NAMES[1]]
     assert summary.failures == [(NAMES[5], "cut short")]
+
+
+@pytest.mark.parametrize("link", ["hard", "copy"])
+def test_the_last_copy_of_an_image_is_set_aside_once(link: str, labeled: tuple[RunFolder, Path]) -> None:
+    run, root = labeled
+    config = ExportConfig(formats=("hf", "voc", "roboflow"), link=link)
+    export(run, root, ONTOLOGY, config)
+    content = (root / NAMES[1]).read_bytes()
+    files = files_of(run, NAMES[1])
+    assert len(files) == 4
+    assert {path.read_bytes() for path in files} == {content}
+    (root / NAMES[1]).unlink()
+    files[0].unlink()
+    aside = export(run, root, ONTOLOGY, config).set_aside
+    assert [(run.path / "set-aside" / name).read_bytes() for name in aside] == [content]
+    assert not any(path.exists() for path in files)
 
 
 def test_notes_on_nothing_accepted_are_the_same_when_nothing_is_judged(labeled: tuple[RunFolder, Path]) -> None:

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -451,7 +453,7 @@ def test_a_place_that_is_taken_is_one_listed_failure(tmp_path: Path) -> None:
     (run.output / "images" / "train").mkdir(parents=True)
     (run.output / "images" / "train" / "sub").write_text("no folder")
     (run.output / "images" / "train" / "out").symlink_to(elsewhere)
-    summary = export(run, root, ONTOLOGY, ALL_TRAIN)
+    summary = export(run, root, ONTOLOGY, replace(ALL_TRAIN, layout="nested"))
     causes = {"a.png": "is a folder", "sub/c.png": "is a file", "out/d.png": "leads out of"}
     assert len(summary.failures) == len(causes)
     assert all(causes[image_id] in cause for image_id, cause in summary.failures)
@@ -460,18 +462,27 @@ def test_a_place_that_is_taken_is_one_listed_failure(tmp_path: Path) -> None:
     assert not (run.output / "images" / "train" / "a.png").exists()
 
 
-def test_a_name_once_given_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layout", "bmp", "webp"),
+    # flat: with the first digits of the SHA-256 of the image id
+    [
+        ("nested", "b_2", "b_3"),
+        ("flat", *(f"b_{sha256(name.encode()).hexdigest()[:8]}" for name in ("b.bmp", "b.webp"))),
+    ],
+)
+def test_a_name_once_given_stays(layout: str, bmp: str, webp: str, tmp_path: Path) -> None:
     """Also when an image with a better claim to it comes later, or is labeled again and so comes behind."""
+    config = replace(ALL_TRAIN, layout=layout)
     run, root = make_run(tmp_path, ["b.png", "b.bmp"], DOG)
-    export(run, root, ONTOLOGY, ALL_TRAIN)
+    export(run, root, ONTOLOGY, config)
     Image.new("RGB", (60, 40), "blue").save(root / "b.webp")
     write_labels(run, root, ["b.webp", "b.bmp", "b.png"], DOG)
-    export(run, root, ONTOLOGY, ALL_TRAIN)
+    export(run, root, ONTOLOGY, config)
     images = run.output / "images" / "train"
     assert {p.name: p.read_bytes() for p in images.iterdir()} == {
         "b.png": (root / "b.png").read_bytes(),
-        "b_2.bmp": (root / "b.bmp").read_bytes(),
-        "b_3.webp": (root / "b.webp").read_bytes(),
+        f"{bmp}.bmp": (root / "b.bmp").read_bytes(),
+        f"{webp}.webp": (root / "b.webp").read_bytes(),
     }
 
 

@@ -217,7 +217,7 @@ def test_mistakes_change_nothing(command: str, out: Path, run: Command) -> None:
             ("--min-score", 0.01),
             "--min-score 0.01 is below the records' candidate floor of 0.1; raise it, or label ",
         ),
-        (("--defaults", "--formats", "voc"), "--formats must be one of"),
+        (("--defaults", "--formats", "lvis"), "--formats must be one of"),
     ):
         assert said in run(command, *flags, code=2)
     assert settings(out) == before

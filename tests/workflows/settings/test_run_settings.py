@@ -79,7 +79,9 @@ def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(nam
     for newer in (
         '      "group_share": 0.8,\n',
         ',\n      "min_agreement": 0.0',
-        ',\n    "test_share": 0.0,\n    "split_by": "content",\n    "dataset_shards": null',
+        ',\n    "test_share": 0.0,\n    "split_by": "content"',
+        ',\n    "layout": null',
+        ',\n    "dataset_shards": null',
     ):
         written = written.replace(newer, "")
     assert written == expected

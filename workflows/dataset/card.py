@@ -1,0 +1,86 @@
+"""Plan ``README.md``, the card of a dataset. One that the user made is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import labeler
+from labeler.files.credentials import without_secrets
+from labeler.files.images import content_digest
+from labeler.formats import hugging_face
+from labeler.formats.dataset_card import CardModel, DatasetCard, card_text, dataset_digest
+from labeler.formats.splits import SPLITS
+from labeler.models.published import PUBLISHED
+from ontologies import Ontology
+from workflows.dataset.dataset import Dataset
+from workflows.settings.export import ExportConfig
+from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of
+from workflows.settings.text import thresholds
+
+CARD = "README.md"
+CLASSES_IN_TITLE = 3
+
+
+def plan_card(
+    dataset: Dataset,
+    ontology: Ontology,
+    config: ExportConfig,
+    saved: RunSettings,
+    images: Mapping[str, int],
+    verdicts: Mapping[str, Mapping[str, int]],
+    by_hand: int,
+) -> None:
+    """Plan the card, once all other files are planned.
+
+    Args:
+        saved: what the folder remembers of the models.
+        images: their number by split.
+        verdicts: number of instances by class name and verdict.
+        by_hand: number of instances that a person decided on.
+    """
+    written = ("accept", "review") if config.include_review else ("accept",)
+    names = [spec.name for spec in ontology.classes if not spec.removed]
+    card = DatasetCard(
+        _title(names),
+        dataset_digest(dataset.files_after()),
+        {split: images[split] for split in SPLITS if images.get(split)},
+        {name: sum(verdicts.get(name, {}).get(verdict, 0) for verdict in written) for name in names},
+        list(dict.fromkeys(_models(saved))),
+        thresholds(DatasetSettings(config, min_scores_of(ontology))),
+        decided_by_hand=by_hand,
+        version=labeler.__version__,
+        folders=_folders(images) if "hf" in config.formats else {},
+    )
+    text = card_text(card).encode()
+    is_there = dataset.destination.stamp(CARD) != ""
+    if is_there and dataset.ledger.row(CARD) is None and dataset.destination.digest(CARD) != content_digest(text):
+        return
+    dataset.commit([dataset.files.plan_file(CARD, text)])
+
+
+def _title(names: list[str]) -> str:
+    more = f" and {len(names) - CLASSES_IN_TITLE} more" if len(names) > CLASSES_IN_TITLE else ""
+    return f"Instance segmentation: {', '.join(names[:CLASSES_IN_TITLE])}{more}"
+
+
+def _models(saved: RunSettings) -> Iterator[CardModel]:
+    """The models of all labeling passes."""
+    for labeling in [made.labeling for made in saved.passes] or [saved.labeling]:
+        for role in ("detector", "segmenter"):
+            if name := _name(labeling.get(role)):
+                yield CardModel(role, name, PUBLISHED[name].licence if name in PUBLISHED else "")
+
+
+def _name(checkpoint: Any) -> str:
+    """A checkpoint as others know it: without the folders of this machine, and without passwords."""
+    name = without_secrets(str(checkpoint or ""))
+    is_path = name.startswith(("/", ".", "~")) or "\\" in name or "://" in name
+    return PurePosixPath(name.replace("\\", "/")).name if is_path else name
+
+
+def _folders(images: Mapping[str, int]) -> dict[str, str]:
+    """The files of each split for the Hugging Face Hub."""
+    present = (hugging_face.FOLDERS[split] for split in SPLITS if images.get(split))
+    return {folder: f"hf/{folder}/**" for folder in present}

@@ -1,0 +1,74 @@
+"""Traits of the image files of a dataset, so that their headers need not be read again by every export.
+
+OUT/run/export-cache/000012.traits.json    by image id: the file's digest, and the traits without its name
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+from labeler.files.documents import load_json
+from labeler.files.storage import storage_of, write_bytes
+from labeler.formats.image_traits import Depth, ImageTraits, read_traits
+
+if TYPE_CHECKING:
+    from labeler.files.storage import AnyPath
+
+
+_HEAD = 2**16  # bytes; most headers are shorter
+
+
+class KnownTraits:
+    """Those of one shard; the file at ``path`` is read when it is first needed."""
+
+    def __init__(self, path: AnyPath) -> None:
+        self._path = path
+        self._changed = False
+
+    def of(self, image_id: str, digest: str, file: AnyPath, file_name: str) -> ImageTraits | None:
+        """The traits of an image called ``file_name``, whose content is that of ``file``; None if it cannot be read.
+
+        Args:
+            digest: of the content; empty if it is not known.
+        """
+        known = self._known.get(image_id)
+        if digest and known and known[0] == digest and (traits := _parsed(known, file_name)) is not None:
+            return traits
+        try:
+            with storage_of(file).open(file, _HEAD) as opened:
+                traits = read_traits(opened, file_name)
+        except Exception:  # Pillow raises whatever a damaged header leads to
+            return None
+        if digest:
+            about = [traits.format, traits.width, traits.height, traits.orientation, traits.depth]
+            self._known[image_id] = [digest, *about]
+            self._changed = True
+        return traits
+
+    def keep(self) -> None:
+        """Write what was read, for the next export."""
+        if self._changed:
+            write_bytes(self._path, json.dumps(self._known).encode())
+            self._changed = False
+
+    @cached_property
+    def _known(self) -> dict[str, list[Any]]:
+        try:
+            content = load_json(self._path)
+            return {image_id: list(about) for image_id, about in content.items()}
+        except (FileNotFoundError, ValueError, AttributeError, TypeError):
+            return {}
+
+
+def _parsed(about: list[Any], file_name: str) -> ImageTraits | None:
+    """The traits that a file holds; None if somebody wrote something else there."""
+    try:
+        _, name, width, height, orientation, depth = about
+    except ValueError:
+        return None
+    are_numbers = all(type(number) is int for number in (width, height, orientation))
+    if not are_numbers or not isinstance(name, str) or depth not in get_args(Depth):
+        return None
+    return ImageTraits(file_name, name, width, height, orientation, depth)
