@@ -9,6 +9,7 @@ from labeler.models.compiling import check_compile
 from labeler.models.families import Family, check_prompt_score, check_verify, family_of
 from labeler.models.image_sizes import check_image_sizes
 from ontologies import Ontology
+from workflows.dataset.versions import check_versions
 from workflows.engines.early_checks import check_job
 from workflows.run.folder import RunFolder
 from workflows.run.same_settings import refuse_other
@@ -33,7 +34,9 @@ def checked(job: LabelJob, run: RunFolder) -> tuple[RunSettings, Family]:
     check_verify(job.labeler, job.model, family)
     check_image_sizes(job.labeler, job.model)
     check_compile(job.labeler, job.model)
-    settled_for(as_labeled(job, saved, family), run, saved, family)  # its mistakes are told before the hub is asked
+    # Mistakes are told before the hub is asked.
+    if settled_for(as_labeled(job, saved, family), run, saved, family).export.version_datasets:
+        check_versions(job.output)
     has_records = not job.restart and bool(run.record_paths())
     told = check_job(job, may_be_done=has_records)
     family = family_of(job.labeler, job.model, told)

@@ -121,7 +121,7 @@ def _sections(card: DatasetCard) -> Iterable[str]:
         against = f"Measured against {_line(card.measured_on)}.\n\n" if card.measured_on else ""
         yield _table("Quality", ("metric", "value"), measured, against)
     else:
-        yield "## Quality\n\nNot measured: no ground truth was given."
+        yield "## Quality\n\nThese labels were not measured against ground truth."
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], before: str = "") -> str:

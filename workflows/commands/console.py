@@ -223,6 +223,9 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     ):
         _print_names(console, what, names)
     _print_old(console, len(dataset.old_failures))
+    if (version := dataset.version) is not None:
+        what = "new version" if version.is_new else "no new version, since the content is that of"
+        console.print(f"{what}: {version.path}", highlight=False, markup=False)
     for path, what in (
         (output / "data.yaml", "Ultralytics"),
         (output / "annotations", "COCO"),

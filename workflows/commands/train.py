@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LINES = 9.0
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    dataset: Path = setting(help="a labeled folder", metavar="DATASET", positional=True, parse=local_path)
+    dataset: Path = setting(help="a labeled folder, or one of its versions", metavar="DATASET", positional=True, parse=local_path)
     output: Path = setting(
         help="folder for the model; re-run the same command to resume",
         metavar="MODEL",
@@ -121,9 +121,10 @@ def print_training(console: Terminal, summary: TrainSummary) -> None:
     """What was trained, and the metrics."""
     from workflows.evaluation.tables import number, print_rows
 
-    data = summary.dataset.data
+    data, version = summary.dataset.data, summary.dataset.source.version
     console.print(
-        f"{len(data.train)} images of the train split, {len(data.class_names)} classes; "
+        f"{len(data.train)} images of the train split{f' of version {version}' if version else ''}, "
+        f"{len(data.class_names)} classes; "
         f"{'trained now' if summary.trained else 'trained before, measured again (--restart trains anew)'}",
         highlight=False,
     )

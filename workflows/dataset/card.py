@@ -15,6 +15,7 @@ from labeler.formats.splits import SPLITS
 from labeler.models.published import PUBLISHED
 from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
+from workflows.dataset.measured import measured_labels
 from workflows.settings.export import ExportConfig
 from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of
 from workflows.settings.text import thresholds
@@ -31,7 +32,8 @@ def plan_card(
     images: Mapping[str, int],
     verdicts: Mapping[str, Mapping[str, int]],
     by_hand: int,
-) -> None:
+    labels: str,
+) -> str:
     """Plan the card, once all other files are planned.
 
     Args:
@@ -39,16 +41,23 @@ def plan_card(
         images: their number by split.
         verdicts: number of instances by class name and verdict.
         by_hand: number of instances that a person decided on.
+        labels: ``JudgedShards.digest`` of the labels.
+
+    Returns:
+        The content digest of the dataset.
     """
     written = ("accept", "review") if config.include_review else ("accept",)
     names = [spec.name for spec in ontology.classes if not spec.removed]
+    measured = measured_labels(dataset.destination.path("evaluation/evaluation.json"), labels)
     card = DatasetCard(
         _title(names),
-        dataset_digest(dataset.files_after()),
+        digest := dataset_digest(dataset.files_after()),
         {split: images[split] for split in SPLITS if images.get(split)},
         {name: sum(verdicts.get(name, {}).get(verdict, 0) for verdict in written) for name in names},
         list(dict.fromkeys(_models(saved))),
         thresholds(DatasetSettings(config, min_scores_of(ontology))),
+        measured.metrics if measured else {},
+        measured.against if measured else "",
         decided_by_hand=by_hand,
         version=labeler.__version__,
         folders=_folders(images) if "hf" in config.formats else {},
@@ -56,8 +65,9 @@ def plan_card(
     text = card_text(card).encode()
     is_there = dataset.destination.stamp(CARD) != ""
     if is_there and dataset.ledger.row(CARD) is None and dataset.destination.digest(CARD) != content_digest(text):
-        return
+        return digest
     dataset.commit([dataset.files.plan_file(CARD, text)])
+    return digest
 
 
 def _title(names: list[str]) -> str:

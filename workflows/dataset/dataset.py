@@ -7,6 +7,7 @@ written files (``ledger.py``).
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -30,6 +31,7 @@ from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, afte
 from workflows.dataset.layouts import image_names
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
 from workflows.dataset.planning import Plan, Planner
+from workflows.dataset.versions import links_in_versions, remove_unfinished
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -198,6 +200,12 @@ class Dataset:
         names, ids = (self.ledger.table.column(each).to_pylist() for each in ("name", "image_id"))
         return Counter(image_id for name, image_id in zip(names, ids, strict=True) if shows_image(name))
 
+    @cached_property
+    def _links_in_versions(self) -> Counter[int]:
+        """By inode; a version may be deleted any time, so what it links to is no further copy of an image."""
+        output = as_local(self.destination.path(""))
+        return Counter[int]() if output is None else links_in_versions(output)
+
     def _may_be_last(self, entry: Entry) -> bool:
         """Whether this may be the last copy of an image that the user did not ask to delete."""
         if entry.digest in self._contents:
@@ -205,10 +213,15 @@ class Dataset:
         if self._prune and not self.originals.may_hold(entry.image_id):
             return False
         file = as_local(self.destination.path(entry.name))
-        if file is not None and (file.is_symlink() or file.stat().st_nlink > self._files_of[entry.image_id]):
+        if file is not None and (file.is_symlink() or self._has_other_links(file.stat(), entry.image_id)):
             return False
         digest = source_at(self.destination.path(entry.name)) if is_converted(entry.image_id) else ""
         return not self.originals.has(entry.image_id, digest or entry.digest)
+
+    def _has_other_links(self, file: os.stat_result, image_id: str) -> bool:
+        """Whether a file that shows the image has hard links outside the dataset and its versions."""
+        more = file.st_nlink - self._files_of[image_id]
+        return more > 0 and more > self._links_in_versions[file.st_ino]
 
     def __enter__(self) -> Dataset:
         self.destination.clean_up()
@@ -270,6 +283,7 @@ def recover(output: AnyPath) -> None:
     """
     if (folder := as_local(output)) is None:
         return
+    remove_unfinished(folder)
     destination = FolderDestination(folder)
     if operations := read_journal(output / JOURNAL):
         ledger = read_ledger(output / LEDGER)

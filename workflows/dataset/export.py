@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
-from labeler.files.storage import storage_of
+from labeler.files.storage import as_local, storage_of
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.card import plan_card
@@ -23,7 +23,7 @@ from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.file_names import is_converted
 from workflows.dataset.files import ImageFiles, plan_class_files
-from workflows.dataset.images import Originals, may_be_asked
+from workflows.dataset.images import Originals, refusal_of
 from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.judged_shards import JudgedShard, JudgedShards
 from workflows.dataset.judging import Outcome, Rules
@@ -34,6 +34,7 @@ from workflows.dataset.shared_files import SharedFiles
 from workflows.dataset.sightings import Sightings
 from workflows.dataset.split_notes import empty_split, to_json
 from workflows.dataset.splitting import SplitSummary, Splitting, open_splitting
+from workflows.dataset.versions import Version, check_versions, publish_version
 from workflows.run.changes import own_links_noted
 from workflows.run.classes import SavedClasses, classes_of_tags
 from workflows.run.folder import RunFolder
@@ -67,6 +68,7 @@ class ExportSummary:
         thresholds: those in force, in one line.
         changed: each setting that differs from the last dataset's, such as "accept score 0.30 → 0.70".
         nothing_accepted: what to tell where nothing was accepted, at all or of a class.
+        version: what the dataset was published as, beside the working folder; None without versions.
     """
 
     images: Counter[str] = field(default_factory=Counter)  # by split
@@ -92,6 +94,7 @@ class ExportSummary:
     thresholds: str = ""
     changed: tuple[str, ...] = ()
     nothing_accepted: list[str] = field(default_factory=list)
+    version: Version | None = None
 
     @property
     def new_failures(self) -> list[tuple[str, str]]:
@@ -118,6 +121,7 @@ class ExportSummary:
         run.reading["converted"] = dict(self.converted)
         run.reading["seen_by"] = self.seen
         run.splits = to_json(self.splits)
+        run.dataset_version = self.version.path.name if self.version else None
         for verdicts in self.verdicts.values():
             run.instances.update(verdicts)
         run.failed(self.new_failures, self.old_failures, sum(self.images.values()))
@@ -157,6 +161,8 @@ def export(
             dataset stays as it is.
     """
     recover(run.output)
+    if config.version_datasets:
+        check_versions(run.output)
     if ontology is None:
         classes = classes_of_tags(run.tags(), run.classes(), config.min_tag_count, config.max_classes)
         if classes is None:
@@ -171,7 +177,7 @@ def export(
     def last_export() -> Iterable[Entry]:
         return entries_of_last_export(run, root, ontology, previous or config, tagged)
 
-    refusal = "" if root_is_named or may_be_asked(root, run.output) else _refusal(root, run.output)
+    refusal = "" if root_is_named else refusal_of(root, run.output)
     saved = run.settings.read(("ontology", "export"))
     originals = Originals(root, verify=not root_is_named, refusal=refusal, reading=saved.reading)
     with (
@@ -199,12 +205,16 @@ def export(
         shared.plan(shards)
         plan_class_files(dataset, ontology.class_names, list(summary.images), config)
         by_hand = sum(summary.decided.values())
-        plan_card(dataset, ontology, config, saved, summary.images, summary.verdicts, by_hand)
+        counts = summary.images, summary.verdicts, by_hand
+        digest = plan_card(dataset, ontology, config, saved, *counts, shards.digest)
+        files = dataset.files_after() if config.version_datasets else ()
         splitting.write(dataset.destination.building / SPLIT_TABLE, run.stamps().column("image_id"))
         dataset.publish_beside(SPLIT_TABLE)
         dataset.finish()
         shared.published()
         shards.forget_others()
+        if config.version_datasets and (output := as_local(run.output)) is not None:
+            summary.version = publish_version(output, digest, dict(files), config.link == "copy")
     summary.splits = splitting.summary()
     summary.empty_split = empty_split(summary.splits, config)
     summary.edited, summary.restored, summary.set_aside = dataset.edited, dataset.restored, dataset.set_aside
@@ -217,13 +227,6 @@ def export(
                 tally.look_for_best(image.decided.record, image.judgements)
     summary.nothing_accepted = tally.lines(saved.floor, str(saved.model.get("detector")))
     return summary
-
-
-def _refusal(root: AnyPath, output: AnyPath) -> str:
-    """Why a ``root`` that nobody named is not asked."""
-    return (
-        f"images are needed from {root}, which only {output}/run/run.json names; if you trust it, add --images {root}"
-    )
 
 
 def _plan(

@@ -69,13 +69,7 @@ class FolderDestination:
         link_file(source, target, link)
 
     def settle(self) -> None:
-        made = [path for path in self.building.rglob("*") if path.is_file() and not path.is_symlink()]
-        if len(made) > SYNCED_SINGLY and hasattr(os, "sync"):
-            os.sync()
-            return
-        for path in made:
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+        sync([path for path in self.building.rglob("*") if path.is_file() and not path.is_symlink()])
 
     def carry_out(self, phases: Sequence[Sequence[Operation]]) -> list[Entry]:
         """Carry out ``phases`` by renaming. Can be repeated, and skips files that are no longer as expected."""
@@ -119,6 +113,16 @@ class FolderDestination:
             self.building.unlink()
         elif not (self.output / JOURNAL).exists():
             shutil.rmtree(self.building, ignore_errors=True)
+
+
+def sync(files: Sequence[Path]) -> None:
+    """Sync ``files`` to disk."""
+    if len(files) > SYNCED_SINGLY and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def _stamp(path: str | Path) -> str:

@@ -105,6 +105,15 @@ def may_be_asked(root: AnyPath, output: AnyPath) -> bool:
     return not is_in_another_store(root, output)
 
 
+def refusal_of(root: AnyPath, output: AnyPath) -> str:
+    """Why an input that only a run folder names is not read; empty if it may be."""
+    if may_be_asked(root, output):
+        return ""
+    return (
+        f"images are needed from {root}, which only {output}/run/run.json names; if you trust it, add --images {root}"
+    )
+
+
 class ImagePlanner:
     """Plans the file of one image at a time.
 

@@ -132,6 +132,10 @@ class JudgedShards:
 
     Args:
         decisions: all of them, by image id.
+
+    Attributes:
+        digest: of what the labels are made of: records, decisions, classes and gate. ``evaluate`` saves it, so that an
+            export can tell whether what was measured are the labels of now.
     """
 
     def __init__(self, run: RunFolder, rules: Rules, decisions: Decisions) -> None:
@@ -141,9 +145,13 @@ class JudgedShards:
         self._names: list[str] = []
         self._new = 0  # images to judge
         digests = _Digests(self._records.files, rules)
+        every = [_digest_of((labeler.__version__, rules.ontology, rules.tagged, rules.config.quality))]
         for source in self._records.shards():
-            self._names.append(f"{source.index:06d}-{digests.of(source, self._on(source))}.parquet")
+            inputs = digests.inputs(source, self._on(source))
+            every.append(_digest_of(inputs))
+            self._names.append(f"{source.index:06d}-{digests.of(inputs)}.parquet")
             self._new += 0 if self._names[-1] in self._there else len(source.image_ids or [""])
+        self.digest = _digest_of((every, rules.config.include_review))
 
     def __iter__(self) -> Iterator[JudgedShard]:
         ahead = REQUESTS if storage_of(self._folder).is_remote else max(FILES_AHEAD, cores())
@@ -200,13 +208,19 @@ class _Digests:
         settings = (config.quality, config.include_review, config.formats, config.segmentation, config.cutouts)
         self._rules = repr((labeler.__version__, _code(), rules.ontology, rules.tagged, settings))
 
-    def of(self, source: ShardRecords, decisions: Decisions) -> str:
+    def inputs(self, source: ShardRecords, decisions: Decisions) -> tuple[object, ...]:
+        """Records and decisions of a shard, in a form whose ``repr`` changes with them."""
         asked = [made.ontology for made in source.class_ids.passes]
         files = [(shard, self._files[shard]) for shard in source.files]
         records = (source.index, files, source.rows, source.later, source.class_ids.ontology, asked)
-        on_images = sorted((image_id, list(each)) for image_id, each in decisions.items())
-        seed = repr((self._rules, records, on_images))
-        return hashlib.blake2b(seed.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+        return records, sorted((image_id, list(each)) for image_id, each in decisions.items())
+
+    def of(self, inputs: tuple[object, ...]) -> str:
+        return _digest_of((self._rules, *inputs))
+
+
+def _digest_of(values: object) -> str:
+    return hashlib.blake2b(repr(values).encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -42,6 +42,12 @@ def link_file(source: AnyPath, target: Path, link: str) -> None:
             copy(file, target)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Create ``target``, which must not exist, as a copy-on-write clone or a copy of ``source``."""
+    if not _clone(source, target):
+        copy(source, target)
+
+
 def is_rewritten_by_trainers(path: Path) -> bool:
     """Whether trainers rewrite the file in place: a JPEG that does not end with the end-of-image marker.
 

@@ -17,6 +17,7 @@ from labeler.image_pairs import ImagePairs, find_pairs
 from labeler.metrics.measures import DatasetMeasures
 from labeler.quality_config import QualityConfig
 from labeler.record_files import read_columns
+from workflows.dataset.judged_shards import JudgedShards
 from workflows.dataset.labeled import Labeled
 from workflows.evaluation.measuring import Comparison, MeasuredImages, WorstImage, measure_shard
 from workflows.run.shard_records import ShardRecords
@@ -44,6 +45,7 @@ class Evaluation:
         class_names, frequencies: those of the ground truth.
         image_scores: ``ImageMeasures.score`` of each image that has one, in the order of the records.
         worst: the images with the lowest scores, the worst first.
+        labels: ``JudgedShards.digest`` of what was measured.
         ground_truth_notes: how the ground truth was read where it could not be taken as it stands; one line each.
     """
 
@@ -65,6 +67,7 @@ class Evaluation:
     frequencies: tuple[str, ...]
     image_scores: Sequence[float]
     worst: list[WorstImage]
+    labels: str
     ground_truth_notes: tuple[str, ...] = ()
 
 
@@ -86,6 +89,7 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
             f"no image in common: {_some('labeled', list(sizes))}; "
             f"{_some('ground truth', [image.name for image in ground_truth.images])}{_unclear(found)}"
         )
+    labels = JudgedShards(labeled.run, labeled.rules, labeled.decisions()).digest
     measured = range(len(ground_truth.class_names)) if config.every_class else sorted(compared)
     how = Comparison(labeled.rules, class_ids, ground_truth.class_names, measured, config.measures)
     images = _measured_images(labeled, how, pairs, ground_truth, config.by_hand)
@@ -115,6 +119,7 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
         frequencies=ground_truth.frequencies,
         image_scores=images.scores,
         worst=images.worst.sorted(),
+        labels=labels,
         ground_truth_notes=ground_truth.notes + renamed_note(found),
     )
 

@@ -107,6 +107,7 @@ def to_json(
             "include_review": evaluation.include_review,
             "quality": evaluation.quality.to_dict(),
         },
+        "labels": evaluation.labels,
         "decided": evaluation.decided,
         "semantic_truth": evaluation.semantic,
         "ground_truth_notes": list(evaluation.ground_truth_notes),

@@ -35,6 +35,7 @@ class ExportConfig:
         cutouts: what these look like.
         layout: None is ``flat`` in a new folder, and that of the dataset in others.
         dataset_shards: parts per split of the formats that have one file per split.
+        version_datasets: see ``workflows.dataset.versions``; in a store it is refused.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -97,6 +98,12 @@ class ExportConfig:
         least=1,
         most=10_000,
         unset="one file per split",
+    )
+    version_datasets: bool = setting(
+        False,
+        "also publish the dataset as an immutable version in OUT/versions, where `latest` is the newest one",
+        negatable=True,
+        group=GROUP,
     )
 
     def __post_init__(self) -> None:

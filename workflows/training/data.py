@@ -15,6 +15,7 @@ from labeler.models.students.student import StudentData, StudentImage
 from workflows.dataset.dataset import file_names
 from workflows.dataset.journal import JOURNAL
 from workflows.dataset.labeled import open_labeled
+from workflows.training.source import Source, find_source
 
 FEWEST = 10  # images to train on
 SHOWN = 3
@@ -26,6 +27,7 @@ class Dataset:
     """A dataset as it is on disk now.
 
     Attributes:
+        source: where it was read.
         data: what a student is given.
         measured: the images of the val split to measure it on.
         test: the images of the test split.
@@ -33,6 +35,7 @@ class Dataset:
         fingerprint: changes whenever the dataset is published with other labels or other splits.
     """
 
+    source: Source
     data: StudentData
     measured: Sequence[StudentImage]
     test: Sequence[StudentImage]
@@ -40,35 +43,40 @@ class Dataset:
     fingerprint: str
 
 
-def read_dataset(folder: Path, val_from: str) -> Dataset:
-    """The dataset in ``folder``.
+def read_dataset(folder: Path, val_from: str, begun: str | None = None) -> Dataset:
+    """The dataset in ``folder``, or the version that ``find_source`` says.
 
     Args:
         val_from: ``reviewed`` measures on the images alone whose every label a person decided on.
+        begun: as ``find_source`` takes it.
 
     Raises:
         UsageError: it has too few images, no validation image, or an image in two splits.
         RunError: there is no dataset, or it is not whole.
         FormatError: its annotations are damaged.
     """
-    _check_whole(folder)
+    source = find_source(folder, begun)
+    root, folder = source.root, source.folder
+    _check_whole(source)
     fingerprint = fingerprint_of(folder)
-    names, splits = _read(folder)
+    names, splits = _read(source)
     train, val, test = (splits.get(split, []) for split in SPLITS)
-    _check_counts(folder, train, val)
-    _check_leaks(folder, train, [*val, *test])
+    _check_counts(root, train, val)
+    _check_leaks(root, train, [*val, *test])
     measured, against = val, "labels that nobody checked"
-    if not (folder / "run" / "run.json").exists():
+    if not (root / "run" / "run.json").exists():
         against = "the labels of the dataset"
     if val_from == "reviewed":
-        reviewed = reviewed_images(folder)
+        reviewed = reviewed_images(root)
         measured, against = [image for image in val if image.labels.name in reviewed], "labels that people decided on"
+        if source.version:
+            measured = _as_now(measured, root)
         if not measured:
             raise UsageError(
-                f"--val-from reviewed: no image of the val split is reviewed in full; `labeler review {folder}`, then "
+                f"--val-from reviewed: no image of the val split is reviewed in full; `labeler review {root}`, then "
                 "export, or leave it out"
             )
-    return Dataset(StudentData(names, train, val), measured, test, against, fingerprint)
+    return Dataset(source, StudentData(names, train, val), measured, test, against, fingerprint)
 
 
 def fingerprint_of(folder: Path) -> str:
@@ -88,20 +96,22 @@ def annotations_file(folder: Path, split: str) -> Path:
     return folder / "annotations" / f"instances_{split}.json"
 
 
-def _check_whole(folder: Path) -> None:
+def _check_whole(source: Source) -> None:
+    folder = source.folder
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; label images first: labeler label IMAGES -o {folder}")
     if (folder / JOURNAL).exists():
         raise RunError(f"{folder} is being exported, or an export was killed; `labeler export {folder}` completes it")
     if not annotations_file(folder, "train").exists() and not annotations_file(folder, "val").exists():
         way = "give a folder that `labeler label` or `labeler export` wrote"
-        if (folder / "run" / "run.json").exists():
-            way = f"`labeler export {folder} --formats coco,yolo` writes them"
+        if (source.root / "run" / "run.json").exists():
+            way = f"`labeler export {source.root} --formats coco,yolo` writes them"
         raise RunError(f"{folder} holds no COCO annotations (annotations/instances_train.json); {way}")
 
 
-def _read(folder: Path) -> tuple[tuple[str, ...], dict[str, list[StudentImage]]]:
+def _read(source: Source) -> tuple[tuple[str, ...], dict[str, list[StudentImage]]]:
     """Class names, and the images of each split that there is."""
+    folder = source.folder
     names: tuple[str, ...] = ()
     splits = {}
     for split in SPLITS:
@@ -113,7 +123,7 @@ def _read(folder: Path) -> tuple[tuple[str, ...], dict[str, list[StudentImage]]]
         names = truth.class_names
         images = [StudentImage(folder / "images" / split / image.name, image) for image in truth.images]
         if gone := [image.labels.name for image in images if not image.path.exists()]:
-            raise RunError(f"{folder}: {len(gone)} images of {split} are gone ({_some(gone)}); export it again")
+            raise RunError(f"{folder}: {len(gone)} images of {split} are gone ({_some(gone)}); export {source.root} again")
         splits[split] = images
     return names, splits
 
@@ -175,6 +185,14 @@ def reviewed_images(folder: Path) -> set[str]:
         if not open_ones and any(each.by_hand for each in judgements):
             names.add(given.get(record.image_id, record.image_id))
     return names
+
+
+def _as_now(images: Sequence[StudentImage], root: Path) -> list[StudentImage]:
+    """Those of ``images``, which are of the val split, that have the labels which the dataset in ``root`` has now."""
+    if not (file := annotations_file(root, "val")).exists():
+        return []
+    now = {image.name: image for image in read_coco(file).images}
+    return [image for image in images if now.get(image.labels.name) == image.labels]
 
 
 def without_copies(images: Sequence[StudentImage], seen: Sequence[StudentImage]) -> list[StudentImage]:

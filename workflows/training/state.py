@@ -12,6 +12,7 @@ from labeler.errors import FormatError, RunError
 from labeler.files.storage import write_bytes
 from labeler.migrations import VERSIONS, read_json
 from labeler.models.students.config import TrainConfig
+from workflows.training.data import Dataset
 
 NAME = "training.json"
 FREE = ("device",)  # settings that may change when training is resumed
@@ -24,6 +25,7 @@ class State:
     Attributes:
         settings: of ``TrainConfig``, by name.
         fingerprint: of the dataset, see ``workflows.training.data.fingerprint_of``.
+        dataset_version: the name of the version of the dataset that is read; empty if it is the dataset itself.
         done: the model is trained.
         results: by what was measured, see ``Measured.to_json``.
     """
@@ -32,12 +34,14 @@ class State:
     settings: Mapping[str, Any]
     fingerprint: str
     class_names: tuple[str, ...]
+    dataset_version: str = ""
     done: bool = False
     results: Mapping[str, Any] = field(default_factory=dict)
 
 
-def new_state(dataset: Path, config: TrainConfig, fingerprint: str, class_names: tuple[str, ...]) -> State:
-    return State(str(dataset.absolute()), asdict(config), fingerprint, class_names)
+def new_state(dataset: Dataset, config: TrainConfig) -> State:
+    source = dataset.source
+    return State(str(source.root), asdict(config), dataset.fingerprint, dataset.data.class_names, source.version)
 
 
 def read_state(folder: Path) -> State | None:
@@ -56,7 +60,7 @@ def read_state(folder: Path) -> State | None:
             raise TypeError("'settings' and 'results' must be objects")
         return State(
             str(content["dataset"]), settings, str(content["fingerprint"]), tuple(map(str, content["class_names"])),
-            content["done"] is True, results,
+            str(content["dataset_version"]), content["done"] is True, results,
         )  # fmt: skip
     except (FormatError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error}); add --restart to train anew") from None
@@ -80,5 +84,15 @@ def check_same(output: Path, saved: State, now: State) -> None:
             raise RunError(f"{output} began with {flag} {saved.settings.get(name)}, not {value}; {way}")
     if saved.dataset != now.dataset:
         raise RunError(f"{output} is trained on {saved.dataset}, not on {now.dataset}; {way}")
+    if saved.dataset_version != now.dataset_version:
+        before, asked = (_version_in_words(each.dataset_version) for each in (saved, now))
+        raise RunError(f"{output} is trained on {before} of {now.dataset}, not on {asked}; {way}")
     if saved.fingerprint != now.fingerprint:
-        raise RunError(f"{now.dataset} was exported again since the training in {output} began; {way}")
+        raise RunError(
+            f"{now.dataset} was exported again since the training in {output} began; {way} (with "
+            "`labeler export --version-datasets`, a training keeps the version that it began with)"
+        )
+
+
+def _version_in_words(name: str) -> str:
+    return f"version {name}" if name else "the folder itself"

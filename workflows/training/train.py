@@ -23,7 +23,7 @@ class TrainJob:
     """One training.
 
     Attributes:
-        dataset: a folder that ``label`` or ``export`` wrote.
+        dataset: a folder that ``label`` or ``export`` wrote, or a version of one; see ``find_source``.
         output: the folder of the model.
         val_from: see ``read_dataset``.
         ground_truth, images, class_map: see ``measure_ground_truth``; no ground truth if None.
@@ -72,12 +72,13 @@ def train(job: TrainJob, progress: TrainProgress) -> TrainSummary:
     """
     student = student_for(job.config)
     progress.stage("reading the dataset")
-    dataset = read_dataset(job.dataset, job.val_from)
     work = job.output / "training"
     _check_output(job.output)
+    begun = None if job.restart else read_state(work)
+    dataset = read_dataset(job.dataset, job.val_from, begun.dataset_version if begun else None)
     work.mkdir(parents=True, exist_ok=True)
     with hold(work):
-        state = new_state(job.dataset, job.config, dataset.fingerprint, dataset.data.class_names)
+        state = new_state(dataset, job.config)
         saved = None if job.restart else read_state(work)
         if saved is None:
             _clear(work)
@@ -87,7 +88,8 @@ def train(job: TrainJob, progress: TrainProgress) -> TrainSummary:
         if is_trained:
             model = student.load(dataset.data.class_names, job.config, job.output)
         else:
-            progress.stage(f"training {job.config.student} on {len(dataset.data.train)} images")
+            of = f" of version {version}" if (version := dataset.source.version) else ""
+            progress.stage(f"training {job.config.student} on {len(dataset.data.train)} images{of}")
             model = student.train(dataset.data, job.config, job.output, _Begun(work, state, progress))
             _check_unchanged(job, dataset)
         state = replace(state, done=True)
@@ -143,8 +145,9 @@ def _check_unchanged(job: TrainJob, dataset: Dataset) -> None:
     Raises:
         RunError: the dataset was published while the student was trained.
     """
-    if fingerprint_of(job.dataset) != dataset.fingerprint:
+    if fingerprint_of(dataset.source.folder) != dataset.fingerprint:
         raise RunError(
-            f"{job.dataset} was exported again while the student trained on it, so its images may be of two versions; "
-            f"the model is in {job.output}, but was not measured; re-run with --restart, or train on a copy"
+            f"{dataset.source.folder} was changed while the student trained on it, so its images may be of two states; "
+            f"the model is in {job.output}, but was not measured; `labeler export {dataset.source.root} "
+            "--version-datasets` publishes versions that stay as they are, then re-run with --restart"
         )

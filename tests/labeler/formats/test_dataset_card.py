@@ -55,7 +55,7 @@ def test_what_it_says() -> None:
     ):
         assert line in text.splitlines()
     bare = card_text(DatasetCard("a", "b", {"train": 0}, {}))
-    assert "Not measured" in bare
+    assert "not measured" in bare
     assert "## Models" not in bare
     assert card_text(CARD) == card_text(CARD)
 
