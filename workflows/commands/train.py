@@ -30,7 +30,9 @@ SECONDS_BETWEEN_LINES = 9.0
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    dataset: Path = setting(help="a labeled folder, or one of its versions", metavar="DATASET", positional=True, parse=local_path)
+    dataset: Path = setting(
+        help="a labeled folder, or one of its versions", metavar="DATASET", positional=True, parse=local_path
+    )
     output: Path = setting(
         help="folder for the model; re-run the same command to resume",
         metavar="MODEL",

@@ -155,7 +155,7 @@ def latest_version(output: Path) -> str:
 def remove_unfinished(output: Path) -> None:
     """Delete what an export that was killed left of a version; ``output`` must be locked."""
     unfinished, link = output / VERSIONS / UNFINISHED, output / VERSIONS / NEW_LATEST
-    if (output / VERSIONS).is_symlink():  # otherwise files would be deleted where it points
+    if (output / VERSIONS).is_symlink() or not (output / VERSIONS).is_dir():  # a link may point anywhere
         return
     if unfinished.is_symlink():
         unfinished.unlink()

@@ -123,7 +123,9 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, list[StudentImage]
         names = truth.class_names
         images = [StudentImage(folder / "images" / split / image.name, image) for image in truth.images]
         if gone := [image.labels.name for image in images if not image.path.exists()]:
-            raise RunError(f"{folder}: {len(gone)} images of {split} are gone ({_some(gone)}); export {source.root} again")
+            raise RunError(
+                f"{folder}: {len(gone)} images of {split} are gone ({_some(gone)}); export {source.root} again"
+            )
         splits[split] = images
     return names, splits
 

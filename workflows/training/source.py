@@ -37,14 +37,16 @@ def find_source(path: Path, begun: str | None = None) -> Source:
             there; empty if it began without one.
     """
     path = Path(os.path.abspath(path))
-    root = path.parents[1] if path.name == LATEST and path.parent.name == VERSIONS else path
-    if root == path:
-        real = path.resolve()
+    in_versions = path.parent.name == VERSIONS
+    asks_latest = in_versions and path.name == LATEST and latest_version(path.parents[1]) != ""
+    if not asks_latest:
+        real = path if in_versions and is_version(path) else path.resolve()
         if real.parent.name == VERSIONS and is_version(real):
-            return Source(path.parents[1] if real == path else real.parents[1], real.name)
+            return Source(real.parents[1], real.name)
+    root = path.parents[1] if asks_latest else path
     if begun is not None and (not begun or is_version(root / VERSIONS / begun)):
         return Source(root, begun)
-    return Source(root, latest_version(root) if root != path or _has_versions(root) else "")
+    return Source(root, latest_version(root) if asks_latest or _has_versions(root) else "")
 
 
 def _has_versions(root: Path) -> bool:

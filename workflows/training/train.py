@@ -147,7 +147,7 @@ def _check_unchanged(job: TrainJob, dataset: Dataset) -> None:
     """
     if fingerprint_of(dataset.source.folder) != dataset.fingerprint:
         raise RunError(
-            f"{dataset.source.folder} was changed while the student trained on it, so its images may be of two states; "
-            f"the model is in {job.output}, but was not measured; `labeler export {dataset.source.root} "
-            "--version-datasets` publishes versions that stay as they are, then re-run with --restart"
+            f"{dataset.source.folder} was exported again while the student trained on it, so its images may be of two "
+            f"exports; the model is in {job.output}, but was not measured; publish versions, which stay as they are "
+            f"(`labeler export {dataset.source.root} --version-datasets`), and re-run with --restart"
         )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from labeler.decisions import Decision
 from labeler.quality_config import QualityConfig
+from tests.support.command_line import run_in_process
+from tests.support.made_folder import write_labeled
 from tests.support.run_folders import ONTOLOGY, instance, make_run
 from tests.support.run_settings import run_settings
+from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.export import export
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
@@ -94,3 +100,45 @@ def test_an_edited_card_stays_unless_edits_are_overwritten(labeled: tuple[RunFol
     assert own.read_text() == written + "mine\n"
     export(run, root, ONTOLOGY, ExportConfig(), overwrite_edits=True)
     assert own.read_text() == written
+
+
+def test_metrics_are_those_of_the_labels_of_now(tmp_path: Path) -> None:
+    """Of the last evaluation, and only while records, decisions and thresholds are those that it measured."""
+    names = [f"{number}.png" for number in range(6)]
+    out = write_labeled(tmp_path, names, ["dog", "cat"], side=64)
+    truth = tmp_path / "private" / "truth.json"
+    truth.parent.mkdir()
+    assert run_in_process("export", out, "--val-share", "0").returncode == 1  # one image could not be labeled
+    shutil.copy(out / "annotations" / "instances_train.json", truth)
+
+    def card(*flags: str) -> str:
+        assert run_in_process("export", out, *flags).returncode == 0
+        return (out / "README.md").read_text()
+
+    assert run_in_process("evaluate", out, "--ground-truth", truth).returncode == 0
+    measured = card()
+    evaluation = json.loads((out / "evaluation" / "evaluation.json").read_text())
+    total = evaluation["all"]
+    assert total["precision"] == 1
+    for line in (
+        f"Measured against truth.json, on {evaluation['images']} images.",
+        f"| mask AP | {total['mask']['ap']:.3f} |",
+        f"| box AP | {total['box']['ap']:.3f} |",
+        f"| precision at IoU 0.5 | {total['precision']:.3f} |",
+        f"| F1 at IoU 0.5 | {total['f1']:.3f} |",
+    ):
+        assert line in measured.splitlines()
+    assert "private" not in measured
+    assert "were not measured" in card("--accept-score", "0.6")
+    assert card("--defaults", "--val-share", "0") == measured
+    assert card("--seed", "7") == measured  # how images are split changes no label
+    run = RunFolder(out)
+    record = next(each for each in run.labeled() if each.instances)
+    append_decisions(run, [Decision(record.image_id, "reject", "dog", record.instances[0].rle)])
+    assert "were not measured" in card()
+    assert run_in_process("evaluate", out, "--ground-truth", truth).returncode == 0
+    assert "Measured against truth.json" in card()
+    content = json.dumps({**json.loads((out / "evaluation" / "evaluation.json").read_text()), "all": {}})
+    for damaged in ("[", "{}", content):
+        (out / "evaluation" / "evaluation.json").write_text(damaged)
+        assert "were not measured" in card()
