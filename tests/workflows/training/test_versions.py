@@ -108,18 +108,22 @@ class Silent:
 
 
 def test_a_training_keeps_its_version(dataset: Path, tmp_path: Path) -> None:
-    """It is stopped after its first epoch and resumed, and each time a newer version is published meanwhile."""
+    """It is stopped in its second epoch and resumed, and a newer version is published at every step."""
     first = latest_version(dataset)
     job = TrainJob(dataset, tmp_path / "student", CONFIG)
 
     class Publishing(Silent):
         def step(self, step: Step) -> None:
             publish(dataset, f"{0.4 + step.epoch / 10}")
-            if step.epoch == 1:
+
+    class Stopping(Publishing):
+        def step(self, step: Step) -> None:
+            super().step(step)
+            if step.epoch > 1:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(job, Publishing())
+        train(job, Stopping())
     assert latest_version(dataset) != first
     summary = train(job, Publishing())
     assert summary.trained
