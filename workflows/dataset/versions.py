@@ -12,6 +12,7 @@ labels in place; while they stay the same, they are links to those of the versio
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -79,14 +80,13 @@ def publish_version(output: Path, digest: str, files: Mapping[str, str], copies_
         copies_images: versions have image files of their own.
 
     Raises:
-        RunError: something else is in its place.
-        OSError: a file cannot be linked, copied or read.
+        OSError: something else is in its place, or a file cannot be linked, copied or read. The next export tries again.
     """
     versions = output / VERSIONS
     path = versions / digest[:DIGITS]
     if is_new := not is_version(path):
         if os.path.lexists(path):
-            raise RunError(f"{path} is no version that an export made; move it away")
+            raise FileExistsError(errno.EEXIST, "is no version that an export made; move it away", str(path))
         _make(output, path, files, copies_images)
     if latest_version(output) != path.name:
         new = versions / NEW_LATEST

@@ -258,6 +258,17 @@ def test_what_is_in_the_way_is_refused_before_anything_is_written(labeled: tuple
     assert not files(run.output)
 
 
+def test_another_folder_in_the_place_of_a_version_stays(labeled: tuple[RunFolder, Path]) -> None:
+    run, root = labeled
+    version = published(run, root, LOOSE)
+    shutil.rmtree(version)
+    version.mkdir()
+    (version / "notes.txt").write_text("mine")
+    with pytest.raises(OSError, match="is no version that an export made; move it away"):
+        export(run, root, ONTOLOGY, LOOSE)
+    assert files(version) == {"notes.txt": b"mine"}
+
+
 def test_a_store_is_refused_before_anything_is_labeled(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="is in a store"):
