@@ -80,7 +80,7 @@ def publish_version(output: Path, digest: str, files: Mapping[str, str], copies_
         copies_images: versions have image files of their own.
 
     Raises:
-        OSError: something else is in its place, or a file cannot be linked, copied or read. The next export tries again.
+        OSError: something else is in its place, or a file cannot be linked or copied. The next export tries again.
     """
     versions = output / VERSIONS
     path = versions / digest[:DIGITS]
