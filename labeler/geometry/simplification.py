@@ -1,33 +1,78 @@
-"""Polygons with fewer points, within a stated distance of the exact outline."""
+"""Polygons with fewer points, within a stated distance of the exact outline, and without small parts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeler.geometry.bridges import Points
-from labeler.geometry.masks import Rle, mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, window_to_rle
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_crop, window_to_rle
+from labeler.geometry.polygon_rule import PolygonRule
 from labeler.geometry.polygons import (
     mask_to_polygons,
-    mask_to_single_polygon,
+    masks_to_single_polygons,
     polygons_to_rle,
     single_polygon_to_mask,
 )
 from labeler.opencv import opencv
 
 
-def simplified_polygons(rle: Rle, tolerance: float) -> list[list[int]]:
-    """``mask_to_polygons`` with fewer points, see ``simplified``."""
-    polygons = [np.array(polygon, dtype=np.int32).reshape(-1, 2) for polygon in mask_to_polygons(rle)]
-    return [simplified(polygon, tolerance).ravel().tolist() for polygon in polygons]
+class CocoOutline(NamedTuple):
+    """The COCO polygons of a mask, and the mask that ``pycocotools`` rasterises them to."""
+
+    polygons: list[list[int]]
+    drawn: Rle
 
 
-def simplified_single_polygon(rle: Rle, tolerance: float) -> Points:
-    """``mask_to_single_polygon`` with fewer points, see ``simplified``."""
-    return simplified(mask_to_single_polygon(rle), tolerance)
+def coco_outlines(rles: Sequence[Rle], rule: PolygonRule) -> Iterable[CocoOutline]:
+    """The COCO outline of each mask of an image. It is exact where a simplified one would enclose no pixel."""
+    if rule.is_exact or not rles:
+        return (CocoOutline(mask_to_polygons(rle), rle) for rle in rles)
+    return _coco_outlines(tuple(rle["counts"] for rle in rles), *rles[0]["size"], rule)
+
+
+def yolo_polygons(rles: Sequence[Rle], rule: PolygonRule) -> Iterable[Points]:
+    """The YOLO polygon of each mask of an image."""
+    if rule.is_exact or not rles:
+        return masks_to_single_polygons(rles)
+    return _yolo_polygons(tuple(rle["counts"] for rle in rles), *rles[0]["size"], rule)
+
+
+# Those of the last image are remembered: they are needed for its files and for the figures about them.
+@lru_cache(maxsize=1)
+def _coco_outlines(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[CocoOutline]:
+    return [_coco_outline(rle, rule) for rle in _parts(counts, height, width, rule)]
+
+
+def _coco_outline(rle: Rle, rule: PolygonRule) -> CocoOutline:
+    exact = CocoOutline(mask_to_polygons(rle), rle)
+    if rule.simplify <= 0 or not exact.polygons:
+        return exact
+    points = (np.array(polygon, dtype=np.int32).reshape(-1, 2) for polygon in exact.polygons)
+    polygons = [simplified(each, rule.simplify).ravel().tolist() for each in points]
+    drawn = polygons_to_rle(polygons, *rle["size"])
+    return CocoOutline(polygons, drawn) if rle_area(drawn) else exact
+
+
+@lru_cache(maxsize=1)
+def _yolo_polygons(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[Points]:
+    polygons = masks_to_single_polygons(_parts(counts, height, width, rule))
+    return [simplified(polygon, rule.simplify) for polygon in polygons]
+
+
+def _parts(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[Rle]:
+    return [without_small_parts({"size": [height, width], "counts": each}, rule.min_part) for each in counts]
+
+
+def yolo_drawn(rle: Rle, rule: PolygonRule) -> Rle:
+    """A mask as Ultralytics reads it from a label file."""
+    height, width = rle["size"]
+    (polygon,) = yolo_polygons([rle], rule)
+    return mask_to_rle(single_polygon_to_mask(polygon.astype(np.float64), height, width))
 
 
 def simplified(polygon: Points, tolerance: float) -> Points:
@@ -120,21 +165,11 @@ def without_small_parts(rle: Rle, pixels: int) -> Rle:
     return window_to_rle(np.concatenate(([False], stays))[parts], x1, y1, width, height)
 
 
-def polygons_iou(rle: Rle, polygons: Sequence[Sequence[float]]) -> float:
-    """The IoU of a mask and of COCO polygons made from it, as ``pycocotools`` rasterises them; 0 without a polygon."""
-    height, width = rle["size"]
-    return float(mask_iou([rle], [polygons_to_rle(polygons, height, width)])[0, 0]) if polygons else 0.0
-
-
 def single_polygon_iou(rle: Rle, polygon: Points) -> float:
     """The IoU of a mask and of a YOLO polygon made from it, as ``cv2.fillPoly`` rasterises it; 0 without a point."""
-    height, width = rle["size"]
     if not len(polygon):
         return 0.0
-    found = mask_to_rle(single_polygon_to_mask(polygon.astype(np.float64), height, width))
-    return float(mask_iou([rle], [found])[0, 0])
-
-
-def fewest_decimals(width: int, height: int, margin: float) -> int:
-    """How many decimals a coordinate divided by the image's size needs to be off by less than ``margin`` pixels."""
-    return max(1, math.floor(math.log10(max(width, height) / (2 * margin))) + 1)
+    x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))  # the polygon does not leave the box
+    exact = rle_crop(rle, x1, y1, x2, y2)
+    drawn = single_polygon_to_mask(polygon.astype(np.float64) - (x1, y1), y2 - y1, x2 - x1)
+    return float(np.count_nonzero(exact & drawn) / np.count_nonzero(exact | drawn))

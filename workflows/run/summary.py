@@ -55,6 +55,7 @@ class RunSummary:
         thresholds: those the quality gate applied.
         images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train``, ``val`` and ``test``, …
         splits: how images were divided, and which groups of them are in several splits.
+        polygons: how near they are to the masks, see ``workflows.dataset.polygon_fit``; empty where they are exact.
         instances: by verdict: ``accept``, ``review``, ``reject``.
         new, old: failures that no earlier run has reported, and those that one has.
         failed_so_far: the new failures of labeling, by image id; used for ``new`` if the run ends early.
@@ -71,6 +72,7 @@ class RunSummary:
     thresholds: dict[str, Any] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
     splits: dict[str, Any] = field(default_factory=dict)
+    polygons: dict[str, Any] = field(default_factory=dict)
     instances: Counter[str] = field(default_factory=Counter)
     new: Sequence[Failure] = ()
     old: Sequence[Failure] = ()
@@ -141,6 +143,7 @@ class RunSummary:
             "images": {name: self.images[name] for name in IMAGES} | self.images,
             "reading": self.reading,
             "splits": self.splits or None,
+            "polygons": self.polygons or None,
             "instances": {name: self.instances[name] for name in ("accept", "review", "reject")},
             "failed": {"new": _named(self.new), "old": _named(self.old)},
             "thresholds": self.thresholds,
