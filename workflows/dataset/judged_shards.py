@@ -237,7 +237,9 @@ def _read(path: AnyPath, source: ShardRecords, rules: Rules) -> pa.Table | None:
         lists = [table.column(name).combine_chunks() for name in Outcome._fields]
         is_whole = not any(column.null_count or column.flatten().null_count for column in lists)
         is_whole &= not any(column.null_count for column in table.columns)
-        is_whole &= not any(table.column(name).combine_chunks().flatten().null_count for name in ("coco_iou", "yolo_iou"))
+        is_whole &= not any(
+            table.column(name).combine_chunks().flatten().null_count for name in ("coco_iou", "yolo_iou")
+        )
         is_whole &= _digests_each(table, files)
         is_whole &= all(column.value_lengths().equals(lists[0].value_lengths()) for column in lists)
         is_whole &= all(

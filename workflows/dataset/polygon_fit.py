@@ -33,10 +33,10 @@ EXACT_FIT = PolygonFit()
 
 def fit_of(record: ImageRecord, config: ExportConfig) -> PolygonFit:
     """The fit of an image's polygons; ``record`` has the instances of the dataset."""
-    rule, rles = config.polygons, [each.rle for each in record.instances if rle_area(each.rle)]
-    yolo, coco = "yolo" in config.formats, bool(config.with_coco_polygons)
+    rule, yolo, coco = config.polygons, "yolo" in config.formats, bool(config.with_coco_polygons)
     if rule.is_exact or not (yolo or coco):
         return EXACT_FIT
+    rles = [each.rle for each in record.instances if rle_area(each.rle)]
     outlines = zip(rles, coco_outlines(rles, rule), strict=True) if coco else ()
     polygons = zip(rles, yolo_polygons(rles, rule), strict=True) if yolo else ()
     return PolygonFit(

@@ -255,9 +255,7 @@ def _outcome(image: _Found, coco_is_certain: bool, rules: Collection[PolygonRule
     return change.decisions + left  # of two files COCO's, whose masks are exact
 
 
-def _settled(
-    change: Change | str, states: Sequence[WrittenImage], is_certain: bool, drawn: Drawn
-) -> Change | str:
+def _settled(change: Change | str, states: Sequence[WrittenImage], is_certain: bool, drawn: Drawn) -> Change | str:
     """The change if it is one, or why that cannot be told.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -17,7 +18,9 @@ from pycocotools.coco import COCO
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
+from labeler.files.image_table import ImageTable
 from labeler.files.images import content_digest
+from labeler.files.listing import stamps
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
@@ -60,13 +63,15 @@ def instances(name: str) -> tuple[Instance, ...]:
 def run(tmp_path: Path) -> RunFolder:
     run, root = RunFolder(tmp_path / "out"), tmp_path / "in"
     root.mkdir()
+    for index, name in enumerate(NAMES):
+        Image.new("RGB", (WIDTH, HEIGHT), (index, 0, 0)).save(root / name)
     with run.locked():
         run.begin(run_settings(root, ONTOLOGY), restart=False)
-    for index, name in enumerate(NAMES):  # a shard for each
-        Image.new("RGB", (WIDTH, HEIGHT), (index, 0, 0)).save(root / name)
-        digest = content_digest((root / name).read_bytes())
-        record = ImageRecord(name, WIDTH, HEIGHT, digest, instances=instances(name))
-        write_records(run.records / f"{index:06d}.parquet", [record])
+        run.plan(ImageTable.of(pa.array(NAMES), pa.array(stamps(root, NAMES), pa.string())), shard_size=1)
+        for shard in run.waiting():
+            (name,) = shard.image_ids
+            digest = content_digest((root / name).read_bytes())
+            write_records(shard.records_path, [ImageRecord(name, WIDTH, HEIGHT, digest, instances=instances(name))])
     return run
 
 
@@ -101,9 +106,9 @@ def test_figures_are_those_of_what_readers_see(run: RunFolder) -> None:
     summary = written(run, EVERY)
     files = [run.output / "annotations/instances_train.json", run.output / "roboflow/train/_annotations.coco.json"]
     ious: dict[str, dict[str, list[float]]] = {"coco": {}, "yolo": {}}
-    for name, annotations in in_coco(files[0]).items():
+    for name, objects in in_coco(files[0]).items():
         exact = MASKS.get(name, [])
-        for (annotation, mask), whole in zip(annotations, exact, strict=True):
+        for (annotation, mask), whole in zip(objects, exact, strict=True):
             assert annotation["area"] == mask.sum()
             assert annotation["bbox"] == coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask, np.uint8))).tolist()
             assert not mask[:6].any()  # where the speck was
@@ -145,8 +150,8 @@ def test_ultralytics_reads_the_labels(run: RunFolder) -> None:
 def test_polygons_of_hf_beside_exact_coco(run: RunFolder) -> None:
     """Box and area in each file are those of the masks in it."""
     summary = written(run, ExportConfig(formats=("coco", "hf"), **SIMPLE))
-    for name, annotations in in_coco(run.output / "annotations/instances_train.json").items():
-        for (annotation, mask), whole in zip(annotations, MASKS.get(name, []), strict=True):
+    for name, objects in in_coco(run.output / "annotations/instances_train.json").items():
+        for (annotation, mask), whole in zip(objects, MASKS.get(name, []), strict=True):
             np.testing.assert_array_equal(mask, whole)
             assert annotation["area"] == whole.sum()
     ious = []
@@ -162,7 +167,7 @@ def test_polygons_of_hf_beside_exact_coco(run: RunFolder) -> None:
     assert summary.polygons.coco.total == pytest.approx(sum(ious))
     first, _, last = summary.polygons.lines()
     assert first.startswith("polygons of hf with --simplify 1.5 --min-part 12: 6 objects")
-    assert last.startswith("masks of coco are exact RLE; with --segmentation polygon, --simplify 1.5 --min-part 12 applies")
+    assert last.startswith("masks of coco are exact RLE; with --segmentation polygon, --simplify 1.5 --min-part 12 app")
     # without a change of RLE, a change of the setting reaches the file
     before = (run.output / "hf/train/metadata.parquet").read_bytes()
     written(run, ExportConfig(formats=("coco", "hf"), val_share=0))
@@ -181,7 +186,8 @@ def test_what_is_kept_keeps_its_figures(run: RunFolder) -> None:
     summary = written(run, EVERY)
     assert len(cached(run) - shards) == 1
     assert summary.polygons.coco.objects == 5
-    files = {path: path.read_bytes() for path in run.output.glob("[alhr]*/**/*.[tjp]*[tn]") if path.is_file()}
+    paths = [path for path in run.output.rglob("*") if path.is_file() and run.path not in path.parents]
+    files = {path: path.read_bytes() for path in paths}
     for path in (run.path / "export-cache").iterdir():
         path.unlink()
     assert written(run, EVERY).polygons == summary.polygons
@@ -210,13 +216,11 @@ def test_on_the_command_line(run: RunFolder) -> None:
     assert content["yolo"]["lowest_in"] in MASKS
     again = run_in_process("export", run.output, "--formats", "yolo-detect,voc", "--simplify", "2")
     assert "--simplify 2 --min-part 12 has no effect: no polygons in yolo-detect, voc" in again.stdout
-    assert "changed since the last run: simplify 1.00 → 2.00" in again.stdout
+    assert "simplify 1.00 → 2.00" in again.stdout
     assert json.loads((run.path / "summary.json").read_text())["polygons"] is None
     wrong = run_in_process("export", run.output, "--simplify", "-1")
-    assert (wrong.returncode, wrong.stderr.strip().splitlines()[-1].endswith("must be a number, 0 or more, not -1")) == (
-        2,
-        True,
-    )
+    assert wrong.returncode == 2
+    assert "--simplify must be a number, 0 or more, not -1" in wrong.stderr
 
 
 def test_a_change_waits_for_edits(run: RunFolder) -> None:
@@ -239,5 +243,5 @@ def test_a_change_waits_for_edits(run: RunFolder) -> None:
 
 def test_negative_and_fractional_sizes_are_refused() -> None:
     for wrong in ({"simplify": -0.5}, {"simplify": float("nan")}, {"min_part": -1}, {"min_part": 1.5}):
-        with pytest.raises(UsageError, match="--simplify|--min-part"):
+        with pytest.raises(UsageError, match=r"--simplify|--min-part"):
             ExportConfig(**wrong)
