@@ -38,38 +38,48 @@ def hausdorff(a: np.ndarray, b: np.ndarray) -> float:
     return max(cKDTree(one).query(other)[0].max(), cKDTree(other).query(one)[0].max())
 
 
+def outlines(mask: np.ndarray) -> list[np.ndarray]:
+    rings = [np.array(ring, dtype=np.int32).reshape(-1, 2) for ring in mask_to_polygons(mask)]
+    return [*rings, mask_to_single_polygon(mask)]
+
+
 @pytest.mark.parametrize("tolerance", [0.5, 2.5])
 def test_distance_is_within_the_bound(tolerance: float) -> None:
+    exact = [polygon for mask in MASKS for polygon in outlines(mask)]
     fewer = 0
-    for mask in MASKS:
-        rings = [np.array(ring, dtype=np.int32).reshape(-1, 2) for ring in mask_to_polygons(mask)]
-        for polygon in (*rings, mask_to_single_polygon(mask)):
-            found = simplified(polygon, tolerance)
-            assert hausdorff(polygon, found) <= tolerance + STEP
-            assert len(found) >= 3
-            fewer += len(polygon) - len(found)
+    for polygon, found in zip(exact, simplified(exact, tolerance), strict=True):
+        assert hausdorff(polygon, found) <= tolerance + STEP
+        assert len(found) >= 3
+        fewer += len(polygon) - len(found)
     assert fewer > 1000
 
 
 def test_points_are_some_of_the_exact_ones_in_their_order() -> None:
     for mask in MASKS:
         polygon = mask_to_single_polygon(mask)
-        exact, found = list(map(tuple, polygon.tolist())), list(map(tuple, simplified(polygon, 2).tolist()))
+        exact, (found,) = list(map(tuple, polygon.tolist())), simplified([polygon], 2)
         rest = iter(exact)
-        assert all(point in rest for point in found)
-        np.testing.assert_array_equal(simplified(polygon, 0), polygon)
+        assert all(tuple(point) in rest for point in found.tolist())
+        np.testing.assert_array_equal(*simplified([polygon], 0), polygon)
+
+
+def test_each_polygon_is_simplified_by_itself() -> None:
+    polygons = [np.zeros((0, 2), np.int32), *(polygon for mask in MASKS for polygon in outlines(mask))]
+    for polygon, found in zip(polygons, simplified(polygons, 1.5), strict=True):
+        np.testing.assert_array_equal(found, *simplified([polygon], 1.5))
+    assert simplified([], 1.5) == []
 
 
 def test_by_hand() -> None:
     """A square of 20 with a bump one pixel high on its upper side."""
     square = np.array([[0, 0], [9, 0], [9, -1], [11, -1], [11, 0], [20, 0], [20, 20], [0, 20]], dtype=np.int32)
     corners = [[0, 0], [20, 0], [20, 20], [0, 20]]
-    assert simplified(square, 1.0).tolist() == corners
-    assert simplified(square, 0.9).tolist() != corners
-    assert simplified(np.roll(square, 3, axis=0), 1.0).tolist() != []
     # A spike that turns back is not cut off, though it lies on the line of the side that would replace it.
     spike = np.array([[0, 0], [30, 0], [10, 0], [10, 10], [0, 10]], dtype=np.int32)
-    assert [30, 0] in simplified(spike, 2.0).tolist()
+    ((first, pointed), (rest,)) = simplified([square, spike], 1.0), simplified([square], 0.9)
+    assert first.tolist() == corners
+    assert rest.tolist() != corners
+    assert [30, 0] in pointed.tolist()
 
 
 def test_bridges_to_holes_stay_closed() -> None:
