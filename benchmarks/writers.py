@@ -2,6 +2,7 @@
 
     python benchmarks/writers.py [--images 300]                     # on masks of the demo scenes
     python benchmarks/writers.py --against COMMIT [--rounds 7]      # YOLO labels, 320 x 320 to 4K
+    python benchmarks/writers.py --simplify [--images 300]          # simplified polygons: size, IoU and cost
 
 For the comparison, records hold ten blobs with uneven outlines; a process of each version writes them in turn. CPU
 seconds are counted, and the digest of what was written must be equal.
@@ -25,11 +26,14 @@ import numpy as np
 from two_versions import ROOT, Version, unpacked
 
 from labeler.demo.scenes import SHAPES, make_scene, scene_rng
-from labeler.formats.coco import CocoWriter
+from labeler.formats.coco import CocoWriter, coco_annotations
 from labeler.formats.yolo import write_yolo_labels, yolo_labels
 from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy
+from labeler.geometry.polygon_rule import PolygonRule
 from labeler.record_files import write_records
 from labeler.records import ImageRecord, Instance
+from workflows.dataset.polygon_fit import PolygonFits, fit_of
+from workflows.settings.export import ExportConfig
 
 # width, height, and the sides of the blobs in pixels at least and at most
 SIZES = {
@@ -39,6 +43,7 @@ SIZES = {
     "4K": (3840, 2160, 150, 700),
 }
 SCENES = "demo scenes, 320 x 320"
+TOLERANCES, BLOB_SIZES = (0.5, 1.0, 2.0), ("640 x 480", "1080p")
 BLOBS, RECORDS, SCENE_COUNT = 10, 6, 30
 
 
@@ -131,15 +136,53 @@ def rates(images: int) -> None:
             print(f"{name:18} {objects / (time.perf_counter() - started):8.0f} objects/s")
 
 
+def simplify(images: int) -> None:
+    """Label files and COCO polygons by tolerance, against exact ones."""
+    rng = np.random.default_rng(0)
+    cases = {SCENES: [scene_record(index) for index in range(images)]}
+    cases |= {f"blobs, {name}": [blob_record(rng, *SIZES[name]) for _ in range(images // 5)] for name in BLOB_SIZES}
+    print("| masks | `--simplify` | YOLO bytes | IoU, mean | lowest | COCO bytes | IoU, mean | lowest | CPU ms |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for case, records in cases.items():
+        exact = polygons_written(records, 0.0)
+        for tolerance in TOLERANCES:
+            found = polygons_written(records, tolerance)
+            cells = [f"{tolerance:g}"]
+            fits = fits_of(records, tolerance)
+            for ious, before, now in ((fits.yolo, exact[0], found[0]), (fits.coco, exact[1], found[1])):
+                cells += [f"{now / before:.2f}", f"{ious.total / ious.objects:.3f}", f"{ious.lowest:.3f}"]
+            print(f"| {case} | {' | '.join(cells)} | {found[2]:.2f} instead of {exact[2]:.2f} |", flush=True)
+
+
+def polygons_written(records: list[ImageRecord], tolerance: float) -> tuple[int, int, float]:
+    """Bytes of YOLO labels, bytes of COCO annotations with polygons, and CPU milliseconds an instance for both."""
+    rule, began = PolygonRule(tolerance), time.process_time()
+    yolo = sum(len(yolo_labels(record, rule)) for record in records)
+    coco = sum(len(text) for record in records for text in coco_annotations(record, len(SHAPES), "polygon", rule))
+    seconds = time.process_time() - began
+    return yolo, coco, 1000 * seconds / sum(len(record.instances) for record in records)
+
+
+def fits_of(records: list[ImageRecord], tolerance: float) -> PolygonFits:
+    config = ExportConfig(formats=("yolo", "coco"), segmentation="polygon", simplify=tolerance)
+    fits = PolygonFits(config)
+    for record in records:
+        fits.add(record.image_id, fit_of(record, config))
+    return fits
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--against", metavar="COMMIT", help="the earlier version")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--simplify", action="store_true", help="measure simplified polygons")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve()
+    elif args.simplify:
+        simplify(args.images)
     elif args.against:
         compare(args.against, args.rounds)
     else:

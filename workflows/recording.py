@@ -20,6 +20,7 @@ from labeler.models.families import GENERAL
 from labeler.models.kinds.kind import fitted, innermost
 from workflows.asked import as_labeled, checked, classes_before, saved_settings, settled_for
 from workflows.dataset.dataset import recover
+from workflows.dataset.pending_edits import refuse_other_polygons
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
 from workflows.engines.resources import takes_ray
@@ -115,6 +116,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
         job = as_labeled(job, saved, family)
         settled = settled_for(job, run, saved, family)
         settled = replace(settled, published=last_published(run.settings, saved, run.has_dataset))
+        if settled.published and not job.overwrite_edits:
+            refuse_other_polygons(output, settled.published.export, settled.export)
         if settled.started_from is GENERAL and job.keep_floor:
             progress.say(unknown_family_line(innermost(job.labeler).kind, job.model.detector, job.model.floor))
         job = replace(job, ontology=settled.ontology, export=settled.export)

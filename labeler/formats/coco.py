@@ -13,7 +13,8 @@ from typing import Any, Literal
 from labeler.errors import UsageError
 from labeler.files.local import naming
 from labeler.geometry.masks import Rle, rle_area, rle_box_xyxy
-from labeler.geometry.polygons import mask_to_polygons
+from labeler.geometry.polygon_rule import EXACT, PolygonRule
+from labeler.geometry.simplification import CocoOutline, coco_outlines
 from labeler.records import ImageRecord
 
 SCORE_DIGITS = 6
@@ -51,7 +52,9 @@ def coco_annotation(
     }
 
 
-def coco_annotations(record: ImageRecord, classes: int, segmentation: Literal["rle", "polygon"] = "rle") -> list[str]:
+def coco_annotations(
+    record: ImageRecord, classes: int, segmentation: Literal["rle", "polygon"] = "rle", rule: PolygonRule = EXACT
+) -> list[str]:
     """The annotations of an image, each as the JSON text that follows ``id`` and ``image_id``.
 
     ``CocoWriter`` fills in these ids, so the texts can be kept while other images come and go. Arguments as in
@@ -60,12 +63,14 @@ def coco_annotations(record: ImageRecord, classes: int, segmentation: Literal["r
     Raises:
         UsageError: there is no class with the class id of an instance.
     """
-    texts = []
     for instance in record.instances:
         if not 0 <= instance.class_id < classes:
             raise UsageError(f"{record.image_id}: class id {instance.class_id}, but there are {classes} classes")
-        if not rle_area(instance.rle):
-            continue
+    instances = [instance for instance in record.instances if rle_area(instance.rle)]
+    masks = [instance.rle for instance in instances]
+    outlines = coco_outlines(masks, rule) if segmentation == "polygon" else (CocoOutline([], mask) for mask in masks)
+    texts = []
+    for instance, (polygons, drawn) in zip(instances, outlines, strict=True):
         attributes = {
             "iscrowd": 0,
             "score": round(instance.joint_score, SCORE_DIGITS),
@@ -73,9 +78,9 @@ def coco_annotations(record: ImageRecord, classes: int, segmentation: Literal["r
             "mask_score": round(instance.mask_score, SCORE_DIGITS),
             **({"agreement": round(instance.agreement, SCORE_DIGITS)} if instance.agreement < 1 else {}),
         }
-        annotation = coco_annotation(0, 0, instance.class_id, instance.rle, attributes)
+        annotation = coco_annotation(0, 0, instance.class_id, drawn, attributes)
         if segmentation == "polygon":
-            annotation["segmentation"] = mask_to_polygons(instance.rle)
+            annotation["segmentation"] = polygons
         del annotation["id"], annotation["image_id"]
         texts.append(json.dumps(annotation).removeprefix("{"))
     return texts
@@ -93,6 +98,7 @@ class CocoWriter:
         class_names: by class id.
         segmentation: ``rle``, or ``polygon`` along pixel edges; ``pycocotools`` reads the same mask from both.
         head: ``HEAD``, or ``HEAD_WITHOUT_INFO`` to get the bytes that earlier versions wrote.
+        rule: of polygons. If they are not exact, box and area are those of the mask that ``pycocotools`` reads.
     """
 
     def __init__(
@@ -101,10 +107,12 @@ class CocoWriter:
         class_names: Sequence[str],
         segmentation: Literal["rle", "polygon"] = "rle",
         head: str = HEAD,
+        rule: PolygonRule = EXACT,
     ) -> None:
         self._path = path
         self._class_names = class_names
         self._segmentation = segmentation
+        self._rule = rule
         self._temporary = path.with_name(f".{path.name}.partial")
         self._images = self._annotations = 0
         self._file = open(self._temporary, "w", encoding="ascii")  # noqa: SIM115 closed by __exit__
@@ -118,7 +126,7 @@ class CocoWriter:
         Raises:
             UsageError: an instance's class id is not in ``class_names``.
         """
-        annotations = coco_annotations(record, len(self._class_names), self._segmentation)
+        annotations = coco_annotations(record, len(self._class_names), self._segmentation, self._rule)
         name = record.image_id if file_name is None else file_name
         self.add_made(name, record.width, record.height, annotations)
 

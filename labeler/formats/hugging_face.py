@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from labeler.errors import UsageError
 from labeler.files.local import naming
-from labeler.geometry.masks import rle_area, rle_box_xyxy
-from labeler.geometry.polygons import mask_to_polygons
+from labeler.geometry.masks import Rle, rle_area, rle_box_xyxy
+from labeler.geometry.polygon_rule import EXACT, PolygonRule
+from labeler.geometry.simplification import coco_outlines
 from labeler.records import ImageRecord
 from ontologies.documents import parse_json
 
@@ -34,7 +35,7 @@ def features(class_names: Sequence[str]) -> dict[str, Any]:
     """The columns as ``datasets.Features.to_dict`` describes them, in words that its versions 3 to 5 know.
 
     ``bbox`` is x, y, width, height in pixels; ``segmentation`` has the polygons of each object along pixel edges, which
-    pycocotools turns back into the exact mask.
+    pycocotools turns back into the exact mask, or if they are simplified, into the one that has this box and area.
     """
     objects = {
         "category": {"names": list(class_names), "_type": "ClassLabel"},
@@ -79,11 +80,20 @@ def schema(class_names: Sequence[str]) -> pa.Schema:
     return pa.schema(columns).with_metadata({"huggingface": info})
 
 
-def _polygons(segmentation: Any) -> list[Any]:
-    """The polygons of a COCO segmentation."""
-    if isinstance(segmentation, list):
-        return segmentation
-    return mask_to_polygons({"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")})
+def _outlined(rles: Sequence[Rle], rule: PolygonRule) -> Iterator[dict[str, Any]]:
+    """Box, area and polygons of each mask of an image."""
+    for polygons, drawn in coco_outlines(rles, rule):
+        x1, y1, x2, y2 = rle_box_xyxy(drawn)
+        yield {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": rle_area(drawn), "segmentation": polygons}
+
+
+def _with_polygons(annotations: Sequence[dict[str, Any]], rule: PolygonRule) -> list[dict[str, Any]]:
+    """COCO annotations of an image, with polygons in place of RLE."""
+    if not annotations or isinstance(annotations[0]["segmentation"], list):
+        return list(annotations)
+    masks = [each["segmentation"] for each in annotations]
+    rles: list[Rle] = [{"size": mask["size"], "counts": mask["counts"].encode("ascii")} for mask in masks]
+    return [each | outlined for each, outlined in zip(annotations, _outlined(rles, rule), strict=True)]
 
 
 class HuggingFaceWriter:
@@ -92,10 +102,12 @@ class HuggingFaceWriter:
     Args:
         path: the file, in the folder of the split's images. It appears when the block ends without an error.
         class_names: by class id.
+        rule: of the polygons.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str]) -> None:
+    def __init__(self, path: Path, class_names: Sequence[str], rule: PolygonRule = EXACT) -> None:
         self._path = path
+        self._rule = rule
         self._class_count = len(class_names)
         self._schema = schema(class_names)
         self._temporary = path.with_name(f".{path.name}.partial")
@@ -118,23 +130,21 @@ class HuggingFaceWriter:
                 raise UsageError(
                     f"{record.image_id}: class id {instance.class_id}, but there are {self._class_count} classes"
                 )
-            if not (area := rle_area(instance.rle)):
-                continue
-            x1, y1, x2, y2 = rle_box_xyxy(instance.rle)
+        instances = [instance for instance in record.instances if rle_area(instance.rle)]
+        outlined = _outlined([instance.rle for instance in instances], self._rule)
+        for instance, outline in zip(instances, outlined, strict=True):
             objects["category"].append(instance.class_id)
-            objects["bbox"].append([x1, y1, x2 - x1, y2 - y1])
-            objects["area"].append(area)
             objects["score"].append(instance.joint_score)
-            objects["segmentation"].append(mask_to_polygons(instance.rle))
+            for name, value in outline.items():
+                objects[name].append(value)
         self._add_row(file_name, record.width, record.height, objects)
 
     def add_made(self, file_name: str, width: int, height: int, annotations: Iterable[str]) -> None:
         """Append an image with its ``labeler.formats.coco.coco_annotations``, which round scores to six digits."""
-        made = [parse_json("{" + text) for text in annotations]
+        made = _with_polygons([parse_json("{" + text) for text in annotations], self._rule)
         objects = {
             "category": [each["category_id"] - 1 for each in made],
-            **{name: [each[name] for each in made] for name in ("bbox", "area", "score")},
-            "segmentation": [_polygons(each["segmentation"]) for each in made],
+            **{name: [each[name] for each in made] for name in ("bbox", "area", "score", "segmentation")},
         }
         self._add_row(file_name, width, height, objects)
 

@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from labeler.geometry.polygons import masks_to_single_polygons
+from labeler.geometry.polygon_rule import EXACT, PolygonRule
+from labeler.geometry.simplification import yolo_polygons
 from labeler.records import ImageRecord
 
 # Both truncating and rounding turn x + 0.45 into x; with 0.5, the pixel's centre, rounding would give x + 1. With six
@@ -37,10 +38,10 @@ def label_path(image_path: Path) -> Path:
     return Path(*folders, image_path.name).with_suffix(".txt")
 
 
-def yolo_labels(record: ImageRecord) -> str:
+def yolo_labels(record: ImageRecord, rule: PolygonRule = EXACT) -> str:
     """The content of an image's label file: one line per instance. Instances with an empty mask are left out."""
     lines = []
-    polygons = masks_to_single_polygons([instance.rle for instance in record.instances])
+    polygons = yolo_polygons([instance.rle for instance in record.instances], rule)
     for instance, polygon in zip(record.instances, polygons, strict=True):
         if len(polygon):
             sides = (_coordinates(record.width)[polygon[:, 0]], _coordinates(record.height)[polygon[:, 1]])

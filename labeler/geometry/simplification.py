@@ -1,68 +1,127 @@
-"""Polygons with fewer points, within a stated distance of the exact outline."""
+"""Polygons with fewer points, within a stated distance of the exact outline, and without small parts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from labeler.geometry.bridges import Points
-from labeler.geometry.masks import Rle, mask_iou, mask_to_rle, rle_box_xyxy, rle_crop, window_to_rle
+from labeler.geometry.masks import Rle, mask_to_rle, rle_area, rle_box_xyxy, rle_crop, window_to_rle
+from labeler.geometry.polygon_rule import PolygonRule
 from labeler.geometry.polygons import (
     mask_to_polygons,
-    mask_to_single_polygon,
+    masks_to_single_polygons,
     polygons_to_rle,
     single_polygon_to_mask,
 )
 from labeler.opencv import opencv
 
 
-def simplified_polygons(rle: Rle, tolerance: float) -> list[list[int]]:
-    """``mask_to_polygons`` with fewer points, see ``simplified``."""
-    polygons = [np.array(polygon, dtype=np.int32).reshape(-1, 2) for polygon in mask_to_polygons(rle)]
-    return [simplified(polygon, tolerance).ravel().tolist() for polygon in polygons]
+class CocoOutline(NamedTuple):
+    """The COCO polygons of a mask, and the mask that ``pycocotools`` rasterises them to."""
+
+    polygons: list[list[int]]
+    drawn: Rle
 
 
-def simplified_single_polygon(rle: Rle, tolerance: float) -> Points:
-    """``mask_to_single_polygon`` with fewer points, see ``simplified``."""
-    return simplified(mask_to_single_polygon(rle), tolerance)
+def coco_outlines(rles: Sequence[Rle], rule: PolygonRule) -> Iterable[CocoOutline]:
+    """The COCO outline of each mask of an image. It is exact where a simplified one would enclose no pixel."""
+    if rule.is_exact or not rles:
+        return (CocoOutline(mask_to_polygons(rle), rle) for rle in rles)
+    return _coco_outlines(tuple(rle["counts"] for rle in rles), *rles[0]["size"], rule)
 
 
-def simplified(polygon: Points, tolerance: float) -> Points:
-    """Leave out points of a closed polygon, such that the Hausdorff distance of both outlines is at most ``tolerance``.
+def yolo_polygons(rles: Sequence[Rle], rule: PolygonRule) -> Iterable[Points]:
+    """The YOLO polygon of each mask of an image."""
+    if rule.is_exact or not rles:
+        return masks_to_single_polygons(rles)
+    return _yolo_polygons(tuple(rle["counts"] for rle in rles), *rles[0]["size"], rule)
 
-    This is the algorithm of Douglas and Peucker, with distances to the segment and not to its line: a point of the
-    outline is never further away from what replaces it. Points that are visited more than once stay, so that bridges to
-    holes and parts (see ``labeler.geometry.bridges``) still run there and back along one line. A polygon that would
-    have fewer than three points stays as it is.
+
+# Those of the last image are remembered: they are needed for its files and for the figures about them.
+@lru_cache(maxsize=1)
+def _coco_outlines(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[CocoOutline]:
+    exact = [CocoOutline(mask_to_polygons(rle), rle) for rle in _parts(counts, height, width, rule)]
+    points = [np.array(polygon, np.int32).reshape(-1, 2) for outline in exact for polygon in outline.polygons]
+    fewer = (polygon.ravel().tolist() for polygon in simplified(points, rule.simplify))
+    return [_drawn(outline, list(islice(fewer, len(outline.polygons)))) for outline in exact]
+
+
+def _drawn(exact: CocoOutline, polygons: list[list[int]]) -> CocoOutline:
+    """The outline of ``polygons``; ``exact`` if these are the same, or enclose no pixel."""
+    if polygons == exact.polygons:
+        return exact
+    drawn = polygons_to_rle(polygons, *exact.drawn["size"])
+    return CocoOutline(polygons, drawn) if rle_area(drawn) else exact
+
+
+@lru_cache(maxsize=1)
+def _yolo_polygons(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[Points]:
+    return simplified(list(masks_to_single_polygons(_parts(counts, height, width, rule))), rule.simplify)
+
+
+def _parts(counts: tuple[bytes, ...], height: int, width: int, rule: PolygonRule) -> list[Rle]:
+    return [without_small_parts({"size": [height, width], "counts": each}, rule.min_part) for each in counts]
+
+
+def yolo_drawn(rle: Rle, rule: PolygonRule) -> Rle:
+    """A mask as Ultralytics reads it from a label file."""
+    height, width = rle["size"]
+    (polygon,) = yolo_polygons([rle], rule)
+    return mask_to_rle(single_polygon_to_mask(polygon.astype(np.float64), height, width))
+
+
+def simplified(polygons: Sequence[Points], tolerance: float) -> list[Points]:
+    """Leave out points of closed polygons, such that no outline is further than ``tolerance`` from the one before.
+
+    The distance is that of Hausdorff. This is the algorithm of Douglas and Peucker, with distances to the segment and
+    not to its line: a point of the outline is never further away from what replaces it. Points that are visited more
+    than once stay, so that bridges to holes and parts (see ``labeler.geometry.bridges``) still run there and back along
+    one line. A polygon that would have fewer than three points stays as it is.
 
     Args:
-        polygon: int32 ``(n, 2)``, x, y.
+        polygons: int32 ``(n, 2)`` each, x, y. Many together take much less time than one by one.
         tolerance: in pixels, 0 or more; 0 changes nothing.
 
     Returns:
-        int32 ``(m, 2)``: some of the points, in their order.
+        int32 ``(m, 2)`` each: some of the points, in their order.
     """
+    if tolerance <= 0 or not polygons:
+        return list(polygons)
+    walks = [_walk(polygon) for polygon in polygons]
+    points = np.concatenate([polygon[order] for polygon, (order, _) in zip(polygons, walks, strict=True)])
+    kept = np.concatenate([fixed for _, fixed in walks])
+    _keep_more(points.astype(np.float64), kept, tolerance)
+    fewer = []
+    stays = np.split(kept, np.cumsum([len(order) for order, _ in walks])[:-1])
+    for polygon, (order, _), stay in zip(polygons, walks, stays, strict=True):
+        places = np.sort(order[:-1][stay[:-1]])
+        fewer.append(polygon[places] if len(places) >= 3 else polygon)
+    return fewer
+
+
+def _walk(polygon: Points) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The indices of the points along the closed line, from a point that stays and back to it; and which ones stay."""
     count = len(polygon)
-    if tolerance <= 0 or count <= 3:
-        return polygon
-    fixed = _fixed_points(polygon)
-    # The walk begins at a fixed point and ends there.
-    walk = (fixed[0] + np.arange(count + 1)) % count
-    closed = polygon[walk].astype(np.float64)
-    kept = np.zeros(count + 1, dtype=np.bool_)
-    kept[fixed - fixed[0]] = kept[count] = True
-    _keep_more(closed, kept, tolerance)
-    places = np.sort(walk[:-1][kept[:-1]])
-    return polygon[places] if len(places) >= 3 else polygon
+    fixed = _fixed_points(polygon) if count > 3 else np.arange(count)
+    start = int(fixed[0]) if count else 0
+    order = (start + np.arange(count + 1)) % count if count else np.zeros(0, dtype=np.int64)
+    stays = np.zeros(len(order), dtype=np.bool_)
+    stays[fixed - start] = True
+    stays[-1:] = True
+    return order, stays
 
 
 def _fixed_points(polygon: Points) -> npt.NDArray[np.int64]:
     """The indices of points that stay: those visited more than once, and at least two that are far apart."""
-    places, where, visits = np.unique(polygon, axis=0, return_inverse=True, return_counts=True)
-    fixed = np.flatnonzero(visits[where.ravel()] > 1)
+    keys = (polygon[:, 1].astype(np.int64) << 32) + polygon[:, 0]
+    places, where, visits = np.unique(keys, return_inverse=True, return_counts=True)
+    fixed = np.flatnonzero(visits[where] > 1)
     if len(places) < 2 or fixed.size >= 2:
         return fixed
     offsets = polygon.astype(np.int64) - polygon[0]
@@ -70,9 +129,10 @@ def _fixed_points(polygon: Points) -> npt.NDArray[np.int64]:
 
 
 def _keep_more(points: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], tolerance: float) -> None:
-    """Mark in ``kept`` the points of an open line that it needs besides those marked, the ends among them.
+    """Mark in ``kept`` the points of open lines, one behind the other, that these need besides those marked.
 
-    Each round looks at all segments between marked points at once, and marks the furthest point of each.
+    The ends of the lines are marked. Each round looks at all segments between marked points at once, and marks the
+    furthest point of each.
     """
     left = np.flatnonzero(~kept)
     while left.size:
@@ -84,8 +144,7 @@ def _keep_more(points: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], tol
         furthest = np.repeat(np.maximum.reduceat(distances, first), counts)
         too_far = furthest > tolerance**2
         candidates = np.flatnonzero(too_far & (distances == furthest))
-        _, once = np.unique(segment[candidates], return_index=True)
-        chosen = candidates[once]
+        chosen = candidates[np.flatnonzero(np.diff(segment[candidates], prepend=-1))]  # the first of each segment
         kept[left[chosen]] = True
         too_far[chosen] = False
         left = left[too_far]
@@ -120,21 +179,11 @@ def without_small_parts(rle: Rle, pixels: int) -> Rle:
     return window_to_rle(np.concatenate(([False], stays))[parts], x1, y1, width, height)
 
 
-def polygons_iou(rle: Rle, polygons: Sequence[Sequence[float]]) -> float:
-    """The IoU of a mask and of COCO polygons made from it, as ``pycocotools`` rasterises them; 0 without a polygon."""
-    height, width = rle["size"]
-    return float(mask_iou([rle], [polygons_to_rle(polygons, height, width)])[0, 0]) if polygons else 0.0
-
-
 def single_polygon_iou(rle: Rle, polygon: Points) -> float:
     """The IoU of a mask and of a YOLO polygon made from it, as ``cv2.fillPoly`` rasterises it; 0 without a point."""
-    height, width = rle["size"]
     if not len(polygon):
         return 0.0
-    found = mask_to_rle(single_polygon_to_mask(polygon.astype(np.float64), height, width))
-    return float(mask_iou([rle], [found])[0, 0])
-
-
-def fewest_decimals(width: int, height: int, margin: float) -> int:
-    """How many decimals a coordinate divided by the image's size needs to be off by less than ``margin`` pixels."""
-    return max(1, math.floor(math.log10(max(width, height) / (2 * margin))) + 1)
+    x1, y1, x2, y2 = map(int, rle_box_xyxy(rle))  # the polygon does not leave the box
+    exact = rle_crop(rle, x1, y1, x2, y2)
+    drawn = single_polygon_to_mask(polygon.astype(np.float64) - (x1, y1), y2 - y1, x2 - x1)
+    return float(np.count_nonzero(exact & drawn) / np.count_nonzero(exact | drawn))

@@ -210,7 +210,7 @@ def print_dataset(console: Console, dataset: ExportSummary, output: AnyPath) -> 
     if dataset.converted:
         kinds = ", ".join(f"{count} {extension}" for extension, count in dataset.converted.most_common())
         console.print(f"converted to PNG in the dataset, for trainers to read: {kinds}", highlight=False)
-    for line in dataset.sights:
+    for line in (*dataset.polygons.lines(), *dataset.sights):
         console.print(line, highlight=False, markup=False)
     _print_splits(console, dataset)
     for what, names in (

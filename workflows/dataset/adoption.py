@@ -7,6 +7,7 @@ written again. A file that differs from these was edited by the user.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import ImageError
@@ -49,6 +50,7 @@ def entries_of_last_export(
         config: the settings of that export.
         tagged: the classes come from tags.
     """
+    config = replace(config, simplify=0.0, min_part=0)  # no version without a ledger knew these
     saved = read_verdicts(run.output / VERDICTS)
     decisions = by_image(read_decisions(run, ontology))
     destination = destination_of(run.output)

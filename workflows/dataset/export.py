@@ -30,6 +30,7 @@ from workflows.dataset.judging import Outcome, Rules
 from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.dataset.placing import placed
+from workflows.dataset.polygon_fit import PolygonFits
 from workflows.dataset.shared_files import SharedFiles
 from workflows.dataset.sightings import Sightings
 from workflows.dataset.split_notes import empty_split, to_json
@@ -60,6 +61,7 @@ class ExportSummary:
         new: ids of the images that no earlier run has reported as failed.
         sights: how many images the tools see that read the formats, in lines.
         seen: the same by the name of the tool.
+        polygons: how near polygons are to the masks, where they are not exact.
         decided: instances that a person decided on, by verdict; added ones are accepted.
         splits: groups, leaks, and what was moved.
         empty_split: in one line, what it means that no image is in val or train; empty if there are some.
@@ -86,6 +88,7 @@ class ExportSummary:
     converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension
     sights: list[str] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
+    polygons: PolygonFits = field(default_factory=PolygonFits)
     decided: Counter[str] = field(default_factory=Counter)
     unmatched: list[Decision] = field(default_factory=list)
     splits: SplitSummary = field(default_factory=SplitSummary)
@@ -120,6 +123,7 @@ class ExportSummary:
         run.images["missing"] = len(self.missing)
         run.reading["converted"] = dict(self.converted)
         run.reading["seen_by"] = self.seen
+        run.polygons = self.polygons.figures()
         run.splits = to_json(self.splits)
         run.dataset_version = self.version.path.name if self.version else None
         for verdicts in self.verdicts.values():
@@ -239,7 +243,7 @@ def _plan(
     shared: SharedFiles,
 ) -> tuple[ExportSummary, Counter[Outcome]]:
     """Plan the files of every image, tell ``shared`` of it, and count the outcomes."""
-    summary, outcomes = ExportSummary(), Counter[Outcome]()
+    summary, outcomes = ExportSummary(polygons=PolygonFits(config)), Counter[Outcome]()
     files = ImageFiles(dataset, ontology.class_names, config)
     undecided = dict(decisions)
     places = dataset.originals.root, dataset.destination.path("images")
@@ -271,6 +275,7 @@ def _plan(
             continue
         shared.add(image.judged, image.placed, image.file_name, image.split)
         sightings.add(record, image.placed, image.file_name, image.judged.traits)
+        summary.polygons.add(record.image_id, image.judged.fit)
         splitting.place(row, image.split)
         outcomes.update(image.judged.outcomes)
         summary.unmatched += image.judged.unmatched

@@ -114,7 +114,7 @@ def _samples(path: Path, _: Writing) -> Iterator[Add]:
 
 @contextmanager
 def _metadata(path: Path, writing: Writing) -> Iterator[Add]:
-    with HuggingFaceWriter(path, writing.class_names) as writer:
+    with HuggingFaceWriter(path, writing.class_names, writing.config.polygons) as writer:
         yield lambda image: writer.add_made(image.file_name, image.width, image.height, image.annotations)
 
 

@@ -11,6 +11,7 @@ from labeler.formats.semantic import MASKS, semantic_png
 from labeler.formats.voc import voc_masks
 from labeler.formats.yolo import yolo_labels
 from labeler.formats.yolo_boxes import yolo_boxes
+from labeler.geometry.polygon_rule import PolygonRule
 from labeler.records import ImageRecord
 from workflows.dataset.images import label_name
 
@@ -20,14 +21,15 @@ class ImageFormat(NamedTuple):
 
     Attributes:
         names: of the files, from the split and the image's file name.
-        contents: of the files, from the record with the instances of the dataset and the class names.
+        contents: of the files, from the record with the instances of the dataset, the class names, and how polygons are
+            made.
     """
 
     names: Callable[[str, str], list[str]]
-    contents: Callable[[ImageRecord, Sequence[str]], list[bytes]]
+    contents: Callable[[ImageRecord, Sequence[str], PolygonRule], list[bytes]]
 
 
-def _voc_contents(record: ImageRecord, class_names: Sequence[str]) -> list[bytes]:
+def _voc_contents(record: ImageRecord, class_names: Sequence[str], _: PolygonRule) -> list[bytes]:
     masks = voc_masks(record, len(class_names))
     return [masks.classes, masks.objects]
 
@@ -35,15 +37,15 @@ def _voc_contents(record: ImageRecord, class_names: Sequence[str]) -> list[bytes
 IMAGE_FORMATS = {
     "yolo": ImageFormat(
         lambda split, name: [label_name(split, name)],
-        lambda record, _: [yolo_labels(record).encode("ascii")],
+        lambda record, _, rule: [yolo_labels(record, rule).encode("ascii")],
     ),
     "yolo-detect": ImageFormat(
         lambda split, name: [label_name(split, name)],
-        lambda record, _: [yolo_boxes(record).encode("ascii")],
+        lambda record, *_: [yolo_boxes(record).encode("ascii")],
     ),
     "semantic": ImageFormat(
         lambda split, name: [f"{MASKS}/{split}/{_with_suffix(name, '.png')}"],
-        lambda record, class_names: [semantic_png(record, len(class_names))],
+        lambda record, class_names, _: [semantic_png(record, len(class_names))],
     ),
     "voc": ImageFormat(
         lambda _, name: [f"voc/Segmentation{kind}/{_with_suffix(name, '.png')}" for kind in ("Class", "Object")],
@@ -65,13 +67,15 @@ def file_names_of(formats: Iterable[str], split: str, file_name: str) -> list[st
     return [name for each in formats if each in IMAGE_FORMATS for name in IMAGE_FORMATS[each].names(split, file_name)]
 
 
-def contents_of(formats: Iterable[str], record: ImageRecord, class_names: Sequence[str]) -> list[bytes]:
-    """The contents of an image's files.
+def contents_of(
+    formats: Iterable[str], record: ImageRecord, class_names: Sequence[str], rule: PolygonRule
+) -> list[bytes]:
+    """The contents of an image's files; ``rule`` is that of polygons.
 
     Raises:
         UsageError: a format cannot express the classes.
     """
-    files = (IMAGE_FORMATS[each].contents(record, class_names) for each in formats if each in IMAGE_FORMATS)
+    files = (IMAGE_FORMATS[each].contents(record, class_names, rule) for each in formats if each in IMAGE_FORMATS)
     return [content for contents in files for content in contents]
 
 

@@ -33,7 +33,7 @@ from labeler.files.storage import read_bytes, remove, scan, storage_of, write_by
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
 from ontologies import ontology
-from workflows.dataset import image_formats, judging
+from workflows.dataset import image_formats, judging, polygon_fit
 from workflows.dataset.image_formats import file_names_of
 from workflows.dataset.judging import (
     SCHEMA,
@@ -47,6 +47,7 @@ from workflows.dataset.judging import (
 )
 from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.known_traits import KnownTraits
+from workflows.dataset.polygon_fit import PolygonFit
 from workflows.run import classes, shard_records, united
 from workflows.run.folder import RunFolder
 from workflows.run.shard_records import ShardRecords
@@ -89,10 +90,12 @@ class JudgedShard:
     def images(self) -> Iterator[JudgedImage]:
         """The images, without their instances, which are judged again if they are asked for."""
         columns = self.table.select(["written", "content", "files", "voc", "unmatched"]).to_pydict()
+        fits = self.table.select(PolygonFit._fields).to_pydict()
         fields = self.table.select(["image_id", "width", "height", "digest", "status", "error"]).to_pydict()
         records = (ImageRecord(*values) for values in zip(*fields.values(), strict=True))
-        rows = enumerate(zip(records, *columns.values(), self._outcomes(), strict=True))
-        for row, (record, written, content, digests, voc, unmatched, outcomes) in rows:
+        polygons = map(PolygonFit, *fits.values())
+        rows = enumerate(zip(records, *columns.values(), polygons, self._outcomes(), strict=True))
+        for row, (record, written, content, digests, voc, unmatched, fit, outcomes) in rows:
             on_image = self._decisions.get(record.image_id, ())
             yield JudgedImage(
                 record,
@@ -102,6 +105,7 @@ class JudgedShard:
                 outcomes,
                 digests,
                 voc,
+                fit,
                 lambda row=row: self._contents_of(row),  # type: ignore[misc]
                 lambda row=row: self._judged[row],  # type: ignore[misc]
                 self._cutouts,
@@ -205,7 +209,8 @@ class _Digests:
     def __init__(self, files: Mapping[int, AnyPath], rules: Rules) -> None:
         self._files = dict(zip(files, in_order(file_digest, files.values()), strict=True))
         config = rules.config
-        settings = (config.quality, config.include_review, config.formats, config.segmentation, config.cutouts)
+        masks = (config.segmentation, config.polygons)
+        settings = (config.quality, config.include_review, config.formats, masks, config.cutouts)
         self._rules = repr((labeler.__version__, _code(), rules.ontology, rules.tagged, settings))
 
     def inputs(self, source: ShardRecords, decisions: Decisions) -> tuple[object, ...]:
@@ -228,7 +233,7 @@ def _code() -> str:
     """A digest of the code that judges and writes, so that no version keeps what another one made."""
     package = Path(labeler.__file__).parent
     files = [path for folder in ("", "formats", "geometry") for path in sorted((package / folder).glob("*.py"))]
-    modules = (image_formats, judging, classes, shard_records, united, ontology)
+    modules = (image_formats, judging, polygon_fit, classes, shard_records, united, ontology)
     files += [Path(str(module.__file__)) for module in modules]
     return content_digest(b"".join(path.read_bytes() for path in files))
 
@@ -246,6 +251,9 @@ def _read(path: AnyPath, source: ShardRecords, rules: Rules) -> pa.Table | None:
         lists = [table.column(name).combine_chunks() for name in Outcome._fields]
         is_whole = not any(column.null_count or column.flatten().null_count for column in lists)
         is_whole &= not any(column.null_count for column in table.columns)
+        is_whole &= not any(
+            table.column(name).combine_chunks().flatten().null_count for name in ("coco_iou", "yolo_iou")
+        )
         is_whole &= _digests_each(table, files)
         is_whole &= all(column.value_lengths().equals(lists[0].value_lengths()) for column in lists)
         is_whole &= all(

@@ -24,6 +24,7 @@ from ontologies import Ontology
 from workflows.dataset.image_formats import contents_of
 from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.known_traits import KnownTraits
+from workflows.dataset.polygon_fit import EXACT_FIT, PolygonFit, fit_of
 from workflows.run.classes import numbered, with_known_classes
 from workflows.run.shard_records import ShardRecords
 from workflows.settings.export import ExportConfig
@@ -63,6 +64,9 @@ SCHEMA = pa.schema(
         ("files", pa.list_(pa.string())),
         ("annotations", pa.string()),
         ("voc", pa.string()),
+        ("coco_iou", pa.list_(pa.float64())),
+        ("yolo_iou", pa.list_(pa.float64())),
+        ("trimmed", pa.int32()),
         ("unmatched", pa.list_(pa.int32())),
         ("class_id", pa.list_(pa.int32())),
         ("verdict", pa.list_(pa.string())),
@@ -79,6 +83,7 @@ content: a digest of what COCO files and ``verdicts.parquet`` hold of it.
 files: the digests of its files, see ``image_formats.contents_of``.
 annotations: the lines of ``coco_annotations``.
 voc: the XML of Pascal VOC, without the name of the image file; empty without that format.
+coco_iou, yolo_iou, trimmed: the image's ``PolygonFit``.
 unmatched: indices of the decisions on it that fit no instance.
 the others: a value for each instance, also those that people added.
 """
@@ -113,6 +118,7 @@ class JudgedImage:
         unmatched: decisions on it that fit no instance.
         outcomes: one for each instance.
         digests, voc: ``files`` and ``voc`` of ``SCHEMA``.
+        fit: of its polygons.
         contents: makes the contents of the files.
         judged: makes the whole result.
         cutouts, traits: those of its shard.
@@ -125,6 +131,7 @@ class JudgedImage:
     outcomes: Sequence[Outcome]
     digests: Sequence[str]
     voc: str
+    fit: PolygonFit
     contents: Callable[[], list[bytes]]
     judged: Callable[[], Judged]
     cutouts: KnownCutouts
@@ -136,7 +143,18 @@ class JudgedImage:
         contents = contents_of_image(image, rules)
         written, digests, voc = len(image.chosen), list(map(content_digest, contents)), xml_of(image, rules)
         return cls(
-            image.decided.record, written, "", (), (), digests, voc, lambda: contents, lambda: image, cutouts, traits
+            image.decided.record,
+            written,
+            "",
+            (),
+            (),
+            digests,
+            voc,
+            EXACT_FIT,
+            lambda: contents,
+            lambda: image,
+            cutouts,
+            traits,
         )
 
 
@@ -174,7 +192,7 @@ def contents_of_image(image: Judged, rules: Rules) -> list[bytes]:
     """The contents of the image's files; none of an image that failed."""
     if image.decided.record.status == "error":
         return []
-    return contents_of(rules.config.formats, image.kept, rules.ontology.class_names)
+    return contents_of(rules.config.formats, image.kept, rules.ontology.class_names, rules.config.polygons)
 
 
 def xml_of(image: Judged, rules: Rules) -> str:
@@ -186,9 +204,9 @@ def xml_of(image: Judged, rules: Rules) -> str:
 def annotations_of(image: Judged, rules: Rules) -> list[str]:
     """The ``coco_annotations`` of the image; none without a format that has them."""
     config = rules.config
-    if not {"coco", "webdataset", "roboflow", "hf"}.intersection(config.formats):
+    if not (config.with_rle or config.with_coco_polygons):
         return []
-    return coco_annotations(image.kept, len(rules.ontology.classes), config.segmentation)
+    return coco_annotations(image.kept, len(rules.ontology.classes), config.segmentation, config.polygons)
 
 
 def _row(image: Judged, contents: Sequence[bytes], rules: Rules, decisions: Sequence[Decision]) -> dict[str, Any]:
@@ -206,6 +224,7 @@ def _row(image: Judged, contents: Sequence[bytes], rules: Rules, decisions: Sequ
         "files": list(map(content_digest, contents)),
         "annotations": "\n".join(annotations_of(image, rules)),
         "voc": xml_of(image, rules),
+        **fit_of(image.kept, config)._asdict(),
         "unmatched": _places(image.decided.unmatched, decisions),
         "joint_score": [instance.joint_score for instance in record.instances],
         **dict(zip(Outcome._fields, columns, strict=True)),

@@ -15,6 +15,7 @@ from labeler.files.conversion import source_at
 from labeler.files.images import DecodedImage, ImageFile, digest_at
 from labeler.files.storage import absolute, locate, locate_beside
 from labeler.formats.splits import SPLITS
+from labeler.geometry.polygon_rule import EXACT, PolygonRule
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology
@@ -108,6 +109,12 @@ class Labeled:
         yield from (ImageFile(self.run.output / "images" / split / name, config=reading) for split in SPLITS)
         if self.root_is_named or may_be_asked(self.root, self.run.output):
             yield ImageFile.of(self.root, image_id, reading)
+
+    @property
+    def polygon_rules(self) -> frozenset[PolygonRule]:
+        """How polygons in the dataset may have been made, also those in edited files, which exports do not replace."""
+        published = self.settings.published
+        return frozenset({EXACT, self.export.polygons, published.export.polygons if published else EXACT})
 
     @property
     def rules(self) -> Rules:

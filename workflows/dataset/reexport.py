@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.pending_edits import refuse_other_polygons
 from workflows.run.failures import FailureLedger
 from workflows.run.folder import RunFolder
 from workflows.run.summary import RunSummary
@@ -39,19 +40,23 @@ def export_again(
         overwrite_edits, resplit, root_is_named, taken_in: as ``export`` takes them.
 
     Raises:
+        UsageError: polygons would change while there are edited ones.
         RunError: as ``export``.
     """
     ledger = FailureLedger(run)
     summary.ask(settings, settled.export.quality, settled.ontology)
+    previous = settled.published.export if settled.published else None
     with summary.of_errors(run, say):
         began = time.perf_counter()
+        if not overwrite_edits:
+            refuse_other_polygons(run.output, previous, settled.export)
         with publishing(run.settings, settled):
             dataset = export(
                 run,
                 root,
                 settled.ontology,
                 settled.export,
-                previous=settled.published.export if settled.published else None,
+                previous=previous,
                 overwrite_edits=overwrite_edits,
                 resplit=resplit,
                 root_is_named=root_is_named,

@@ -108,7 +108,7 @@ class SharedFiles:
 
     def _content_of(self, group: str) -> hashlib.blake2b:
         if group not in self._contents:
-            seed = repr((HEAD, tuple(self._class_names), group))
+            seed = repr((HEAD, tuple(self._class_names), group, self._config.polygons))
             self._contents[group] = hashlib.blake2b(seed.encode(), digest_size=16)
         return self._contents[group]
 

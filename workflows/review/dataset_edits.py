@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from labeler.decided import Decided, decide
 from labeler.decisions import Decision
@@ -23,8 +21,8 @@ from labeler.files.images import content_digest
 from labeler.formats.label_edits import read_label_file
 from labeler.formats.parts import group_of
 from labeler.formats.yolo import yolo_labels
-from labeler.geometry.masks import Rle, mask_to_rle
-from labeler.geometry.polygons import mask_to_single_polygon, single_polygon_to_mask
+from labeler.geometry.polygon_rule import PolygonRule
+from labeler.geometry.simplification import yolo_drawn
 from labeler.instance_ids import InstanceId
 from labeler.quality import judge
 from labeler.records import ImageRecord, instance_ids
@@ -34,7 +32,7 @@ from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.verdicts import SavedVerdict, read_verdicts
 from workflows.review.edited_coco import EditedCocoFile
 from workflows.review.edited_files import EditedFile, EditedFiles, find_edited
-from workflows.review.edits import UNCHANGED, Change, WrittenImage, change_of
+from workflows.review.edits import UNCHANGED, Change, Drawn, WrittenImage, change_of
 
 if TYPE_CHECKING:
     from workflows.dataset.labeled import Labeled
@@ -122,7 +120,7 @@ def _collect(
             logger.warning(text, each.file.name, len(each.absent), each.absent[0])
         stuck.update([each.file.name] if faults else [])
     for image in found:
-        outcome = _outcome(image, image.coco is not None and certain[image.coco.group])
+        outcome = _outcome(image, image.coco is not None and certain[image.coco.group], labeled.polygon_rules)
         if isinstance(outcome, str):
             edits.faults.append(outcome)
             stuck.update(image.files())
@@ -156,7 +154,7 @@ def _find(labeled: Labeled, files: EditedFiles, coco: Sequence[EditedCocoFile]) 
         if label_file is None and not _says_something(in_coco):
             continue
         states = [_after(labeled, record, name, on_image[:count]) for count in range(len(on_image) + 1)]
-        in_label_file, is_certain = _label_change(label_file, image, states)
+        in_label_file, is_certain = _label_change(label_file, image, states, labeled.polygon_rules)
         now = decide(record, on_image, labeled.ontology.class_names)
         ids = instance_ids(now.record)
         by_hand = frozenset(ids[index] for index in now.verdicts)
@@ -206,39 +204,44 @@ def _exported(decided: Decided, verdicts: Sequence[str], include_review: bool) -
     return tuple(n for n, verdict in enumerate(verdicts) if verdict in wanted and instances[n].area)
 
 
-def _drawn(rle: Rle) -> Rle:
-    """A mask as Ultralytics reads it from the label file."""
-    height, width = rle["size"]
-    return mask_to_rle(single_polygon_to_mask(mask_to_single_polygon(rle).astype(np.float64), height, width))
+def _drawn_by(rules: Iterable[PolygonRule]) -> Drawn:
+    """As ``change_of`` takes it, of label files: as Ultralytics reads them."""
+    return lambda rle: {yolo_drawn(rle, rule)["counts"] for rule in rules}
 
 
 def _label_change(
-    file: EditedFile | None, image: WrittenImage, states: Sequence[WrittenImage]
+    file: EditedFile | None, image: WrittenImage, states: Sequence[WrittenImage], rules: Collection[PolygonRule]
 ) -> tuple[Change | str, bool]:
     """The change in a label file, and whether it is known what the file held when it was written."""
     if file is None:
         return UNCHANGED, True
-    digests = ((state, content_digest(yolo_labels(state.kept).encode())) for state in (image, *reversed(states)))
-    written = next((state for state, digest in digests if digest == file.written), None)
+    written = next(
+        (
+            state
+            for state in (image, *reversed(states))
+            if any(content_digest(yolo_labels(state.kept, rule).encode()) == file.written for rule in rules)
+        ),
+        None,
+    )
     base = written or image
     record = base.decided.record
     try:
         labels = read_label_file(file.data, record.width, record.height, base.decided.class_names)
     except FormatError as error:
         return str(error), True
-    return change_of(base, labels, _drawn), written is not None
+    return change_of(base, labels, _drawn_by(rules)), written is not None
 
 
-def _outcome(image: _Found, coco_is_certain: bool) -> list[Decision] | str:
+def _outcome(image: _Found, coco_is_certain: bool, rules: Collection[PolygonRule]) -> list[Decision] | str:
     """The decisions on an image, or a line that says why there is none."""
     changes = []
     if image.coco is not None:
-        in_coco = _settled(image.in_coco, image.states, coco_is_certain, lambda rle: rle)
+        in_coco = _settled(image.in_coco, image.states, coco_is_certain, image.coco.drawn)
         if isinstance(in_coco, str):
             return f"{image.coco.file.name}, {image.image_id}: {in_coco}"
         changes += [(image.coco.file.name, in_coco)] if in_coco.decisions else []
     if image.label_file is not None:
-        in_label_file = _settled(image.in_label_file, image.states, image.label_file_is_certain, _drawn)
+        in_label_file = _settled(image.in_label_file, image.states, image.label_file_is_certain, _drawn_by(rules))
         if isinstance(in_label_file, str):
             return f"{image.label_file.name}: {in_label_file}"
         changes += [(image.label_file.name, in_label_file)] if in_label_file.decisions else []
@@ -252,9 +255,7 @@ def _outcome(image: _Found, coco_is_certain: bool) -> list[Decision] | str:
     return change.decisions + left  # of two files COCO's, whose masks are exact
 
 
-def _settled(
-    change: Change | str, states: Sequence[WrittenImage], is_certain: bool, drawn: Callable[[Rle], Rle]
-) -> Change | str:
+def _settled(change: Change | str, states: Sequence[WrittenImage], is_certain: bool, drawn: Drawn) -> Change | str:
     """The change if it is one, or why that cannot be told.
 
     Args:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from labeler.errors import FormatError
 from labeler.files.images import content_digest
 from labeler.formats.coco import HEAD, HEAD_WITHOUT_INFO, CocoWriter
 from labeler.formats.label_edits import EditedCoco, read_edited_coco
+from labeler.geometry.masks import Rle
+from labeler.geometry.polygon_rule import EXACT, PolygonRule
+from labeler.geometry.simplification import coco_outlines
 from workflows.review.edited_files import EditedFile
 from workflows.review.edits import UNCHANGED, Change, WrittenImage, change_of
 
@@ -18,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class EditedCocoFile:
-    """An edited COCO file, and that file as the last export's verdicts make it.
+    """An edited COCO file, and that file as the last export's verdicts make it, in each way of writing masks.
 
     Args:
-        folder: for the second of the two.
-        stack: closes it.
+        folder: for those files.
+        stack: closes them.
 
     Attributes:
         fault: why the file cannot be read; empty if it can.
@@ -42,10 +46,13 @@ class EditedCocoFile:
             self.fault = str(error)
         self.seen: set[str] = set()
         self.absent: list[str] = []
-        self._path = folder / f"{group}.json"
-        self._writer = stack.enter_context(
-            CocoWriter(self._path, labeled.ontology.class_names, labeled.export.segmentation)
-        )
+        self._rules = labeled.polygon_rules
+        self._paths: list[Path] = []
+        self._writers: list[CocoWriter] = []
+        for number, (segmentation, rule) in enumerate(_ways(labeled)):
+            self._paths.append(folder / f"{group}.{number}.json")
+            writer = CocoWriter(self._paths[-1], labeled.ontology.class_names, segmentation, rule=rule)
+            self._writers.append(stack.enter_context(writer))
 
     def add(self, image: WrittenImage) -> Change | str:
         """The change of an image of this group, or why there is none to take."""
@@ -53,19 +60,24 @@ class EditedCocoFile:
         if image.name not in self.content.annotations:
             self.absent.append(image.name)
             return UNCHANGED
-        self._writer.add(image.kept, image.name)
+        for writer in self._writers:
+            writer.add(image.kept, image.name)
         self.seen.add(image.name)
         try:
             labels = self.content.labels(image.name, record.width, record.height, image.decided.class_names)
         except FormatError as error:
             return str(error)
-        return change_of(image, labels, lambda rle: rle)
+        return change_of(image, labels, self.drawn)
+
+    def drawn(self, rle: Rle) -> Collection[bytes]:
+        """A mask as ``change_of`` takes it: exact, or as pycocotools reads it from polygons."""
+        return {outline.drawn["counts"] for rule in self._rules for outline in coco_outlines([rle], rule)}
 
     def is_as_exported(self) -> bool:
-        """Whether the tool wrote the file from the same verdicts. All images were added, and the writer is closed."""
-        data = self._path.read_bytes()
-        before = data.replace(HEAD.encode(), HEAD_WITHOUT_INFO.encode(), 1)
-        return self.file.written in (content_digest(data), content_digest(before))
+        """Whether the tool wrote the file from the same verdicts. All images were added, and the writers are closed."""
+        made = [path.read_bytes() for path in self._paths]
+        before = [data.replace(HEAD.encode(), HEAD_WITHOUT_INFO.encode(), 1) for data in made]
+        return self.file.written in map(content_digest, (*made, *before))
 
     def faults(self) -> list[str]:
         """Why the file cannot be replaced by what the decisions make of it."""
@@ -74,3 +86,10 @@ class EditedCocoFile:
         unknown = [name for name in self.content.annotations if name not in self.seen]
         images = [f"{len(unknown)} images that do not belong in it, such as {unknown[0]!r}"] if unknown else []
         return self.content.faults + images
+
+
+def _ways(labeled: Labeled) -> list[tuple[Literal["rle", "polygon"], PolygonRule]]:
+    """How the masks in an edited file may have been written, by an export before those that kept the file."""
+    if labeled.polygon_rules == {EXACT}:
+        return [(labeled.export.segmentation, EXACT)]
+    return [("rle", EXACT), *(("polygon", rule) for rule in labeled.polygon_rules)]

@@ -6,9 +6,8 @@ that rejects it. In an image with a change, the objects that were left as they w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from labeler.annotation_tools.corrections import (
     CorrectedImage,
@@ -24,8 +23,8 @@ from labeler.formats.label_edits import Label
 from labeler.geometry.masks import Rle
 from labeler.records import ImageRecord
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Drawn = Callable[[Rle], Collection[bytes]]
+"""The RLE counts with which a file may hold a mask that nobody has edited: as its format draws it."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,14 @@ class Change:
 
     Attributes:
         labels: what the file holds now.
+        objects: the same, with the exact masks of instances that the file holds as its format draws them.
         decisions: on what was changed; empty if nothing was.
         as_written: those that accept the other objects as they were written; empty if nothing was changed.
         revived: number of labels that are instances which were not written.
     """
 
     labels: Sequence[Label]
+    objects: Sequence[Label] = ()
     decisions: list[Decision] = field(default_factory=list)
     as_written: list[Decision] = field(default_factory=list)
     revived: int = 0
@@ -85,8 +86,8 @@ class Change:
 
     def agrees(self, other: Change) -> bool:
         """Whether two files of different formats, which draw masks a little differently, hold the same objects."""
-        left = list(other.labels)
-        for name, rle in self.labels:
+        left = list(other.objects)
+        for name, rle in self.objects:
             same = (each for each in left if each[0] == name and is_same_mask(rle, each[1], outlined=True))
             if (partner := next(same, None)) is None:
                 return False
@@ -105,12 +106,8 @@ class Change:
 UNCHANGED = Change(())
 
 
-def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle], Rle]) -> Change:
-    """The change from what was written to ``labels``.
-
-    Args:
-        drawn: a mask as the file's format draws it.
-    """
+def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Drawn) -> Change:
+    """The change from what was written to ``labels``."""
     record, class_names = image.decided.record, image.decided.class_names
     looks = image.looks
     others = [
@@ -119,9 +116,10 @@ def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle
         if index not in image.exported and each.area and image.look(index) not in looks
     ]
     came = _recognised(image, labels, drawn, [list(image.exported), others])
+    objects = [(each.class_name, each.rle) for each in came]
     kept = {(each.object_id, each.class_name) for each in came}
     if len(came) == len(kept) and kept == {(str(index), image.look(index)[0]) for index in image.exported}:
-        return Change(labels)
+        return Change(labels, objects)
     sent = tuple(image.instance(index) for index in image.exported)
     decisions = compare(
         SentImage(record.image_id, image.name, record.width, record.height, sent),
@@ -133,11 +131,11 @@ def change_of(image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle
     known = [each.decision for each in sent]
     changed = [each for each in decisions if each not in known]
     revived = sum(each.object_id in map(str, others) for each in came)
-    return Change(labels, changed, [each for each in decisions if each in known], revived)
+    return Change(labels, objects, changed, [each for each in decisions if each in known], revived)
 
 
 def _recognised(
-    image: WrittenImage, labels: Sequence[Label], drawn: Callable[[Rle], Rle], groups: Sequence[Sequence[int]]
+    image: WrittenImage, labels: Sequence[Label], drawn: Drawn, groups: Sequence[Sequence[int]]
 ) -> list[CorrectedInstance]:
     """The labels; those that have the very mask of an instance have its mask and id.
 
@@ -146,14 +144,14 @@ def _recognised(
     """
     found: dict[int, int] = {}
     for group in groups:
-        masks = {index: drawn(image.decided.record.instances[index].rle)["counts"] for index in group}
+        masks = {index: drawn(image.decided.record.instances[index].rle) for index in group}
         for same_class in (True, False):
             for place, (name, rle) in enumerate(labels):
                 fitting = (
                     index
                     for index in group
                     if index not in found.values()
-                    and masks[index] == rle["counts"]
+                    and rle["counts"] in masks[index]
                     and (not same_class or image.look(index)[0] == name)
                 )
                 if place not in found and (index := next(fitting, None)) is not None:

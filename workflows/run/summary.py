@@ -56,6 +56,7 @@ class RunSummary:
         images: ``found`` in the input, ``changed``, ``labeled`` by this run, in ``train``, ``val`` and ``test``, …
         splits: how images were divided, and which groups of them are in several splits.
         dataset_version: the name of the version that the dataset was published as.
+        polygons: how near they are to the masks, see ``workflows.dataset.polygon_fit``; empty where they are exact.
         instances: by verdict: ``accept``, ``review``, ``reject``.
         new, old: failures that no earlier run has reported, and those that one has.
         failed_so_far: the new failures of labeling, by image id; used for ``new`` if the run ends early.
@@ -73,6 +74,7 @@ class RunSummary:
     images: Counter[str] = field(default_factory=Counter)
     splits: dict[str, Any] = field(default_factory=dict)
     dataset_version: str | None = None
+    polygons: dict[str, Any] = field(default_factory=dict)
     instances: Counter[str] = field(default_factory=Counter)
     new: Sequence[Failure] = ()
     old: Sequence[Failure] = ()
@@ -144,6 +146,7 @@ class RunSummary:
             "reading": self.reading,
             "splits": self.splits or None,
             "dataset_version": self.dataset_version,
+            "polygons": self.polygons or None,
             "instances": {name: self.instances[name] for name in ("accept", "review", "reject")},
             "failed": {"new": _named(self.new), "old": _named(self.old)},
             "thresholds": self.thresholds,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from labeler.errors import UsageError
 from labeler.formats.cutout_config import CutoutConfig
 from labeler.formats.split_config import SPLIT_BY, SplitRule, check_split
+from labeler.geometry.polygon_rule import PolygonRule
 from labeler.quality_config import QualityConfig
 from labeler.setting import check, setting
 from labeler.sizes import shown
@@ -18,6 +19,7 @@ FORMATS = ("coco", "yolo", "yolo-detect", "roboflow", "voc", "semantic", "hf", "
 WITH_IMAGES = ("roboflow", "voc", "hf")  # these have the images beside their annotations
 LAYOUTS = ("flat", "nested")
 SEGMENTATIONS = ("rle", "polygon")
+COCO_MASKS = ("coco", "webdataset", "roboflow")  # these have masks as --segmentation says; hf always has polygons
 GROUP = "dataset"
 
 
@@ -36,6 +38,7 @@ class ExportConfig:
         layout: None is ``flat`` in a new folder, and that of the dataset in others.
         dataset_shards: parts per split of the formats that have one file per split.
         version_datasets: see ``workflows.dataset.versions``; in a store it is refused.
+        simplify, min_part: as in ``PolygonRule``, for all formats that have polygons.
     """
 
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -105,6 +108,20 @@ class ExportConfig:
         negatable=True,
         group=GROUP,
     )
+    simplify: float = setting(
+        0.0,
+        "leave out points of polygons, but move no outline by more than this many pixels; 0 is exact",
+        metavar="PIXELS",
+        group=GROUP,
+        least=0,
+    )
+    min_part: int = setting(
+        0,
+        "leave parts of a mask with fewer pixels out of polygons; the largest part always stays",
+        metavar="PIXELS",
+        group=GROUP,
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -117,6 +134,21 @@ class ExportConfig:
     @property
     def split_rule(self) -> SplitRule:
         return SplitRule(self.split_by, self.val_share, self.test_share, self.seed)
+
+    @property
+    def polygons(self) -> PolygonRule:
+        return PolygonRule(float(self.simplify), self.min_part)
+
+    @property
+    def with_rle(self) -> tuple[str, ...]:
+        """The formats that have masks as RLE."""
+        return tuple(name for name in self.formats if name in COCO_MASKS and self.segmentation == "rle")
+
+    @property
+    def with_coco_polygons(self) -> tuple[str, ...]:
+        """The formats that have polygons along pixel edges."""
+        kinds = ("hf", *(COCO_MASKS if self.segmentation == "polygon" else ()))
+        return tuple(name for name in self.formats if name in kinds)
 
     @classmethod
     def from_dict(cls, content: object) -> ExportConfig:

@@ -40,6 +40,7 @@ MASKS = ExportConfig(
 LINKS = ExportConfig(val_share=0.4, formats=("hf", "voc", "roboflow"), dataset_shards=2, link="symlink")
 PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=3)
 PARTS_OF_INPUT = ExportConfig(formats=("webdataset", "yolo"), link="none")
+SIMPLE = ExportConfig(formats=("hf", "yolo", "coco"), simplify=1.5, min_part=9)
 KEPT_BY_A_FULL_EXPORT = ("run.json", "images.parquet", "records", "decisions.jsonl", "splits.parquet")
 
 
@@ -125,8 +126,8 @@ def kept(run: RunFolder) -> set[str]:
 
 @pytest.mark.parametrize(
     "config",
-    [EVERY_FORMAT, OTHERS, MASKS, LINKS, PARTS, PARTS_OF_INPUT],
-    ids=["every format", "others", "masks", "links", "parts", "parts of the input"],
+    [EVERY_FORMAT, OTHERS, MASKS, LINKS, PARTS, PARTS_OF_INPUT, SIMPLE],
+    ids=["every format", "others", "masks", "links", "parts", "parts of the input", "simple polygons"],
 )
 def test_an_export_of_what_is_new_equals_a_full_one(config: ExportConfig, labeled: tuple[RunFolder, Path]) -> None:
     run, root = labeled

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from labeler.decisions import Decision
 from labeler.errors import UsageError
-from labeler.geometry.masks import mask_to_rle, rle_area, rle_to_mask
+from labeler.geometry.masks import mask_to_rle, rle_area, rle_box_xyxy, rle_to_mask
 from labeler.quality_config import QualityConfig
 from labeler.record_files import write_records
 from labeler.records import Instance
@@ -249,6 +249,69 @@ def test_what_is_drawn_on_a_rejected_object_accepts_it(tmp_path: Path) -> None:
     taken(run)
     assert accepted(POOR) in saved(run)
     assert same(in_labels(run), *((0, mask_of(item)) for item in (FIRST, SECOND, THIRD, POOR)))
+
+
+# ---------------------------------------------------------------- simplified polygons
+
+
+def disc(class_id: int, x: int, radius: int) -> Instance:
+    mask = cv2.circle(np.zeros((HEIGHT, WIDTH), np.uint8), (x, 20), radius, 1, -1) == 1
+    mask[1:3, x] = True  # a speck
+    rle = mask_to_rle(mask)
+    return replace(instance(class_id, 0.8, 0), rle=rle, area=rle_area(rle), box_xyxy=rle_box_xyxy(rle))
+
+
+DISCS = disc(0, 13, 11), disc(1, 44, 14)
+SIMPLE: dict[str, Any] = {"segmentation": "polygon", "simplify": 2.0, "min_part": 5}
+
+
+def without_ids(decisions: list[Decision]) -> list[Decision]:
+    return [replace(each, instance=None) for each in decisions]
+
+
+def test_simplified_polygons_that_nobody_edited_are_known_again(tmp_path: Path) -> None:
+    run = published(tmp_path, instances=DISCS)
+    publish(run, **SIMPLE)
+    assert not same(in_labels(run), *((item.class_id, mask_of(item)) for item in DISCS))
+    edit_labels(run, lambda lines: lines.reverse())
+    edit_coco(run, lambda content: content["annotations"].reverse())
+    edits = taken(run)
+    assert (edits.files, edits.decisions, edits.faults) == (2, [], [])
+    # what is beside an edit keeps its exact mask
+    edit_labels(run, lambda lines: lines.append(line_of(0, TRIANGLE)))
+    edits = taken(run)
+    assert edits.faults == []
+    added, *others = sorted(edits.decisions, key=lambda each: each.class_name is not None)
+    assert (added.new_class, added.rle) == ("dog", None)
+    assert without_ids(others) == [accepted(DISCS[0]), Decision("a.png", "accept", "cat", DISCS[1].rle)]
+    edit_coco(run, lambda content: content["annotations"][0].update(category_id=2))
+    assert taken(run).faults == []
+    assert accepted(DISCS[0], new_class="cat") in saved(run)
+    publish(run)
+    assert same(in_coco(run), *((1, mask_of(item)) for item in DISCS), (0, filled(TRIANGLE)))
+
+
+@pytest.mark.parametrize("before", [{}, {"segmentation": "polygon"}], ids=["rle", "polygon"])
+def test_edits_from_before_polygons_were_simplified(before: dict[str, Any], tmp_path: Path) -> None:
+    run = published(tmp_path, instances=DISCS)
+    publish(run, **before)
+    edit_labels(run, lambda lines: lines.pop())
+    edit_coco(run, lambda content: content["annotations"].pop())
+    publish(run, **SIMPLE)
+    edits = taken(run)
+    assert edits.faults == []
+    assert without_ids(edits.decisions) == [Decision("a.png", "reject", "cat", DISCS[1].rle), accepted(DISCS[0])]
+    assert [class_id for class_id, _ in in_labels(run)] == [class_id for class_id, _ in in_coco(run)] == [0]
+
+
+def test_both_files_edited_alike_though_their_polygons_differ(tmp_path: Path) -> None:
+    run = published(tmp_path, instances=DISCS)
+    publish(run, simplify=9.0)
+    edit_labels(run, lambda lines: lines.__setitem__(0, f"1{lines[0][1:]}"))
+    edit_coco(run, lambda content: content["annotations"][0].update(category_id=2))
+    edits = taken(run)
+    assert edits.faults == []
+    assert without_ids(edits.decisions)[0] == accepted(DISCS[0], new_class="cat")
 
 
 # ---------------------------------------------------------------- what is not taken in
