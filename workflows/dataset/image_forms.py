@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.files.frames import file_of
+from labeler.files.storage import storage_of
 from labeler.formats.image_traits import ImageTraits
 from labeler.formats.splits import SPLITS
 from workflows.dataset.dataset import Dataset
@@ -71,4 +72,6 @@ class ImageForms:
         if placed.converted and not placed.plan.edited:
             return ImageTraits(file_name, "PNG", record.width, record.height)
         digest = "" if placed.plan.edited else record.digest
-        return image.traits.of(record.image_id, digest, placed.path, file_name)
+        made = self._dataset.destination.building / placed.plan.name  # where an image of a store was downloaded to
+        file = made if storage_of(placed.path).is_remote and made.is_file() else placed.path
+        return image.traits.of(record.image_id, digest, file, file_name)

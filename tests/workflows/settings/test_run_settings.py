@@ -82,6 +82,7 @@ def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(nam
         ',\n    "test_share": 0.0,\n    "split_by": "content"',
         ',\n    "layout": null',
         ',\n    "dataset_shards": null',
+        ',\n    "image_files": "keep"',
     ):
         written = written.replace(newer, "")
     assert written == expected
