@@ -39,6 +39,8 @@ class ImageReaders:
 
     def helped(self, image: ImageTraits) -> str:
         """Why a tool does not see the image as it was labeled, in a few words; empty if no PNG would help any."""
+        if not (troubled := [each for each in self if each.trouble(self.shown(each, image))]):
+            return ""
         changed = as_png(image)
-        causes = (helped_by(each, self.shown(each, image), self.shown(each, changed)) for each in self)
+        causes = (helped_by(each, self.shown(each, image), self.shown(each, changed)) for each in troubled)
         return next(filter(None, causes), "")

@@ -21,13 +21,13 @@ class Sightings:
 
     def add(self, image: ImageTraits | None) -> None:
         """Add an image of the dataset; None stands for one that cannot be read."""
-        self._helped += image is not None and self._readers.helped(image) != ""
-        for sight in self._sights:
-            if image is None:
+        if image is None:
+            for sight in self._sights:
                 sight.images += 1
                 sight.unseen[UNREADABLE] += 1
-            else:
-                sight.add(self._readers.shown(sight.reader, image))
+            return
+        as_labeled = [sight.add(self._readers.shown(sight.reader, image)) for sight in self._sights]
+        self._helped += not all(as_labeled) and self._readers.helped(image) != ""
 
     def lines(self) -> Iterator[str]:
         """What to tell of it: tools that see all images as they are on one line, then each of the others."""

@@ -96,9 +96,8 @@ def test_an_export_that_broke_off_is_brought_to_its_end_by_the_next_command(tmp_
     expected = files(whole) | {"labels/train/b.txt": b"0 0.1 0.1 0.2 0.1 0.2 0.2\n"}
     assert files(run.output) == expected
     assert export(run, root, ONTOLOGY, STRICT).edited == ["labels/train/b.txt"]
-    card = {
-        "README.md": (run.output / "README.md").read_bytes()
-    }  # it has a digest of the files, edited ones as they are
+    # The card has a digest of the files, with edited ones as they are.
+    card = {"README.md": (run.output / "README.md").read_bytes()}
     assert files(run.output) == expected | card
 
 
