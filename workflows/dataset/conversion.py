@@ -67,8 +67,8 @@ class Converter:
                 raise ImageError("the image has changed since it was labeled; label it again")
             write_png(self._destination.building / name, image, self._originals.reading)
             if self._originals.is_linked(record.image_id, self._destination.path(name)):
-                digest = self._planner.digest_made(name)
-                plan = Plan(name, operation=Operation("put", name, "", seen.stamp, "", digest, record.image_id))
+                digest, old = self._planner.digest_made(name), seen.digest if seen.is_ours else ""
+                plan = Plan(name, operation=Operation("put", name, "", seen.stamp, old, digest, record.image_id))
             else:
                 plan = self._planner.plan_made(name, record.image_id)
         if plan.operation is None:
