@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
     from labeler.records import ImageRecord
 
-OF_EARLIER = "of an earlier export"  # why an image is a PNG whose original is gone
+OF_EARLIER = "of an earlier export"  # why an image is a PNG whose original is gone or must not be asked for
 
 
 class ImageForms:
@@ -52,17 +52,19 @@ class ImageForms:
         if not self._readers.convert:
             return ""
         record, file = image.record, self._as_labeled(image.record, file_name)
-        traits = image.traits.of(record.image_id, record.digest, file, file_name)
-        return self._readers.helped(traits) if traits else ""
+        if (traits := image.traits.of(record.image_id, record.digest, file, file_name)) is not None:
+            return self._readers.helped(traits)
+        return OF_EARLIER if self._dataset.images.has_converted(record, converted_name(file_name)) else ""
 
-    def _as_labeled(self, record: ImageRecord, file_name: str) -> AnyPath:
-        """Where to look at the bytes that were labeled: in the input, or if that must not be asked, in the dataset."""
-        originals, ledger = self._dataset.originals, self._dataset.ledger
-        names = [f"images/{split}/{file_name}" for split in SPLITS if not originals.may_be_asked]
-        rows = ((name, ledger.row(name)) for name in names)
-        there = (name for name, row in rows if row is not None and ledger.at(row).digest == record.digest)
-        name = next(there, names[0] if names else "")
-        return self._dataset.destination.path(name) if name else originals.root / record.image_id
+    def _as_labeled(self, record: ImageRecord, file_name: str) -> AnyPath | None:
+        """A file with the bytes that were labeled: of the input, or if that must not be asked, of the dataset."""
+        if self._dataset.originals.may_be_asked:
+            return self._dataset.originals.root / record.image_id
+        for name in (f"images/{split}/{file_name}" for split in SPLITS):
+            there = self._dataset.files.look(name)
+            if there.is_ours and there.digest == record.digest:
+                return self._dataset.destination.path(name)
+        return None
 
     def seen(self, image: JudgedImage, placed: PlacedImage, file_name: str) -> ImageTraits | None:
         """How the tools see an image of the dataset; None if its file cannot be read, or there is nothing to see."""

@@ -148,6 +148,10 @@ class ImagePlanner:
         """Whether a file of the dataset has the content of the image, or was converted from it."""
         return self._destination.digest(name) == record.digest or self._is_converted(name, record)
 
+    def has_converted(self, record: ImageRecord, file_name: str) -> bool:
+        """Whether the dataset has a PNG of the image under this name."""
+        return any(self._is_converted(f"images/{split}/{file_name}", record) for split in SPLITS)
+
     def _is_converted(self, name: str, record: ImageRecord) -> bool:
         return source_at(self._destination.path(name)).digest == record.digest
 

@@ -30,16 +30,19 @@ class KnownTraits:
         self._changed = False
         self._lock = Lock()
 
-    def of(self, image_id: str, digest: str, file: AnyPath, file_name: str) -> ImageTraits | None:
-        """The traits of an image called ``file_name``, whose content is that of ``file``; None if it cannot be read.
+    def of(self, image_id: str, digest: str, file: AnyPath | None, file_name: str) -> ImageTraits | None:
+        """The traits of an image called ``file_name``; None if they are not known, and ``file`` cannot be read.
 
         Args:
             digest: of the content; empty if it is not known.
+            file: one with that content, if there is one.
         """
         with self._lock:
             known = self._known.get(image_id)
         if digest and known and known[0] == digest and (traits := _parsed(known, file_name)) is not None:
             return traits
+        if file is None:
+            return None
         try:
             traits = _read(file, file_name)
         except Exception:  # Pillow raises whatever a damaged header leads to

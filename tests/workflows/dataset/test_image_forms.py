@@ -12,7 +12,7 @@ import pytest
 import supervision as sv
 from PIL import Image
 
-from labeler.errors import UsageError
+from labeler.errors import RunError, UsageError
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile, content_digest
 from labeler.files.storage import locate, read_bytes, write_bytes
@@ -295,7 +295,15 @@ def test_a_store_is_asked_for_each_header_once(bucket: Bucket, proxy: Proxy, tmp
     asked = [path.rpartition("/")[2] for method, path in proxy.log if method == "GET" and "/in/" in path]
     assert sorted(asked) == ["deep.PNG", "deep.PNG", *["plain.jpg"] * 2, *["turned.jpeg"] * 2]  # header, then content
     proxy.log.clear()
+    before = images(run)
     assert export(run, there, ONTOLOGY, config).sights == summary.sights
+    for cache in (run.path / "export-cache").iterdir():
+        cache.unlink()
+    unasked = export(run, there, ONTOLOGY, config, root_is_named=False)
+    assert (unasked.sights, unasked.converted) == (summary.sights, {"of an earlier export": 2})
+    with pytest.raises(RunError, match="add --images"):
+        export(run, there, ONTOLOGY, replace(config, image_files="keep"), root_is_named=False)
+    assert images(run) == before
     assert not [path for method, path in proxy.log if method == "GET" and "/in/" in path]
 
 
