@@ -156,7 +156,8 @@ class Dataset:
             if entry.name in done:
                 continue
             seen = self.files.look(entry.name)
-            if seen.stamp and not seen.is_ours and not self.files.overwrite and not self._is_the_input(entry):
+            is_input = self.originals.is_linked(entry.image_id, self.destination.path(entry.name))
+            if seen.stamp and not seen.is_ours and not self.files.overwrite and not is_input:
                 self._kept[row] = True
                 self._edited_rows.add(row)
                 self.edited.append(entry.name)
@@ -171,19 +172,13 @@ class Dataset:
             removals.append(Operation(do, entry.name, expected=seen.stamp, old=old))
         return removals
 
-    def _is_the_input(self, entry: Entry) -> bool:
-        """Whether the file is an image of the input by a link; a change of it is not an edit of the dataset."""
-        return self.originals.is_linked(entry.image_id, self.destination.path(entry.name))
-
     def _replaced_by_the_user(self) -> set[str]:
         """Ids of images that come into the dataset anew from the input that they had before.
 
         If the user replaced one, its file may get another name, since it is converted to PNG now, or not any more.
         """
-        if self.ledger.root != str(self.originals.root):
-            return set()
-        puts = (each for each in self._operations if each.do == "put" and each.name.startswith("images/"))
-        return {each.image_id for each in puts}
+        puts = self._operations if self.ledger.root == str(self.originals.root) else []
+        return {each.image_id for each in puts if each.do == "put" and each.name.startswith("images/")}
 
     def _replaced_by_another_input(self) -> list[Operation]:
         """Operations that set aside images of an earlier input before images of this input replace them.
