@@ -28,7 +28,8 @@ class ImagePairs:
     Attributes:
         names: image id -> name, for the images that have a partner.
         ambiguous: image ids without one, because several names fit them, or because their name fits several images.
-        renamed: image ids whose partner was found only after removing what a tool added to one of the names.
+        renamed: image ids whose partner was found only after removing what a tool added to one of the names, or moved
+            from its folders into its file name.
     """
 
     names: dict[str, str]
@@ -47,7 +48,8 @@ def find_pairs(image_ids: Iterable[str], names: Iterable[str]) -> ImagePairs:
     Equal names are paired first. Next are names of which one is the end of the other (``val/a.jpg`` and ``a.jpg``),
     unless several fit. Both steps are then repeated without suffixes, because mask files have other suffixes than
     images, and at last without what Label Studio and Roboflow add to names (``1f2e3d4c-a.jpg``,
-    ``a_jpg.rf.2b7c….jpg``), if only one of the two names has such an addition. Names may also be URLs, or paths with
+    ``a_jpg.rf.2b7c….jpg``), if only one of the two names has such an addition, or with the folders of one in the file
+    name of the other (``day/a.jpg`` and ``day_a.jpg``, as flat datasets have it). Names may also be URLs, or paths with
     backslashes.
     """
     search = _Search(image_ids, names)
@@ -56,6 +58,8 @@ def find_pairs(image_ids: Iterable[str], names: Iterable[str]) -> ImagePairs:
     exact = dict(search.pairs)
     search.pair(_plain, _original)
     search.pair(_original, _plain)
+    search.pair(_flat, _without_suffix)
+    search.pair(_without_suffix, _flat)
     return ImagePairs(
         search.pairs,
         tuple(image_id for image_id in search.left if image_id in search.unclear),
@@ -111,6 +115,12 @@ def _parts(name: str) -> Parts:
 def _without_suffix(name: str) -> Parts:
     *folders, last = _parts(name) or ("",)
     return (*folders, splitext(last)[0])
+
+
+def _flat(name: str) -> Parts | None:
+    """The key of a name in folders, all in one: see ``labeler.formats.flat_names``; None for others."""
+    parts = _without_suffix(name)
+    return ("_".join(parts).lstrip(". "),) if len(parts) > 1 else None
 
 
 def _plain(name: str) -> Parts | None:

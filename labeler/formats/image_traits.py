@@ -24,6 +24,7 @@ class ImageTraits:
         format: Pillow's name, such as ``JPEG``, with the compression of a TIFF where that is rare: ``TIFF zstd``.
         width, height: pixels; either order.
         orientation: EXIF orientation, 1 to 8; the image as stored is upright with 1, and on its side with 5 to 8.
+        has_alpha: some pixels may be transparent; the header does not tell whether any is.
     """
 
     file_name: str
@@ -32,6 +33,7 @@ class ImageTraits:
     height: int
     orientation: int = 1
     depth: Depth = "8"
+    has_alpha: bool = False
 
 
 def read_traits(file: BinaryIO, file_name: str) -> ImageTraits:
@@ -53,7 +55,7 @@ def read_traits(file: BinaryIO, file_name: str) -> ImageTraits:
             depth = "other"
         elif is_deep_colour(image):
             depth = "colour 16"
-        return ImageTraits(file_name, name, width, height, orientation(image), depth)
+        return ImageTraits(file_name, name, width, height, orientation(image), depth, image.has_transparency_data)
 
 
 def as_png(image: ImageTraits, suffix: str = ".png") -> ImageTraits:

@@ -14,7 +14,6 @@ from labeler.records import ImageRecord
 
 Indices = npt.NDArray[np.uint8]
 BACKGROUND, IGNORED = 0, 255
-MOST = 254  # the largest index of a class or an instance
 
 
 def _by_score(record: ImageRecord) -> list[int]:

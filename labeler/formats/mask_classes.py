@@ -15,6 +15,7 @@ LABEL_MAP = "labelmap.txt"
 CLASSES_CSV = "_classes.csv"
 BACKGROUND = "background"
 BINARY_CLASS = "object"
+MOST = 254  # the largest value of a class in a mask; 0 is the background, and readers ignore 255
 
 
 def mask_classes(folder: AnyPath) -> tuple[list[str], dict[int, int] | None, str]:
@@ -36,15 +37,31 @@ def label_map(class_names: Sequence[str], colours: Sequence[Sequence[int]]) -> s
     Raises:
         UsageError: a name is that of the background, or cannot be in the file.
     """
+    check_mask_classes(class_names)
+    named = zip([BACKGROUND, *class_names], colours, strict=False)
+    lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in named]
+    return "".join(f"{line}\n" for line in ["# label:color_rgb:parts:actions", *lines])
+
+
+def check_mask_classes(class_names: Sequence[str]) -> None:
+    """Refuse classes that masks with a class per pixel, or their label map, cannot hold.
+
+    Raises:
+        UsageError: there are too many, or a name is that of the background or cannot be in the file.
+    """
+    check_count(len(class_names))
     for name in class_names:
         if ":" in name or name.startswith("#") or len(name.splitlines()) != 1 or name.casefold() == BACKGROUND:
             raise UsageError(
                 f"class {name!r}: {LABEL_MAP} cannot hold the name {BACKGROUND!r}, nor one with a colon, a line break "
                 "or a # in front; rename the class"
             )
-    named = zip([BACKGROUND, *class_names], colours, strict=False)
-    lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in named]
-    return "".join(f"{line}\n" for line in ["# label:color_rgb:parts:actions", *lines])
+
+
+def check_count(classes: int) -> None:
+    """Raises UsageError if there are more classes than masks can tell apart."""
+    if classes > MOST:
+        raise UsageError(f"masks with a class per pixel hold {MOST} classes, not {classes}; use another format")
 
 
 def _read_label_map(path: AnyPath) -> tuple[list[str], dict[int, int]]:

@@ -77,7 +77,13 @@ class Reader:
             return "not turned upright"
         if image.depth in self.white:
             return "white, of more than 8 bits per channel"
-        return "high byte of 16 bits per channel" if image.depth in self.high_byte else ""
+        if image.depth in self.high_byte:
+            return "high byte of 16 bits per channel"
+        return "without the alpha channel" if image.has_alpha else ""
+
+    def trouble(self, image: ImageTraits) -> str:
+        """Why the tool does not see the image as it was labeled; empty if it does."""
+        return self.unseen(image) or self.altered(image)
 
 
 ULTRALYTICS = Reader("Ultralytics", suffixes=_YOLO_SUFFIXES, formats=_YOLO_FORMATS, smallest_side=10, hidden=False)
@@ -117,9 +123,9 @@ def readers_of(formats: Iterable[str]) -> list[Reader]:
     return list(dict.fromkeys(reader for name in formats for reader in READERS.get(name, ())))
 
 
-def helped_by(readers: Iterable[Reader], image: ImageTraits, changed: ImageTraits) -> bool:
-    """Whether a tool that does not see ``image`` as it was labeled would see ``changed``, such as ``as_png`` of it."""
-    return any(
-        (reader.unseen(image) or reader.altered(image)) and not (reader.unseen(changed) or reader.altered(changed))
-        for reader in readers
-    )
+def helped_by(reader: Reader, image: ImageTraits, changed: ImageTraits) -> str:
+    """Why the tool does not see ``image`` as it was labeled, if it would see ``changed``, such as ``as_png`` of it.
+
+    Empty if it sees both, or neither.
+    """
+    return "" if reader.trouble(changed) else reader.trouble(image)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from labeler.errors import UsageError
-from labeler.formats.index_masks import MOST, grey_png, painted, visible
-from labeler.formats.mask_classes import BACKGROUND, label_map
+from labeler.formats.index_masks import grey_png, painted, visible
+from labeler.formats.mask_classes import BACKGROUND, check_count, label_map
 from labeler.formats.yolo import SAME_NAMES, data_yaml
 from labeler.records import ImageRecord
 
@@ -30,8 +30,7 @@ def semantic_png(record: ImageRecord, class_count: int) -> bytes:
 
 def check_classes(record: ImageRecord, class_count: int) -> None:
     """Raises UsageError if masks cannot tell the classes apart, or an instance has none of them."""
-    if class_count > MOST:
-        raise UsageError(f"masks with a class per pixel hold {MOST} classes, not {class_count}; use another format")
+    check_count(class_count)
     for instance in record.instances:
         if not 0 <= instance.class_id < class_count:
             raise UsageError(f"{record.image_id}: class id {instance.class_id}, but there are {class_count} classes")

@@ -28,12 +28,16 @@ class Sight:
     def seen(self) -> int:
         return self.images - self.unseen.total()
 
-    def add(self, image: ImageTraits) -> None:
+    def add(self, image: ImageTraits) -> bool:
+        """Count an image; returns whether the tool sees it as it was labeled."""
         self.images += 1
         if cause := self.reader.unseen(image):
             self.unseen[cause] += 1
         elif difference := self.reader.altered(image):
             self.altered[difference] += 1
+        else:
+            return True
+        return False
 
     def line(self) -> str:
         """For the summary, such as ``Ultralytics sees 2 of 3 images (1 .gif)``."""

@@ -16,8 +16,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from xml.sax.saxutils import escape
 
 from labeler.errors import UsageError
-from labeler.formats.index_masks import IGNORED, MOST, painted, palette_png, visible, voc_palette
-from labeler.formats.mask_classes import label_map
+from labeler.formats.index_masks import IGNORED, painted, palette_png, visible, voc_palette
+from labeler.formats.mask_classes import MOST, label_map
 from labeler.formats.semantic import check_classes
 from labeler.geometry.masks import rle_area, rle_box_xyxy
 from labeler.records import ImageRecord

@@ -66,6 +66,9 @@ def test_paths_and_urls(image_id: str, name: str) -> None:
         ("photo.jpg", "photo_mask.png"),
         (f"photo_jpg.rf.{HASH}.jpg", "photo.jpg"),
         ("set/photo.jpg", "photo_jpg.rf.4dTlbZ9xYq.jpg"),
+        ("set/day/photo.jpg", "set_day_photo.png"),
+        ("set_day_photo.jpg", "set/day/photo.jpg"),
+        ("set/photo.jpg", "dataset/images/val/set_photo.jpg"),
     ],
 )
 def test_additions_of_tools(image_id: str, name: str) -> None:
@@ -98,6 +101,7 @@ def test_other_images(image_id: str, name: str) -> None:
         (["x/a.bmp"], ["a.png", "a.jpg"], {}, ["x/a.bmp"]),
         (["a.jpg", "y/a.jpg"], ["a.jpg"], {"a.jpg": "a.jpg"}, []),
         (["a.jpg"], ["b.jpg"], {}, []),
+        (["x/y/a.jpg", "x/y_a.jpg"], ["x_y_a.jpg"], {}, ["x/y/a.jpg", "x/y_a.jpg"]),
     ],
 )
 def test_ambiguous_names_are_listed(

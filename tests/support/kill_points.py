@@ -35,8 +35,15 @@ NAMES = ("a.jpg", "a.png", "b/c.png", "images/d.png", "e.png")
 GONE = ("a.png", "images/d.png")
 BEFORE = ExportConfig(val_share=0.3, formats=("coco", "yolo", "cutouts"), layout="nested")
 AFTER = ExportConfig(
-    val_share=0.7, formats=("coco", "yolo"), quality=QualityConfig(accept_score=0.75), seed=1, layout="nested"
+    val_share=0.7,
+    formats=("coco", "yolo"),
+    quality=QualityConfig(accept_score=0.75),
+    seed=1,
+    layout="nested",
+    image_files="convert",
 )
+TURNED = Image.Exif()
+TURNED[0x0112] = 3  # upside down, so that they are converted
 
 
 FOUND = (instance(0, 0.95, 0), instance(1, 0.8, 21), instance(0, 0.4, 42))
@@ -47,7 +54,7 @@ def make(folder: Path, names: tuple[str, ...] = NAMES) -> None:
     for number, name in enumerate(names):
         path = folder / "input" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path)
+        Image.new("RGB", (60, 40), (40 * number, 0, 0)).save(path, exif=TURNED if number < 4 else None)
     run = RunFolder(folder / "out")
     run.records.mkdir(parents=True)
     run.settings.write(run_settings(folder / "input"))

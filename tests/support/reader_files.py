@@ -17,6 +17,8 @@ _COLUMNS = np.mgrid[:HEIGHT, :WIDTH][1]
 _ROWS = np.mgrid[:HEIGHT, :WIDTH][0]
 COLOURS = np.stack([_COLUMNS * 4, _ROWS * 5, (_COLUMNS + _ROWS) * 2], axis=2).astype(np.uint8)
 _IMAGE, _GREY = Image.fromarray(COLOURS), Image.fromarray((_COLUMNS * 4).astype(np.uint8))
+_FADING = _IMAGE.copy()
+_FADING.putalpha(_GREY)
 _TURNED = Image.Exif()
 _TURNED[0x0112] = 6  # stored on its side
 _UPSIDE_DOWN = Image.Exif()
@@ -59,6 +61,8 @@ FILES: Mapping[str, Callable[[Path], Any]] = {
     "float.tif": _saved(Image.fromarray((_COLUMNS / WIDTH).astype(np.float32))),
     "int.tif": _saved(Image.fromarray((_COLUMNS * 1000).astype(np.int32))),
     "bits_12.tif": _twelve_bits,
+    "alpha.png": _saved(_FADING),
+    "alpha_palette.png": _saved(_IMAGE.convert("P"), transparency=bytes(range(256))),
     "lzw.tif": _saved(_IMAGE, compression="tiff_lzw"),
     "zstd.tif": _saved(_IMAGE, compression="zstd"),
     "lzma.tif": _saved(_IMAGE, compression="lzma"),
@@ -72,6 +76,9 @@ FILES: Mapping[str, Callable[[Path], Any]] = {
     "with space [1].png": _saved(_IMAGE),
     "größe.a.png": _saved(_IMAGE),
 }
+
+
+OPAQUE = frozenset({"a.ico"})  # with an alpha channel that changes nothing
 
 
 def write_files(folder: Path) -> None:

@@ -35,7 +35,7 @@ PROPOSALS_SHOWN = 40
 
 def print_label_summary(console: Console, summary: LabelSummary, output: AnyPath) -> None:
     print_dataset(console, summary.dataset, output)
-    if line := kept_deep_line(summary.labeled):
+    if not summary.dataset.sights and (line := kept_deep_line(summary.labeled)):
         console.print(line, highlight=False)
     stages = {**summary.seconds, **{f"{k} (in label)": v for k, v in summary.labeled.seconds.items()}}
     timed = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items() if seconds >= 0.05)

@@ -21,7 +21,7 @@ from workflows.settings.changes import Changes
 from workflows.settings.export import GROUP as DATASET
 from workflows.settings.export import ExportConfig
 from workflows.settings.job import LabelJob
-from workflows.settings.resolved import check_class_names, check_floor
+from workflows.settings.resolved import check_class_names, check_floor, check_formats
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -129,4 +129,5 @@ def job_of(
     if not made.keep_floor:
         check_floor(model.floor, Changes[QualityConfig](given.values).of(QualityConfig(min_score=0)), ontology)
     check_class_names(given.of(ExportConfig()).quality, ontology)
+    check_formats(given.of(ExportConfig()).formats, ontology)
     return made

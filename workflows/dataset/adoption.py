@@ -24,13 +24,14 @@ from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.destination import Destination, Nowhere, destination_of
 from workflows.dataset.files import ImageFiles, plan_class_files
 from workflows.dataset.group_files import GroupFiles, GroupImage, Writing, group_files
-from workflows.dataset.images import Originals, PlacedImage, label_name
+from workflows.dataset.images import PlacedImage, label_name
 from workflows.dataset.journal import VERDICTS, Operation
 from workflows.dataset.judging import Judged, JudgedImage, Rules, annotations_of, chosen
 from workflows.dataset.known_cutouts import KnownCutouts
 from workflows.dataset.known_traits import KnownTraits
 from workflows.dataset.last_export import as_last_exported
 from workflows.dataset.ledger import Entry, Ledger, to_table
+from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner
 from workflows.dataset.verdicts import read_verdicts
 from workflows.run.classes import numbered

@@ -24,12 +24,13 @@ from labeler.files.storage import as_local, info, remove
 from labeler.formats.hugging_face import METADATA
 from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
-from workflows.dataset.file_names import is_converted, shows_image
+from workflows.dataset.file_names import shows_image
 from workflows.dataset.folder_destination import FolderDestination
-from workflows.dataset.images import ImagePlanner, Originals
+from workflows.dataset.images import ImagePlanner
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.layouts import image_names
 from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
+from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner
 from workflows.dataset.versions import links_in_versions, remove_unfinished
 
@@ -52,7 +53,8 @@ class Dataset:
     Attributes:
         files, images: create plans, to be passed to ``commit``.
         ledger: the files of the dataset as it is.
-        names: assigns file names to images.
+        names: assigns file names to images, which hold if they are not converted.
+        converted: ids of images that the dataset has as a PNG of another name.
         edited: files that the dataset would replace or delete, but keeps because the user edited them.
         restored: files that someone deleted, and that are written again.
         set_aside: images that the dataset would delete, but that may be the last copy.
@@ -65,7 +67,7 @@ class Dataset:
         self.images = ImagePlanner(files, originals, link)
         self.destination, self.ledger = files.destination, files.ledger
         self.originals = originals
-        self.names = image_names(self.ledger, self.destination, layout)
+        self.names, self.converted = image_names(self.ledger, self.destination, layout)
         self.edited: list[str] = []
         self.restored: list[str] = []
         self.set_aside: list[str] = []
@@ -150,17 +152,20 @@ class Dataset:
         done |= {entry.name for entry in self._entries}
         removals = []
         aside = set[str]()  # digests of images that are set aside
+        replaced = self._replaced_by_the_user()
         for row in np.flatnonzero(~self._kept).tolist():
             entry = self.ledger.at(row)
             if entry.name in done:
                 continue
             seen = self.files.look(entry.name)
-            if seen.stamp and not seen.is_ours and not self.files.overwrite:
+            is_input = self.originals.is_linked(entry.image_id, self.destination.path(entry.name))
+            if seen.stamp and not seen.is_ours and not self.files.overwrite and not is_input:
                 self._kept[row] = True
                 self._edited_rows.add(row)
                 self.edited.append(entry.name)
                 continue
-            is_last = shows_image(entry.name) and seen.stamp != "" and self._may_be_last(entry)
+            is_last = shows_image(entry.name) and seen.stamp != "" and entry.image_id not in replaced
+            is_last = is_last and self._may_be_last(entry)
             if is_last := is_last and entry.digest not in aside:
                 self.set_aside.append(entry.name)
                 aside.add(entry.digest)
@@ -168,6 +173,14 @@ class Dataset:
             do: Literal["set aside", "delete"] = "set aside" if is_last else "delete"
             removals.append(Operation(do, entry.name, expected=seen.stamp, old=old))
         return removals
+
+    def _replaced_by_the_user(self) -> set[str]:
+        """Ids of images that come into the dataset anew from the input that they had before.
+
+        If the user replaced one, its file may get another name, since it is converted to PNG now, or not any more.
+        """
+        puts = self._operations if self.ledger.root == str(self.originals.root) else []
+        return {each.image_id for each in puts if each.do == "put" and each.name.startswith("images/")}
 
     def _replaced_by_another_input(self) -> list[Operation]:
         """Operations that set aside images of an earlier input before images of this input replace them.
@@ -215,8 +228,8 @@ class Dataset:
         file = as_local(self.destination.path(entry.name))
         if file is not None and (file.is_symlink() or self._has_other_links(file.stat(), entry.image_id)):
             return False
-        digest = source_at(self.destination.path(entry.name)) if is_converted(entry.image_id) else ""
-        return not self.originals.has(entry.image_id, digest or entry.digest)
+        source = source_at(self.destination.path(entry.name))
+        return not self.originals.has(entry.image_id, entry.digest, source.digest)
 
     def _has_other_links(self, file: os.stat_result, image_id: str) -> bool:
         """Whether a file that shows the image has hard links outside the dataset and its versions."""

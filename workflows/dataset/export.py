@@ -9,26 +9,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
-from labeler.files.frames import file_of
-from labeler.files.storage import as_local, storage_of
+from labeler.files.storage import as_local
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.card import plan_card
 from workflows.dataset.dataset import Dataset, open_dataset, recover
 from workflows.dataset.decision_log import by_image, read_decisions
-from workflows.dataset.file_names import is_converted
 from workflows.dataset.files import ImageFiles, plan_class_files
-from workflows.dataset.images import Originals, refusal_of
+from workflows.dataset.image_readers import ImageReaders
 from workflows.dataset.journal import SPLIT_TABLE
 from workflows.dataset.judged_shards import JudgedShard, JudgedShards
 from workflows.dataset.judging import Outcome, Rules
 from workflows.dataset.ledger import Entry
 from workflows.dataset.nothing_accepted import CandidateTally
+from workflows.dataset.originals import Originals, refusal_of
 from workflows.dataset.placing import placed
 from workflows.dataset.polygon_fit import PolygonFits
 from workflows.dataset.shared_files import SharedFiles
@@ -85,7 +83,7 @@ class ExportSummary:
     restored: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)
     without_objects: int = 0
-    converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension
+    converted: Counter[str] = field(default_factory=Counter)  # to PNG, by extension or another cause
     sights: list[str] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
     polygons: PolygonFits = field(default_factory=PolygonFits)
@@ -246,10 +244,11 @@ def _plan(
     summary, outcomes = ExportSummary(polygons=PolygonFits(config)), Counter[Outcome]()
     files = ImageFiles(dataset, ontology.class_names, config)
     undecided = dict(decisions)
-    places = dataset.originals.root, dataset.destination.path("images")
-    sightings = Sightings(config, looks=not any(storage_of(place).is_remote for place in places))
+    readers = ImageReaders(config)
+    sightings = Sightings(readers)
     cutouts = traits = None
-    for row, image in enumerate(placed((image for shard in shards for image in shard.images()), dataset, splitting)):
+    images = (image for shard in shards for image in shard.images())
+    for row, image in enumerate(placed(images, dataset, splitting, readers)):
         record = image.judged.record
         if image.judged.cutouts is not cutouts:  # all images of a shard are done
             if cutouts is not None and traits is not None:
@@ -274,15 +273,14 @@ def _plan(
             shared.leave_out()
             continue
         shared.add(image.judged, image.placed, image.file_name, image.split)
-        sightings.add(record, image.placed, image.file_name, image.judged.traits)
+        sightings.add(image.seen)
         summary.polygons.add(record.image_id, image.judged.fit)
         splitting.place(row, image.split)
         outcomes.update(image.judged.outcomes)
         summary.unmatched += image.judged.unmatched
         summary.images[image.split] += 1
         summary.without_objects += not image.judged.written
-        if config.link != "none" and is_converted(record.image_id):
-            summary.converted[PurePosixPath(file_of(record.image_id)).suffix.lower() or "without an extension"] += 1
+        summary.converted.update([image.converted] if image.converted else [])
     if cutouts is not None and traits is not None:
         cutouts.keep()
         traits.keep()

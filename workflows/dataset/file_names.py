@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from labeler.files.frames import split_frame
 from labeler.files.image_formats import image_extensions
@@ -20,6 +21,27 @@ LABEL_SUFFIX = ".txt"
 CONVERTED = ".png"
 _READ_BY_TRAINERS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _JPEG = frozenset({".jfif", ".jpe", ".mpo"})  # other names of JPEG files, which trainers do not list
+
+
+class ImageForm(NamedTuple):
+    """How a dataset has an image.
+
+    Attributes:
+        file_name: the path of its file below ``images/SPLIT``.
+        other_name: that of the other form; the same if there is one form, or both have one name.
+        convert: as a PNG, instead of its own bytes.
+        cause: why it is converted, in a few words; empty if it is not.
+    """
+
+    file_name: str
+    other_name: str
+    convert: bool = False
+    cause: str = ""
+
+    @property
+    def file_names(self) -> list[str]:
+        """Each name once."""
+        return list(dict.fromkeys((self.file_name, self.other_name)))
 
 
 def dataset_suffix(image_id: str) -> str:
@@ -37,9 +59,27 @@ def is_converted(image_id: str) -> bool:
     return frame > 0 or (dataset_suffix(image_id) == CONVERTED and _suffix(name).lower() != CONVERTED)
 
 
-def has_dataset_suffix(image_id: str, name: str) -> bool:
-    """Whether the image's file may have this name; earlier versions kept every suffix."""
-    return _suffix(name) == dataset_suffix(image_id)
+def converted_name(name: str) -> str:
+    """The name of an image's file once it is converted to PNG."""
+    suffix = _suffix(name)
+    return name if suffix.lower() == CONVERTED else name.removesuffix(suffix) + CONVERTED
+
+
+def names_unconverted(names: Mapping[str, str]) -> dict[str, str]:
+    """The names that images have if only those are converted that ``is_converted`` names.
+
+    Args:
+        names: by image id, as a dataset has them; names that an image may not have any more are left out, since earlier
+            versions kept every suffix.
+    """
+    found = {}
+    for image_id, name in names.items():
+        suffix, wanted = _suffix(name), dataset_suffix(image_id)
+        if suffix == wanted:
+            found[image_id] = name
+        elif suffix == CONVERTED:
+            found[image_id] = name.removesuffix(CONVERTED) + wanted
+    return found
 
 
 def _suffix(name: str) -> str:
@@ -66,8 +106,8 @@ class FileNames:
     """
 
     def __init__(self, given: Mapping[str, str], unchanged: Collection[str] = frozenset()) -> None:
-        self._given = {i: name for i, name in given.items() if has_dataset_suffix(i, name)}
-        self._unchanged = {i for i in unchanged if has_dataset_suffix(i, i)}
+        self._given = names_unconverted(given)
+        self._unchanged = names_unconverted({image_id: image_id for image_id in unchanged}).keys()
         self._labels: set[str] = set()  # label files, case-folded
         self._folders: set[str] = set()  # case-folded
         for names in (self._given.values(), self._unchanged):
@@ -111,7 +151,8 @@ class FileNames:
 
     def _is_free(self, name: str) -> bool:
         label = _label_of(name)
-        return label not in self._labels and label not in self._folders and name.casefold() not in self._folders
+        both = name.casefold(), converted_name(name).casefold()
+        return label not in self._labels and self._folders.isdisjoint((label, *both))
 
     def _take(self, name: str) -> None:
         self._labels.add(_label_of(name))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labeler.files.conversion import png_bytes
+from labeler.files.image_config import ImageConfig
 from labeler.files.images import ImageFile
 from labeler.files.storage import read_bytes
 from labeler.formats import hugging_face, roboflow
@@ -48,12 +49,14 @@ class SampleImage(NamedTuple):
         suffix: that of its file in a dataset.
         frame: the number of a further frame in the file.
         convert: the file must become a PNG.
+        reading: how it was read when it was labeled.
     """
 
     path: AnyPath
     suffix: str
     frame: int = 0
     convert: bool = False
+    reading: ImageConfig = ImageConfig()
 
     def content(self) -> tuple[str, bytes]:
         """Suffix and content of the file in a sample.
@@ -63,7 +66,8 @@ class SampleImage(NamedTuple):
             OSError: it can no longer be read.
         """
         if self.convert:
-            return self.suffix, png_bytes(ImageFile(self.path, self.frame).read())
+            image = ImageFile(self.path, self.frame, self.reading).read()
+            return self.suffix, png_bytes(image, self.reading)
         return self.suffix, read_bytes(self.path)
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from labeler.files.frames import file_path
 from labeler.files.storage import as_local, read_bytes
-from workflows.dataset.images import Originals, PlacedImage
+from workflows.dataset.images import PlacedImage
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
+from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner, one_file
 
 if TYPE_CHECKING:

@@ -6,22 +6,21 @@ If the input is gone, the dataset may hold the last copy of an image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING
 
-from labeler.errors import ImageError, RunError
+from labeler.errors import ImageError
 from labeler.files.conversion import source_at
-from labeler.files.frames import file_of, split_frame
-from labeler.files.image_config import ImageConfig
-from labeler.files.images import digest_at, image_digest
-from labeler.files.paths import FileInfo
-from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
+from labeler.files.frames import split_frame
+from labeler.files.images import digest_at
+from labeler.files.storage import as_local
 from labeler.formats.splits import SPLITS
 from workflows.dataset.conversion import Converter
-from workflows.dataset.file_names import is_converted
+from workflows.dataset.file_names import ImageForm
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
 from workflows.dataset.links import is_rewritten_by_trainers
+from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner, one_file
 
 if TYPE_CHECKING:
@@ -38,80 +37,16 @@ class PlacedImage:
         plan: for its file; None if the dataset contains no image files.
         split: the split that the image must stay in; empty if it may move.
         frame: the number of a further frame in the file at ``path``.
+        file_name: the one that the image must keep; empty if that of its form holds.
+        converted: the file in the dataset was converted to PNG, unless somebody edited it.
     """
 
     path: AnyPath
     plan: Plan | None
     split: str = ""
     frame: int = 0
-
-
-class Originals:
-    """The images of the input.
-
-    Args:
-        root: the folder or URI of the input.
-        verify: accept an image only if its content is what was labeled; used if the user did not name ``root``.
-        refusal: why ``root`` must not be read; empty if it may.
-        reading: how the images were read when they were labeled.
-    """
-
-    def __init__(
-        self, root: AnyPath, verify: bool = False, refusal: str = "", reading: ImageConfig | None = None
-    ) -> None:
-        self.root = root
-        self.reading = reading or ImageConfig()
-        self.verify = verify
-        self._refusal = refusal
-        self._folder = lru_cache(maxsize=4)(self._list)
-
-    def find(self, name: str) -> AnyPath | None:
-        """The path of the image; None if it does not exist. A store is listed one folder at a time.
-
-        Raises:
-            RunError: ``root`` must not be read.
-        """
-        if self._refusal:
-            raise RunError(self._refusal)
-        name = file_of(name)
-        folder, _, base = name.rpartition("/")
-        path = self.root / name
-        listed = self._folder(folder) if storage_of(self.root).is_remote else None
-        file = info(path) if listed is None else listed.get(base)
-        return None if file is None or file.is_folder else path
-
-    def has(self, name: str, digest: str) -> bool:
-        """Whether the input is known to hold the image with this content."""
-        return not self._refusal and self.find(name) is not None and image_digest(self.root, name) == digest
-
-    def may_hold(self, name: str) -> bool:
-        """Whether the image exists; True if ``root`` must not be read."""
-        return bool(self._refusal) or self.find(name) is not None
-
-    def _list(self, folder: str) -> dict[str, FileInfo] | None:
-        """The files of a folder by name; None if the store does not list all of them."""
-        if str(self.root).startswith(("http://", "https://")):
-            return None
-        try:
-            return {file.name: file for file in scan(self.root / folder if folder else self.root)}
-        except FileNotFoundError:
-            return {}
-        except PermissionError:
-            return None
-
-
-def may_be_asked(root: AnyPath, output: AnyPath) -> bool:
-    """Whether an input that only a run folder names may be read: if it is local or in the store of the output."""
-    return not is_in_another_store(root, output)
-
-
-def refusal_of(root: AnyPath, output: AnyPath) -> str:
-    """Why an input that only a run folder names is not read; empty if it may be."""
-    if may_be_asked(root, output):
-        return ""
-    return (
-        f"images are needed from {root}, which only {output}/run/run.json names; if you trust it, add --images {root}"
-    )
+    file_name: str = ""
+    converted: bool = False
 
 
 class ImagePlanner:
@@ -126,7 +61,17 @@ class ImagePlanner:
         self._planner = planner
         self._destination, self._ledger = planner.destination, planner.ledger
         self._link = link
-        self._converter = Converter(planner, originals.root, originals.reading)
+        self._converter = Converter(planner, originals)
+
+    def is_the_users(self, record: ImageRecord, file_name: str) -> bool:
+        """Whether the user edited the image's file under this name, or moved it to another split."""
+        names = [f"images/{split}/{file_name}" for split in SPLITS]
+        if all(self._ledger.row(name) is None for name in names):
+            return False
+        if any(self._moved_from(name, record, file_name) is not None for name in names):
+            return True
+        edited = () if self._planner.overwrite else filter(self._planner.is_edited, names)
+        return any(not self.originals.is_linked(record.image_id, self._destination.path(name)) for name in edited)
 
     def split_of(self, record: ImageRecord, file_name: str, split: str) -> str:
         """The split of an image: the one where the user edited its files or moved them to, else ``split``."""
@@ -138,30 +83,32 @@ class ImagePlanner:
                 return other
         return split
 
-    def place_image(self, record: ImageRecord, file_name: str, split: str) -> PlacedImage | None:
+    def place_image(self, record: ImageRecord, form: ImageForm, split: str) -> PlacedImage | None:
         """The image of ``record`` with a plan for its file; None if it is neither in the input nor in the dataset.
 
         Raises:
             ImageError: the image cannot be read, or another file has its name.
         """
+        file_name = form.file_name
         if self._link == "none":
             path = self.originals.find(record.image_id)
             if path is None:
-                return self._last_copy(record, file_name)
+                return self._last_copy(record, form)
             return PlacedImage(path, None, frame=split_frame(record.image_id)[1])
         name = f"images/{split}/{file_name}"
         if (row := self._moved_from(name, record, file_name)) is not None:
             # Keep the entry, so that the next export sees the move too.
-            return PlacedImage(self._destination.path(name), Plan(self._ledger.at(row).name, row=row))
-        if is_converted(record.image_id):
-            return self._converted(record, file_name, split)
+            path, plan = self._destination.path(name), Plan(self._ledger.at(row).name, row=row)
+            return PlacedImage(path, plan, converted=self._ledger.at(row).digest != record.digest)
+        if form.convert:
+            return self._converted(record, form, split)
         if (there := self._in_dataset(name, record)) and self._is_linked_well(name, record, there):
             return there
         if there is None and (moved := self._moved(name, record, file_name)):
             return moved
         path = self.originals.find(record.image_id)
         if path is None:
-            return self._last_copy(record, file_name)
+            return self._last_copy(record, form)
 
         def make() -> None:
             self._destination.bring(path, name, self._link)
@@ -181,21 +128,32 @@ class ImagePlanner:
             )
         return PlacedImage(path, plan)
 
-    def _converted(self, record: ImageRecord, file_name: str, split: str) -> PlacedImage | None:
-        name = f"images/{split}/{file_name}"
-        others = [f"images/{other}/{file_name}" for other in SPLITS if other != split]
+    def _converted(self, record: ImageRecord, form: ImageForm, split: str) -> PlacedImage | None:
+        name = f"images/{split}/{form.file_name}"
+        others = [f"images/{other}/{form.file_name}" for other in SPLITS if other != split]
         if (found := self._converter.existing(record, name, others)) is not None:
             at, path, plan = found
-            return PlacedImage(path, plan, "" if at == name else at.split("/")[1])
+            return PlacedImage(path, plan, "" if at == name else at.split("/")[1], converted=True)
         if self.originals.find(record.image_id) is None:
-            return None
-        return PlacedImage(*self._converter.made(record, name))
+            return self._last_copy(record, form)
+        try:
+            path, plan = self._converter.made(record, name)
+        except ImageError:
+            if (there := self._last_copy(record, form)) is None:
+                raise
+            return there
+        return PlacedImage(path, plan, converted=True)
 
     def _shows(self, name: str, record: ImageRecord) -> bool:
         """Whether a file of the dataset has the content of the image, or was converted from it."""
-        if self._destination.digest(name) == record.digest:
-            return True
-        return is_converted(record.image_id) and source_at(self._destination.path(name)) == record.digest
+        return self._destination.digest(name) == record.digest or self._is_converted(name, record)
+
+    def has_converted(self, record: ImageRecord, file_name: str) -> bool:
+        """Whether the dataset has a PNG of the image under this name."""
+        return any(self._is_converted(f"images/{split}/{file_name}", record) for split in SPLITS)
+
+    def _is_converted(self, name: str, record: ImageRecord) -> bool:
+        return source_at(self._destination.path(name)).digest == record.digest
 
     def _in_dataset(self, name: str, record: ImageRecord) -> PlacedImage | None:
         """The image file ``name`` of the dataset, if it is as labeled or edited by the user."""
@@ -258,20 +216,21 @@ class ImagePlanner:
             return PlacedImage(there.path, Plan(name, operation=move))
         return None
 
-    def _last_copy(self, record: ImageRecord, file_name: str) -> PlacedImage | None:
-        """The image file in the dataset, edited or not, since there is no other copy."""
-        for split in SPLITS:
+    def _last_copy(self, record: ImageRecord, form: ImageForm) -> PlacedImage | None:
+        """The image file in the dataset, in either form, edited or not, since there is no other copy."""
+        for file_name, split in product(form.file_names, SPLITS):
             name = f"images/{split}/{file_name}"
             seen = self._planner.look(name)
             if not seen.stamp:
                 continue
             path = self._destination.path(name)
             if seen.row is not None and not seen.is_ours:
-                return PlacedImage(path, Plan(name, row=seen.row, edited=True), split)
-            if seen.digest == record.digest or self._shows(name, record):
-                digest = seen.digest or self._destination.digest(name)
-                entry = Entry(name, seen.stamp, digest, record.image_id)
-                return PlacedImage(path, Plan(name, entry=entry), split)
+                return PlacedImage(path, Plan(name, row=seen.row, edited=True), split, file_name=file_name)
+            digest = seen.digest or self._destination.digest(name)
+            if digest == record.digest or self._is_converted(name, record):
+                plan = Plan(name, entry=Entry(name, seen.stamp, digest, record.image_id))
+                converted = digest != record.digest
+                return PlacedImage(path, plan, split, file_name=file_name, converted=converted)
         return None
 
     def _moved_from(self, name: str, record: ImageRecord, file_name: str) -> int | None:

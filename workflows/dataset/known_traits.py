@@ -5,12 +5,14 @@ OUT/run/export-cache/000012.traits.json    by image id: the file's digest, and t
 
 from __future__ import annotations
 
+import io
 import json
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
 
 from labeler.files.documents import load_json
-from labeler.files.storage import storage_of, write_bytes
+from labeler.files.storage import read_bytes, storage_of, write_bytes
 from labeler.formats.image_traits import Depth, ImageTraits, read_traits
 
 if TYPE_CHECKING:
@@ -21,30 +23,35 @@ _HEAD = 2**16  # bytes; most headers are shorter
 
 
 class KnownTraits:
-    """Those of one shard; the file at ``path`` is read when it is first needed."""
+    """Those of one shard; the file at ``path`` is read when it is first needed. Any number of threads may ask."""
 
     def __init__(self, path: AnyPath) -> None:
         self._path = path
         self._changed = False
+        self._lock = Lock()
 
-    def of(self, image_id: str, digest: str, file: AnyPath, file_name: str) -> ImageTraits | None:
-        """The traits of an image called ``file_name``, whose content is that of ``file``; None if it cannot be read.
+    def of(self, image_id: str, digest: str, file: AnyPath | None, file_name: str) -> ImageTraits | None:
+        """The traits of an image called ``file_name``; None if they are not known, and ``file`` cannot be read.
 
         Args:
             digest: of the content; empty if it is not known.
+            file: one with that content, if there is one.
         """
-        known = self._known.get(image_id)
+        with self._lock:
+            known = self._known.get(image_id)
         if digest and known and known[0] == digest and (traits := _parsed(known, file_name)) is not None:
             return traits
+        if file is None:
+            return None
         try:
-            with storage_of(file).open(file, _HEAD) as opened:
-                traits = read_traits(opened, file_name)
+            traits = _read(file, file_name)
         except Exception:  # Pillow raises whatever a damaged header leads to
             return None
         if digest:
-            about = [traits.format, traits.width, traits.height, traits.orientation, traits.depth]
-            self._known[image_id] = [digest, *about]
-            self._changed = True
+            about = [traits.format, traits.width, traits.height, traits.orientation, traits.depth, traits.has_alpha]
+            with self._lock:
+                self._known[image_id] = [digest, *about]
+                self._changed = True
         return traits
 
     def keep(self) -> None:
@@ -62,13 +69,30 @@ class KnownTraits:
             return {}
 
 
+def _read(file: AnyPath, file_name: str) -> ImageTraits:
+    """The traits of the image in ``file``; from a store, by one request if the header is at its beginning.
+
+    Raises:
+        Exception: whatever Pillow raises, or an ``OSError`` of the store.
+    """
+    if (storage := storage_of(file)).is_remote:
+        head = read_bytes(file, 0, _HEAD)
+        try:
+            return read_traits(io.BytesIO(head), file_name)
+        except Exception:  # the header of a TIFF may be at its end
+            if len(head) < _HEAD:
+                raise
+    with storage.open(file, _HEAD) as opened:
+        return read_traits(opened, file_name)
+
+
 def _parsed(about: list[Any], file_name: str) -> ImageTraits | None:
     """The traits that a file holds; None if somebody wrote something else there."""
     try:
-        _, name, width, height, orientation, depth = about
+        _, name, width, height, orientation, depth, has_alpha = about
     except ValueError:
         return None
     are_numbers = all(type(number) is int for number in (width, height, orientation))
-    if not are_numbers or not isinstance(name, str) or depth not in get_args(Depth):
+    if not are_numbers or not isinstance(name, str) or depth not in get_args(Depth) or type(has_alpha) is not bool:
         return None
-    return ImageTraits(file_name, name, width, height, orientation, depth)
+    return ImageTraits(file_name, name, width, height, orientation, depth, has_alpha)

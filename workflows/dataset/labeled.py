@@ -21,8 +21,8 @@ from labeler.records import ImageRecord
 from ontologies import Ontology
 from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
-from workflows.dataset.images import may_be_asked
 from workflows.dataset.judging import Rules
+from workflows.dataset.originals import may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
 from workflows.run.current_records import CurrentRecords
 from workflows.run.folder import RunFolder
@@ -99,7 +99,7 @@ class Labeled:
     def image_path(self, record: ImageRecord) -> AnyPath | None:
         """Where the image of ``record`` is as it was labeled; None if it is nowhere."""
         for file in self._image_files(record.image_id):
-            if record.digest in (digest_at(file.path, file.frame), source_at(file.path)):
+            if record.digest in (digest_at(file.path, file.frame), source_at(file.path).digest):
                 return file.path
         return None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from labeler.errors import RunError
 from labeler.files.frames import file_of
 from labeler.formats.flat_names import FlatFileNames
 from workflows.dataset.destination import Destination
-from workflows.dataset.file_names import FileNames, dataset_suffix, has_dataset_suffix
+from workflows.dataset.file_names import FileNames, dataset_suffix, names_unconverted
 from workflows.dataset.ledger import Ledger, names_given
 
 
@@ -24,17 +24,21 @@ class FlatNames:
     """``ImageNames`` without folders; ``given`` are those of the dataset by image id."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
-        self._names = FlatFileNames({i: name for i, name in given.items() if has_dataset_suffix(i, name)})
+        self._names = FlatFileNames(names_unconverted(given))
 
     def give(self, image_id: str) -> str:
         return self._names.give(image_id, dataset_suffix(image_id))
 
 
-def image_names(ledger: Ledger, destination: Destination, layout: str | None) -> ImageNames:
+def image_names(ledger: Ledger, destination: Destination, layout: str | None) -> tuple[ImageNames, Collection[str]]:
     """The names of images in the layout of the dataset that is there, or else in ``layout``.
 
     Args:
         layout: ``flat`` or ``nested``; None is that of the dataset, or ``flat`` if there is none.
+
+    Returns:
+        The names that images have with their own bytes, and the ids of images that the dataset has under the name of
+        a PNG instead.
 
     Raises:
         RunError: the dataset has the other layout.
@@ -48,9 +52,11 @@ def image_names(ledger: Ledger, destination: Destination, layout: str | None) ->
                 f"them. For --layout {layout}, first move images and labels to another place (the records stay)"
             )
         given, unchanged, found = {}, set(), None
+    own = names_unconverted(given)
+    converted = {image_id for image_id, name in own.items() if name != given[image_id]}
     if (found or layout or "flat") == "nested":
-        return FileNames(given, unchanged)
-    return FlatNames({**{image_id: image_id for image_id in unchanged}, **given})
+        return FileNames(own, unchanged), converted
+    return FlatNames({**{image_id: image_id for image_id in unchanged}, **own}), converted
 
 
 def _layout_of(given: Mapping[str, str], unchanged: Iterable[str]) -> str | None:

@@ -74,7 +74,8 @@ class SharedFiles:
             self._names[row] = name
         self.splits.append(SPLITS.index(split) + 1)
         stamp = self._locate(row, image_id, placed, f"images/{split}/{file_name}")
-        text = f"{image.content} {split} {name} {stamp}\0".encode(errors="surrogateescape")
+        form = f"PNG {self._dataset.originals.reading.intensity}" if placed.converted else ""
+        text = f"{image.content} {split} {name} {form} {stamp}\0".encode(errors="surrogateescape")
         for group in (ALL, *self._groups(split, image_id)):
             self._content_of(group).update(text)
             self._annotations[group] = self._annotations.get(group, 0) + image.written
@@ -99,8 +100,9 @@ class SharedFiles:
     def _image(self, row: int, image_id: str, split: str) -> SampleImage:
         suffix = dataset_suffix(image_id)
         if self._at_original[row]:
-            convert = is_converted(image_id)
-            return SampleImage(self._original(image_id), suffix, split_frame(image_id)[1] if convert else 0, convert)
+            convert, reading = is_converted(image_id), self._dataset.originals.reading
+            frame = split_frame(image_id)[1] if convert else 0
+            return SampleImage(self._original(image_id), suffix, frame, convert, reading)
         path = self._elsewhere.get(row)
         if path is None:
             path = self._dataset.destination.path(f"images/{split}/{self._names.get(row, image_id)}")

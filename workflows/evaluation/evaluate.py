@@ -125,14 +125,14 @@ def evaluate(labeled: Labeled, ground_truth: GroundTruth, config: EvaluationConf
 
 
 def renamed_note(pairs: ImagePairs) -> tuple[str, ...]:
-    """A note on the images that were paired through what is left of names that a tool changed."""
+    """A note on the images that were paired by names that a tool changed."""
     if not pairs.renamed:
         return ()
     shown = "; ".join(f"{image_id} = {pairs.names[image_id]}" for image_id in pairs.renamed[:NAMES_SHOWN])
     more = "; …" if len(pairs.renamed) > NAMES_SHOWN else ""
-    what = "images paired without what a tool added to their names"
+    what = "images paired by names that a tool changed"
     if len(pairs.renamed) == 1:
-        what = "image paired without what a tool added to its name"
+        what = "image paired by a name that a tool changed"
     return (f"{len(pairs.renamed)} {what} ({shown}{more})",)
 
 

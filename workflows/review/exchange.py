@@ -99,12 +99,12 @@ def export_review_set(
     rejected = 0
     class_names, set_id = labeled.ontology.class_names, _set_id(chosen)
     for each in chosen:
-        suffix = PurePosixPath(each.image_id).suffix
-        name = names.give(each.image_id) + (f".{safe_part(suffix)}" if suffix else "")
-        record = each.record
+        name, record = names.give(each.image_id), each.record
         if (source := labeled.image_path(record)) is None:
             missing.append(each.image_id)
             continue
+        suffix = PurePosixPath(source.name).suffix  # that of the file, which may have been converted
+        name += f".{safe_part(suffix)}" if suffix else ""
         link_file(source, image_folder / name, link)
         instances = tuple(
             replace(instance, object_id=f"{set_id}-{instance.decision.instance}") for instance in each.instances

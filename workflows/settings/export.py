@@ -16,8 +16,10 @@ from labeler.sizes import shown
 
 LINKS = ("hard", "symlink", "copy", "none")
 FORMATS = ("coco", "yolo", "yolo-detect", "roboflow", "voc", "semantic", "hf", "cutouts", "webdataset")
+WITH_CLASS_MASKS = ("voc", "semantic")  # these have a class per pixel
 WITH_IMAGES = ("roboflow", "voc", "hf")  # these have the images beside their annotations
 LAYOUTS = ("flat", "nested")
+IMAGE_FILES = ("keep", "convert")
 SEGMENTATIONS = ("rle", "polygon")
 COCO_MASKS = ("coco", "webdataset", "roboflow")  # these have masks as --segmentation says; hf always has polygons
 GROUP = "dataset"
@@ -36,6 +38,8 @@ class ExportConfig:
         segmentation: COCO masks as ``rle`` (exact at any scale, small) or ``polygon``.
         cutouts: what these look like.
         layout: None is ``flat`` in a new folder, and that of the dataset in others.
+        image_files: ``convert`` those that ``labeler.formats.readers`` names for these formats; other pixels than those
+            that were labeled never come out.
         dataset_shards: parts per split of the formats that have one file per split.
         version_datasets: see ``workflows.dataset.versions``; in a store it is refused.
         simplify, min_part: as in ``PolygonRule``, for all formats that have polygons.
@@ -93,6 +97,13 @@ class ExportConfig:
         group=GROUP,
         unset="flat; a dataset that is there keeps its layout",
     )
+    image_files: Literal["keep", "convert"] = setting(
+        "keep",
+        "images that a tool for these formats cannot read, or reads other than they were labeled: keep and list them, "
+        "or convert them to PNG without loss",
+        choices=IMAGE_FILES,
+        group=GROUP,
+    )
     dataset_shards: int | None = setting(
         None,
         "write COCO and WebDataset in N parts per split, for datasets of millions of images",
@@ -130,6 +141,11 @@ class ExportConfig:
             raise UsageError("formats: yolo and yolo-detect both write labels/; choose one of them for a folder")
         if self.link == "none" and (named := [name for name in self.formats if name in WITH_IMAGES]):
             raise UsageError(f"link none: {', '.join(named)} must hold the images; choose hard, symlink or copy")
+        if self.link == "none" and self.image_files == "convert":
+            raise UsageError(
+                "link none: the dataset holds no images that could be converted; choose hard, symlink or copy, or "
+                "image_files keep"
+            )
 
     @property
     def split_rule(self) -> SplitRule:

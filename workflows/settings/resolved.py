@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labeler.errors import LabelerError, UsageError
+from labeler.formats.mask_classes import check_mask_classes
 from labeler.models.families import Family
 from labeler.quality_config import QualityConfig
 from ontologies import Ontology
 from workflows.settings.class_ids import of_class, under_new_names
-from workflows.settings.export import ExportConfig
+from workflows.settings.export import WITH_CLASS_MASKS, ExportConfig
 from workflows.settings.passes import without_warnings
 from workflows.settings.run_settings import DatasetSettings, RunSettings, min_scores_of
 
@@ -95,6 +96,7 @@ def settle(
     config = resolved(change, defaults if starts_anew else remembered, ontology)
     check_floor(floor, config.quality, ontology)
     check_class_names(config.quality, ontology)
+    check_formats(config.formats, ontology)
     return Settled(ontology, config, remembered, started_from=family if starts_anew else None)
 
 
@@ -137,6 +139,19 @@ def check_class_names(quality: QualityConfig, ontology: Ontology | None) -> None
             hint = f"did you mean {near[0]!r}?" if near else "use a name as listed"
             known = ", ".join(ontology.active_names[:CLASSES_NAMED])
             raise UsageError(f"--class-accept-score: {name!r} is not among the classes ({known}); {hint}")
+
+
+def check_formats(formats: Collection[str], ontology: Ontology | None) -> None:
+    """Refuse formats that cannot hold the classes of ``ontology``; which ones tags make is not known yet.
+
+    Raises:
+        UsageError: there are too many classes, or a name cannot be written.
+    """
+    if ontology is not None and (named := [name for name in WITH_CLASS_MASKS if name in formats]):
+        try:
+            check_mask_classes(ontology.class_names)
+        except UsageError as error:
+            raise UsageError(f"--formats {','.join(named)}: {error}") from None
 
 
 def check_floor(floor: float, quality: QualityConfig, ontology: Ontology | None) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from labeler.errors import ImageError
 from labeler.files.conversion import source_at, write_png
 from labeler.files.frames import split_frame
-from labeler.files.image_config import ImageConfig
+from labeler.files.image_config import INTENSITIES, ImageConfig
 from labeler.files.images import ImageFile, image_digest, image_size, read_image
 from labeler.files.listing import find_images, search_images, with_further_frames
 from labeler.files.sorting import sorted_images
@@ -107,11 +107,21 @@ def test_what_cannot_be_read_never_blocks(tmp_path: Path) -> None:
 def test_a_png_names_the_image_it_was_converted_from(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4), GREEN).save(tmp_path / "a.gif")
     original = read_image(tmp_path / "a.gif")
-    write_png(tmp_path / "a.png", original)
+    write_png(tmp_path / "a.png", original, ImageConfig())
     converted = read_image(tmp_path / "a.png")
     assert (converted.pixels == original.pixels).all()
-    assert converted.source == source_at(tmp_path / "a.png") == original.digest
-    assert source_at(tmp_path / "a.gif") == source_at(tmp_path / "none.png") == ""
+    assert converted.source == source_at(tmp_path / "a.png").digest == original.digest
+    assert source_at(tmp_path / "a.gif").digest == source_at(tmp_path / "none.png").digest == ""
+
+
+def test_a_png_says_how_the_image_was_read(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5), 3000, np.uint16)).save(tmp_path / "a.tif")
+    for intensity in INTENSITIES:
+        reading = ImageConfig(intensity=intensity)
+        original = ImageFile(tmp_path / "a.tif", config=reading).read()
+        write_png(tmp_path / "a.png", original, reading)
+        assert source_at(tmp_path / "a.png") == (original.digest, intensity)
+        assert read_image(tmp_path / "a.png").source == original.digest
 
 
 PEAK = """

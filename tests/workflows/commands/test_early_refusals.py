@@ -73,6 +73,23 @@ def test_label(flags: str, says: str, folders: Path, tmp_path: Path, labeler: Ru
     assert not (tmp_path / "out").exists()
 
 
+def test_classes_that_the_masks_of_a_format_cannot_hold(tmp_path: Path, labeler: Run) -> None:
+    many = ", ".join(f"thing {number}" for number in range(255))
+    for classes, formats, says in (
+        (many, "yolo,semantic,voc", "--formats voc,semantic: masks with a class per pixel hold 254 classes, not 255"),
+        ("dog, background", "voc", "--formats voc: class 'background': labelmap.txt cannot hold the name"),
+    ):
+        command = ("/no/such/images", "--model", "demo", "-o", tmp_path / "out", "--classes", classes)
+        done = labeler("label", *command, "--formats", formats)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert says in done.stderr
+    out = write_labeled(tmp_path, ["0.png", "1.png"], ("dog", "cat"), side=64)
+    assert labeler("export", out, "--formats", "voc").returncode == 1  # one of them could not be read
+    done = labeler("label", tmp_path / "images", "-o", out, "--model", "demo", "--classes", f"dog, cat, {many}")
+    assert done.returncode == 2
+    assert "--formats voc: masks with a class per pixel hold 254 classes, not 257" in done.stderr
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_that_is_not_there(tmp_path: Path, labeler: Run) -> None:
     command = ("/no/such/images", "--model", "demo", "--device", "cuda")

@@ -27,8 +27,8 @@ from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
 NAMES = [f"a.b/{number:02d}.png" for number in range(12)] + ["turned.gif"]
-WHOLE = ExportConfig(formats=("coco", "webdataset"))
-PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=4)
+WHOLE = ExportConfig(formats=("coco", "webdataset"), layout="nested")
+PARTS = ExportConfig(formats=("coco", "webdataset"), dataset_shards=4, layout="nested")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from workflows.dataset.export import export
 from workflows.label import label
 from workflows.settings.export import ExportConfig
 
-CONFIG = ExportConfig(val_share=0.3, test_share=0.2, link="copy")
+CONFIG = ExportConfig(val_share=0.3, test_share=0.2, link="copy", layout="nested")
 
 
 def paint(path: Path, content: int) -> None:

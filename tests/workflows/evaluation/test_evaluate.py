@@ -346,7 +346,7 @@ def test_what_is_not_read_as_it_stands_is_told(
     notes = [
         "1 annotation without a mask: counted by the box, and left out of measures of masks (1)",
         "1 annotation that cannot be read: left out (4: it has neither a mask nor a box)",
-        "1 image paired without what a tool added to its name (b.jpg = 1f2e3d4c-b.jpg)",
+        "1 image paired by a name that a tool changed (b.jpg = 1f2e3d4c-b.jpg)",
     ]
     code, said, _ = command(output, "--truth", path)
     assert code == 0

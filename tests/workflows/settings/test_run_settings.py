@@ -84,6 +84,7 @@ def test_a_file_of_the_first_version_is_written_back_with_the_new_names_only(nam
         ',\n    "dataset_shards": null',
         ',\n    "version_datasets": false',
         ',\n    "simplify": 0.0,\n    "min_part": 0',
+        ',\n    "image_files": "keep"',
     ):
         written = written.replace(newer, "")
     assert written == expected
