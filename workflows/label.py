@@ -63,6 +63,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                     overwrite_edits=job.overwrite_edits,
                     prune=job.prune,
                     resplit=job.resplit,
+                    spread=records.spread,
                 )
         dataset.describe(settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import ImageError, RunError
 from labeler.files.frames import file_of
+from labeler.files.processes import Spread, on_all_cores
 from labeler.files.storage import storage_of
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
@@ -135,6 +136,7 @@ def export(
     resplit: bool = False,
     root_is_named: bool = True,
     taken_in: Mapping[str, str] | None = None,
+    spread: Spread = on_all_cores,
 ) -> ExportSummary:
     """Write the dataset of ``run`` from its records and the images below ``root``, a folder or URI.
 
@@ -151,6 +153,7 @@ def export(
         root_is_named: the user named ``root`` in this run. Otherwise an image is taken from there only if its content
             is the labeled one, and a store is not asked at all unless the dataset lies in it too.
         taken_in: digests, by name, of edited files whose content is in the decisions; they are replaced.
+        spread: where instances are judged.
 
     Raises:
         RunError: none of the labeled images is there any more, or none has a tag where tags make the classes; the
@@ -183,7 +186,7 @@ def export(
         before = (previous or config).split_rule
         splitting = open_splitting(run, dataset.ledger, config.split_rule, before, resplit)
         decisions = by_image(read_decisions(run, ontology))
-        shards = JudgedShards(run, Rules(ontology, tagged, config), decisions)
+        shards = JudgedShards(run, Rules(ontology, tagged, config), decisions, spread)
         shared = SharedFiles(dataset, ontology.class_names, config)
         summary, outcomes = _plan(shards, decisions, dataset, ontology, config, splitting, shared)
         if summary.labeled_missing and not summary.images:

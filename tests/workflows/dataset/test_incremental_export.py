@@ -226,7 +226,7 @@ def test_processes_judge_as_this_one_does(labeled: tuple[RunFolder, Path]) -> No
     rules = Rules(ONTOLOGY, False, EVERY_FORMAT)
     decisions = {NAMES[4]: [Decision(NAMES[4], "accept", "dog", found(4)[2].rle)]}
     shards = list(run.current().shards())
-    with on_all_cores(partial(judge_shard, rules), is_worth_it=True) as judge:
+    with on_all_cores(partial(judge_shard, rules), is_worth_it=True) as (judge, _):
         for shard in shards:
             table, labels = judge(shard, decisions)
             expected, expected_labels = judge_shard(rules, shard, decisions)
