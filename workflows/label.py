@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.recording import Progress, clock, recorded
 from workflows.run.exit_codes import TOO_MANY_FAILURES
 from workflows.run.shard_report import ShardReport
@@ -63,6 +64,7 @@ def label(job: LabelJob, progress: Progress) -> LabelSummary:
                     overwrite_edits=job.overwrite_edits,
                     prune=job.prune,
                     resplit=job.resplit,
+                    spread=records.spread,
                 )
         dataset.describe(settled)
         # An image that the input names but does not hold, as a list file may, is a failure and not merely gone.

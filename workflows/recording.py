@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from labeler.errors import DeviceError, RunError, UsageError
 from labeler.files.image_table import ImageTable
 from labeler.files.listing import search_images, with_further_frames
+from labeler.files.processes import Spread, on_all_cores
 from labeler.files.sampling import sampled
 from labeler.files.sorting import sorted_images
 from labeler.files.storage import absolute, is_within
@@ -23,6 +24,7 @@ from workflows.dataset.dataset import recover
 from workflows.dataset.pending_edits import refuse_other_polygons
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
+from workflows.engines.ray_calls import on_cluster
 from workflows.engines.resources import takes_ray
 from workflows.engines.workers import WorkerConfig
 from workflows.run.changes import changed_images
@@ -64,6 +66,7 @@ class Recorded:
         done, seconds, first_image: as in ``LabelSummary``.
         failed: the failures of labeling that no run has reported yet, by image id.
         limit: how many there may be of these and others.
+        spread: where to do what is left to do with the records.
     """
 
     settled: Settled
@@ -76,6 +79,7 @@ class Recorded:
     ledger: FailureLedger
     failed: dict[str, str]
     limit: RunLimit
+    spread: Spread
 
 
 @contextmanager
@@ -181,11 +185,13 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             remaining = todo.count_images(images)
             progress.begin(len(images), max(len(images) - remaining, 0))
             check()
+            on_ray = False
             for number, shards in todo.by_pass():  # a run with nothing new loads no model
                 if line := asking(asked, number, shards.images):
                     progress.say(line)
                 so_far, done.images = done.images, 0
-                _label(shards, replace(job, ontology=asked.passes[number].ontology), root, run, take, seconds, progress)
+                of_pass = replace(job, ontology=asked.passes[number].ontology)
+                on_ray |= _label(shards, of_pass, root, run, take, seconds, progress)
                 done.images = max(done.images, so_far)  # passes label the same images
             if not todo:  # the last run may have been killed after it wrote its last records
                 run.clear_attempts()
@@ -194,7 +200,8 @@ def recorded(job: LabelJob, progress: Progress, summary: RunSummary | None = Non
             for line in filter(None, told):
                 progress.say(line)
             first_image = done.first_image - began if done.images else None
-            yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit)
+            spread = on_cluster(job.engine, done.images) if on_ray else on_all_cores
+            yield Recorded(settled, run, root, images, done, seconds, first_image, ledger, failed, limit, spread)
 
 
 def _listed(job: LabelJob) -> tuple[ImageTable, AnyPath, dict[str, int]]:
@@ -213,8 +220,12 @@ def _label(
     take: Callable[[ShardReport], None],
     seconds: dict[str, float],
     progress: Progress,
-) -> None:
-    """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this."""
+) -> bool:
+    """Label the shards ``todo``; ``take`` gets the report of each, and may raise to end this.
+
+    Returns:
+        Whether that was on Ray.
+    """
     doing, images = "tagging" if job.tags_only else "labeling", todo.images
     cache = run.path / "embeddings"
     config = WorkerConfig(root, job.ontology, job.model, job.labeler, job.tagging, job.tags_only, cache, job.reading)
@@ -242,6 +253,7 @@ def _label(
         run.clear_attempts()
         raise
     run.clear_attempts()
+    return on_ray
 
 
 class NothingFoundError(RunError):

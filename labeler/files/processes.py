@@ -9,11 +9,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+class Spread(Protocol):
+    """Runs calls elsewhere, several at once."""
+
+    def __call__(
+        self, call: Callable[Arguments, Result], is_worth_it: bool, /
+    ) -> AbstractContextManager[tuple[Callable[Arguments, Result], int]]:
+        """``call``, to be called from several threads, and how many calls run at once.
+
+        Args:
+            call: a function of a module, or a ``partial`` of one; it and what it takes and gives can be pickled.
+            is_worth_it: whether calls take longer than starting processes. If not, ``call`` runs in this process.
+        """
+        ...
+
 
 _SERVE = "import sys; sys.path[:] = {path!r}; from labeler.files.processes import serve; serve()"
 
@@ -24,17 +40,13 @@ def cores() -> int:
 
 
 @contextmanager
-def on_all_cores(call: Callable[Arguments, Result], is_worth_it: bool) -> Iterator[Callable[Arguments, Result]]:
-    """``call``, to be called from several threads at once, in processes of their own.
-
-    Args:
-        call: a function of a module, or a ``partial`` of one; it and what it takes and gives can be pickled.
-        is_worth_it: whether calls take longer than starting processes. If not, or if there is one core, ``call`` runs
-            in this process.
-    """
+def on_all_cores(
+    call: Callable[Arguments, Result], is_worth_it: bool
+) -> Iterator[tuple[Callable[Arguments, Result], int]]:
+    """``Spread`` over a process for each core."""
     count = cores() if is_worth_it and sys.executable else 1
     if count == 1:
-        yield call
+        yield call, 1
         return
     processes = [_Process(call) for _ in range(count)]
     idle: queue.LifoQueue[_Process] = queue.LifoQueue()  # one that runs already is taken first
@@ -57,7 +69,7 @@ def on_all_cores(call: Callable[Arguments, Result], is_worth_it: bool) -> Iterat
         return result
 
     try:
-        yield elsewhere
+        yield elsewhere, count
     finally:
         for process in processes:
             process.close()

@@ -16,7 +16,7 @@ from labeler.formats.splits import SPLITS
 from labeler.geometry.masks import rle_box_xyxy
 from labeler.quality import VERDICTS
 from workflows.commands.progress import of_workers
-from workflows.dataset.export import ExportSummary
+from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.journal import SET_ASIDE
 from workflows.dataset.split_notes import leak_in_words
 from workflows.label import LabelSummary

@@ -28,7 +28,7 @@ from labeler.errors import RunError
 from labeler.files.image_ids import check_image_ids
 from labeler.files.images import content_digest, file_digest
 from labeler.files.parallel import REQUESTS, in_order
-from labeler.files.processes import cores, on_all_cores
+from labeler.files.processes import Spread, on_all_cores
 from labeler.files.storage import read_bytes, remove, scan, storage_of, write_bytes
 from labeler.record_checks import read_table
 from labeler.records import ImageRecord
@@ -136,15 +136,17 @@ class JudgedShards:
 
     Args:
         decisions: all of them, by image id.
+        spread: where shards are judged.
 
     Attributes:
         digest: of what the labels are made of: records, decisions, classes and gate. ``evaluate`` saves it, so that an
             export can tell whether what was measured are the labels of now.
     """
 
-    def __init__(self, run: RunFolder, rules: Rules, decisions: Decisions) -> None:
+    def __init__(self, run: RunFolder, rules: Rules, decisions: Decisions, spread: Spread = on_all_cores) -> None:
         self._folder = run.path / FOLDER
         self._records, self._rules, self._decisions = run.current(), rules, decisions
+        self._spread = spread
         self._there = self._files()
         self._names: list[str] = []
         self._new = 0  # images to judge
@@ -158,13 +160,13 @@ class JudgedShards:
         self.digest = _digest_of((every, rules.config.include_review))
 
     def __iter__(self) -> Iterator[JudgedShard]:
-        ahead = REQUESTS if storage_of(self._folder).is_remote else max(FILES_AHEAD, cores())
-        with on_all_cores(partial(judge_shard, self._rules), self._new >= WORTH_IT) as judge:
+        ahead = REQUESTS if storage_of(self._folder).is_remote else FILES_AHEAD
+        with self._spread(partial(judge_shard, self._rules), self._new >= WORTH_IT) as (judge, at_once):
 
             def shard(named: tuple[str, ShardRecords]) -> JudgedShard:
                 return self._shard(*named, judge)
 
-            yield from in_order(shard, zip(self._names, self._records.shards(), strict=True), ahead)
+            yield from in_order(shard, zip(self._names, self._records.shards(), strict=True), max(ahead, at_once))
         self._new = 0
 
     def again(self) -> Iterator[Judged]:

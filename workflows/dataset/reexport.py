@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.pending_edits import refuse_other_polygons
 from workflows.run.failures import FailureLedger
 from workflows.run.folder import RunFolder

@@ -11,7 +11,7 @@ from functools import partial
 
 from labeler.errors import UsageError
 from labeler.files.parallel import in_order
-from labeler.files.processes import cores, on_all_cores
+from labeler.files.processes import on_all_cores
 from labeler.ground_truth import GroundTruth, class_key
 from labeler.image_pairs import ImagePairs, find_pairs
 from labeler.metrics.measures import DatasetMeasures
@@ -143,7 +143,7 @@ def _measured_images(
     indices = {image.name: index for index, image in enumerate(ground_truth.images)}
     decisions = labeled.decisions() if by_hand else {}
     found = MeasuredImages(how)
-    with on_all_cores(partial(measure_shard, how), len(pairs) >= WORTH_IT) as measure:
+    with on_all_cores(partial(measure_shard, how), len(pairs) >= WORTH_IT) as (measure, at_once):
 
         def measured(source: ShardRecords) -> MeasuredImages:
             ids = source.image_ids
@@ -153,7 +153,7 @@ def _measured_images(
             truth = {image_id: (index, ground_truth.images[index]) for image_id, index in paired}
             return measure(source, {each: decisions[each] for each in ids if each in decisions}, truth)
 
-        for part in in_order(measured, labeled.run.current().shards(), cores()):
+        for part in in_order(measured, labeled.run.current().shards(), at_once):
             found.include(part)
     return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from labeler.decisions import Decision, latest
 from labeler.errors import UsageError
 from workflows.dataset.decision_log import append_decisions, read_decisions, with_current_names
-from workflows.dataset.export import ExportSummary
+from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.labeled import open_labeled
 from workflows.dataset.reexport import export_again
 from workflows.run.folder import RunFolder

@@ -23,7 +23,8 @@ from labeler.records import ImageRecord
 from tests.support.object_store import Bucket, Proxy, files_below, web_server
 from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 

@@ -24,7 +24,8 @@ from tests.support.opened_images import by_supervision, by_supervision_yolo, by_
 from tests.support.reader_files import FILES, write_files
 from tests.support.run_folders import ONTOLOGY
 from tests.support.run_settings import run_settings
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.labeled import Labeled
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig

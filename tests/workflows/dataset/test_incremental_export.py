@@ -25,7 +25,8 @@ from ontologies import ClassSpec, Ontology
 from tests.support.run_folders import ONTOLOGY, instance
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.file_names import shows_image
 from workflows.dataset.judging import Rules, judge_shard
 from workflows.dataset.ledger import read_ledger
@@ -227,7 +228,7 @@ def test_processes_judge_as_this_one_does(labeled: tuple[RunFolder, Path]) -> No
     rules = Rules(ONTOLOGY, False, EVERY_FORMAT)
     decisions = {NAMES[4]: [Decision(NAMES[4], "accept", "dog", found(4)[2].rle)]}
     shards = list(run.current().shards())
-    with on_all_cores(partial(judge_shard, rules), is_worth_it=True) as judge:
+    with on_all_cores(partial(judge_shard, rules), is_worth_it=True) as (judge, _):
         for shard in shards:
             table, labels = judge(shard, decisions)
             expected, expected_labels = judge_shard(rules, shard, decisions)

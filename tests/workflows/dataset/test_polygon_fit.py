@@ -29,7 +29,8 @@ from tests.support.hard_masks import iou
 from tests.support.run_folders import ONTOLOGY
 from tests.support.run_settings import run_settings
 from workflows.dataset.decision_log import append_decisions
-from workflows.dataset.export import ExportSummary, export
+from workflows.dataset.export import export
+from workflows.dataset.export_summary import ExportSummary
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
