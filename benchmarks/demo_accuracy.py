@@ -37,7 +37,12 @@ from ontologies import ClassSpec, Ontology
 
 FRESH_SEED = 20_000  # far from the training seeds
 ABSENT = 4
-SIZES = ((160, 320), (96, 320), (128, 320), (224, 320), (160, 192), (160, 256), (160, 448), (128, 256))
+SIZES = (  # of the detector and the segmenter; the checkpoints' own come first
+    (160, 320),
+    *((detector, 320) for detector in (96, 128, 224)),
+    *((160, segmenter) for segmenter in (192, 224, 256, 384, 448)),
+    (128, 256),
+)
 
 
 def evaluate(
