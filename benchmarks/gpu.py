@@ -1,6 +1,7 @@
 """Images a second on a GPU, from image files to instances, against the bare forward of the models and a plain loop.
 
     bash benchmarks/gpu.sh [--presets fast best] [--minutes 8]
+    bash benchmarks/gpu.sh --device cpu --small --batch 2 --seconds 0.1
 
 Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model is downloaded (``full_size.py``). Ten
 boxes an image reach the segmenter.
@@ -56,7 +57,7 @@ SIZES = {"640x480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160)}
 READERS = 8
 
 
-def write_images(folder: Path, size: tuple[int, int], names: int = 64, images: int = 16) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int], images: int, names: int = 64) -> list[Path]:
     """JPEGs, each under several names."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(names)]
@@ -214,7 +215,7 @@ class Measurement:
         """The row of the table for ``case``."""
         device, seconds, cuda = self._args.device, self._args.seconds, is_cuda(self._args.device)
         if case.size not in self._files:
-            self._files[case.size] = write_images(self._scratch, SIZES[case.size])
+            self._files[case.size] = write_images(self._scratch, SIZES[case.size], 2 if self._args.small else 16)
         paths, models = self._files[case.size], self._models(case)
         bare = bare_rate(models, case, device, paths[0], seconds / 2)
         plain = float("nan") if self._args.no_plain else plain_rate(models, case, device, paths, seconds / 2)
@@ -255,7 +256,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--minutes", type=float, default=8, help="cases that would probably end later are left out")
-    parser.add_argument("--small", action="store_true", help="models with few layers, to try this script on a CPU")
+    parser.add_argument("--small", action="store_true", help="small models and images, to try this script on a CPU")
     parser.add_argument("--no-plain", action="store_true", help="leave the plain loop out")
     args = parser.parse_args()
     budget, failed, left_out = Budget(args.minutes), 0, []

@@ -1,9 +1,9 @@
 """SAM of this project and of Ultralytics on equal weights: CPU seconds, and what makes their masks differ.
 
-Three things differ in Ultralytics. They are taken away one after the other, until its logits and masks equal those of
-this project: pixels and padding (``LetterBox`` pads with the grey 114 before normalisation, the original with 0 after
-it), and the corners of boxes, which the original moves by half a pixel of the model's input before they are embedded.
-The third is no difference of the models: masks whose predicted IoU is not above ``conf`` are dropped.
+Ultralytics prepares images in another way: its ``LetterBox`` pads with the grey 114 before pixels are normalised, where
+SAM's own code and transformers pad with 0 after it; it resizes with OpenCV; and it upscales mask logits to the size of the
+image at once, without the step to the size of the model's input. These differences are taken away, one after the other.
+Masks whose predicted IoU is not above ``conf`` are dropped by Ultralytics; here it keeps all.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from labeler.geometry.masks import rle_to_mask
 from labeler.models.segmenters.sam import SamSegmenter
 from labeler.models.segmenters.segmenter import SegmentPrompts
 
-CORNER_SHIFT = 0.5  # pixels of the model's input; ``PromptEncoder._embed_boxes`` of segment-anything
 KEEP_ALL = -1e9  # as ``conf``: random weights predict IoUs below 0, too
 
 Image = NDArray[np.uint8]
@@ -71,29 +71,39 @@ def print_differences(ours: SamSegmenter, theirs: Any, image: Image, boxes: NDAr
     off = (own_pixels - pixels).abs()
     inside = off[..., :height, :width].max()
     off[..., :height, :width] = 0
-    print(
-        f"pixels of Ultralytics: normalised, {inside:.3f} off in the image and {off.max():.3f} in the padding, at most"
-    )
-    print("| Ultralytics | image embedding | box embedding | low-resolution logits | IoU of masks, median | at least |")
-    print(f"| --- {'| ---: ' * 5}|", flush=True)
-    for name, its_pixels, shift in (
-        ("as it is", own_pixels, 0.0),
-        ("with the same pixels and padding", pixels, 0.0),
-        ("with corners moved by half a pixel", own_pixels, CORNER_SHIFT),
-        ("with both", pixels, CORNER_SHIFT),
+    print(f"pixels of Ultralytics, normalised: {inside:.3f} off in the image, {off.max():.3f} in the padding, at most")
+    padded = pixels.clone()
+    padded[..., :height, :width] = own_pixels[..., :height, :width]
+    embedded = theirs.model.prompt_encoder(points=None, boxes=corners, masks=None)[0]
+    print(f"embeddings of the boxes: {_off(embedded, prompts)} off, at most\n")
+    print("| Ultralytics | image embedding | mask logits | IoU of masks, median | at least |")
+    print(f"| --- {'| ---: ' * 4}|", flush=True)
+
+    def print_row(name: str, embedding: Tensor, its_logits: Tensor, masks: Tensor) -> None:
+        overlaps = _overlaps(expected, masks.numpy())
+        offs = f"{_off(embedding, features)} | {_off(its_logits, logits[:, 0])}"
+        print(f"| {name} | {offs} | {median(overlaps):.4f} | {min(overlaps):.4f} |", flush=True)
+
+    for name, its_pixels in (
+        ("as it is", own_pixels),
+        ("with padding of 0", padded),
+        ("with the same pixels, too", pixels),
     ):
         embedding = theirs.model.image_encoder(its_pixels)
-        embedded = theirs.model.prompt_encoder(points=None, boxes=corners + shift, masks=None)[0]
-        its_logits, scores = theirs._inference_features(embedding, corners + shift)
+        its_logits, scores = theirs._inference_features(embedding, corners)
         (result,) = theirs.postprocess((its_logits, scores), its_pixels, [bgr])
-        overlaps = _overlaps(expected, result.masks.data.numpy())
-        print(
-            f"| {name} | {_off(embedding, features)} | {_off(embedded, prompts)} "
-            f"| {_off(its_logits, logits[:, 0])} | {median(overlaps):.4f} | {min(overlaps):.4f} |",
-            flush=True,
-        )
+        print_row(name, embedding, its_logits, result.masks.data)
+    masks = _upscaled_as_sam(its_logits, pixels, (height, width), image) > 0
+    print_row("with the same upscaling, too", embedding, its_logits, masks)
     below = int((scores <= 0).sum())
-    print(f"{below} of {len(boxes)} masks have a predicted IoU of 0 or less, and would be dropped with a `conf` of 0")
+    print(f"{below} of {len(boxes)} masks have a predicted IoU of 0 or less: with a `conf` of 0, they would be dropped")
+
+
+def _upscaled_as_sam(logits: Tensor, pixels: Tensor, inner: tuple[int, int], image: Image) -> Tensor:
+    """Mask logits ``(n, h, w)`` at the size of ``image``, by way of the model's input, as SAM's own code does it."""
+    whole = functional.interpolate(logits[None], pixels.shape[-2:], mode="bilinear", align_corners=False)
+    cut = whole[..., : inner[0], : inner[1]]
+    return functional.interpolate(cut, image.shape[:2], mode="bilinear", align_corners=False)[0]
 
 
 def _off(found: Tensor, expected: Tensor) -> str:

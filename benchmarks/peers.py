@@ -197,7 +197,7 @@ def seconds(label: Callable[[Image, Sequence[str]], int], image: Image, words: S
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--classes", type=int, nargs="+", default=[1, 5, 20])
+    parser.add_argument("--classes", type=int, nargs="*", default=[1, 5, 20], help="none: SAM alone")
     parser.add_argument("--environment", type=Path, default=Path("build/peers"), help="folder of the environment")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
