@@ -1,7 +1,7 @@
 """SAM of this project and of Ultralytics on equal weights: CPU seconds, and what makes their masks differ.
 
 Ultralytics prepares images in another way: its ``LetterBox`` pads with the grey 114 before pixels are normalised, where
-SAM's own code and transformers pad with 0 after it; it resizes with OpenCV; and it upscales mask logits to the size of the
+SAM itself and transformers pad with 0 after it; it resizes with OpenCV; and it upscales mask logits to the size of the
 image at once, without the step to the size of the model's input. These differences are taken away, one after the other.
 Masks whose predicted IoU is not above ``conf`` are dropped by Ultralytics; here it keeps all.
 """
