@@ -25,6 +25,8 @@ from workflows.label import label
 from workflows.settings.engine import EngineConfig
 
 STORE_IMAGES = 10
+SHARDS_BETWEEN_KILLS = (1, 2, 4, 8, 16, 32)
+IMAGES_PER_KILL = 48  # 12 shards, a little more than those between two kills on average
 CLOCKS = (-86_400, -3_600, -200, 200, 3_600, 86_400)  # seconds
 
 
@@ -63,23 +65,28 @@ def undisturbed(images: Path, output: Path) -> dict[str, str]:
 
 
 def ray_workers(scratch: Path, kills: int) -> Tally:
-    """Kill a worker whenever two more shards are written, in one long run."""
-    tally = Tally("label, Ray: a worker killed")
-    ids = write_images(scratch / "many", [GOOD] * (kills * 12))
+    """Kill a worker whenever some more shards are written, in one long run.
+
+    The more they are, the larger are the blocks of shards that workers have: up to 16 shards, and read ahead.
+    """
+    tally, random = Tally("label, Ray: a worker killed"), Random(0)
+    ids = write_images(scratch / "many", [GOOD] * (kills * IMAGES_PER_KILL))
     pids, output = scratch / "pids", scratch / "workers"
     pids.mkdir()
     records = output / "run" / "records"
     over = threading.Event()
 
     def kill() -> None:
-        have = 0
+        at = 2
         while not over.wait(0.05):
             written = len(list(records.glob("0*.parquet")))
             alive = [path for path in pids.iterdir() if Path("/proc", path.name).exists()]
-            if written >= have + 2 and alive and tally.tries < kills:
-                have, newest = written, max(alive, key=lambda path: path.stat().st_mtime)
+            if written >= at and alive and tally.tries < kills:
+                newest = max(alive, key=lambda path: path.stat().st_mtime)
                 os.kill(int(newest.name), signal.SIGKILL)
+                newest.unlink()  # another process may get the id
                 tally.tries += 1
+                at = written + random.choice(SHARDS_BETWEEN_KILLS)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -96,13 +103,13 @@ def ray_workers(scratch: Path, kills: int) -> Tally:
 def ray_drivers(scratch: Path, tries: int) -> Tally:
     """Kill the process that started the run, each time when another number of shards is written."""
     tally = Tally("label, Ray: the command killed")
-    ids = write_images(scratch / "some", [GOOD] * 40)
+    ids = write_images(scratch / "some", [GOOD] * 240)  # 60 shards, in blocks of up to 7
     wanted = undisturbed(scratch / "some", scratch / "some local")
     with ray_cluster() as cluster:
         for number in range(tries):
             output = scratch / f"driver {number}"
-            process = start(scratch / "some", output, 0.1, 0, cluster.address)
-            while process.poll() is None and len(list(output.glob("run/records/0*.parquet"))) <= number % 10:
+            process = start(scratch / "some", output, 0.05, 0, cluster.address)
+            while process.poll() is None and len(list(output.glob("run/records/0*.parquet"))) <= number * 7 % 50:
                 time.sleep(0.02)
             process.kill()
             tally.tries += end(process).code == -signal.SIGKILL

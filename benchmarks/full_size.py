@@ -34,6 +34,10 @@ from transformers import (
 )
 
 from labeler.demo.tiny_detector import demo_tokenizer
+from labeler.models.config import ModelConfig
+from labeler.models.image_sizes import resize_detector, resize_segmenter
+
+DRY_RUN_SIDES = (256, 256)  # of the images of the detector and the segmenter
 
 # As in the published checkpoints: Swin-T, -B and -L; Hiera-T, -B+ and -L; ViT-H.
 SWINS: dict[str, dict[str, Any]] = {
@@ -91,7 +95,7 @@ class Models:
 
 
 def build(preset: str, device: str, small: bool = False) -> Models:
-    """The models of ``preset`` on ``device``; ``small``: as few layers and channels as possible, for a dry run."""
+    """The models of ``preset`` on ``device``; ``small``: few layers, channels and pixels, for a dry run on a CPU."""
     torch.manual_seed(0)
     swin, segmenter = MODELS[preset]
     tokenizer = demo_tokenizer()
@@ -99,12 +103,13 @@ def build(preset: str, device: str, small: bool = False) -> Models:
         detector = _detector(preset == "original", swin, len(tokenizer), small)
         model, processor = _sam(small) if segmenter == "vit-h" else _sam2(segmenter, small)
     model.register_forward_hook(_ellipses, with_kwargs=True)
-    return Models(
-        detector.to(device).eval(),
-        GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer),
-        model.to(device).eval(),
-        processor,
-    )
+    words = GroundingDinoProcessor(GroundingDinoImageProcessor(), tokenizer)
+    if small:
+        sizes = ModelConfig("", "", device, detector_image_size=DRY_RUN_SIDES[0], segmenter_image_size=DRY_RUN_SIDES[1])
+        resize_detector(detector, words, sizes)
+        resize_segmenter(model, processor, sizes)
+        processor = type(processor)(processor.image_processor)  # it notes the size when it is made
+    return Models(detector.to(device).eval(), words, model.to(device).eval(), processor)
 
 
 def _detector(original: bool, swin: str, words: int, small: bool) -> nn.Module:
@@ -135,7 +140,7 @@ def _ellipses(model: Any, args: Any, inputs: dict[str, Any], outputs: Any) -> An
     """Puts ellipses in place of the mask logits, which are (B, n, 1, h, w)."""
     logits: Tensor = outputs.pred_masks
     height, width = logits.shape[-2:]
-    side = 1024  # of the model's input, in which boxes are given
+    side = model.prompt_encoder.input_image_size  # in which boxes are given
     boxes = inputs["input_boxes"].to(logits.device)[..., None, None] / side
     left, top, right, bottom = (boxes[:, :, index] for index in range(4))
     x = (torch.arange(width, device=logits.device) + 0.5) / width

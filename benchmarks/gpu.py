@@ -1,6 +1,7 @@
 """Images a second on a GPU, from image files to instances, against the bare forward of the models and a plain loop.
 
     bash benchmarks/gpu.sh [--presets fast best] [--minutes 8]
+    bash benchmarks/gpu.sh --device cpu --small --batch 2 --seconds 0.1
 
 Needs torch, transformers, numpy, OpenCV, pycocotools and pillow-heif; no model is downloaded (``full_size.py``). Ten
 boxes an image reach the segmenter.
@@ -20,9 +21,9 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 import transformers
 from full_size import MODELS, Models, build
+from gpu_cases import Budget, Case, cases
 from PIL import Image
 
 from labeler.files.image_config import ImageConfig
@@ -52,41 +54,10 @@ from workflows.run.shard import Shard
 
 BOXES = 10
 SIZES = {"640x480": (640, 480), "1080p": (1920, 1080), "4K": (3840, 2160)}
-COLOURS = ("red", "blue", "green", "yellow")
-SHAPES = ("circle", "square", "star", "ring", "heart")
 READERS = 8
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row of the table."""
-
-    preset: str
-    size: str
-    classes: int
-    precision: str
-    batch: int
-    compiled: bool = False
-
-
-def cases(presets: list[str], batch: int) -> Iterator[Case]:
-    """The most telling first, since time may run out."""
-    for preset in presets:
-        yield Case(preset, "640x480", 1, "bf16", batch)
-        yield Case(preset, "640x480", 1, "bf16", batch, compiled=True)
-        for size in ("1080p", "4K"):
-            yield Case(preset, size, 20, "bf16", batch)
-        yield Case(preset, "640x480", 20, "bf16", batch)
-        yield Case(preset, "640x480", 1, "fp32", batch)
-        yield Case(preset, "640x480", 1, "bf16", 1)
-        yield Case(preset, "640x480", 1, "bf16", 4 * batch)
-
-
-def prompts(count: int) -> tuple[str, ...]:
-    return tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)[:count]
-
-
-def write_images(folder: Path, size: tuple[int, int], names: int = 64, images: int = 16) -> list[Path]:
+def write_images(folder: Path, size: tuple[int, int], images: int, names: int = 64) -> list[Path]:
     """JPEGs, each under several names."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{size[0]}-{index:05d}.jpg" for index in range(names)]
@@ -105,7 +76,7 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
     runtime = Runtime(resolved_device(device), torch_dtype(case.precision, device), case.batch, 1e-9)
     pixels = ImageFile(path).read().pixels
     detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
-    scores = detector.detect([pixels], [prompts(case.classes)])[0].scores
+    scores = detector.detect([pixels], [case.prompts])[0].scores
     runtime = replace(runtime, candidate_floor=float(np.sort(scores.max(1))[-2 * BOXES]))
     detector = GroundingDinoDetector(models.detector, models.detector_processor, runtime)
     segmenter = SamSegmenter(models.segmenter, models.segmenter_processor, runtime)
@@ -117,7 +88,7 @@ def labeler_of(models: Models, case: Case, device: str, path: Path) -> Labeler:
 
 def files_to_instances(labeler: Labeler, paths: list[Path], case: Case, seconds: float) -> tuple[float, float, float]:
     """Images a second, the share of time waited for images, and instances an image, by the code of a worker."""
-    stages = Stages(FixedPrompts(Ontology.from_text(", ".join(prompts(case.classes)))), labeler)
+    stages = Stages(FixedPrompts(Ontology.from_text(", ".join(case.prompts))), labeler)
     folder, image_ids = paths[0].parent, tuple(path.name for path in paths)
 
     with (
@@ -169,7 +140,7 @@ def synchronize() -> None:
 def bare_rate(models: Models, case: Case, device: str, path: Path, seconds: float) -> float:
     """Images a second of both models' forward passes, on inputs that are on the device."""
     image = Image.open(path)
-    text = ". ".join(prompts(case.classes)) + "."
+    text = ". ".join(case.prompts) + "."
     inputs = models.detector_processor(images=[image] * case.batch, text=[text] * case.batch, return_tensors="pt")
     boxes = [[[10.0, 10.0, 200.0, 200.0]] * BOXES] * case.batch
     prompted = models.segmenter_processor(images=[image] * case.batch, input_boxes=boxes, return_tensors="pt")
@@ -178,7 +149,7 @@ def bare_rate(models: Models, case: Case, device: str, path: Path, seconds: floa
 
     @torch.inference_mode()
     def step() -> int:
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             models.detector(**inputs)
             models.segmenter(
                 pixel_values=prompted["pixel_values"],
@@ -192,7 +163,7 @@ def bare_rate(models: Models, case: Case, device: str, path: Path, seconds: floa
 
 def plain_rate(models: Models, case: Case, device: str, paths: list[Path], seconds: float) -> float:
     """Images a second of a plain loop with the classes of transformers."""
-    text = ". ".join(prompts(case.classes)) + "."
+    text = ". ".join(case.prompts) + "."
     dtype = torch_dtype(case.precision, device)
     numbers = iter(range(10**9))
     threshold = 0.0
@@ -202,7 +173,7 @@ def plain_rate(models: Models, case: Case, device: str, paths: list[Path], secon
         nonlocal threshold
         image = Image.open(paths[next(numbers) % len(paths)]).convert("RGB")
         inputs = models.detector_processor(images=image, text=text, return_tensors="pt").to(device)
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             found = models.detector(**inputs)
         if not threshold:  # one that about twice as many boxes reach
             threshold = float(found.logits.float().sigmoid().amax(-1).sort().values[0, -2 * BOXES]) * 0.99
@@ -212,7 +183,7 @@ def plain_rate(models: Models, case: Case, device: str, paths: list[Path], secon
         best = result["scores"].argsort(descending=True)[:BOXES]
         boxes = [[result["boxes"][best].float().tolist()]]
         prompted = models.segmenter_processor(images=image, input_boxes=boxes[0], return_tensors="pt").to(device)
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
             outputs = models.segmenter(
                 pixel_values=prompted["pixel_values"],
                 input_boxes=prompted["input_boxes"].float(),
@@ -227,53 +198,90 @@ def plain_rate(models: Models, case: Case, device: str, paths: list[Path], secon
     return rate(step, seconds)
 
 
+class Measurement:
+    """Measures one case after the other; those in a row that can share their models do.
+
+    Args:
+        args: of the command line.
+        scratch: a folder for images.
+    """
+
+    def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
+        self._args, self._scratch = args, scratch
+        self._files: dict[str, list[Path]] = {}
+        self._built: tuple[tuple[str, str, bool], Models] | None = None
+
+    def row(self, case: Case) -> str:
+        """The row of the table for ``case``."""
+        device, seconds, cuda = self._args.device, self._args.seconds, is_cuda(self._args.device)
+        if case.size not in self._files:
+            self._files[case.size] = write_images(self._scratch, SIZES[case.size], 2 if self._args.small else 16)
+        paths, models = self._files[case.size], self._models(case)
+        bare = bare_rate(models, case, device, paths[0], seconds / 2)
+        plain = float("nan") if self._args.no_plain else plain_rate(models, case, device, paths, seconds / 2)
+        if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        labeler = labeler_of(models, case, device, paths[0])
+        images, wait, objects = files_to_instances(labeler, paths, case, seconds)
+        peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
+        return (
+            f"| {case} | {images:.1f} | {images / bare:.0%} | {plain:.1f} | {wait:.0%} | {peak:.0f} | {objects:.1f} |"
+        )
+
+    def forget(self) -> None:
+        """Free the models, which a failure may have left in disorder."""
+        self._built = None
+        if is_cuda(self._args.device):
+            torch.cuda.empty_cache()
+
+    def _models(self, case: Case) -> Models:
+        if self._built is None or self._built[0] != case.models:
+            self._built = None  # its memory is free before the next ones are built
+            models = build(case.preset, self._args.device, self._args.small)
+            for model in (models.detector, models.segmenter):
+                lower_weights(model, torch_dtype(case.precision, self._args.device))
+            self._built = (case.models, models)
+        return self._built[1]
+
+
+def is_cuda(device: str) -> bool:
+    return device.startswith("cuda")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=[*MODELS], default=["fast", "original", "balanced", "best"])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--minutes", type=float, default=8, help="cases that begin later are left out")
-    parser.add_argument("--small", action="store_true", help="models with few layers, to try this script on a CPU")
+    parser.add_argument("--minutes", type=float, default=8, help="cases that would probably end later are left out")
+    parser.add_argument("--small", action="store_true", help="small models and images, to try this script on a CPU")
     parser.add_argument("--no-plain", action="store_true", help="leave the plain loop out")
     args = parser.parse_args()
-    begun = time.monotonic()
-    cuda = args.device.startswith("cuda")
-    card = torch.cuda.get_device_name() if cuda else "CPU"
+    budget, failed, left_out = Budget(args.minutes), 0, []
+    card = torch.cuda.get_device_name() if is_cuda(args.device) else "CPU"
     print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}, {READERS} reader threads\n")
     columns = "models images classes precision batch compile images/s of_bare plain_loop wait peak objects"
     print(f"| {' | '.join(columns.split()).replace('_', ' ')} |")
     print("| --- | --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        files: dict[str, list[Path]] = {}
-        built: tuple[tuple[str, str, bool], Models] | None = None
+        measurement = Measurement(args, Path(scratch))
         for case in cases(args.presets, args.batch):
-            if time.monotonic() - begun > 60 * args.minutes:
-                print(f"\nleft out from here on, after {args.minutes:g} minutes: {case}")
-                break
-            paths = files.setdefault(case.size, [])
-            paths += [] if paths else write_images(Path(scratch), SIZES[case.size])
-            key = (case.preset, case.precision, case.compiled)
-            if built is None or built[0] != key:
-                built = None
-                built = (key, build(case.preset, args.device, args.small))
-                for model in (built[1].detector, built[1].segmenter):
-                    lower_weights(model, torch_dtype(case.precision, args.device))
-            models = built[1]
-            bare = bare_rate(models, case, args.device, paths[0], args.seconds / 2)
-            plain = float("nan") if args.no_plain else plain_rate(models, case, args.device, paths, args.seconds / 2)
-            if cuda:
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            labeler = labeler_of(models, case, args.device, paths[0])
-            images, wait, objects = files_to_instances(labeler, paths, case, args.seconds)
-            peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else float("nan")
-            print(
-                f"| {case.preset} | {case.size} | {case.classes} | {case.precision} | {case.batch} "
-                f"| {'on' if case.compiled else 'off'} | {images:.1f} | {images / bare:.0%} | {plain:.1f} | {wait:.0%} "
-                f"| {peak:.0f} | {objects:.1f} |",
-                flush=True,
-            )
+            if not budget.has_room(case):
+                left_out.append(case)
+                continue
+            started = time.monotonic()
+            try:
+                print(measurement.row(case), flush=True)
+            except Exception as error:  # such as a lack of memory; the other rows are still worth having
+                print(f"| {case} | {type(error).__name__}: {' '.join(str(error).split()):.200} |", flush=True)
+                failed += 1
+                measurement.forget()
+            budget.note(case, time.monotonic() - started)
+    if left_out:
+        print(f"\nleft out, since {args.minutes:g} minutes are too short:", *left_out, sep="\n")
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -197,12 +197,14 @@ def seconds(label: Callable[[Image, Sequence[str]], int], image: Image, words: S
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--classes", type=int, nargs="+", default=[1, 5, 20])
+    parser.add_argument("--classes", type=int, nargs="*", default=[1, 5, 20], help="none: SAM alone")
     parser.add_argument("--environment", type=Path, default=Path("build/peers"), help="folder of the environment")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if not args.inside:
         enter_environment(args.environment.absolute())
+    from peer_segmenters import compare_segmenters  # which needs what the environment has
+
     pictures = images(args.images)
     with tempfile.TemporaryDirectory() as folder:
         peers = Peers(Path(folder))
@@ -220,27 +222,7 @@ def main() -> None:
                 f"| {objects} |",
                 flush=True,
             )
-        segmenters(peers, pictures)
-
-
-def segmenters(peers: Peers, pictures: Sequence[Image]) -> None:
-    """Print CPU seconds from an image and ten boxes to masks, against Ultralytics."""
-    from labeler.geometry.masks import rle_to_mask
-    from labeler.models.segmenters.segmenter import SegmentPrompts
-
-    boxes, rows, overlaps = some_boxes(), [], []
-    for image in pictures:
-        before = time.process_time()
-        ours = peers.segmenter.segment([image], [SegmentPrompts.of_boxes(boxes)])[0]
-        between = time.process_time()
-        (result,) = peers.ultralytics(source=np.ascontiguousarray(image[..., ::-1]), bboxes=boxes.tolist())
-        rows.append((between - before, time.process_time() - between))
-        theirs = [] if result.masks is None else result.masks.data.numpy().astype(bool)
-        for mask in map(rle_to_mask, (each.rle for each in ours)):
-            overlaps.append(max(((mask & its).sum() / max((mask | its).sum(), 1) for its in theirs), default=0.0))
-    own, other = median(row[0] for row in rows), median(row[1] for row in rows)
-    print(f"\nSAM with {BOXES} boxes: labeler {own:.2f} CPU s, Ultralytics {other:.2f} CPU s ({other / own:.2f}); "
-          f"median IoU of their masks {median(overlaps):.3f}")  # fmt: skip
+        compare_segmenters(peers.segmenter, peers.ultralytics, pictures, some_boxes())
 
 
 if __name__ == "__main__":
