@@ -135,7 +135,7 @@ def run_night(night: str, images: int, shard_size: int, output: Path) -> None:
 def measured(tree: Path, night: str, options: argparse.Namespace, output: Path) -> dict[str, float]:
     command = [sys.executable, "-W", "ignore", __file__, "--night", night, "--output", str(output)]
     command += ["--images", str(options.images), "--shard-size", str(options.shard_size)]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "ARROW_DEFAULT_MEMORY_POOL": "system"}  # as the command has
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
