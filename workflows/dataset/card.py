@@ -12,6 +12,7 @@ from labeler.files.images import content_digest
 from labeler.formats import hugging_face
 from labeler.formats.dataset_card import CardModel, DatasetCard, card_text, dataset_digest
 from labeler.formats.splits import SPLITS
+from labeler.models.identity import embedded_models, model_identity
 from labeler.models.published import PUBLISHED
 from ontologies import Ontology
 from workflows.dataset.dataset import Dataset
@@ -22,6 +23,14 @@ from workflows.settings.text import thresholds
 
 CARD = "README.md"
 CLASSES_IN_TITLE = 3
+DIGEST = "blake2b:"  # begins the identity of a checkpoint of this machine
+ROLES = {
+    "detector": "detector",
+    "segmenter": "segmenter",
+    "verify": "verifier",
+    "tagger_model": "tagger",
+    "labeler_class": "labeler",
+}  # by the names in ``RunSettings.labeling``
 
 
 def plan_card(
@@ -78,16 +87,36 @@ def _title(names: list[str]) -> str:
 def _models(saved: RunSettings) -> Iterator[CardModel]:
     """The models of all labeling passes."""
     for labeling in [made.labeling for made in saved.passes] or [saved.labeling]:
-        for role in ("detector", "segmenter"):
-            if name := _name(labeling.get(role)):
-                yield CardModel(role, name, PUBLISHED[name].licence if name in PUBLISHED else "")
+        given = saved.model if labeling == saved.labeling else {}
+        for role, checkpoint in _checkpoints(labeling):
+            name = _name(checkpoint, given.get(role))
+            published = PUBLISHED.get(name.partition("@")[0])
+            yield CardModel(role, name, published.licence if published else "")
 
 
-def _name(checkpoint: Any) -> str:
-    """A checkpoint as others know it: without the folders of this machine, and without passwords."""
-    name = without_secrets(str(checkpoint or ""))
-    is_path = name.startswith(("/", ".", "~")) or "\\" in name or "://" in name
-    return PurePosixPath(name.replace("\\", "/")).name if is_path else name
+def _checkpoints(labeling: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Role and identity of each model."""
+    for key, value in labeling.items():
+        if isinstance(value, dict):
+            yield from _checkpoints(value)
+        elif key in ROLES and value:
+            yield ROLES[key], str(value)
+
+
+def _name(checkpoint: str, given: Any) -> str:
+    """A checkpoint as others know it: without the folders of this machine, and without passwords.
+
+    Args:
+        checkpoint: its ``model_identity``.
+        given: what the user named, if that is known.
+    """
+    if not checkpoint.startswith(DIGEST):
+        return without_secrets(checkpoint)
+    embedded = {model_identity(name): name for name in embedded_models()}
+    if checkpoint in embedded:
+        return embedded[checkpoint]
+    name = PurePosixPath(str(given or "").replace("\\", "/")).name
+    return f"{name} ({checkpoint})" if name else checkpoint
 
 
 def _folders(images: Mapping[str, int]) -> dict[str, str]:

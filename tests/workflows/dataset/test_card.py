@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from labeler.decisions import Decision
+from labeler.models.identity import model_identity
 from labeler.quality_config import QualityConfig
 from tests.support.command_line import run_in_process
 from tests.support.made_folder import write_labeled
@@ -22,13 +24,20 @@ from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
 FOUND = (instance(0, 0.9, 0), instance(1, 0.8, 20), instance(0, 0.5, 40))
-LABELING = {"detector": "embedded:detector", "segmenter": "/home/me/weights/own.pt"}
+LABELING = {
+    "detector": model_identity("embedded:detector"),
+    "segmenter": "blake2b:0123",
+    "also": {"detector": "facebook/sam3@v1"},
+    "tagging": {"tagger": "vocabulary", "tagger_model": None},
+}
+MODEL = {"segmenter": "/home/me/weights/own.pt"}
 
 
 @pytest.fixture
 def labeled(tmp_path: Path) -> tuple[RunFolder, Path]:
     run, root = make_run(tmp_path, ["a.png", "b.png", "sub/c.png"], FOUND)
-    run.settings.write(run_settings(root, labeling=LABELING))
+    settings = run_settings(root, labeling=LABELING)
+    run.settings.write(replace(settings, model=settings.model | MODEL))
     return run, root
 
 
@@ -53,7 +62,8 @@ def test_what_the_card_says(labeled: tuple[RunFolder, Path]) -> None:
         "| dog | 3 |",
         "| cat | 3 |",
         "| detector | embedded:detector | Apache-2.0 |",
-        "| segmenter | own.pt | unknown |",
+        "| segmenter | own.pt (blake2b:0123) | unknown |",
+        "| detector | facebook/sam3@v1 | SAM License |",
         "| accept score | 0.70 |",
         "| min score of cat | 0.60 |",
     ):
