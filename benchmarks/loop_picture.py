@@ -19,7 +19,7 @@ SIDE, GAP, TITLE, LEGEND = 250, 6, 84, 34  # pixels: of a scene, between scenes,
 TRUTH, RIGHT, WRONG = (86, 204, 255), (120, 235, 120), (255, 95, 95)
 MEANINGS = {"object": TRUTH, "right: class, and mask IoU of 0.5 or more": RIGHT, "wrong": WRONG}
 INK = "#16191d"
-COLOURS = 160  # of the file
+QUALITY = 85  # of a JPEG
 Pixels = NDArray[np.uint8]
 Drawn = tuple[str, Rle, Colour]
 
@@ -30,7 +30,7 @@ def write_picture(
     models: Mapping[str, Sequence[Sequence[Instance]]],
     class_names: Sequence[str],
 ) -> None:
-    """Write a PNG with a column for each image: its objects, and below them what each model finds.
+    """Write a picture with a column for each image: its objects, and below them what each model finds.
 
     Args:
         images: with their pixels, uint8 (H, W, 3) RGB.
@@ -55,7 +55,7 @@ def write_picture(
         draw.rectangle((left, middle - 7, left + 14, middle + 7), colour, INK)
         draw.text((left + 22, middle), text, INK, font, anchor="lm")
         left += 22 + draw.textlength(text, font) + 24
-    sheet.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    sheet.save(path, quality=QUALITY, optimize=True)
 
 
 def _judged(truth: GroundTruthImage, instances: Sequence[Instance], class_names: Sequence[str]) -> list[Drawn]:

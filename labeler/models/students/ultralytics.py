@@ -23,6 +23,7 @@ from labeler.records import Instance
 
 ARCHITECTURE = "yolo11n-seg.yaml"  # of random weights
 RANDOM_SIZE, PUBLISHED_SIZE = 320, 640
+RANDOM_RATE = 2e-3
 STRIDE = 32
 MODEL = "model.pt"
 WAY = "give a .pt file with masks, such as yolo11n-seg.pt of github.com/ultralytics/assets, or --weights random"
@@ -46,8 +47,11 @@ class UltralyticsStudent:
             seed=config.seed, device=resolved_device(config.device), project=str(work.absolute()), name="run",
             exist_ok=True, plots=False, verbose=False, workers=0, amp=False,
         )  # fmt: skip
-        if config.learning_rate is not None:
-            options |= dict(lr0=config.learning_rate, optimizer="AdamW")
+        rate = config.learning_rate or (RANDOM_RATE if config.is_random else None)
+        if rate is not None:
+            options |= dict(lr0=rate, optimizer="AdamW")
+        if config.is_random:
+            options["nbs"] = config.batch_size  # by default, it sums up the gradients of 64 images
 
         def on_save(trainer: Any) -> None:
             _keep(weights)
@@ -119,14 +123,17 @@ def _begun(make: Any, config: TrainConfig, work: Path) -> Any:
         from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
         if named not in GITHUB_ASSETS_NAMES:
-            raise ModelError(f"weights {named!r}: no such file; {WAY}")
+            raise ModelError(f"--weights {named}: no such file; {WAY}")
         named = str(work / named)  # else Ultralytics would download it into the current folder
     try:
         yolo = make(named, task="segment")
     except Exception as error:  # weights of strangers can raise anything
-        raise ModelError(f"weights {named!r} cannot be loaded by ultralytics: {_reason(error)}; {WAY}") from error
+        fault = f"cannot be loaded by ultralytics: {_reason(error)}"
+        if not (config.is_random or os.path.exists(named)):
+            fault = "is not on this machine and could not be downloaded"
+        raise ModelError(f"weights {os.path.basename(named)!r} {fault}; {WAY}") from error
     if yolo.task != "segment":
-        raise ModelError(f"weights {named!r} are for the task {yolo.task!r}; {WAY}")
+        raise ModelError(f"weights {os.path.basename(named)!r} are for the task {yolo.task!r}; {WAY}")
     return yolo
 
 

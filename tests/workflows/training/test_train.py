@@ -233,9 +233,9 @@ def test_weights_that_ultralytics_cannot_start_from(labeler: Run, dataset: Path,
     ultralytics.YOLO("yolo11n.yaml").save(tmp_path / "boxes.pt")
     (tmp_path / "damaged.pt").write_bytes(b"weights")
     for weights, message in (
-        (tmp_path / "none.pt", "none.pt': no such file; give a .pt file with masks"),
-        (tmp_path / "damaged.pt", "damaged.pt' cannot be loaded by ultralytics"),
-        (tmp_path / "boxes.pt", "boxes.pt' are for the task 'detect'; give a .pt file with masks"),
+        (tmp_path / "none.pt", "none.pt: no such file; give a .pt file with masks"),
+        (tmp_path / "damaged.pt", "weights 'damaged.pt' cannot be loaded by ultralytics"),
+        (tmp_path / "boxes.pt", "weights 'boxes.pt' are for the task 'detect'; give a .pt file with masks"),
     ):
         done = labeler("train", dataset, "-o", tmp_path / "student", "--student", "yolo", "--weights", weights)
         assert done.returncode == 2
