@@ -1,6 +1,6 @@
 """What labels are worth to a student: trained on true masks, on accepted labels, and with other accept scores.
 
-    python benchmarks/closed_loop.py WORK [--epochs 40] [--jobs 2] [--round-two] [--picture FILE]
+    python benchmarks/closed_loop.py WORK [--jobs 2] [--round-two] [--picture FILE]
 
 Draws scenes, labels them with the demo's weights (the teacher), and trains equal students from random weights on the
 same images: on the true masks, on the labels as the gate accepts them by default, and on those of each accept score of
@@ -8,7 +8,8 @@ same images: on the true masks, on the labels as the gate accepts them by defaul
 much of a difference is chance. Re-run the same command to resume; what is done is only measured again.
 
 The student is compared with its teacher by AP, and by recall where its precision is that of the teacher's accepted
-labels. With ``--round-two``, the student on accepted labels labels the scenes again, and another one learns from that.
+labels. With ``--round-two``, the student on accepted labels labels the scenes too, as a second pass beside the teacher,
+and another student learns from the labels of both.
 ``--picture`` draws what teacher and student find in the same hidden scenes.
 """
 
@@ -24,7 +25,7 @@ from statistics import fmean
 from typing import Any
 
 from loop_curves import curve
-from loop_data import CLASSES, TEACHER, accepted_from, draw, labeled, labeler, snapshot, with_true_masks
+from loop_data import CLASSES, TEACHER, accepted_from, draw, labeled, labeler, snapshot, with_student, with_true_masks
 from loop_picture import write_picture
 
 from labeler.files.images import read_image
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--student", default="yolo")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=160)
     parser.add_argument("--sweep", default="0.1,0.5,0.7", help="accept scores beside the default")
@@ -172,9 +173,8 @@ def main() -> None:
     compare(hidden, student, args)
     if args.round_two:
         detector = model_of(accepted, student.seed) / ("model.pt" if args.student == "yolo" else "")
-        flags = ("--detector", detector, "--segmenter", "embedded:segmenter", "--device", "cpu")
-        second = labeled(work / "seen" / "images", work / "second", *flags)
-        print_students([trained("labels of the student", snapshot(second, work / "round-two"), 0, args)], seen)
+        both = with_student(labels, work / "seen" / "images", detector, work / "both")
+        print_students([trained("teacher and student", snapshot(both, work / "round-two"), 0, args)], seen)
 
 
 if __name__ == "__main__":

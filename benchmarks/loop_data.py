@@ -65,6 +65,16 @@ def accepted_from(labels: Path, score: float, to: Path) -> Path:
     return snapshot(labels, to)
 
 
+def with_student(labels: Path, images: Path, model: Path, to: Path) -> Path:
+    """A copy of ``labels`` with a pass more, in which a student labels the same images; with default thresholds."""
+    if not to.exists():
+        partial = _emptied(to)
+        shutil.copytree(labels, partial, dirs_exist_ok=True)
+        partial.rename(to)
+    student = ("--detector", model, "--segmenter", "embedded:segmenter", "--device", "cpu")
+    return labeled(images, to, *student, "--add-pass", "all", "--defaults")
+
+
 def with_true_masks(dataset: Path, truth: Path, to: Path) -> Path:
     """The images and splits of ``dataset`` with the objects of ``truth`` as labels."""
     if not to.exists():
