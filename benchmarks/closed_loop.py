@@ -4,8 +4,8 @@
 
 Draws scenes, labels them with the demo's weights (the teacher), and trains equal students from random weights on the
 same images: on the true masks, on the labels as the gate accepts them by default, and on those of each accept score of
-``--sweep``. All are measured on hidden scenes. ``--seeds`` trains the first two with several seeds, which tells how
-much of a difference is chance. Re-run the same command to resume; what is done is only measured again.
+``--sweep``. All are measured on hidden scenes. Each is trained with ``--seeds`` seeds, which tells how much of a
+difference is chance. Re-run the same command to resume; what is done is only measured again.
 
 The student is compared with its teacher by AP, and by recall where its precision is that of the teacher's accepted
 labels. With ``--round-two``, the student on accepted labels labels the scenes too, as a second pass beside the teacher,
@@ -153,10 +153,10 @@ def main() -> None:
         labeled(work / "seen" / "images", labels, *TEACHER)
     accepted = snapshot(labels, work / "accepted")
     true = with_true_masks(accepted, work / "seen" / "truth.json", work / "true")
-    todo = [(name, dataset, seed) for seed in range(args.seeds) for name, dataset in
-            (("true masks", true), ("accepted labels", accepted))]  # fmt: skip
+    datasets = {"true masks": true, "accepted labels": accepted}
     for score in filter(None, args.sweep.split(",")):
-        todo.append((f"accept score {score}", accepted_from(labels, float(score), work / f"accept-{score}"), 0))
+        datasets[f"accept score {score}"] = accepted_from(labels, float(score), work / f"accept-{score}")
+    todo = [(name, dataset, seed) for seed in range(args.seeds) for name, dataset in datasets.items()]
 
     print(f"{args.scenes} scenes, {args.hidden} hidden, student {args.student}, {args.epochs} epochs, "
           f"{args.image_size} px\nstudent trained on     seed  labels  precision  recall  mask AP   AP50   AP75",
@@ -166,9 +166,11 @@ def main() -> None:
         for each in pool.map(lambda job: trained(*job, args), todo):
             print_students([each], seen)
             students.append(each)
-    best, ours = ([each.ap for each in students if each.name == name] for name in ("true masks", "accepted labels"))
-    print(f"accepted labels / true masks: {fmean(ours) / max(fmean(best), 1e-9):.3f} of the mask AP (bar: 0.95); "
-          f"between seeds: {max(best) - min(best):.3f} and {max(ours) - min(ours):.3f}", flush=True)  # fmt: skip
+    means = {name: [each.ap for each in students if each.name == name] for name in datasets}
+    for name, found in means.items():
+        print(f"{name}: mask AP {fmean(found):.3f}, seeds {max(found) - min(found):.3f} apart", flush=True)
+    share = fmean(means["accepted labels"]) / max(fmean(means["true masks"]), 1e-9)
+    print(f"accepted labels / true masks: {share:.3f} (bar: 0.95)", flush=True)
     student = next(each for each in students if each.name == "accepted labels")
     compare(hidden, student, args)
     if args.round_two:
