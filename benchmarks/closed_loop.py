@@ -5,7 +5,7 @@
 Draws scenes, labels them with the demo's weights (the teacher), and trains equal students from random weights on the
 same images: on the true masks, on the labels as the gate accepts them by default, and on those of each accept score of
 ``--sweep``. All are measured on hidden scenes. Each is trained with ``--seeds`` seeds, which tells how much of a
-difference is chance. Re-run the same command to resume; what is done is only measured again.
+difference is chance. Re-run the same command to resume.
 
 The student is compared with its teacher by AP, and by recall where its precision is that of the teacher's accepted
 labels. With ``--round-two``, the student on accepted labels labels the scenes too, as a second pass beside the teacher,
@@ -39,6 +39,8 @@ from workflows.dataset.labeled import open_labeled
 
 SEEN, HIDDEN = 40_000, 50_000  # seeds of scenes, far from those of the demo's weights
 DRAWN, OBJECTS = 4, (3, 5)  # scenes in the picture, and how many objects each has
+MEASURED = "ground truth"  # as training.json names it
+DRAWN_FROM = 0.25  # scores of the student; Ultralytics' own default
 Found = dict[str, list[Instance]]  # by image name
 
 
@@ -60,11 +62,16 @@ def trained(name: str, dataset: Path, seed: int, args: argparse.Namespace) -> Tr
     flags: list[object] = ["--student", args.student, "--weights", "random", "--device", "cpu", "--seed", seed]
     flags += ["--epochs", args.epochs, "--batch-size", args.batch_size, "--image-size", args.image_size]
     hidden, model = args.work / "hidden", model_of(dataset, seed)
-    labeler(
-        "train", dataset, "-o", model, *flags, "--ground-truth", hidden / "truth.json", "--images", hidden / "images"
-    )
-    results = json.loads((model / "training" / "training.json").read_text())["results"]
-    return Trained(name, dataset, seed, results["ground truth"]["metrics"]["all"])
+    flags += ["--ground-truth", hidden / "truth.json", "--images", hidden / "images"]
+    if MEASURED not in results_of(model):
+        labeler("train", dataset, "-o", model, *flags)
+    return Trained(name, dataset, seed, results_of(model)[MEASURED]["metrics"]["all"])
+
+
+def results_of(model: Path) -> dict[str, Any]:
+    """What ``labeler train`` measured; nothing if it did not come so far."""
+    state = model / "training" / "training.json"
+    return dict(json.loads(state.read_text())["results"]) if state.exists() else {}
 
 
 def model_of(dataset: Path, seed: int) -> Path:
@@ -116,7 +123,7 @@ def compare(truth: GroundTruth, best: Trained, args: argparse.Namespace) -> None
     ap, ap50, accepted = taught(args.work)
     precision, recall = curve((image, accepted[image.name]) for image in truth.images).of_all()
     found = found_by(model_of(best.dataset, best.seed), truth, args)
-    its_recall, threshold = curve((image, found[image.name]) for image in truth.images).at_precision(precision)
+    its_recall = curve((image, found[image.name]) for image in truth.images).at_precision(precision)
     print(f"teacher: mask AP {ap:.3f}, AP50 {ap50:.3f}; of its accepted labels, precision {precision:.3f}, recall "
           f"{recall:.3f}\nstudent: mask AP {best.ap:.3f}, AP50 {best.metrics['mask']['ap50']:.3f}; at that precision, "
           f"recall {its_recall:.3f}", flush=True)  # fmt: skip
@@ -125,7 +132,7 @@ def compare(truth: GroundTruth, best: Trained, args: argparse.Namespace) -> None
         pixels = [(image, read_image(args.work / "hidden" / "images" / image.name).pixels) for image in shown]
         models = {
             "teacher": [accepted[image.name] for image in shown],
-            "student": [[each for each in found[image.name] if each.joint_score >= threshold] for image in shown],
+            "student": [[each for each in found[image.name] if each.joint_score >= DRAWN_FROM] for image in shown],
         }
         write_picture(args.picture, pixels, models, CLASSES)
 

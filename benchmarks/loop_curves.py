@@ -19,18 +19,17 @@ IOU = 0.5  # of the masks of a match
 class Curve:
     """Precision and recall over all thresholds, the highest first; float64 (candidates,)."""
 
-    scores: np.ndarray[Any, np.dtype[np.float64]]
     precision: np.ndarray[Any, np.dtype[np.float64]]
     recall: np.ndarray[Any, np.dtype[np.float64]]
 
     def of_all(self) -> tuple[float, float]:
         """Precision and recall of all candidates."""
-        return (float(self.precision[-1]), float(self.recall[-1])) if len(self.scores) else (1.0, 0.0)
+        return (float(self.precision[-1]), float(self.recall[-1])) if len(self.recall) else (1.0, 0.0)
 
-    def at_precision(self, precision: float) -> tuple[float, float]:
-        """The highest recall with at least that precision, and the threshold for it; (0, 1) if there is none."""
-        good = np.flatnonzero(self.precision >= precision)
-        return (float(self.recall[good[-1]]), float(self.scores[good[-1]])) if len(good) else (0.0, 1.0)
+    def at_precision(self, precision: float) -> float:
+        """The highest recall with at least that precision; 0 if there is none."""
+        good = self.recall[self.precision >= precision]
+        return float(good.max()) if len(good) else 0.0
 
 
 def curve(pairs: Iterable[tuple[GroundTruthImage, Sequence[Instance]]]) -> Curve:
@@ -43,7 +42,7 @@ def curve(pairs: Iterable[tuple[GroundTruthImage, Sequence[Instance]]]) -> Curve
         found += [(each.joint_score, right) for each, right in zip(ranked, matches(image, ranked), strict=True)]
     found.sort(key=lambda pair: -pair[0])
     right = np.cumsum([is_match for _, is_match in found])
-    return Curve(np.array([score for score, _ in found]), right / np.arange(1, len(found) + 1), right / max(objects, 1))
+    return Curve(right / np.arange(1, len(found) + 1), right / max(objects, 1))
 
 
 def matches(image: GroundTruthImage, ranked: Sequence[Instance]) -> list[bool]:
