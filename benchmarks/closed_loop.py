@@ -1,211 +1,189 @@
-"""What labels are worth to a student: trained on accepted labels, on true masks, and with other accept scores.
+"""What labels are worth to a student: trained on true masks, on accepted labels, and with other accept scores.
 
-    python benchmarks/closed_loop.py WORK [--scenes 400] [--hidden 100] [--epochs 40] [--image-size 160]
+    python benchmarks/closed_loop.py WORK [--jobs 2] [--round-two] [--picture FILE]
 
-Draws scenes, labels them with the demo's weights, and trains equal students from random weights on the same images:
-one on the true masks, one on the labels as the gate accepts them by default, and one for each accept score of
-``--sweep``. All are measured on hidden scenes. Re-run the same command to resume; what is done is only measured again.
+Draws scenes, labels them with the demo's weights (the teacher), and trains equal students from random weights on the
+same images: on the true masks, on the labels as the gate accepts them by default, and on those of each accept score of
+``--sweep``. All are measured on hidden scenes. Each is trained with ``--seeds`` seeds, which tells how much of a
+difference is chance. Re-run the same command to resume.
 
-The student is compared with its teacher by AP50, and by recall where its precision is that of the teacher's accepted
-labels. With ``--round-two``, the student on accepted labels labels the scenes again, and another one learns from that.
+The student is compared with its teacher by AP, and by recall where its precision is that of the teacher's accepted
+labels. With ``--round-two``, the student on accepted labels labels the scenes too, as a second pass beside the teacher,
+and another student learns from the labels of both.
+``--picture`` draws what teacher and student find in the same hidden scenes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from loop_curves import curve
+from loop_data import CLASSES, TEACHER, accepted_from, draw, labeled, labeler, snapshot, with_student, with_true_masks
+from loop_picture import write_picture
 
-from labeler.demo.scenes import SHAPES, Scene, coco_ground_truth, make_scene, scene_rng
 from labeler.files.images import read_image
 from labeler.formats.coco_file import read_coco
-from labeler.geometry.masks import mask_iou
-from labeler.ground_truth import GroundTruth, GroundTruthImage
+from labeler.geometry.masks import rle_area
+from labeler.ground_truth import GroundTruth, GroundTruthInstance
 from labeler.models.students.config import TrainConfig
 from labeler.models.students.loading import student_for
 from labeler.records import Instance
 from workflows.dataset.labeled import open_labeled
 
-CLASSES = list(SHAPES)
 SEEN, HIDDEN = 40_000, 50_000  # seeds of scenes, far from those of the demo's weights
-MODELS = ("--model", "demo", "--device", "cpu", "--floor", "0.05")
+DRAWN, OBJECTS = 4, (3, 5)  # scenes in the picture, and how many objects each has
+MEASURED = "ground truth"  # as training.json names it
+DRAWN_FROM = 0.25  # scores of the student; Ultralytics' own default
+Found = dict[str, list[Instance]]  # by image name
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Precision and recall at mask IoU 0.5 over all thresholds, the highest first."""
+class Trained:
+    """A student: what it learned from, and its metrics on the hidden scenes."""
 
-    scores: np.ndarray[Any, np.dtype[np.float64]]
-    precision: np.ndarray[Any, np.dtype[np.float64]]
-    recall: np.ndarray[Any, np.dtype[np.float64]]
+    name: str
+    dataset: Path
+    seed: int
+    metrics: dict[str, Any]
 
-    def at_score(self, score: float) -> tuple[float, float]:
-        """Precision and recall of the candidates from ``score`` on."""
-        last = int(np.count_nonzero(self.scores >= score)) - 1
-        return (float(self.precision[last]), float(self.recall[last])) if last >= 0 else (1.0, 0.0)
-
-    def at_precision(self, precision: float) -> float:
-        """The highest recall with at least that precision."""
-        good = self.recall[self.precision >= precision]
-        return float(good.max()) if len(good) else 0.0
+    @property
+    def ap(self) -> float:
+        return float(self.metrics["mask"]["ap"])
 
 
-def curve(pairs: Iterable[tuple[GroundTruthImage, Sequence[Instance]]]) -> Curve:
-    """The curve of all candidates, each matched with the best free object of its class, the best score first."""
-    found: list[tuple[float, bool]] = []
-    objects = 0
-    for image, candidates in pairs:
-        objects += len(image.instances)
-        free = list(image.instances)
-        for each in sorted(candidates, key=lambda each: -each.joint_score):
-            alike = [other for other in free if other.class_id == each.class_id]
-            ious = mask_iou([each.rle], [other.rle for other in alike])[0] if alike else np.zeros(0)
-            is_match = bool(len(ious) and ious.max() >= 0.5)
-            if is_match:
-                free.remove(alike[int(ious.argmax())])
-            found.append((each.joint_score, is_match))
-    found.sort(key=lambda pair: -pair[0])
-    right = np.cumsum([is_match for _, is_match in found])
-    return Curve(np.array([score for score, _ in found]), right / np.arange(1, len(found) + 1), right / max(objects, 1))
+def trained(name: str, dataset: Path, seed: int, args: argparse.Namespace) -> Trained:
+    flags: list[object] = ["--student", args.student, "--weights", "random", "--device", "cpu", "--seed", seed]
+    flags += ["--epochs", args.epochs, "--batch-size", args.batch_size, "--image-size", args.image_size]
+    hidden, model = args.work / "hidden", model_of(dataset, seed)
+    flags += ["--ground-truth", hidden / "truth.json", "--images", hidden / "images"]
+    if MEASURED not in results_of(model):
+        labeler("train", dataset, "-o", model, *flags)
+    return Trained(name, dataset, seed, results_of(model)[MEASURED]["metrics"]["all"])
 
 
-def labeler(*arguments: object) -> None:
-    command = [sys.executable, "-m", "labeler", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+def results_of(model: Path) -> dict[str, Any]:
+    """What ``labeler train`` measured; nothing if it did not come so far."""
+    state = model / "training" / "training.json"
+    return dict(json.loads(state.read_text())["results"]) if state.exists() else {}
 
 
-def draw(folder: Path, seed: int, count: int) -> list[Scene]:
-    """Scenes as PNG files, unless they are there, with their ground truth beside them."""
-    scenes = [make_scene(scene_rng(seed, index)) for index in range(count)]
-    names = [name_of(index) for index in range(count)]
-    if not (folder / "truth.json").exists():
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        for scene, name in zip(scenes, names, strict=True):
-            Image.fromarray(scene.image).save(folder / "images" / name)
-        (folder / "truth.json").write_text(json.dumps(coco_ground_truth(scenes, names, CLASSES)))
-    return scenes
+def model_of(dataset: Path, seed: int) -> Path:
+    return dataset.with_name(f"student-{dataset.name}-{seed}")
 
 
-def name_of(index: int) -> str:
-    return f"scene_{index:05d}.png"
+def print_students(students: Sequence[Trained], truth: GroundTruth) -> None:
+    """A line for each student, with precision and recall of its labels."""
+    for each in students:
+        labels = read_coco(each.dataset / "annotations" / "instances_train.json")
+        by_name = {image.name: image for image in truth.images}
+        precision, recall = curve(
+            (by_name[image.name], [instance_of(label) for label in image.instances]) for image in labels.images
+        ).of_all()
+        count = sum(len(image.instances) for image in labels.images)
+        mask = each.metrics["mask"]
+        print(f"{each.name:22} {each.seed:4} {count:7} {precision:10.3f} {recall:7.3f} {mask['ap']:8.3f} "
+              f"{mask['ap50']:6.3f} {mask['ap75']:6.3f}", flush=True)  # fmt: skip
 
 
-def snapshot(dataset: Path, to: Path) -> Path:
-    """Images and annotations as they are now, since the next export changes them."""
-    if not to.exists():
-        partial = to.with_name(f"{to.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for name in ("images", "annotations"):
-            shutil.copytree(dataset / name, partial / name, copy_function=os.link)
-        partial.rename(to)
-    return to
+def instance_of(label: GroundTruthInstance) -> Instance:
+    return Instance(label.class_id, "", label.box, 1.0, 1.0, 1.0, rle_area(label.rle), label.rle)
 
 
-def with_true_masks(dataset: Path, scenes: Sequence[Scene]) -> None:
-    """Replace the annotations of a snapshot by the true masks of the same images, split by split."""
-    for file in (dataset / "annotations").iterdir():
-        names = [image["file_name"] for image in json.loads(file.read_text())["images"]]
-        shown = [scenes[int(Path(name).stem.partition("_")[2])] for name in names]
-        file.unlink()  # a hard link
-        file.write_text(json.dumps(coco_ground_truth(shown, names, CLASSES)))
+def taught(work: Path) -> tuple[float, float, Found]:
+    """AP and AP50 of the teacher on the hidden scenes, and what it accepts."""
+    output = labeled(work / "hidden" / "images", work / "teacher", *TEACHER)
+    labeler("evaluate", output, "--ground-truth", work / "hidden" / "truth.json")
+    mask = json.loads((output / "evaluation" / "evaluation.json").read_text())["all"]["mask"]
+    accepted = {
+        record.image_id: [
+            each for each, judged in zip(record.instances, judgements, strict=True) if judged.verdict == "accept"
+        ]
+        for record, judgements in open_labeled(output).judged()
+    }
+    return float(mask["ap"]), float(mask["ap50"]), accepted
 
 
-def trained(dataset: Path, model: Path, hidden: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """The metrics of a student on the hidden scenes."""
-    flags = ("--student", args.student, "--weights", "random", "--epochs", args.epochs, "--batch-size", 8)
-    flags += ("--image-size", args.image_size, "--seed", 0, "--device", "cpu")
-    labeler(
-        "train", dataset, "-o", model, *flags, "--ground-truth", hidden / "truth.json", "--images", hidden / "images"
-    )
-    results: dict[str, Any] = json.loads((model / "training" / "training.json").read_text())["results"]
-    return dict(results["ground truth"]["metrics"]["all"])
-
-
-def student_curve(model: Path, truth: GroundTruth, hidden: Path, args: argparse.Namespace) -> Curve:
+def found_by(model: Path, truth: GroundTruth, args: argparse.Namespace) -> Found:
+    """What a student finds in the hidden scenes, with all scores."""
     config = TrainConfig(args.student, weights="random", device="cpu")
     student = student_for(config).load(CLASSES, config, model)
-    return curve((image, student.find(read_image(hidden / "images" / image.name).pixels)) for image in truth.images)
+    images = args.work / "hidden" / "images"
+    return {image.name: student.find(read_image(images / image.name).pixels) for image in truth.images}
 
 
-def teacher(hidden: Path, work: Path, truth: GroundTruth) -> tuple[float, Curve, float]:
-    """AP50 of the demo's models on the hidden scenes, their curve, and the score from which they accept."""
-    output = work / "teacher"
-    labeler("label", hidden / "images", "-o", output, *MODELS, "--classes", ", ".join(CLASSES))
-    labeler("evaluate", output, "--ground-truth", hidden / "truth.json")
-    measures = json.loads((output / "evaluation" / "evaluation.json").read_text())
-    labeled = open_labeled(output)
-    by_name = {image.name: image for image in truth.images}
-    found = curve((by_name[record.image_id], record.instances) for record in labeled.records())
-    return float(measures["all"]["mask"]["ap50"]), found, labeled.export.quality.accept_score
+def compare(truth: GroundTruth, best: Trained, args: argparse.Namespace) -> None:
+    """Print the student against its teacher, and draw both."""
+    ap, ap50, accepted = taught(args.work)
+    precision, recall = curve((image, accepted[image.name]) for image in truth.images).of_all()
+    found = found_by(model_of(best.dataset, best.seed), truth, args)
+    its_recall = curve((image, found[image.name]) for image in truth.images).at_precision(precision)
+    print(f"teacher: mask AP {ap:.3f}, AP50 {ap50:.3f}; of its accepted labels, precision {precision:.3f}, recall "
+          f"{recall:.3f}\nstudent: mask AP {best.ap:.3f}, AP50 {best.metrics['mask']['ap50']:.3f}; at that precision, "
+          f"recall {its_recall:.3f}", flush=True)  # fmt: skip
+    if args.picture:
+        shown = [image for image in truth.images if OBJECTS[0] <= len(image.instances) <= OBJECTS[1]][:DRAWN]
+        pixels = [(image, read_image(args.work / "hidden" / "images" / image.name).pixels) for image in shown]
+        models = {
+            "teacher": [accepted[image.name] for image in shown],
+            "student": [[each for each in found[image.name] if each.joint_score >= DRAWN_FROM] for image in shown],
+        }
+        write_picture(args.picture, pixels, models, CLASSES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--scenes", type=int, default=400)
-    parser.add_argument("--hidden", type=int, default=100)
-    parser.add_argument("--student", default="rf-detr")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--hidden", type=int, default=200)
+    parser.add_argument("--student", default="yolo")
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=160)
-    parser.add_argument("--sweep", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7")
+    parser.add_argument("--sweep", default="0.1,0.5,0.7", help="accept scores beside the default")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1, help="students trained at once, each on one core")
     parser.add_argument("--round-two", action="store_true")
+    parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     work: Path = args.work
-    scenes = draw(work / "seen", SEEN, args.scenes)
-    draw(work / "hidden", HIDDEN, args.hidden)
-    truth = read_coco(work / "hidden" / "truth.json")
+    seen = read_coco(draw(work / "seen", SEEN, args.scenes))
+    hidden = read_coco(draw(work / "hidden", HIDDEN, args.hidden))
     labels = work / "labels"
     if not (work / "accepted").exists():
-        labeler("label", work / "seen" / "images", "-o", labels, *MODELS, "--classes", ", ".join(CLASSES))
+        labeled(work / "seen" / "images", labels, *TEACHER)
     accepted = snapshot(labels, work / "accepted")
-    if not (work / "true").exists():
-        with_true_masks(snapshot(accepted, work / "true.drawn"), scenes)
-        (work / "true.drawn").rename(work / "true")
+    true = with_true_masks(accepted, work / "seen" / "truth.json", work / "true")
+    datasets = {"true masks": true, "accepted labels": accepted}
+    for score in filter(None, args.sweep.split(",")):
+        datasets[f"accept score {score}"] = accepted_from(labels, float(score), work / f"accept-{score}")
+    todo = [(name, dataset, seed) for seed in range(args.seeds) for name, dataset in datasets.items()]
 
     print(f"{args.scenes} scenes, {args.hidden} hidden, student {args.student}, {args.epochs} epochs, "
-          f"{args.image_size} px", flush=True)  # fmt: skip
-    print("student trained on        labels  mask AP   AP50   AP75")
-
-    def row(name: str, dataset: Path) -> float:
-        result = trained(dataset, work / f"student-{dataset.name}", work / "hidden", args)
-        count = len(json.loads((dataset / "annotations" / "instances_train.json").read_text())["annotations"])
-        mask = result["mask"]
-        print(f"{name:24} {count:7}  {mask['ap']:7.3f}  {mask['ap50']:5.3f}  {mask['ap75']:5.3f}", flush=True)
-        return float(mask["ap"])
-
-    best, ours = row("true masks", work / "true"), row("accepted labels", accepted)
-    print(f"accepted labels / true masks: {ours / max(best, 1e-9):.3f} of the mask AP (bar: 0.95)", flush=True)
-    ap50, found, accept_score = teacher(work / "hidden", work, truth)
-    precision, recall = found.at_score(accept_score)
-    student = student_curve(work / "student-accepted", truth, work / "hidden", args)
-    print(f"teacher: AP50 {ap50:.3f}; accepted labels: precision {precision:.3f}, recall {recall:.3f}; the student's "
-          f"recall at that precision: {student.at_precision(precision):.3f}", flush=True)  # fmt: skip
-    for score in filter(None, args.sweep.split(",")):
-        if float(score) == accept_score:
-            print(f"accept score {score}: the default, see accepted labels", flush=True)
-            continue
-        dataset = work / f"accept-{score}"
-        if not dataset.exists():
-            labeler("export", labels, "--accept-score", score)
-            snapshot(labels, dataset)
-        row(f"accept score {score}", dataset)
+          f"{args.image_size} px\nstudent trained on     seed  labels  precision  recall  mask AP   AP50   AP75",
+          flush=True)  # fmt: skip
+    students = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for each in pool.map(lambda job: trained(*job, args), todo):
+            print_students([each], seen)
+            students.append(each)
+    means = {name: [each.ap for each in students if each.name == name] for name in datasets}
+    for name, found in means.items():
+        print(f"{name}: mask AP {fmean(found):.3f}, seeds {max(found) - min(found):.3f} apart", flush=True)
+    share = fmean(means["accepted labels"]) / max(fmean(means["true masks"]), 1e-9)
+    print(f"accepted labels / true masks: {share:.3f} (bar: 0.95)", flush=True)
+    student = next(each for each in students if each.name == "accepted labels")
+    compare(hidden, student, args)
     if args.round_two:
-        second = work / "second"
-        flags = ("--detector", work / "student-accepted", "--segmenter", "embedded:segmenter", "--device", "cpu")
-        labeler("label", work / "seen" / "images", "-o", second, *flags, "--classes", ", ".join(CLASSES))
-        row("labels of the student", snapshot(second, work / "round-two"))
+        detector = model_of(accepted, student.seed) / ("model.pt" if args.student == "yolo" else "")
+        both = with_student(labels, work / "seen" / "images", detector, work / "both")
+        print_students([trained("teacher and student", snapshot(both, work / "round-two"), 0, args)], seen)
 
 
 if __name__ == "__main__":

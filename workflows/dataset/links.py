@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.files.storage import as_local, copy
+from labeler.formats.readers import is_rewritten_by_trainers
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -46,21 +47,6 @@ def copy_file(source: Path, target: Path) -> None:
     """Create ``target``, which must not exist, as a copy-on-write clone or a copy of ``source``."""
     if not _clone(source, target):
         copy(source, target)
-
-
-def is_rewritten_by_trainers(path: Path) -> bool:
-    """Whether trainers rewrite the file in place: a JPEG that does not end with the end-of-image marker.
-
-    Ultralytics does so in ``verify_image``; through a link it would overwrite the user's own photo.
-    """
-    try:
-        with open(path, "rb") as file:
-            if file.read(3) != b"\xff\xd8\xff":
-                return False
-            file.seek(-2, os.SEEK_END)
-            return file.read(2) != b"\xff\xd9"
-    except OSError:
-        return False
 
 
 def _clone(source: Path, target: Path) -> bool:

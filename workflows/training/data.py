@@ -60,7 +60,7 @@ def read_dataset(folder: Path, val_from: str, begun: str | None = None) -> Datas
     _check_whole(source)
     fingerprint = fingerprint_of(folder)
     names, splits = _read(source)
-    train, val, test = (splits.get(split, []) for split in SPLITS)
+    train, val, test = (splits[split] for split in SPLITS)
     _check_counts(root, train, val)
     _check_leaks(root, train, [*val, *test])
     measured, against = val, "labels that nobody checked"
@@ -87,13 +87,15 @@ def fingerprint_of(folder: Path) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
-        if (file := annotations_file(folder, split)).exists():
+        for file in annotation_files(folder, split):
             digest.update(f"{split} {file_digest(file)}\n".encode())
     return digest.hexdigest()
 
 
-def annotations_file(folder: Path, split: str) -> Path:
-    return folder / "annotations" / f"instances_{split}.json"
+def annotation_files(folder: Path, split: str) -> list[Path]:
+    """The COCO file of a split, or its parts (``--dataset-shards``); none if there is no such split."""
+    whole = folder / "annotations" / f"instances_{split}.json"
+    return [whole] if whole.exists() else sorted(whole.parent.glob(f"instances_{split}-*-of-*.json"))
 
 
 def _check_whole(source: Source) -> None:
@@ -102,7 +104,7 @@ def _check_whole(source: Source) -> None:
         raise RunError(f"{folder}: no such folder; label images first: labeler label IMAGES -o {folder}")
     if (folder / JOURNAL).exists():
         raise RunError(f"{folder} is being exported, or an export was killed; `labeler export {folder}` completes it")
-    if not annotations_file(folder, "train").exists() and not annotations_file(folder, "val").exists():
+    if not annotation_files(folder, "train") and not annotation_files(folder, "val"):
         way = "give a folder that `labeler label` or `labeler export` wrote"
         if (source.root / "run" / "run.json").exists():
             way = f"`labeler export {source.root} --formats coco,yolo` writes them"
@@ -113,20 +115,18 @@ def _read(source: Source) -> tuple[tuple[str, ...], dict[str, list[StudentImage]
     """Class names, and the images of each split that there is."""
     folder = source.folder
     names: tuple[str, ...] = ()
-    splits = {}
-    for split in SPLITS:
-        if not (file := annotations_file(folder, split)).exists():
-            continue
-        truth = read_coco(file)
-        if names and truth.class_names != names:
-            raise RunError(f"{file} has other classes than the train split; export the dataset again")
-        names = truth.class_names
-        images = [StudentImage(folder / "images" / split / image.name, image) for image in truth.images]
+    splits: dict[str, list[StudentImage]] = {split: [] for split in SPLITS}
+    for split, images in splits.items():
+        for file in annotation_files(folder, split):
+            truth = read_coco(file)
+            if names and truth.class_names != names:
+                raise RunError(f"{file} has other classes than the train split; export the dataset again")
+            names = truth.class_names
+            images += [StudentImage(folder / "images" / split / image.name, image) for image in truth.images]
         if gone := [image.labels.name for image in images if not image.path.exists()]:
             raise RunError(
                 f"{folder}: {len(gone)} images of {split} are gone ({_some(gone)}); export {source.root} again"
             )
-        splits[split] = images
     return names, splits
 
 
@@ -191,9 +191,7 @@ def reviewed_images(folder: Path) -> set[str]:
 
 def _as_now(images: Sequence[StudentImage], root: Path) -> list[StudentImage]:
     """Those of ``images``, which are of the val split, that have the labels which the dataset in ``root`` has now."""
-    if not (file := annotations_file(root, "val")).exists():
-        return []
-    now = {image.name: image for image in read_coco(file).images}
+    now = {image.name: image for file in annotation_files(root, "val") for image in read_coco(file).images}
     return [image for image in images if now.get(image.labels.name) == image.labels]
 
 

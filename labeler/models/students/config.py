@@ -32,7 +32,7 @@ AUTODISTILL = StudentKind("any DetectionTargetModel of autodistill; MODULE:CLASS
 STUDENTS = {
     "rf-detr": StudentKind("RF-DETR with masks, trained by transformers; needs no extra", "Roboflow/rf-detr-seg-small"),
     "yolo": StudentKind(
-        "YOLO with masks, trained by Ultralytics; extra `ultralytics`",
+        "YOLO with masks, trained by Ultralytics; extra `yolo`",
         "yolo11n-seg.pt",
         "Ultralytics, and a model that it trains, are under AGPL-3.0 unless you have its commercial licence",
     ),

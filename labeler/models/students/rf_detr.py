@@ -51,9 +51,13 @@ class RfDetrStudent:
             processor = RfDetrImageProcessor.from_pretrained(last)
         else:
             model, processor = _random(dataset, config) if config.is_random else _published(dataset, config)
+        try:
+            arguments = _arguments(config, len(dataset.train), checkpoints)
+        except ImportError as error:  # the package was updated without its new dependency
+            raise ModelError("--student rf-detr needs accelerate: pip install 'accelerate>=1.1'") from error
         trainer = _Trainer(
             model=model,
-            args=_arguments(config, len(dataset.train), checkpoints),
+            args=arguments,
             train_dataset=LabeledImages(dataset.train, processor),
             data_collator=collate,
             processing_class=processor,

@@ -10,7 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from PIL import Image as Picture
+
+from labeler.errors import ImageError, ModelError
+from labeler.files.images import read_image
 from labeler.formats.coco import coco_annotation, coco_categories, coco_image
+from labeler.formats.image_traits import as_png, read_traits
+from labeler.formats.readers import RF_DETR, ULTRALYTICS, Reader, is_rewritten_by_trainers
 from labeler.formats.yolo import data_yaml, write_yolo_labels
 from labeler.ground_truth import GroundTruthImage
 from labeler.models.students.student import StudentData, StudentImage
@@ -28,7 +34,7 @@ def stage_yolo(folder: Path, data: StudentData) -> Path:
     file = folder / "data.yaml"
     if _begin(folder):
         for split, images in (("train", data.train), ("val", data.val)):
-            for image, name in zip(images, _linked(images, folder / "images" / split), strict=True):
+            for image, name in zip(images, _placed(images, folder / "images" / split, ULTRALYTICS), strict=True):
                 write_yolo_labels(folder / "labels" / split / f"{Path(name).stem}.txt", _record(image.labels, name))
         file.write_text(data_yaml(data.class_names), encoding="utf-8")
         (folder / DONE).touch()
@@ -39,7 +45,7 @@ def stage_roboflow(folder: Path, data: StudentData) -> Path:
     """Write ``train`` and ``valid``, each with its images and ``_annotations.coco.json``, as Roboflow exports them."""
     if _begin(folder):
         for split, images in (("train", data.train), ("valid", data.val)):
-            names = _linked(images, folder / split)
+            names = _placed(images, folder / split, RF_DETR)
             content = _coco(images, names, data.class_names)
             (folder / split / "_annotations.coco.json").write_text(json.dumps(content), encoding="utf-8")
         (folder / DONE).touch()
@@ -54,18 +60,39 @@ def _begin(folder: Path) -> bool:
     return True
 
 
-def _linked(images: Sequence[StudentImage], folder: Path) -> list[str]:
-    """Put the images into ``folder``, under names that are unique without their suffix."""
+def _placed(images: Sequence[StudentImage], folder: Path, reader: Reader) -> list[str]:
+    """Put the images into ``folder``, under names that are unique without their suffix.
+
+    What the trainer would not see, or not as it was labeled, becomes a PNG file.
+
+    Raises:
+        ModelError: an image cannot be read.
+    """
     folder.mkdir(parents=True)
     names = []
     for number, image in enumerate(images):
-        name = f"{number:06d}{image.path.suffix.lower()}"
-        with suppress(OSError):
-            os.link(image.path, folder / name)
-        if not (folder / name).exists():
-            shutil.copyfile(image.path, folder / name)
+        try:
+            with open(image.path, "rb") as file:
+                traits = read_traits(file, f"{number:06d}{image.path.suffix.lower()}")
+            name = traits.file_name
+            if reader.unseen(traits) or reader.altered(traits):
+                name = as_png(traits).file_name
+                Picture.fromarray(read_image(image.path).pixels).save(folder / name)
+            else:
+                _link(image.path, folder / name)
+        except (OSError, ImageError) as error:
+            raise ModelError(f"{image.path} cannot be read ({error}); export the dataset again") from error
         names.append(name)
     return names
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a hard link; or a copy, if that is not possible, or the trainer would write into the file."""
+    if not is_rewritten_by_trainers(source):
+        with suppress(OSError):
+            os.link(source, target)
+    if not target.exists():
+        shutil.copyfile(source, target)
 
 
 def _record(labels: GroundTruthImage, name: str) -> ImageRecord:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import supervision as sv
+from PIL import Image
 
 from labeler.errors import ModelError
 from labeler.files.images import read_image
@@ -49,6 +51,34 @@ def test_yolo_and_roboflow_folders_are_read_by_supervision(data: StudentData, tm
     for split, images in (("train", data.train), ("valid", data.val)):
         annotations = str(folder / split / "_annotations.coco.json")
         read_back(list(images), sv.DetectionDataset.from_coco(str(folder / split), annotations, force_masks=True))
+
+
+def test_trainers_get_every_image_as_it_was_labeled(data: StudentData, tmp_path: Path) -> None:
+    """What a trainer does not read becomes PNG, what it would rewrite is copied, and the rest is linked."""
+    pixels = read_image(data.train[0].path).pixels
+    pictures = {
+        "palette.gif": Image.fromarray(pixels).quantize(16),
+        "deep.png": Image.fromarray(pixels[..., 0].astype(np.uint16) * 257),
+        "cut.jpg": Image.fromarray(pixels),
+        "plain.jpg": Image.fromarray(pixels),
+    }
+    paths = [tmp_path / name for name in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        picture.save(path)
+    with paths[2].open("ab") as file:
+        file.write(b"more")  # Ultralytics takes it for damaged and saves it again
+    images = [StudentImage(path, data.train[0].labels) for path in paths]
+    staged_data = StudentData(data.class_names, images, data.val)
+    yolo = sorted((stage_yolo(tmp_path / "yolo", staged_data).parent / "images" / "train").iterdir())
+    coco = sorted((stage_roboflow(tmp_path / "coco", staged_data) / "train").glob("0*"))
+    assert [path.suffix for path in yolo] == [".png", ".png", ".jpg", ".jpg"]
+    assert [path.suffix for path in coco] == [".gif", ".png", ".jpg", ".jpg"]  # RF-DETR reads GIF
+    for files in (yolo, coco):
+        for path, staged in zip(paths, files, strict=True):
+            np.testing.assert_array_equal(np.asarray(Image.open(staged).convert("RGB")), read_image(path).pixels)
+        assert [path.samefile(staged) for path, staged in zip(paths[2:], files[2:], strict=True)] == [False, True]
+    named = json.loads((tmp_path / "coco" / "train" / "_annotations.coco.json").read_text())["images"]
+    assert sorted(image["file_name"] for image in named) == [path.name for path in coco]
 
 
 def test_a_target_model_of_autodistill(data: StudentData, tmp_path: Path) -> None:

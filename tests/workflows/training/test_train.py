@@ -195,6 +195,7 @@ def test_ultralytics(labeler: Run, dataset: Path, tmp_path: Path) -> None:
     pytest.importorskip("ultralytics")
     before = sorted(path.relative_to(dataset) for path in dataset.rglob("*"))
     output = tmp_path / "student"
+    weights = output / "training" / "run" / "weights"
 
     class StoppingAtOnce(Silent):
         def step(self, step: Step) -> None:
@@ -205,6 +206,8 @@ def test_ultralytics(labeler: Run, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(TrainJob(dataset, output, replace(CONFIG, student="yolo")), stopped)
     assert [step.epoch for step in stopped.steps] == [1]
+    for name in ("last.pt", "best.pt"):  # as if killed while Ultralytics overwrote them
+        (weights / name).write_bytes((weights / name).read_bytes()[:1000])
     done = labeler("train", dataset, "-o", output, "--student", "yolo", *TINY, "--epochs", 2)
     assert done.returncode == 0, done.stderr
     assert "AGPL-3.0" in done.stdout
@@ -213,7 +216,28 @@ def test_ultralytics(labeler: Run, dataset: Path, tmp_path: Path) -> None:
     assert (output / "training" / "run" / "results.csv").read_text().count("\n") == 3  # a header, and each epoch once
     assert sorted(path.relative_to(dataset) for path in dataset.rglob("*")) == before
     state = output / "training" / "training.json"
-    state.write_text(state.read_text().replace('"done": true', '"done": false'))  # killed just before the end
-    assert "trained now" in labeler("train", dataset, "-o", output, "--student", "yolo", *TINY, "--epochs", 2).stdout
+    for epoch in (-1, 1):  # killed just before the end, and after the last epoch: Ultralytics would not resume
+        state.write_text(state.read_text().replace('"done": true', '"done": false'))
+        for name in ("last.pt", "last.pt.kept"):
+            content = torch.load(weights / name, weights_only=False)
+            torch.save({**content, "epoch": epoch}, weights / name)
+        done = labeler("train", dataset, "-o", output, "--student", "yolo", *TINY, "--epochs", 2)
+        assert "trained now" in done.stdout, done.stderr
+        assert "epoch" not in done.stdout
     detector = load_detector(ModelConfig(str(output / "model.pt"), "", device="cpu"))
     assert detector.forward_passes(("circle", "star")) == 1
+
+
+def test_weights_that_ultralytics_cannot_start_from(labeler: Run, dataset: Path, tmp_path: Path) -> None:
+    ultralytics = pytest.importorskip("ultralytics")
+    ultralytics.YOLO("yolo11n.yaml").save(tmp_path / "boxes.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"weights")
+    for weights, message in (
+        (tmp_path / "none.pt", "none.pt: no such file; give a .pt file with masks"),
+        (tmp_path / "damaged.pt", "weights 'damaged.pt' cannot be loaded by ultralytics"),
+        (tmp_path / "boxes.pt", "weights 'boxes.pt' are for the task 'detect'; give a .pt file with masks"),
+    ):
+        done = labeler("train", dataset, "-o", tmp_path / "student", "--student", "yolo", "--weights", weights)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert message in line

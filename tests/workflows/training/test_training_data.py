@@ -91,6 +91,25 @@ def test_refusals(
     assert message in line
 
 
+def test_annotations_in_parts(dataset: Path) -> None:
+    """As ``--dataset-shards`` writes them."""
+    whole = read_dataset(dataset, "all")
+    file = dataset / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for part in range(2):
+        images = [image for image in content["images"] if image["id"] % 2 == part]
+        ids = {image["id"] for image in images}
+        annotations = [each for each in content["annotations"] if each["image_id"] in ids]
+        path = file.with_name(f"instances_train-{part:05d}-of-00002.json")
+        path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
+    file.unlink()
+    parts = read_dataset(dataset, "all")
+    assert sorted(parts.data.train, key=lambda image: image.path) == sorted(
+        whole.data.train, key=lambda image: image.path
+    )
+    assert parts.fingerprint != whole.fingerprint
+
+
 def test_other_files_are_not_overwritten(labeler: Run, dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "training").mkdir(parents=True)
     (tmp_path / "mine" / "training" / "photo.jpg").write_text("mine")

@@ -19,7 +19,7 @@ from workflows.dataset.decision_log import append_decisions
 from workflows.dataset.labeled import open_labeled
 from workflows.dataset.versions import latest_version
 from workflows.run.folder import RunFolder
-from workflows.training.data import annotations_file, read_dataset
+from workflows.training.data import annotation_files, read_dataset
 from workflows.training.train import TrainJob, train
 
 CONFIG = TrainConfig(weights="random", image_size=32, batch_size=12, device="cpu", epochs=2)
@@ -82,7 +82,7 @@ def test_reviewed_images_of_a_version_have_the_labels_of_now(dataset: Path) -> N
     with pytest.raises(UsageError, match=f"`labeler review {dataset}`"):
         read_dataset(dataset, "reviewed")
     labeled = open_labeled(dataset)
-    in_val = {image["file_name"] for image in json.loads(annotations_file(dataset, "val").read_bytes())["images"]}
+    in_val = {image["file_name"] for image in json.loads(annotation_files(dataset, "val")[0].read_bytes())["images"]}
     shown = ((record, judged) for record, judged in labeled.judged() if record.image_id in in_val and judged)
     record, judgements = next(shown)
     decisions = [
