@@ -16,12 +16,12 @@ from labeler.files.image_config import ImageConfig
 from labeler.files.images import digest_at, image_digest
 from labeler.files.paths import FileInfo
 from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
-from labeler.formats.readers import is_rewritten_by_trainers
 from labeler.formats.splits import SPLITS
 from workflows.dataset.conversion import Converter
 from workflows.dataset.file_names import is_converted
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
+from workflows.dataset.links import is_rewritten_by_trainers
 from workflows.dataset.planning import Plan, Planner, one_file
 
 if TYPE_CHECKING:
