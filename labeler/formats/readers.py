@@ -6,10 +6,9 @@ while its labels stand upright. A table calls an image seen where every supporte
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from labeler.formats.image_traits import Depth, ImageTraits
 
@@ -130,18 +129,3 @@ def helped_by(reader: Reader, image: ImageTraits, changed: ImageTraits) -> str:
     Empty if it sees both, or neither.
     """
     return "" if reader.trouble(changed) else reader.trouble(image)
-
-
-def is_rewritten_by_trainers(path: Path) -> bool:
-    """Whether trainers rewrite the file in place: a JPEG that does not end with the end-of-image marker.
-
-    Ultralytics does so in ``verify_image``; through a link it would overwrite the user's own photo.
-    """
-    try:
-        with open(path, "rb") as file:
-            if file.read(3) != b"\xff\xd8\xff":
-                return False
-            file.seek(-2, os.SEEK_END)
-            return file.read(2) != b"\xff\xd9"
-    except OSError:
-        return False

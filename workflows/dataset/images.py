@@ -14,7 +14,7 @@ from labeler.files.conversion import source_at
 from labeler.files.frames import split_frame
 from labeler.files.images import digest_at
 from labeler.files.storage import as_local
-from labeler.formats.readers import is_rewritten_by_trainers
+from labeler.formats.rewritten import is_rewritten_by_trainers
 from labeler.formats.splits import SPLITS
 from workflows.dataset.conversion import Converter
 from workflows.dataset.file_names import ImageForm

@@ -16,7 +16,8 @@ from labeler.errors import ImageError, ModelError
 from labeler.files.images import read_image
 from labeler.formats.coco import coco_annotation, coco_categories, coco_image
 from labeler.formats.image_traits import as_png, read_traits
-from labeler.formats.readers import RF_DETR, ULTRALYTICS, Reader, is_rewritten_by_trainers
+from labeler.formats.readers import RF_DETR, ULTRALYTICS, Reader
+from labeler.formats.rewritten import is_rewritten_by_trainers
 from labeler.formats.yolo import data_yaml, write_yolo_labels
 from labeler.ground_truth import GroundTruthImage
 from labeler.models.students.student import StudentData, StudentImage

@@ -18,7 +18,6 @@ from PIL import Image
 from labeler.errors import ImageError, RunError
 from labeler.files.images import content_digest
 from labeler.files.storage import locate
-from labeler.formats.readers import is_rewritten_by_trainers
 from labeler.record_files import write_records
 from labeler.records import ImageRecord
 from tests.support import kill_points
@@ -32,7 +31,7 @@ from workflows.dataset.dataset import recover
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled
 from workflows.dataset.ledger import read_ledger
-from workflows.dataset.links import link_file
+from workflows.dataset.links import is_rewritten_by_trainers, link_file
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 
