@@ -237,7 +237,7 @@ def test_listed_images_that_are_missing_are_new_once(tmp_path: Path) -> None:
     listed.write_text("images/0000.png\nimages/0001.png\nimages/never.png\n")
     assert night(tmp_path, images=str(listed)).run.exit_code == 1
     assert night(tmp_path, images=str(listed)).run.exit_code == 0
-    for path in (tmp_path / "images" / "0001.png", next((tmp_path / "out" / "images").rglob("0001.png"))):
+    for path in (tmp_path / "images" / "0001.png", next((tmp_path / "out" / "images").rglob("images_0001.png"))):
         path.unlink()  # labeled once, and gone since
     gone = night(tmp_path, images=str(listed))
     assert (gone.run.exit_code, gone.dataset.new_failures) == (1, [("images/0001.png", "no such file")])
@@ -247,7 +247,7 @@ def test_listed_images_that_are_missing_are_new_once(tmp_path: Path) -> None:
     with_limit = night(tmp_path, images=str(listed), max_failures="0")
     assert with_limit.run.exit_code == 0
     (tmp_path / "images" / "0000.png").rename(tmp_path / "images" / "never.png")
-    next((tmp_path / "out" / "images").rglob("0000.png")).unlink()
+    next((tmp_path / "out" / "images").rglob("images_0000.png")).unlink()
     too_many = night(tmp_path, images=str(listed), max_failures="0")
     assert (too_many.run.exit_code, len(too_many.dataset.images)) == (4, 1)
     assert counts(tmp_path)[0] == 4
