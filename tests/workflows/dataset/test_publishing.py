@@ -686,6 +686,6 @@ def test_a_store_that_breaks_off_anywhere_loses_nothing(
         with pytest.raises(OSError, match="cut-"):
             publish(run)
         proxy.fail = lambda method, path, before: ""
-        assert images <= set(bucket.contents(f"{name}/").values())
+        assert images <= {*bucket.contents(f"{name}/").values(), *everything(tmp_path / "input").values()}
         assert publish(run) == []
         assert left(name) == wanted

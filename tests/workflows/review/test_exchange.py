@@ -342,7 +342,7 @@ def test_of_two_on_one_mask_one_is_relabeled_and_the_other_deleted(tmp_path: Pat
 
 def test_images_gone_from_the_input_are_taken_from_the_dataset_or_named(tmp_path: Path) -> None:
     labeled = labeled_folder(tmp_path / "input", tmp_path / "out", MANY, gone=("sub_unsure.png",))
-    export(labeled.run, labeled.root, ONTOLOGY, ExportConfig())
+    export(labeled.run, labeled.root, ONTOLOGY, ExportConfig(layout="nested"))
     (tmp_path / "input" / "doubtful.png").unlink()
     review_set = export_review_set(labeled, "fiftyone", tmp_path / "set", "review")
     assert review_set.missing == ("sub_unsure.png",)
