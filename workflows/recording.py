@@ -20,8 +20,8 @@ from labeler.files.storage import absolute, is_within
 from labeler.models.families import GENERAL
 from labeler.models.kinds.kind import fitted, innermost
 from workflows.asked import as_labeled, checked, classes_before, saved_settings, settled_for
-from workflows.dataset.dataset import recover
 from workflows.dataset.pending_edits import refuse_other_polygons
+from workflows.dataset.recovery import recover
 from workflows.engines.local import local_engine
 from workflows.engines.ray import ray_engine
 from workflows.engines.ray_calls import on_cluster

@@ -25,19 +25,17 @@ from labeler.formats.hugging_face import METADATA
 from labeler.formats.roboflow import ANNOTATIONS
 from workflows.dataset.destination import destination_of
 from workflows.dataset.file_names import shows_image
-from workflows.dataset.folder_destination import FolderDestination
 from workflows.dataset.images import ImagePlanner
 from workflows.dataset.journal import BESIDE, JOURNAL, VERDICTS, Operation, after, read_journal, write_journal
 from workflows.dataset.layouts import image_names
-from workflows.dataset.ledger import Entry, Ledger, names_given, read_ledger, to_table, write_ledger
+from workflows.dataset.ledger import LEDGER, Entry, Ledger, read_ledger, to_table, write_ledger
 from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner
-from workflows.dataset.versions import links_in_versions, remove_unfinished
+from workflows.dataset.versions import links_in_versions
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
-LEDGER = "run/ledger.parquet"
 # What is published last, in this order, since readers start with it: top folders and names of files.
 LAST = (("annotations", ANNOTATIONS, METADATA, "README.md"), ("data.yaml", "semantic.yaml"))
 
@@ -284,30 +282,3 @@ def open_dataset(
         table = after(ledger.table, replaced, (each.entry(destination.stamp(each.name)) for each in there))
         ledger = Ledger(table, ledger.root)
     return Dataset(Planner(destination, ledger, overwrite, taken_in), originals, link, prune, layout)
-
-
-def recover(output: AnyPath) -> None:
-    """Finish an export that was killed while it changed the dataset, and delete temporary files.
-
-    Does nothing in a store, where the next export takes the journal into account. ``output`` must be locked.
-
-    Raises:
-        RunError: the journal or the ledger is unusable.
-    """
-    if (folder := as_local(output)) is None:
-        return
-    remove_unfinished(folder)
-    destination = FolderDestination(folder)
-    if operations := read_journal(output / JOURNAL):
-        ledger = read_ledger(output / LEDGER)
-        added = destination.carry_out([operations])
-        table = after(ledger.table if ledger else to_table(()), operations, added)
-        write_ledger(output / LEDGER, table, ledger.root if ledger else "")
-        remove(output / JOURNAL)
-    destination.clean_up()
-
-
-def file_names(output: AnyPath) -> dict[str, str]:
-    """File names below ``images/SPLIT``, by image id, of the images whose file name is not their id."""
-    ledger = read_ledger(output / LEDGER)
-    return names_given(ledger)[0] if ledger else {}

@@ -16,7 +16,7 @@ from labeler.files.storage import as_local
 from ontologies import Ontology
 from workflows.dataset.adoption import entries_of_last_export
 from workflows.dataset.card import plan_card
-from workflows.dataset.dataset import Dataset, open_dataset, recover
+from workflows.dataset.dataset import Dataset, open_dataset
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.export_summary import ExportSummary
 from workflows.dataset.files import ImageFiles, plan_class_files
@@ -29,6 +29,7 @@ from workflows.dataset.nothing_accepted import CandidateTally
 from workflows.dataset.originals import Originals, refusal_of
 from workflows.dataset.placing import placed
 from workflows.dataset.polygon_fit import PolygonFits
+from workflows.dataset.recovery import recover
 from workflows.dataset.shared_files import SharedFiles
 from workflows.dataset.sightings import Sightings
 from workflows.dataset.split_notes import empty_split

@@ -19,9 +19,9 @@ from labeler.geometry.polygon_rule import EXACT, PolygonRule
 from labeler.quality import Judgement, judge
 from labeler.records import ImageRecord
 from ontologies import Ontology
-from workflows.dataset.dataset import file_names
 from workflows.dataset.decision_log import by_image, read_decisions
 from workflows.dataset.judging import Rules
+from workflows.dataset.ledger import file_names
 from workflows.dataset.originals import may_be_asked
 from workflows.run.classes import classes_of_tags, numbered, with_known_classes
 from workflows.run.current_records import CurrentRecords

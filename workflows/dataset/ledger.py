@@ -26,6 +26,7 @@ from workflows.dataset.file_names import dataset_suffix
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
+LEDGER = "run/ledger.parquet"
 VERSION = b"1"
 FOLDER = "folder"  # the stamp of a folder
 # What an export creates in the output folder, and the minimum number of path parts.
@@ -169,3 +170,9 @@ def names_given(ledger: Ledger) -> tuple[dict[str, str], set[str]]:
         elif kind == "images" or image_id not in given:
             given[image_id] = below
     return given, unchanged - given.keys()
+
+
+def file_names(output: AnyPath) -> dict[str, str]:
+    """File names below ``images/SPLIT``, by image id, of the images whose file name is not their id."""
+    ledger = read_ledger(output / LEDGER)
+    return names_given(ledger)[0] if ledger else {}

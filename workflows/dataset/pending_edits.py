@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labeler.errors import UsageError
-from workflows.dataset.dataset import LEDGER
 from workflows.dataset.destination import destination_of
-from workflows.dataset.ledger import read_ledger
+from workflows.dataset.ledger import LEDGER, read_ledger
 from workflows.dataset.planning import Planner
 
 if TYPE_CHECKING:

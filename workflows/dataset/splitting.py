@@ -14,9 +14,8 @@ from labeler.files.storage import info
 from labeler.formats.split_config import SplitRule
 from labeler.formats.split_groups import Groups, group_images
 from labeler.formats.splits import NO_SPLIT, SPLITS, Leak, Resplit, Splits, assign, find_leaks
-from workflows.dataset.dataset import LEDGER
 from workflows.dataset.journal import SPLIT_TABLE, VERDICTS
-from workflows.dataset.ledger import Ledger, read_ledger, to_table
+from workflows.dataset.ledger import LEDGER, Ledger, read_ledger, to_table
 from workflows.dataset.split_table import SplitTable, read_splits, split_rows, splits_of_files
 
 if TYPE_CHECKING:

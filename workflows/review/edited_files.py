@@ -13,10 +13,9 @@ from labeler.files.storage import free_path, read_bytes, write_bytes
 from ontologies import OntologyError
 from ontologies.class_lists import from_class_list
 from ontologies.documents import DocumentError, parse_yaml
-from workflows.dataset.dataset import LEDGER
 from workflows.dataset.destination import Destination, destination_of
 from workflows.dataset.journal import JOURNAL, SET_ASIDE, read_journal
-from workflows.dataset.ledger import names_given, read_ledger
+from workflows.dataset.ledger import LEDGER, names_given, read_ledger
 from workflows.dataset.planning import Planner
 
 if TYPE_CHECKING:

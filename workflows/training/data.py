@@ -12,9 +12,9 @@ from labeler.files.images import file_digest
 from labeler.formats.coco_file import read_coco
 from labeler.formats.splits import SPLITS
 from labeler.models.students.student import StudentData, StudentImage
-from workflows.dataset.dataset import file_names
 from workflows.dataset.journal import JOURNAL
 from workflows.dataset.labeled import open_labeled
+from workflows.dataset.ledger import file_names
 from workflows.training.source import Source, find_source
 
 FEWEST = 10  # images to train on

@@ -27,11 +27,11 @@ from tests.support.object_store import Bucket, Proxy, files_below, web_server
 from tests.support.run_folders import ONTOLOGY, STRICT, coco, instance, make_run, write_labels
 from tests.support.run_settings import run_settings
 from workflows.commands.cli import main
-from workflows.dataset.dataset import recover
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled
 from workflows.dataset.ledger import read_ledger
 from workflows.dataset.links import is_rewritten_by_trainers, link_file
+from workflows.dataset.recovery import recover
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
 

@@ -26,8 +26,8 @@ from tests.support import version_kills
 from tests.support.command_line import run_in_process
 from tests.support.made_folder import write_labeled
 from tests.support.run_folders import ONTOLOGY, instance, make_run, records_of
-from workflows.dataset.dataset import recover
 from workflows.dataset.export import export
+from workflows.dataset.recovery import recover
 from workflows.dataset.versions import check_versions
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
