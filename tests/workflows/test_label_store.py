@@ -34,14 +34,18 @@ def upload(folder: Path, bucket: Bucket) -> None:
 
 
 def on_disk(output: Path) -> dict[str, bytes]:
-    """Its files; headers of images, which are kept of a local folder alone, are left out."""
-    files = (path for path in output.rglob("*") if path.is_file() and not path.name.endswith(".traits.json"))
+    files = (path for path in output.rglob("*") if path.is_file())
     paths = {path.relative_to(output).as_posix(): path for path in files}
-    return {name: path.read_bytes() for name, path in paths.items() if name not in OF_A_RUN}
+    return {name: path.read_bytes() for name, path in paths.items() if not is_left_out(name)}
 
 
 def in_store(bucket: Bucket) -> dict[str, bytes]:
-    return {name: data for name, data in bucket.contents("out/").items() if name not in OF_A_RUN}
+    return {name: data for name, data in bucket.contents("out/").items() if not is_left_out(name)}
+
+
+def is_left_out(name: str) -> bool:
+    """Files of one run, and the headers of images, which name digests as the place of the images has them."""
+    return name in OF_A_RUN or name.endswith(".traits.json")
 
 
 def run(images: str, output: str, shard_size: int = 4, prune: bool = False) -> LabelSummary:
