@@ -45,7 +45,8 @@ SCHEMA = pa.schema(
         pa.field("superseded", pa.bool_(), nullable=False),
     ]
 )
-ROWS = 2**16  # of a batch, which is what is in memory, and of a row group
+ROWS = 2**16  # of a row group
+ROWS_READ = 2**14  # of a batch, which is what is in memory
 
 Indices = npt.NDArray[np.int32]
 
@@ -83,7 +84,7 @@ class Manifest:
         file = info(self.path)
         try:
             yield from _in_batches(
-                _checked(_rows(self.path), self.path, with_ids=file is None or file != self._checked)
+                _checked(_rows(self.path), self.path, with_ids=file is None or file != self._checked), ROWS_READ
             )
         except FileNotFoundError:
             return
@@ -132,7 +133,7 @@ class Manifest:
             open(path, "wb") as file,
             pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer,
         ):
-            for batch in _in_batches(batches):
+            for batch in _in_batches(batches, ROWS):
                 writer.write_batch(batch)
 
 
@@ -161,7 +162,8 @@ def _rows(path: AnyPath) -> Iterator[pa.RecordBatch]:
             version = check_version("images.parquet", 1 if stated is None else stated, path)
             is_old = version < VERSIONS["images.parquet"]
             there = [] if is_old else [name for name in SCHEMA.names if name in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=ROWS, columns=there or None):
+            # With threads, every one of them keeps memory of its own.
+            for batch in file.iter_batches(batch_size=ROWS_READ, columns=there or None, use_threads=False):
                 if is_old:
                     rows = [migrate("images.parquet", row, path, version) for row in batch.to_pylist()]
                     batch = pa.Table.from_pylist(rows).combine_chunks().to_batches()[0]
@@ -202,13 +204,13 @@ def _at_hand(path: AnyPath) -> Iterator[Path]:
         yield copy
 
 
-def _in_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """``batches``, small ones joined."""
+def _in_batches(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """``batches``, those of fewer than ``rows`` rows joined."""
     waiting, count = [], 0
     for batch in batches:
         waiting.append(batch)
         count += batch.num_rows
-        if count >= ROWS:
+        if count >= rows:
             yield _joined(waiting)
             waiting, count = [], 0
     if count:

@@ -73,8 +73,8 @@ class Planning:
         self._retried = pa.array(sorted(retried), pa.string())
         self._given_up = np.zeros(len(images), bool)
         positions, _ = images.look_up(pa.array(sorted(given_up), pa.string()))
-        self._given_up[positions[positions >= 0]] = True
-        self._given_up &= ~changes.changed
+        positions = positions[positions >= 0]
+        self._given_up[positions] = ~changes.changed[positions]
         self.forgotten = 0
 
     def batches(self, manifest: Manifest) -> Iterator[tuple[pa.RecordBatch, bool]]:
@@ -120,7 +120,10 @@ class Planning:
         if self._prune:
             self.forgotten = max(self.forgotten, forgotten)
         if runs:
-            yield from self._new(~has_shard & ~self._given_up, next_shard, number)
+            has_none = has_shard  # in place, since there may be ten million images
+            has_none |= self._given_up
+            np.logical_not(has_none, out=has_none)
+            yield from self._new(has_none, next_shard, number)
 
     def _new(self, mask: Mask, first_shard: int, number: int) -> Iterator[tuple[pa.RecordBatch, bool]]:
         """The rows of new images, in shards of their own from ``first_shard`` on."""

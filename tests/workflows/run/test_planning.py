@@ -45,6 +45,7 @@ def expected(
 def test_nights(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_table, "ROWS", 8)
     monkeypatch.setattr(manifest_module, "ROWS", 16)
+    monkeypatch.setattr(manifest_module, "ROWS_READ", 4)
     rng = random.Random(seed)
     manifest, rows = Manifest(tmp_path / "images.parquet"), list[Row]()
     for night in range(8):
