@@ -160,9 +160,21 @@ def move_file(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def remove_partial(folder: Path) -> None:
-    """Delete the temporary files that killed writes left in ``folder``; no process may be writing there."""
-    for path in folder.glob(f".*{PARTIAL}"):
+@contextmanager
+def without_partial(folders: Sequence[Path]) -> Iterator[None]:
+    """Delete the temporary files that killed writes left in ``folders``, before and after; nobody else writes there.
+
+    Before, they are of a process that was killed; after, of workers that were killed while this one went on.
+    """
+    _remove_partial(folders)
+    try:
+        yield
+    finally:
+        _remove_partial(folders)
+
+
+def _remove_partial(folders: Sequence[Path]) -> None:
+    for path in (path for folder in folders for path in folder.glob(f".*{PARTIAL}")):
         path.unlink(missing_ok=True)
 
 

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from labeler.errors import RunError
 from labeler.files.image_table import SCHEMA as IMAGES
 from labeler.files.image_table import ImageTable
-from labeler.files.local import PARTIAL, remove_partial
+from labeler.files.local import PARTIAL, without_partial
 from labeler.files.storage import as_local, info, is_link, remove, scan, storage_of
 from labeler.records import ImageRecord
 from workflows.run import manifest
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 DATASET_ENTRIES = ("images", "labels", "annotations", "webdataset", "cutouts", "data.yaml")
 _FOLDERS = ("records", "attempts", "building", "sent", "unusable", "set-aside", "embeddings", "export-cache")
+_WRITTEN_BY_WORKERS = ("", "records", "attempts", "export-cache")
 _ATTEMPT = re.compile(r"([0-9]{6,}|worker-[0-9a-f]+)\.json")  # the names that attempts.py gives
 
 
@@ -85,10 +86,9 @@ class RunFolder:
         storage_of(self.records).make_folder(self.records)
         self.refuse_links()
         with hold(self.path) as still_held:
-            if local := as_local(self.path):
-                for name in ("", "records", "attempts", "export-cache"):
-                    remove_partial(local / name)
-            yield still_held
+            local = as_local(self.path)
+            with without_partial([local / name for name in _WRITTEN_BY_WORKERS] if local else []):
+                yield still_held
 
     def refuse_links(self) -> None:
         """Refuse symbolic links among the folders of the run, since writing there would write somewhere else.

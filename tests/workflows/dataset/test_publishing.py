@@ -108,7 +108,8 @@ def test_what_killed_writes_left_is_cleaned_up(tmp_path: Path) -> None:
     for path in (*left, *mine):
         path.write_text("x")
     with run.locked():
-        pass
+        assert not any(path.exists() for path in left)
+        left[1].write_text("x")  # of a worker that is killed in this run
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in mine)
 
