@@ -24,6 +24,7 @@ from typing import Any
 
 from two_versions import ROOT, Version, unpacked
 
+NEWER = ("dataset_shards", "layout", "image_files", "simplify", "min_part", "version_datasets")
 CASES = {
     "full export": ("forget", "export"),
     "export, nothing new": ("export",),
@@ -153,14 +154,23 @@ def forget_newer_settings(run_json: Path) -> None:
     """Leave out settings that have their default, and that earlier versions refuse."""
     content = json.loads(run_json.read_text())
     for settings in (content["export"], (content.get("published") or {}).get("export", {})):
-        settings.pop("dataset_shards", None)
+        for name in NEWER:
+            settings.pop(name, None)
     run_json.write_text(json.dumps(content))
+
+
+def forget_dataset(output: Path) -> None:
+    """Leave the records alone, since earlier versions refuse files that they do not write."""
+    for path in (*output.iterdir(), output / "run" / "ledger.parquet", output / "run" / "export-cache"):
+        if path.name != "run":
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def compare(folder: Path, trees: dict[str, Path], rounds: int) -> None:
     for name in trees:
         own = shutil.copytree(folder, folder.with_name(f"of_{name}"))
         forget_newer_settings(own / "labeled" / "run" / "run.json")
+        forget_dataset(own / "labeled")
     shutil.rmtree(folder)  # so that the copies of the images become the input of the copies
     versions = {
         name: Version(tree, __file__, "--serve", str(folder.with_name(f"of_{name}"))) for name, tree in trees.items()
