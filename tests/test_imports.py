@@ -61,7 +61,7 @@ OWNERS = {
     "torchvision": MODEL_ROOMS,
     "transformers": MODEL_ROOMS,
     "huggingface_hub": ("labeler/models/",),
-    "ultralytics": ("labeler/models/detectors/ultralytics.py", "labeler/models/students/ultralytics.py"),
+    "ultralytics": ("labeler/models/quiet_ultralytics.py", "labeler/models/students/ultralytics.py"),
     "rfdetr": ("labeler/models/students/rfdetr_package.py",),
     "ram": ("ontologies/taggers/ram.py",),
     "tomllib": ("ontologies/documents.py",),

@@ -46,3 +46,9 @@ class FileInfo(NamedTuple):
 
 def is_uri(name: object) -> bool:
     return isinstance(name, str) and _URI.match(name) is not None
+
+
+def suffix_of(name: str) -> str:
+    """As ``PurePosixPath(name).suffix``, which takes ten times as long; it is asked for every file."""
+    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+    return f".{suffix}" if stem and suffix else ""

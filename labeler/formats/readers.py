@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, replace
-from pathlib import PurePosixPath
 
+from labeler.files.paths import suffix_of
 from labeler.formats.image_traits import Depth, ImageTraits
 
 _YOLO_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
@@ -53,13 +53,13 @@ class Reader:
 
     def unseen(self, image: ImageTraits) -> str:
         """Why the tool does not list or cannot open the image, in a few words; empty if it does."""
-        path = PurePosixPath(image.file_name)
-        suffix = path.suffix.lower() if self.any_case else path.suffix
+        name = image.file_name
+        suffix = suffix_of(name).lower() if self.any_case else suffix_of(name)
         if self.suffixes is not None and suffix not in self.suffixes:
             return suffix or "no suffix"
-        if not self.nested and len(path.parts) > 1:
+        if not self.nested and "/" in name:
             return "in a subfolder"
-        if not self.hidden and any(part.startswith(".") for part in path.parts):
+        if not self.hidden and (name.startswith(".") or "/." in name):
             return "hidden"
         if image.format in self.not_formats or (self.formats is not None and image.format not in self.formats):
             return image.format

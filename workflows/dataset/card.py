@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -112,11 +113,15 @@ def _name(checkpoint: str, given: Any) -> str:
     """
     if not checkpoint.startswith(DIGEST):
         return without_secrets(checkpoint)
-    embedded = {model_identity(name): name for name in embedded_models()}
-    if checkpoint in embedded:
-        return embedded[checkpoint]
+    if embedded := _embedded().get(checkpoint):
+        return embedded
     name = PurePosixPath(str(given or "").replace("\\", "/")).name
     return f"{name} ({checkpoint})" if name else checkpoint
+
+
+@lru_cache(maxsize=1)
+def _embedded() -> dict[str, str]:
+    return {model_identity(name): name for name in embedded_models()}
 
 
 def _folders(images: Mapping[str, int]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labeler.formats.image_traits import ImageTraits, as_png
-from labeler.formats.readers import READERS, Reader, helped_by
+from labeler.formats.readers import READERS, Reader, helped_by, readers_of
 from workflows.dataset.image_formats import voc_image_name
 
 if TYPE_CHECKING:
@@ -23,19 +23,17 @@ class ImageReaders:
 
     def __init__(self, config: ExportConfig) -> None:
         self.convert = config.image_files == "convert"
-        self._voc = dict[Reader, bool]()
-        for name in config.formats if config.link != "none" else ():
-            self._voc |= dict.fromkeys(READERS.get(name, ()), name == "voc")
+        self._readers = readers_of(config.formats if config.link != "none" else ())
 
     def __iter__(self) -> Iterator[Reader]:
-        return iter(self._voc)
+        return iter(self._readers)
 
     def __bool__(self) -> bool:
-        return bool(self._voc)
+        return bool(self._readers)
 
     def shown(self, reader: Reader, image: ImageTraits) -> ImageTraits:
         """The image under the name that the format of ``reader`` gives it."""
-        return replace(image, file_name=voc_image_name(image.file_name)) if self._voc[reader] else image
+        return replace(image, file_name=voc_image_name(image.file_name)) if reader in READERS["voc"] else image
 
     def helped(self, image: ImageTraits) -> str:
         """Why a tool does not see the image as it was labeled, in a few words; empty if no PNG would help any."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
 
 
+logger = logging.getLogger(__name__)
 _HEAD = 2**16  # bytes; most headers are shorter
 
 
@@ -45,7 +47,8 @@ class KnownTraits:
             return None
         try:
             traits = _read(file, file_name)
-        except Exception:  # Pillow raises whatever a damaged header leads to
+        except Exception as error:  # Pillow raises whatever a damaged header leads to
+            logger.debug("%s: its header cannot be read: %s", file, error)
             return None
         if digest:
             about = [traits.format, traits.width, traits.height, traits.orientation, traits.depth, traits.has_alpha]

@@ -19,7 +19,6 @@ from workflows.training.source import Source, find_source
 
 FEWEST = 10  # images to train on
 SHOWN = 3
-VAL_FROM = ("all", "reviewed")
 
 
 @dataclass(frozen=True)

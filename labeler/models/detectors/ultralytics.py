@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from labeler.models.detectors.detector import Detections, Image, Prompts
 from labeler.models.detectors.known_classes import KnownClasses
 from labeler.models.detectors.ultralytics_prompts import PromptedClasses, threads
 from labeler.models.image_sizes import STRIDE, needs_multiple
+from labeler.models.quiet_ultralytics import quiet_ultralytics
 
 TASKS = ("detect", "segment")
 NMS_IOU = 0.7  # Ultralytics' default
@@ -32,17 +32,12 @@ def load_ultralytics(
     if image_size is not None and image_size % STRIDE:
         raise needs_multiple("detector", image_size, STRIDE)
     file = Path(path).expanduser()
-    # Without these, Ultralytics would install packages while it runs, and report its use to its makers.
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
-        from ultralytics import YOLO, YOLOE, YOLOWorld
-        from ultralytics.utils import SETTINGS, checks
-
-        checks.AUTOINSTALL = False  # if something else has imported it before
-        dict.__setitem__(SETTINGS, "sync", False)  # for this process; the user's settings file stays as it is
-        yolo = YOLO(str(file))
+        package = quiet_ultralytics()
+        yolo = package.YOLO(str(file))
         if yolo.task in TASKS:
-            prompted = PromptedClasses(yolo, file.name) if isinstance(yolo, (YOLOE, YOLOWorld)) else None
+            is_prompted = isinstance(yolo, (package.YOLOE, package.YOLOWorld))
+            prompted = PromptedClasses(yolo, file.name) if is_prompted else None
             return UltralyticsDetector(yolo, file.name, device, candidate_floor, max_instances, prompted, image_size)
     except Exception as error:  # a damaged or foreign pickle can raise anything
         reason = " ".join(str(error).split()) or type(error).__name__

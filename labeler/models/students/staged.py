@@ -14,6 +14,7 @@ from PIL import Image as Picture
 
 from labeler.errors import ImageError, ModelError
 from labeler.files.images import read_image
+from labeler.formats import roboflow
 from labeler.formats.coco import coco_annotation, coco_categories, coco_image
 from labeler.formats.image_traits import as_png, read_traits
 from labeler.formats.readers import RF_DETR, ULTRALYTICS, Reader
@@ -45,10 +46,11 @@ def stage_yolo(folder: Path, data: StudentData) -> Path:
 def stage_roboflow(folder: Path, data: StudentData) -> Path:
     """Write ``train`` and ``valid``, each with its images and ``_annotations.coco.json``, as Roboflow exports them."""
     if _begin(folder):
-        for split, images in (("train", data.train), ("valid", data.val)):
-            names = _placed(images, folder / split, RF_DETR)
+        for split, images in (("train", data.train), ("val", data.val)):
+            place = folder / roboflow.FOLDERS[split]
+            names = _placed(images, place, RF_DETR)
             content = _coco(images, names, data.class_names)
-            (folder / split / "_annotations.coco.json").write_text(json.dumps(content), encoding="utf-8")
+            (place / roboflow.ANNOTATIONS).write_text(json.dumps(content), encoding="utf-8")
         (folder / DONE).touch()
     return folder
 
@@ -76,7 +78,7 @@ def _placed(images: Sequence[StudentImage], folder: Path, reader: Reader) -> lis
             with open(image.path, "rb") as file:
                 traits = read_traits(file, f"{number:06d}{image.path.suffix.lower()}")
             name = traits.file_name
-            if reader.unseen(traits) or reader.altered(traits):
+            if reader.trouble(traits):
                 name = as_png(traits).file_name
                 Picture.fromarray(read_image(image.path).pixels).save(folder / name)
             else:

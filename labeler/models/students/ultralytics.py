@@ -15,6 +15,7 @@ import torch
 from labeler.errors import LabelerError, ModelError, UsageError
 from labeler.models.detectors.detector import Image
 from labeler.models.devices import resolved_device
+from labeler.models.quiet_ultralytics import quiet_ultralytics
 from labeler.models.students.config import TrainConfig
 from labeler.models.students.found import LEAST_SCORE, instances_of
 from labeler.models.students.staged import stage_yolo
@@ -93,23 +94,18 @@ class UltralyticsStudent:
 
 
 def _yolo_class() -> Any:
-    """``ultralytics.YOLO``, which installs nothing and reports nothing.
+    """``ultralytics.YOLO``, which prints nothing.
 
     Raises:
         ModelError: Ultralytics is not installed.
     """
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     try:
-        from ultralytics import YOLO
-        from ultralytics.utils import SETTINGS, checks
+        return quiet_ultralytics().YOLO
     except ImportError as error:
         raise ModelError(
             "--student yolo needs Ultralytics (AGPL-3.0): pip install 'autodistill-labeler[yolo]'"
         ) from error
-    checks.AUTOINSTALL = False
-    dict.__setitem__(SETTINGS, "sync", False)  # for this process; the user's settings file stays as it is
-    return YOLO
 
 
 def _begun(make: Any, config: TrainConfig, work: Path) -> Any:

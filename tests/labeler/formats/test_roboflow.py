@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from labeler.formats.coco import CocoWriter
 from labeler.formats.coco_file import read_coco
-from labeler.formats.roboflow import FOLDERS, roboflow_writer
+from labeler.formats.roboflow import ANNOTATIONS, FOLDERS
 from labeler.geometry.masks import rle_box_xyxy, rle_to_mask
 from labeler.records import ImageRecord
 from tests.support.hard_masks import HARD_MASKS
@@ -30,7 +31,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     home = tmp_path_factory.mktemp("roboflow")
     for split, records in RECORDS.items():
         (home / FOLDERS[split]).mkdir()
-        with roboflow_writer(home, split, NAMES, request.param) as writer:
+        with CocoWriter(home / FOLDERS[split] / ANNOTATIONS, NAMES, request.param) as writer:
             for record in records:
                 write_image(home / FOLDERS[split] / record.image_id, record)
                 writer.add(record)
