@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import TypeAlias
 
 from labeler.files.paths import suffix_of
 from labeler.formats.image_traits import Depth, ImageTraits
@@ -17,6 +18,10 @@ _YOLO_FORMATS = frozenset({"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"})
 _OPENCV_FORMATS = _YOLO_FORMATS | {"JPEG2000", "PPM"}
 # Pillow has no HEIF, and AVIF from version 11.3 on only.
 _NOT_IN_PILLOW = frozenset({"HEIF", "AVIF"})
+
+
+_LARGE = 10  # pixels a side; no reader asks for more
+Kind: TypeAlias = tuple[str, bool, bool, str, int, int, Depth, bool]
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,13 @@ READERS: dict[str, tuple[Reader, ...]] = {
     "semantic": (ULTRALYTICS,),
     "hf": (HUGGING_FACE,),
 }
+
+
+def kind_of(image: ImageTraits) -> Kind:
+    """All that readers ask of an image. What one sees of an image, it sees of every other of this kind."""
+    name = image.file_name
+    is_hidden, side = name.startswith(".") or "/." in name, min(image.width, image.height, _LARGE)
+    return suffix_of(name), "/" in name, is_hidden, image.format, side, image.orientation, image.depth, image.has_alpha
 
 
 def readers_of(formats: Iterable[str]) -> list[Reader]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from labeler.formats.image_traits import ImageTraits
@@ -28,13 +27,13 @@ class Sight:
     def seen(self) -> int:
         return self.images - self.unseen.total()
 
-    def add(self, image: ImageTraits) -> bool:
-        """Count an image; returns whether the tool sees it as it was labeled."""
-        self.images += 1
+    def add(self, image: ImageTraits, count: int = 1) -> bool:
+        """Count images of one kind; returns whether the tool sees them as they were labeled."""
+        self.images += count
         if cause := self.reader.unseen(image):
-            self.unseen[cause] += 1
+            self.unseen[cause] += count
         elif difference := self.reader.altered(image):
-            self.altered[difference] += 1
+            self.altered[difference] += count
         else:
             return True
         return False
@@ -45,12 +44,3 @@ class Sight:
         line = f"{self.reader.title} sees {self.seen:,} of {self.images:,} images" + (f" ({causes})" if causes else "")
         different = ", ".join(f"{count:,} {how}" for how, count in self.altered.most_common())
         return line + (f"; other than labeled: {different}" if different else "")
-
-
-def sights(readers: Sequence[Reader], images: Iterable[ImageTraits]) -> list[Sight]:
-    """What each of ``readers`` sees."""
-    found = [Sight(reader) for reader in readers]
-    for image in images:
-        for sight in found:
-            sight.add(image)
-    return found

@@ -46,8 +46,8 @@ class Converter:
             if there == name:
                 return name, path, Plan(name, row=seen.row)
             with one_file():
-                self._destination.check(name)
-            if not self._destination.stamp(name):
+                is_free = not self._destination.checked_stamp(name)
+            if is_free:
                 move = Operation("move", name, there, digest=seen.digest, image_id=record.image_id)
                 return name, path, Plan(name, operation=move)
         return None
@@ -59,8 +59,7 @@ class Converter:
             ImageError: the original cannot be read or has changed, or another file has the name.
         """
         with one_file():
-            self._destination.check(name)
-            seen = self._planner.look(name)
+            seen = self._planner.look_where_a_file_can_be(name)
             self._refuse_foreign(name, seen)
             image = ImageFile.of(self._originals.root, record.image_id, self._originals.reading).read()
             if image.digest != record.digest:

@@ -35,11 +35,11 @@ class Destination(Protocol):
     def digest(self, name: str) -> str:
         """``content_digest`` of the file; empty if it cannot be read."""
 
-    def check(self, name: str) -> None:
-        """Check that a file of that name can be created.
+    def checked_stamp(self, name: str) -> str:
+        """As ``stamp``, of a name that a file can have.
 
         Raises:
-            ImageError: it cannot; the message says why.
+            ImageError: no file of that name can be created; the message says why.
         """
 
     def bring(self, source: AnyPath, name: str, link: str) -> None:
@@ -74,7 +74,9 @@ class Nowhere:
     def digest(self, name: str) -> str:
         return ""
 
-    def check(self, name: str) -> None: ...
+    def checked_stamp(self, name: str) -> str:
+        return ""
+
     def bring(self, source: AnyPath, name: str, link: str) -> None: ...
     def settle(self) -> None: ...
     def carry_out(self, phases: Sequence[Sequence[Operation]]) -> list[Entry]:

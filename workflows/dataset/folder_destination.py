@@ -34,22 +34,24 @@ class FolderDestination:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.building = output / "run" / "building"
+        self._folder = os.path.join(output, "")
         self._fault = lru_cache(maxsize=1024)(self._fault_of_folder)
 
     def path(self, name: str) -> Path:
         return self.output / name
 
     def stamp(self, name: str) -> str:
-        return _stamp(os.path.join(self.output, name))
+        return _stamp(self._folder + name)
 
     def digest(self, name: str) -> str:
         return digest_at(self.output / name)
 
-    def check(self, name: str) -> None:
+    def checked_stamp(self, name: str) -> str:
         if fault := self._fault(name.rpartition("/")[0]):
             raise ImageError(fault)
-        if self.stamp(name) == FOLDER:
+        if (stamp := self.stamp(name)) == FOLDER:
             raise ImageError(f"{self.output / name} is a folder where a file belongs; move it away")
+        return stamp
 
     def _fault_of_folder(self, folder: str) -> str:
         """Why no file can be created in ``folder``; empty if one can."""

@@ -74,6 +74,8 @@ class ImageForms:
         if placed.converted and not placed.plan.edited:
             return ImageTraits(file_name, "PNG", record.width, record.height)
         digest = "" if placed.plan.edited else record.digest
-        made = self._dataset.destination.building / placed.plan.name  # where an image of a store was downloaded to
-        file = made if storage_of(placed.path).is_remote and made.is_file() else placed.path
+        file = placed.path
+        if storage_of(file).is_remote:
+            made = self._dataset.destination.building / placed.plan.name  # where the image may have been downloaded to
+            file = made if made.is_file() else file
         return image.traits.of(record.image_id, digest, file, file_name)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from labeler.errors import ImageError
 from labeler.files.conversion import source_at
 from labeler.files.frames import split_frame
 from labeler.files.images import digest_at
-from labeler.files.storage import as_local
-from labeler.formats.rewritten import is_rewritten_by_trainers
 from labeler.formats.splits import SPLITS
 from workflows.dataset.conversion import Converter
 from workflows.dataset.file_names import ImageForm
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
+from workflows.dataset.links import Pair, pair_of
 from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner, one_file
 
@@ -75,11 +74,14 @@ class ImagePlanner:
 
     def split_of(self, record: ImageRecord, file_name: str, split: str) -> str:
         """The split of an image: the one where the user edited its files or moved them to, else ``split``."""
+        is_gone = self._gone(file_name) != []
         for other in SPLITS:
-            names = (f"images/{other}/{file_name}", label_name(other, file_name))
-            if self._moved_from(names[0], record, file_name) is not None:
+            name = f"images/{other}/{file_name}"
+            if is_gone and self._moved_from(name, record, file_name) is not None:
                 return other
-            if other != split and not self._planner.overwrite and any(map(self._planner.is_edited, names)):
+            if other == split or self._planner.overwrite:
+                continue
+            if any(map(self._planner.is_edited, (name, label_name(other, file_name)))):
                 return other
         return split
 
@@ -102,8 +104,8 @@ class ImagePlanner:
             return PlacedImage(path, plan, converted=self._ledger.at(row).digest != record.digest)
         if form.convert:
             return self._converted(record, form, split)
-        if (there := self._in_dataset(name, record)) and self._is_linked_well(name, record, there):
-            return there
+        if (there := self._in_dataset(name, record)) and there.is_linked_well:
+            return PlacedImage(there.path, there.plan)
         if there is None and (moved := self._moved(name, record, file_name)):
             return moved
         path = self.originals.find(record.image_id)
@@ -155,62 +157,38 @@ class ImagePlanner:
     def _is_converted(self, name: str, record: ImageRecord) -> bool:
         return source_at(self._destination.path(name)).digest == record.digest
 
-    def _in_dataset(self, name: str, record: ImageRecord) -> PlacedImage | None:
+    def _in_dataset(self, name: str, record: ImageRecord) -> _InDataset | None:
         """The image file ``name`` of the dataset, if it is as labeled or edited by the user."""
         row = self._ledger.row(name)
         if row is None or not (stamp := self._destination.stamp(name)):
             return None
         path, entry = self._destination.path(name), self._ledger.at(row)
-        if self._is_original(path, record, entry):  # a change of the input is not an edit of the dataset
+        pair = pair_of(path, self.originals.root / record.image_id)
+        if pair is not None and _is_original(pair, record, entry):  # a change of the input is no edit of the dataset
+            plan = Plan(name, entry=Entry(name, stamp, record.digest, record.image_id))
             if entry.digest == record.digest:
                 self._planner.stamps[row] = stamp
-                return PlacedImage(path, Plan(name, row=row))
-            return PlacedImage(path, Plan(name, entry=Entry(name, stamp, record.digest, record.image_id)))
-        seen = self._planner.look(name)
-        if not seen.is_ours and not self._planner.overwrite:
-            return PlacedImage(path, Plan(name, row=row, edited=True))
-        return PlacedImage(path, Plan(name, row=row)) if seen.digest == entry.digest == record.digest else None
-
-    def _is_original(self, path: AnyPath, record: ImageRecord, entry: Entry) -> bool:
-        """Whether a file is a link to the image in the input or, if its stamp is unknown, has its size and time."""
-        original, file = as_local(self.originals.root / record.image_id), as_local(path)
-        if original is None or file is None:
-            return False
-        try:
-            ours, theirs = file.stat(), original.stat()
-        except (OSError, ValueError):
-            return False
-        is_alike = (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
-        is_same = (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
-        return is_same or (is_alike and not entry.stamp and entry.digest == record.digest)
-
-    def _is_linked_well(self, name: str, record: ImageRecord, there: PlacedImage) -> bool:
-        """Whether the file is linked or copied as ``link`` requests."""
-        path, original = as_local(self._destination.path(name)), as_local(self.originals.root / record.image_id)
-        if (there.plan and there.plan.edited) or path is None or original is None:
-            return True
-        if not original.is_file():
-            return True
-        is_same = path.samefile(original)
-        if self._link == "copy":
-            return not is_same
-        if not is_same:  # a copy or a clone
-            return self._link == "hard" or is_rewritten_by_trainers(original)
-        row = there.plan.row if there.plan else None
-        is_known = row is None or self._ledger.at(row).stamp != ""
-        return path.is_symlink() == (self._link == "symlink") and (is_known or not is_rewritten_by_trainers(original))
+                plan = Plan(name, row=row)
+        else:
+            seen = self._planner.look(name)
+            if not seen.is_ours and not self._planner.overwrite:
+                return _InDataset(path, Plan(name, row=row, edited=True), is_linked_well=True)
+            if not seen.digest == entry.digest == record.digest:
+                return None
+            plan = Plan(name, row=row)
+        is_known = plan.row is None or entry.stamp != ""
+        is_symlink = stamp.startswith("link:")
+        is_linked_well = pair is None or pair.is_linked_well(self._link, is_symlink=is_symlink, is_known=is_known)
+        return _InDataset(path, plan, is_linked_well)
 
     def _moved(self, name: str, record: ImageRecord, file_name: str) -> PlacedImage | None:
         """The image with a plan to move it here from another split of the dataset."""
         for split in SPLITS:
             source = f"images/{split}/{file_name}"
-            if source == name or (there := self._in_dataset(source, record)) is None or there.plan is None:
-                continue
-            if not self._is_linked_well(source, record, there):
+            if source == name or (there := self._in_dataset(source, record)) is None or not there.is_linked_well:
                 continue
             with one_file():
-                self._destination.check(name)
-                if there.plan.edited or self._destination.stamp(name):
+                if self._destination.checked_stamp(name) or there.plan.edited:
                     continue
             move = Operation("move", name, source, digest=record.digest, image_id=record.image_id)
             return PlacedImage(there.path, Plan(name, operation=move))
@@ -237,11 +215,27 @@ class ImagePlanner:
         """The ledger row of the image, if the user moved its file to ``name``."""
         if self._ledger.row(name) is not None or not self._destination.stamp(name):
             return None
-        for split in SPLITS:
-            row = self._ledger.row(before := f"images/{split}/{file_name}")
-            if row is not None and not self._destination.stamp(before) and self._shows(name, record):
-                return row
-        return None
+        gone = self._gone(file_name)
+        return gone[0] if gone and self._shows(name, record) else None
+
+    def _gone(self, file_name: str) -> list[int]:
+        """The ledger rows of files that showed the image and are no longer there."""
+        names = [f"images/{split}/{file_name}" for split in SPLITS]
+        rows = [(name, row) for name in names if (row := self._ledger.row(name)) is not None]
+        return [row for name, row in rows if not self._destination.stamp(name)]
+
+
+class _InDataset(NamedTuple):
+    """An image file of the dataset; ``is_linked_well`` if it is linked or copied as the settings say."""
+
+    path: AnyPath
+    plan: Plan
+    is_linked_well: bool
+
+
+def _is_original(pair: Pair, record: ImageRecord, entry: Entry) -> bool:
+    """Whether a file is a link to the image in the input or, if its stamp is unknown, has its size and time."""
+    return pair.is_one_file or (pair.is_alike and not entry.stamp and entry.digest == record.digest)
 
 
 def label_name(split: str, file_name: str) -> str:

@@ -16,6 +16,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,10 +114,10 @@ class JudgedShard:
             )
 
     def _outcomes(self) -> Iterator[list[Outcome]]:
-        names = Outcome._fields
-        every = zip(*(self.table.column(name).combine_chunks().flatten().to_pylist() for name in names), strict=True)
+        columns = (self.table.column(name).combine_chunks().flatten().to_pylist() for name in Outcome._fields)
+        every = map(Outcome._make, zip(*columns, strict=True))
         for count in self.table.column("class_id").combine_chunks().value_lengths().to_pylist():
-            yield [Outcome(*next(every)) for _ in range(count)]
+            yield list(islice(every, count))
 
     @cached_property
     def _judged(self) -> list[Judged]:

@@ -9,6 +9,7 @@ recorded digest, the user has edited it.
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,20 +76,19 @@ class Ledger:
         self._columns = [
             pa.concat_arrays(column.chunks or [pa.array([], pa.string())]) for column in self.table.columns
         ]
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
+        order = np.argsort(keys, kind="stable")
+        self._order, self._keys = order.data, keys[order].data  # of which `bisect` reads single numbers fastest
 
     def __len__(self) -> int:
         return len(self.table)
 
     def row(self, name: str) -> int | None:
         """The row of the entry with that name; None if there is none."""
-        key = np.int64(hash(name))
-        names = self._columns[0]
-        for place in range(int(self._keys.searchsorted(key)), len(self._keys)):
+        key, names = hash(name), self._columns[0]
+        for place in range(bisect_left(self._keys, key), len(self._keys)):
             if self._keys[place] != key:
                 break
-            if names[row := int(self._order[place])].as_py() == name:
+            if names[row := self._order[place]].as_py() == name:
                 return row
         return None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,53 @@ def link_file(source: AnyPath, target: Path, link: str) -> None:
             os.link(file.resolve(), target)
         except OSError:  # another file system, or one without hard links
             copy(file, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image file of a dataset, and the image of the input that it stands for; both are on this machine."""
+
+    file: os.stat_result
+    original: os.stat_result
+    original_path: Path
+
+    @property
+    def is_one_file(self) -> bool:
+        return os.path.samestat(self.file, self.original)
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether both have one size and time."""
+        ours, theirs = self.file, self.original
+        return (ours.st_size, ours.st_mtime_ns) == (theirs.st_size, theirs.st_mtime_ns)
+
+    def is_linked_well(self, link: str, *, is_symlink: bool, is_known: bool) -> bool:
+        """Whether the file is what ``link_file`` would make.
+
+        Args:
+            is_symlink: the file is a symbolic link.
+            is_known: trainers have not written into the file since it was linked.
+        """
+        if not stat.S_ISREG(self.original.st_mode):
+            return True
+        if link == "copy":
+            return not self.is_one_file
+        if not self.is_one_file:  # a copy or a clone
+            return link == "hard" or is_rewritten_by_trainers(self.original_path)
+        if is_symlink != (link == "symlink"):
+            return False
+        return is_known or not is_rewritten_by_trainers(self.original_path)
+
+
+def pair_of(path: AnyPath, original: AnyPath) -> Pair | None:
+    """The two files; None if one is in a store, or is not there."""
+    file, image = as_local(path), as_local(original)
+    if file is None or image is None:
+        return None
+    try:
+        return Pair(file.stat(), image.stat(), image)
+    except (OSError, ValueError):
+        return None
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -7,8 +7,7 @@ out the plans.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from labeler.errors import ImageError
@@ -122,17 +121,15 @@ class Planner:
     def kept(self, name: str, digest: str) -> Plan | None:
         """A plan to keep a file that the tool wrote with this digest; None if it is not there like that."""
         try:
-            self.destination.check(name)
+            seen = self.look_where_a_file_can_be(name)
         except ImageError:
             return None
-        seen = self.look(name)
         return Plan(name, row=seen.row) if seen.is_ours and seen.digest == digest else None
 
     def plan(self, name: str, digest: str, image_id: str, make: Callable[[], None]) -> Plan:
         """A plan for a file with this digest; ``make`` is called to create it in ``building`` if it must be written."""
         with one_file():
-            self.destination.check(name)
-            seen = self.look(name)
+            seen = self.look_where_a_file_can_be(name)
             old = seen.digest if seen.is_ours else ""
             put = Operation("put", name, "", seen.stamp, old, digest, image_id)
             if not seen.stamp:
@@ -140,7 +137,7 @@ class Planner:
                 was_there = seen.row is not None and self.ledger.at(seen.row).stamp != ""
                 return Plan(name, operation=put, restored=was_there)
             if (seen.digest or self.destination.digest(name)) == digest:
-                if seen.row is not None and self.ledger.at(seen.row).digest == digest:
+                if seen.row is not None and (seen.is_ours or self.ledger.at(seen.row).digest == digest):
                     return Plan(name, row=seen.row)
                 return Plan(name, entry=Entry(name, seen.stamp, digest, image_id))
             may_overwrite = self.overwrite and (seen.row is not None or not name.startswith("images/"))
@@ -159,7 +156,18 @@ class Planner:
 
     def look(self, name: str) -> Seen:
         """What exists under ``name`` in the dataset."""
-        row, stamp = self.ledger.row(name), self.destination.stamp(name)
+        return self._seen(name, self.destination.stamp(name))
+
+    def look_where_a_file_can_be(self, name: str) -> Seen:
+        """As ``look``.
+
+        Raises:
+            ImageError: no file of this name can be created.
+        """
+        return self._seen(name, self.destination.checked_stamp(name))
+
+    def _seen(self, name: str, stamp: str) -> Seen:
+        row = self.ledger.row(name)
         if row is None or not stamp:
             return Seen(stamp, row, "", False)
         entry = self.ledger.at(row)
@@ -174,13 +182,13 @@ class Planner:
         return Seen(stamp, row, digest, False)
 
 
-@contextmanager
-def one_file() -> Iterator[None]:
+class one_file:
     """Turn an ``OSError`` about a single file into an ``ImageError``, so that the export continues with other files."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _ONE_FILE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        raise ImageError(f"{where}{error.strerror}") from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and error.errno in _ONE_FILE:
+            where = f"{error.filename}: " if error.filename else ""
+            raise ImageError(f"{where}{error.strerror}") from error

@@ -55,8 +55,8 @@ class StoreDestination:
         except FileNotFoundError:
             return ""
 
-    def check(self, name: str) -> None:
-        pass  # a store has no folders that could be in the way
+    def checked_stamp(self, name: str) -> str:
+        return self.stamp(name)  # a store has no folders that could be in the way
 
     def bring(self, source: AnyPath, name: str, link: str) -> None:
         self._sources[name] = source
