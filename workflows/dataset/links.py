@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labeler.files.storage import as_local, copy
-from labeler.formats.rewritten import is_rewritten_by_trainers as is_rewritten_by_trainers
+from labeler.formats.rewritten import is_rewritten_by_trainers
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath

@@ -177,6 +177,8 @@ def _rows(path: AnyPath) -> Iterator[pa.RecordBatch]:
         if isinstance(error, OSError) and error.errno:
             raise
         raise FormatError(f"{path}: {str(error).splitlines()[0]}") from error
+    finally:
+        pa.default_memory_pool().release_unused()  # otherwise every reading of a large file leaves some behind
 
 
 def _checked(batches: Iterable[pa.RecordBatch], where: AnyPath, with_ids: bool) -> Iterator[pa.RecordBatch]:

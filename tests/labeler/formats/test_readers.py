@@ -14,9 +14,10 @@ from PIL import Image
 from torchvision.datasets import CocoDetection, VOCDetection
 
 from labeler.files.images import ImageFile
-from labeler.formats.image_traits import ImageTraits, as_png, read_traits
+from labeler.formats.image_traits import Depth, ImageTraits, as_png, read_traits
 from labeler.formats.readers import (
     HUGGING_FACE,
+    READERS,
     RF_DETR,
     RF_DETR_YOLO,
     SUPERVISION_COCO,
@@ -26,9 +27,10 @@ from labeler.formats.readers import (
     ULTRALYTICS,
     Reader,
     helped_by,
+    kind_of,
     readers_of,
 )
-from labeler.formats.sights import Sight, sights
+from labeler.formats.sights import Sight
 from tests.support.opened_images import Pixels, by_supervision, by_supervision_yolo, by_ultralytics
 from tests.support.reader_files import FILES, OPAQUE, write_files
 
@@ -192,12 +194,33 @@ def test_summary_lines() -> None:
         ImageTraits("d.png", "PNG", 64, 9),
         ImageTraits("e.png", "PNG", 64, 48, depth="grey 16"),
     ]
-    assert [sight.line() for sight in sights([ULTRALYTICS, TORCHVISION], images)] == [
+    sights = [Sight(ULTRALYTICS), Sight(TORCHVISION)]
+    for sight in sights:
+        for image in images:
+            sight.add(image)
+    assert [sight.line() for sight in sights] == [
         "Ultralytics sees 2 of 5 images (2 .gif, 1 smaller than 10 pixels); other than labeled: 1 high byte of 16 bits "
         "per channel",
         "torchvision sees 5 of 5 images; other than labeled: 1 white, of more than 8 bits per channel",
     ]
     assert Sight(RF_DETR).line() == "RF-DETR sees 0 of 0 images"
+
+
+def test_readers_see_all_images_of_one_kind_alike() -> None:
+    rng = np.random.default_rng(0)
+    names = ["a.png", "b.png", "c/a.png", ".a.png", "a.PNG", "a.gif", "b.gif", "a", "c/.a.jpg", "x/y.jpg", "x.y.jpg"]
+    formats = ["PNG", "JPEG", "TIFF", "TIFF zstd", "GIF", "HEIF", "PPM"]
+    depths: list[Depth] = ["8", "grey 16", "colour 16", "other"]
+    of_kind: dict[tuple[object, ...], set[tuple[str, ...]]] = {}
+    for _ in range(5000):
+        width, height = rng.choice([1, 9, 10, 11, 640], 2).tolist()
+        name, kind, depth = (each[int(rng.integers(len(each)))] for each in (names, formats, depths))
+        image = ImageTraits(name, kind, width, height, int(rng.choice([1, 3, 6])), depth, bool(rng.integers(2)))
+        seen = tuple(f"{each.unseen(image)};{each.altered(image)}" for each in readers_of(READERS))
+        helped = tuple(helped_by(each, image, as_png(image)) for each in readers_of(READERS))
+        of_kind.setdefault(kind_of(image), set()).add((*seen, *helped))
+    assert len(of_kind) > 500
+    assert all(len(answers) == 1 for answers in of_kind.values())
 
 
 def test_each_tool_is_named_once() -> None:

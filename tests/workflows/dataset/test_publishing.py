@@ -18,6 +18,7 @@ from PIL import Image
 from labeler.errors import ImageError, RunError
 from labeler.files.images import content_digest
 from labeler.files.storage import locate
+from labeler.formats.rewritten import is_rewritten_by_trainers
 from labeler.record_files import write_records
 from labeler.records import ImageRecord
 from tests.support import kill_points
@@ -30,7 +31,7 @@ from workflows.commands.cli import main
 from workflows.dataset.export import export
 from workflows.dataset.labeled import Labeled
 from workflows.dataset.ledger import read_ledger
-from workflows.dataset.links import is_rewritten_by_trainers, link_file
+from workflows.dataset.links import link_file
 from workflows.dataset.recovery import recover
 from workflows.run.folder import RunFolder
 from workflows.settings.export import ExportConfig
