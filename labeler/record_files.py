@@ -183,7 +183,7 @@ def fault_of_records(path: AnyPath, image_ids: pa.Array | None = None) -> str:
 def _opened(source: Any, path: AnyPath) -> Iterator[pq.ParquetFile]:
     """The record file ``source``. What Arrow says while it is read becomes a ``FormatError`` that names ``path``."""
     try:
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(source, pre_buffer=False) as file:  # buffered ahead, the whole file would be in memory
             size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
             check_extent(file.metadata, size)
             yield file

@@ -156,7 +156,8 @@ def unusable(path: AnyPath, cause: str) -> RunError:
 def _rows(path: AnyPath) -> Iterator[pa.RecordBatch]:
     """The rows of the file, converted to this version and with its columns."""
     try:
-        with _at_hand(path) as source, pq.ParquetFile(source) as file:
+        # Buffered ahead, the whole file would be in memory.
+        with _at_hand(path) as source, pq.ParquetFile(source, pre_buffer=False) as file:
             check_extent(file.metadata, source.stat().st_size)
             stated = footer_version(file.metadata.metadata)
             version = check_version("images.parquet", 1 if stated is None else stated, path)
@@ -177,8 +178,6 @@ def _rows(path: AnyPath) -> Iterator[pa.RecordBatch]:
         if isinstance(error, OSError) and error.errno:
             raise
         raise FormatError(f"{path}: {str(error).splitlines()[0]}") from error
-    finally:
-        pa.default_memory_pool().release_unused()  # otherwise every reading of a large file leaves some behind
 
 
 def _checked(batches: Iterable[pa.RecordBatch], where: AnyPath, with_ids: bool) -> Iterator[pa.RecordBatch]:
