@@ -5,7 +5,6 @@ If the input is gone, the dataset may hold the last copy of an image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from labeler.records import ImageRecord
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedImage:
+class PlacedImage(NamedTuple):
     """An image and the plan for its file in the dataset.
 
     Attributes:

@@ -108,8 +108,7 @@ class Judged(NamedTuple):
         return replace(record, instances=tuple(record.instances[index] for index in self.chosen))
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedImage:
+class JudgedImage(NamedTuple):
     """One image, as far as an export needs it where little has changed.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from labeler.errors import ImageError
 from labeler.files.parallel import REQUESTS, in_order
@@ -19,8 +19,7 @@ from workflows.dataset.planning import one_file
 from workflows.dataset.splitting import Splitting
 
 
-@dataclass(frozen=True, slots=True)
-class ImageAtPlace:
+class ImageAtPlace(NamedTuple):
     """An image with its place in the dataset.
 
     Attributes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from labeler.errors import ImageError
 from labeler.files.images import content_digest, file_digest
@@ -23,8 +23,7 @@ _ONE_FILE = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EE
                        errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT})  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do with one file of the dataset.
 
     Attributes:
@@ -43,8 +42,7 @@ class Plan:
     restored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What exists under a name in the dataset.
 
     Attributes:
