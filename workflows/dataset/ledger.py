@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class _Texts:
-    """The values of a column of text, which pyarrow would first make scalars of; that takes five times as long."""
+    """The values of a column of text, of which pyarrow would first make scalars; that takes twice as long."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         array = pa.concat_arrays(column.chunks or [pa.array([], pa.string())])
