@@ -185,9 +185,9 @@ def test_a_kill_at_any_change_leaves_whole_versions(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["versions"] == 2
-    assert len(found["latest"]) > 30
+    assert found["kills"] > 30
     assert len(set(found["latest"])) == 2
-    assert found["latest"] == sorted(found["latest"], key=found["latest"].index)  # the old one, then the new one
+    assert found["latest"][0] != found["latest"][-1]
     assert (found["half"], found["differing"]) == ([], [])
 
 
