@@ -27,16 +27,13 @@ class Sight:
     def seen(self) -> int:
         return self.images - self.unseen.total()
 
-    def add(self, image: ImageTraits, count: int = 1) -> bool:
-        """Count images of one kind; returns whether the tool sees them as they were labeled."""
+    def add(self, image: ImageTraits, count: int = 1) -> None:
+        """Count so many images of one kind."""
         self.images += count
         if cause := self.reader.unseen(image):
             self.unseen[cause] += count
         elif difference := self.reader.altered(image):
             self.altered[difference] += count
-        else:
-            return True
-        return False
 
     def line(self) -> str:
         """For the summary, such as ``Ultralytics sees 2 of 3 images (1 .gif)``."""
