@@ -20,7 +20,6 @@ _OPENCV_FORMATS = _YOLO_FORMATS | {"JPEG2000", "PPM"}
 _NOT_IN_PILLOW = frozenset({"HEIF", "AVIF"})
 
 
-_LARGE = 10  # pixels a side; no reader asks for more
 Kind: TypeAlias = tuple[str, bool, bool, str, int, int, Depth, bool]
 
 
@@ -64,7 +63,7 @@ class Reader:
             return suffix or "no suffix"
         if not self.nested and "/" in name:
             return "in a subfolder"
-        if not self.hidden and (name.startswith(".") or "/." in name):
+        if not self.hidden and _is_hidden(name):
             return "hidden"
         if image.format in self.not_formats or (self.formats is not None and image.format not in self.formats):
             return image.format
@@ -123,11 +122,18 @@ READERS: dict[str, tuple[Reader, ...]] = {
 }
 
 
+_LARGE = max(reader.smallest_side for readers in READERS.values() for reader in readers)
+
+
 def kind_of(image: ImageTraits) -> Kind:
     """All that readers ask of an image. What one sees of an image, it sees of every other of this kind."""
-    name = image.file_name
-    is_hidden, side = name.startswith(".") or "/." in name, min(image.width, image.height, _LARGE)
-    return suffix_of(name), "/" in name, is_hidden, image.format, side, image.orientation, image.depth, image.has_alpha
+    name, side = image.file_name, min(image.width, image.height, _LARGE)
+    about_name = suffix_of(name), "/" in name, _is_hidden(name)
+    return *about_name, image.format, side, image.orientation, image.depth, image.has_alpha
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
 
 
 def readers_of(formats: Iterable[str]) -> list[Reader]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from labeler.files.frames import file_path
@@ -10,6 +9,7 @@ from labeler.files.storage import as_local, read_bytes
 from workflows.dataset.images import PlacedImage
 from workflows.dataset.journal import Operation
 from workflows.dataset.ledger import Entry
+from workflows.dataset.links import pair_of
 from workflows.dataset.originals import Originals
 from workflows.dataset.planning import Plan, Planner, one_file
 
@@ -78,10 +78,7 @@ class ImageCopies:
 
     def _is_one_file(self, name: str, image: AnyPath) -> bool:
         """Whether the file that an export wrote is a link to the image."""
-        path, other = as_local(self._destination.path(name)), as_local(image)
-        if path is None or other is None or self._planner.ledger.row(name) is None:
+        if self._planner.ledger.row(name) is None:
             return False
-        try:
-            return os.path.samefile(path, other)
-        except OSError:
-            return False
+        pair = pair_of(self._destination.path(name), image)
+        return pair is not None and pair.is_one_file

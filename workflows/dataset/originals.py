@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,8 @@ from labeler.files.frames import file_of, file_path
 from labeler.files.image_config import ImageConfig
 from labeler.files.images import image_digest
 from labeler.files.paths import FileInfo
-from labeler.files.storage import as_local, info, is_in_another_store, scan, storage_of
+from labeler.files.storage import info, is_in_another_store, scan, storage_of
+from workflows.dataset.links import pair_of
 
 if TYPE_CHECKING:
     from labeler.files.storage import AnyPath
@@ -61,11 +61,8 @@ class Originals:
 
     def is_linked(self, name: str, path: AnyPath) -> bool:
         """Whether a file on this machine is the image itself, by a link."""
-        original, file = as_local(file_path(self.root, name)), as_local(path)
-        try:
-            return original is not None and file is not None and os.path.samefile(original, file)
-        except (OSError, ValueError):
-            return False
+        pair = pair_of(path, file_path(self.root, name))
+        return pair is not None and pair.is_one_file
 
     def may_hold(self, name: str) -> bool:
         """Whether the image exists; True if ``root`` must not be read."""
